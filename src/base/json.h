@@ -1,0 +1,25 @@
+/* Helpers over jansson: bounded parsing, typed look-ups, compact printing. */
+#pragma once
+
+#include "base/error.h"
+
+#include <jansson.h>
+
+/* Parses n bytes (at most 64 MiB) of outside JSON; depth is bounded by jansson (2048), duplicate keys are
+ * refused. NULL and *err (kind invalid) on failure. */
+json_t *json_parse(const char *text, size_t n, struct error *err);
+/* Compact, keys in order of insertion; free it. */
+char *json_print(const json_t *value);
+
+/* NULL, 0 or false when absent or of another type. Strings live as long as the object. */
+const char *json_get_str(const json_t *object, const char *key);
+int64_t json_get_int(const json_t *object, const char *key);
+bool json_get_bool(const json_t *object, const char *key);
+char **json_get_strv(const json_t *object, const char *key); /* copies; NULL when absent */
+/* Strings are taken as they are; NULL sets nothing. */
+void json_set_str(json_t *object, const char *key, const char *value);
+void json_set_int(json_t *object, const char *key, int64_t value);
+void json_set_bool(json_t *object, const char *key, bool value);
+json_t *json_from_strv(char *const *v); /* an array, [] for NULL */
+
+DEFINE_CLEANUP(json_free_ptr, json_t *, json_decref);

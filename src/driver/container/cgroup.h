@@ -1,0 +1,91 @@
+/* Control groups: one interface, two implementations (cgroup-v1.c, cgroup-v2.c). On a host whose
+ * controllers sit in v1, a group is made in each hierarchy; freezing and killing use v2's cgroup.freeze and
+ * cgroup.kill where the v2 tree is mounted, the freezer else. */
+#pragma once
+
+#include "base/error.h"
+#include "base/json.h"
+
+struct cgroup_device_rule {
+	bool allow;
+	char type;            /* a, b, c */
+	int64_t major, minor; /* -1: any */
+	char access[4];       /* of "rwm" */
+};
+
+struct cgroup_throttle {
+	int64_t major, minor;
+	uint64_t rate;
+};
+
+struct cgroup_hugepage {
+	char *size; /* "2MB" */
+	uint64_t limit;
+};
+
+/* Limits as in the OCI runtime specification (config-linux.md#control-groups); 0 means not set, -1
+ * unlimited. */
+struct cgroup_limits {
+	int64_t memory, memory_swap, memory_reservation, memory_swappiness;
+	bool has_swappiness, oom_kill_disable;
+	uint64_t cpu_shares, cpu_period, cpu_idle;
+	int64_t cpu_quota, cpu_burst, realtime_runtime;
+	uint64_t realtime_period;
+	char *cpus, *mems;
+	int64_t pids;
+	uint64_t io_weight; /* 10…1000 */
+	struct cgroup_throttle *read_bps, *write_bps, *read_iops, *write_iops;
+	size_t n_read_bps, n_write_bps, n_read_iops, n_write_iops;
+	struct cgroup_hugepage *hugepages;
+	size_t n_hugepages;
+	json_t *unified; /* v2 file → value */
+};
+
+struct cgroup_config {
+	char *path; /* beneath the root of each hierarchy: "wabe/<daemon>/<id>" */
+	struct cgroup_limits limits;
+	struct cgroup_device_rule *devices; /* in order; empty: everything is allowed */
+	size_t n_devices;
+};
+void cgroup_config_free(struct cgroup_config *c);
+
+/* What was made, for later and for the state file. */
+struct cgroup_state {
+	char *path;
+	int version;
+};
+json_t *cgroup_state_print(const struct cgroup_state *s);
+int cgroup_state_parse(const json_t *json, struct cgroup_state *s, struct error *err);
+void cgroup_state_free(struct cgroup_state *s);
+
+int cgroup_version(void); /* 1 (controllers in v1, hybrid or not) or 2 */
+/* Makes the group in every hierarchy and sets limits and device rules. EXISTS when a live one is there (an
+ * empty one left over is taken). On failure nothing is left. */
+int cgroup_create(const struct cgroup_config *c, struct cgroup_state *out, struct error *err);
+/* Moves a process in. On v2, cgroup_open_v2 gives a descriptor for clone3's CLONE_INTO_CGROUP instead. */
+int cgroup_enter(const struct cgroup_state *s, pid_t pid, struct error *err);
+int cgroup_open_v2(const struct cgroup_state *s); /* descriptor, or -1 where v1 rules */
+/* Changes the limits that are set in l; all or nothing as far as the kernel lets. */
+int cgroup_update(const struct cgroup_state *s, const struct cgroup_limits *l, struct error *err);
+int cgroup_freeze(const struct cgroup_state *s, bool freeze, struct error *err);
+bool cgroup_is_frozen(const struct cgroup_state *s);
+/* All processes of the group and the groups below. *pids malloc'd. */
+int cgroup_pids(const struct cgroup_state *s, pid_t **pids, size_t *n, struct error *err);
+/* Signals all; SIGKILL at once by cgroup.kill, or frozen so that no fork escapes; waits until it is empty
+ * for SIGKILL. */
+int cgroup_kill(const struct cgroup_state *s, int signo, struct error *err);
+/* Removes the group and groups below; it must be empty (BUSY after one second). A missing one is fine. */
+int cgroup_remove(const struct cgroup_state *s, struct error *err);
+
+struct cgroup_stats {
+	uint64_t cpu_ns, cpu_user_ns, cpu_system_ns, throttled_ns, throttled_periods, periods;
+	uint64_t memory, memory_max, memory_limit, memory_cache, memory_failures, swap;
+	uint64_t pids, pids_limit;
+	uint64_t read_bytes, write_bytes, read_ops, write_ops;
+};
+int cgroup_stats(const struct cgroup_state *s, struct cgroup_stats *out, struct error *err);
+/* How many times the kernel's OOM killer has struck in the group. */
+uint64_t cgroup_oom_kills(const struct cgroup_state *s);
+/* What the container sees as /sys/fs/cgroup: mounts read-only at target, which is inside a new mount
+ * namespace; called in the container's first process. */
+int cgroup_mount(const struct cgroup_state *s, const char *target, bool writable, struct error *err);

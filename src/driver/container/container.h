@@ -1,0 +1,159 @@
+/* Running containers: name spaces, mounts, confinement, exec. The agent calls it for instances and
+ * `wabe oci` for OCI bundles; both fill the same struct container_config. Neither runc, crun nor liblxc is
+ * underneath. Blocking, for single-threaded callers (a forked worker, or the oci command).
+ *
+ * The life of one container:
+ *   container_create   makes cgroup, mounts and the first process, which waits just before its exec
+ *   container_start    lets it exec; says whether the exec worked
+ *   container_exec     a further process in the very same confinement
+ *   container_destroy  kills what is left, removes cgroup and mounts: safe to call again, at any state
+ * The caller of container_create is the parent of the first process. It may turn itself into the shim by
+ * exec once container_start has returned. */
+#pragma once
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "driver/container/cgroup.h"
+#include "model/field.h"
+
+struct id_map {
+	uint32_t inside, host, count;
+};
+
+struct container_namespace {
+	int flag;   /* CLONE_NEWPID … */
+	char *path; /* join this one; NULL: a new one */
+};
+
+struct container_mount {
+	char *source, *target; /* target absolute, looked up inside the root */
+	char *type;            /* bind, tmpfs, proc, sysfs, devpts, mqueue, cgroup, overlay … */
+	unsigned long flags, clear_flags; /* MS_* */
+	unsigned long propagation;        /* MS_PRIVATE | MS_REC …; 0: as it is */
+	char *data;            /* options for the file system, comma-separated */
+	char *subpath;         /* bind: beneath source, links not followed out of it; NULL */
+	bool recursive_readonly, idmap, copy_up;
+	struct id_map *uid_maps, *gid_maps; /* of the mount; NULL with idmap: the container's */
+	size_t n_uid_maps, n_gid_maps;
+};
+
+struct container_device {
+	char *path; /* inside */
+	char type;  /* c, b, p */
+	int64_t major, minor;
+	mode_t mode;
+	uint32_t uid, gid;
+};
+
+struct container_rlimit {
+	char *type; /* RLIMIT_NOFILE */
+	uint64_t soft, hard;
+};
+
+struct container_hook {
+	char *path, **args, **env;
+	int64_t timeout; /* seconds, 0: none */
+};
+enum container_hook_kind { HOOK_PRESTART, HOOK_CREATE_RUNTIME, HOOK_CREATE_CONTAINER, HOOK_START_CONTAINER, HOOK_POSTSTART, HOOK_POSTSTOP, HOOK_KINDS };
+
+struct container_process {
+	char **args, **env;
+	char *cwd;
+	char *user;                    /* "name[:group]" looked up inside the root; NULL: uid, gid as they are */
+	uint32_t uid, gid, umask;
+	bool has_umask;
+	uint32_t *additional_gids;
+	size_t n_additional_gids;
+	char **groups;                 /* further groups by name or number, looked up inside the root */
+	uint64_t cap_bounding, cap_effective, cap_permitted, cap_inheritable, cap_ambient; /* bits 1 << CAP_* */
+	struct container_rlimit *rlimits;
+	size_t n_rlimits;
+	bool terminal, no_new_privileges;
+	uint16_t rows, columns;
+	int64_t oom_score_adj;
+	bool has_oom_score_adj;
+	char *apparmor_profile, *selinux_label; /* UNSUPPORTED where the kernel lacks them */
+};
+
+struct container_config {
+	char *id;
+	/* The root: either rootfs, a directory that is ready, or an overlay of lowers (lowest first; mounted
+	 * idmapped by uid_maps when there is a user namespace), upper and work. */
+	char *rootfs;
+	char **lowers;
+	char *upper, *work;
+	bool readonly_root;
+	unsigned long root_propagation; /* MS_* */
+	bool no_pivot;
+
+	char *hostname, *domainname;
+	struct container_namespace *namespaces;
+	size_t n_namespaces;
+	struct id_map *uid_maps, *gid_maps;
+	size_t n_uid_maps, n_gid_maps;
+	int64_t timens_monotonic, timens_boottime; /* offsets, ns */
+	struct container_mount *mounts;
+	size_t n_mounts;
+	struct container_device *devices;
+	size_t n_devices;
+	char **masked_paths, **readonly_paths;
+	struct pairs sysctls;
+	struct pairs annotations;
+	struct cgroup_config cgroup;
+	json_t *seccomp; /* OCI linux.seccomp object; NULL: unconfined */
+	struct container_process process;
+	bool init;       /* wabe's own first process, which forwards signals and reaps */
+	struct { struct container_hook *items; size_t n; } hooks[HOOK_KINDS];
+	char *bundle;    /* for hooks' state; NULL: none */
+};
+void container_config_init(struct container_config *c); /* zero, and defaults */
+void container_config_free(struct container_config *c);
+
+/* Standard descriptors of the first process; the terminal's master comes back instead when
+ * process.terminal is set. All stay the caller's. */
+struct container_stdio {
+	int in, out, err;   /* -1: /dev/null */
+	int preserve_fds;   /* further descriptors 3 … 2 + n that are passed on (LISTEN_FDS) */
+	int terminal_master; /* out */
+};
+
+/* What is kept of a created container, as JSON on disk by the caller: enough for exec, kill, freeze,
+ * update and destroy by any later process. */
+struct container_state {
+	char *id;
+	pid_t pid;
+	uint64_t pid_start; /* field 22 of /proc/PID/stat: tells a reused pid */
+	json_t *config;     /* what exec needs of the config */
+	struct cgroup_state cgroup;
+	char *rootfs_mount; /* a mount on the host to remove at destroy; NULL */
+	int start_fd;       /* not saved: writes here let the first process exec */
+	int pidfd;          /* not saved */
+};
+json_t *container_state_print(const struct container_state *s);
+int container_state_parse(const json_t *json, struct container_state *s, struct error *err);
+void container_state_free(struct container_state *s);
+bool container_state_alive(const struct container_state *s);
+
+/* Builds everything up to the exec. On failure nothing is left behind. */
+int container_create(const struct container_config *c, struct container_stdio *io, struct container_state *out, struct error *err);
+/* NO_COMMAND, NO_EXEC when the exec fails (then the process has ended). */
+int container_start(struct container_state *s, struct error *err);
+/* A further process in the same name spaces, cgroup, seccomp filter, capabilities (those of p; a
+ * privileged exec has all that the container's bounding set on this host allows). Gives its pid (a child of
+ * the caller) once its exec has worked. */
+int container_exec(const struct container_state *s, const struct container_process *p, bool privileged,
+		   struct container_stdio *io, pid_t *pid, struct error *err);
+/* signo to the first process, or to all processes. NOT_FOUND when it has ended. */
+int container_kill(const struct container_state *s, int signo, bool all, struct error *err);
+int container_destroy(struct container_state *s, struct error *err);
+
+/* The default profile: capabilities, masked and read-only paths, mounts of /proc, /sys, /dev …, device
+ * nodes and rules, seccomp; what `docker run` gives. Fills the empty parts of c. */
+struct container_defaults {
+	bool privileged, unmask_paths;
+	int64_t shm_size;
+	const char *seccomp;           /* default | unconfined | JSON text */
+	char *const *cap_add, *const *cap_drop;
+};
+int container_apply_defaults(struct container_config *c, const struct container_defaults *d, struct error *err);

@@ -1,0 +1,88 @@
+/* The HTTP server: routes, streams, upgrades, on libmicrohttpd. Knows no noun of wabe.
+ *
+ * One epoll thread owns sockets and idle connections. A request whose headers (and, unless the route
+ * streams it, whose body) are complete goes to a pool of workers, which grows to a bound and shrinks when
+ * idle; a handler is straight blocking code on a worker. */
+#pragma once
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/str.h"
+
+struct http_server;
+struct http_request;
+struct http_stream;
+
+typedef void (*http_handler)(struct http_request *req);
+
+enum http_route_flags {
+	HTTP_STREAM_BODY = 1 << 0, /* the handler reads the body itself with http_body_read */
+};
+
+struct http_route {
+	const char *method; /* GET also serves HEAD */
+	const char *path;   /* "/v1/projects/{project}/instances/{name}/start"; "{rest...}" matches slashes too */
+	http_handler handler;
+	unsigned flags;
+	const void *data;   /* for the handler: http_route_data */
+};
+
+struct http_config {
+	const struct http_route *routes; /* NULL-method row last */
+	size_t max_body;    /* of bodies that are not streamed; 0: 4 MiB. Larger ones get 413 */
+	size_t max_workers; /* 0: 256 */
+	void *context;      /* http_context */
+	/* renders an error reply in the dialect's shape: unknown route, body too large, error of a handler */
+	void (*render_error)(struct http_request *req, int status, const struct error *e);
+};
+
+/* Serves on a listening socket (unix or TCP, taken over) with its own threads. */
+int http_server_start(int listen_fd, const struct http_config *config, struct http_server **out, struct error *err);
+/* Stops accepting, lets running handlers end for up to a few seconds, cuts the rest. */
+void http_server_stop(struct http_server *s);
+
+/* ---- in a handler ---- */
+void *http_context(struct http_request *req);
+const void *http_route_data(struct http_request *req);
+const char *http_method(struct http_request *req);
+const char *http_path(struct http_request *req);
+const char *http_param(struct http_request *req, const char *name);  /* from the path, decoded; never NULL for a name of the route */
+const char *http_query(struct http_request *req, const char *name);  /* decoded; NULL when absent, "" for "?name" */
+char **http_query_all(struct http_request *req, const char *name);   /* free with strv_free */
+const char *http_header(struct http_request *req, const char *name); /* any case; NULL */
+struct str http_body(struct http_request *req);                      /* the whole body of a route that does not stream it */
+/* Reads of a streamed body: bytes, 0 at the end, -EPIPE when the client has gone. Blocks. */
+ssize_t http_body_read(struct http_request *req, void *data, size_t max);
+/* The body as JSON (an empty one: {}), or NULL and *err. */
+json_t *http_body_json(struct http_request *req, struct error *err);
+/* true once the client has closed the connection (checked at once, for long waits). */
+bool http_client_gone(struct http_request *req);
+
+/* One answer for each request: one of these, http_stream_begin or http_upgrade. A handler that returns
+ * without any gets 500. Copies what it is given. */
+void http_reply(struct http_request *req, int status, const char *content_type, const void *data, size_t n);
+void http_reply_json(struct http_request *req, int status, const json_t *value);
+void http_reply_empty(struct http_request *req, int status);
+void http_reply_error(struct http_request *req, int status, const struct error *e); /* through render_error */
+/* A file from `offset`, with the kernel's sendfile; takes fd. */
+void http_reply_fd(struct http_request *req, int status, const char *content_type, int fd, uint64_t offset, uint64_t size);
+/* Further headers of the coming answer. */
+void http_reply_header(struct http_request *req, const char *name, const char *value);
+
+/* A chunked answer. Headers go out at once. The stream may outlive the handler and be written from any
+ * one thread. */
+struct http_stream *http_stream_begin(struct http_request *req, int status, const char *content_type);
+/* Blocks while more than 1 MiB waits; 0 or -EPIPE when the client has gone. */
+int http_stream_write(struct http_stream *s, const void *data, size_t n);
+/* Never blocks; -EAGAIN (nothing taken) when more than 1 MiB waits. */
+int http_stream_push(struct http_stream *s, const void *data, size_t n);
+bool http_stream_gone(struct http_stream *s);
+/* Ends it well, or cuts the connection so that the client sees an incomplete answer. */
+void http_stream_end(struct http_stream *s, bool complete);
+
+/* 101 with "Upgrade: protocol"; the raw, blocking socket, owned by the caller, with what the client had
+ * already sent behind its request put in *early (free it; may be empty). -1 when the client has gone. */
+int http_upgrade(struct http_request *req, const char *protocol, struct buf *early);
+/* The same, and then bytes are relayed both ways between the client and fd (taken), half-closes included,
+ * by the server's own relay thread. Returns at once. */
+void http_upgrade_relay(struct http_request *req, const char *protocol, int fd);

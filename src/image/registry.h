@@ -1,0 +1,29 @@
+/* Pull and push: the OCI distribution protocol (distribution-spec v1), and Docker's tokens
+ * (distribution/docs/spec/auth). Runs in control, unprivileged. */
+#pragma once
+
+#include "image/content.h"
+#include "model/image.h"
+
+struct registry_options {
+	const char *username, *password; /* NULL: anonymous */
+	bool plain_http;                 /* HTTP also to hosts other than loopback */
+	bool insecure_tls;               /* do not check certificates */
+	char *const *mirrors;            /* for docker.io: "http://127.0.0.1:5000", tried first, in order */
+	const char *architecture;        /* NULL: the host's; as in GOARCH */
+	const char *os, *variant;
+	int parallel;                    /* blobs at once; 0: 3 */
+	void (*progress)(const char *blob, uint64_t done, uint64_t total, const char *what, void *arg); /* any thread; may be NULL */
+	/* called as each layer's blob has arrived, in any order, to begin unpacking; may be NULL */
+	void (*layer_ready)(const struct image_layer *layer, void *arg);
+	void *arg;
+	volatile bool *cancel;           /* true: stop soon with CANCELLED; may be NULL */
+};
+
+/* Fetches manifest, config and layers into the content store; fills *out (names: the reference). */
+int registry_pull(struct content *c, const struct image_ref *ref, const struct registry_options *o, struct image *out, struct error *err);
+int registry_push(struct content *c, const struct image *image, const struct image_ref *ref, const struct registry_options *o, struct error *err);
+
+/* Reads manifest and config of an image that the content store holds. manifest_digest may be that of an
+ * index: then the platform's manifest is taken. */
+int image_from_content(struct content *c, const char *manifest_digest, const struct registry_options *platform, struct image *out, struct error *err);

@@ -1,0 +1,50 @@
+/* The image: what an instance starts from, with the part of the OCI image config that wabe uses. */
+#pragma once
+
+#include "model/field.h"
+#include "model/instance.h"
+
+struct image_layer {
+	char *digest;     /* of the blob as stored, "sha256:…" */
+	char *diff_id;    /* of the uncompressed tar */
+	char *media_type;
+	int64_t size;     /* of the blob, bytes */
+};
+
+/* "config" of an OCI image configuration (image-spec/config.md), under wabe's names. */
+struct image_config {
+	char **entrypoint, **command, **env;
+	char *workdir, *user, *stop_signal;
+	struct pairs labels;
+	char **volumes, **exposed_ports;
+	struct health_check health;
+};
+
+struct image {
+	char *id;       /* digest of the config blob */
+	char *digest;   /* of the manifest blob */
+	char *media_type; /* of the manifest */
+	char **names;   /* "docker.io/library/debian:bookworm", fully qualified; may be empty (dangling) */
+	char *os, *architecture, *variant;
+	int64_t created_at, size; /* size: sum of the layer blobs */
+	struct image_config config;
+	FIELD_LIST_OF(struct image_layer) layers; /* lowest first */
+};
+
+extern const struct field_table image_table, image_config_table;
+
+/* A reference [host[:port]/]path[:tag][@digest] as people write it, normalised as Docker does:
+ * "debian" is docker.io/library/debian:latest. */
+struct image_ref {
+	char *registry;   /* "docker.io" */
+	char *repository; /* "library/debian" */
+	char *tag;        /* NULL when only a digest is given */
+	char *digest;     /* NULL or "sha256:…" */
+};
+int image_ref_parse(const char *text, struct image_ref *ref, struct error *err);
+char *image_ref_print(const struct image_ref *ref); /* fully qualified */
+/* As people like to read it: without docker.io/library/. */
+char *image_ref_familiar(const struct image_ref *ref);
+void image_ref_free(struct image_ref *ref);
+/* "sha256:" and 64 lower-case hexadecimal digits. */
+int digest_check(const char *digest, struct error *err);

@@ -1,0 +1,143 @@
+/* The instance: the one thing that runs. Its spec is what is wanted, its status what is. */
+#pragma once
+
+#include "model/field.h"
+
+struct restart_policy {
+	char *policy;        /* no | on-failure | always | unless-stopped */
+	int64_t max_retries; /* for on-failure; 0: without end */
+};
+
+struct health_check {
+	char **command; /* ["CMD", …], ["CMD-SHELL", text], ["NONE"] as in an OCI/Docker image config */
+	int64_t interval, timeout, start_period; /* ns; 0: 30 s, 30 s, 0 */
+	int64_t retries;                         /* 0: 3 */
+};
+
+struct ulimit {
+	char *name; /* nofile, nproc … */
+	int64_t soft, hard; /* -1: unlimited */
+};
+
+struct device {
+	char *path;        /* on the host */
+	char *target;      /* inside; NULL: the same */
+	char *permissions; /* of "rwm"; NULL: rwm */
+};
+
+struct mount {
+	char *type;        /* bind | tmpfs | volume */
+	char *source;      /* absolute path on the host for bind */
+	char *target;      /* absolute path inside */
+	bool read_only;
+	bool recursive;    /* bind: what is mounted below comes along; default true */
+	char *propagation; /* private | rprivate | slave | rslave | shared | rshared */
+	char *subpath;     /* beneath source */
+	int64_t size;      /* tmpfs, bytes; 0: half the memory */
+	char *mode;        /* tmpfs, octal text; NULL: 1777 */
+	char **options;    /* nosuid, nodev, noexec … */
+};
+
+struct io_throttle {
+	char *device; /* path of a block device on the host */
+	int64_t rate; /* bytes or operations a second */
+};
+typedef FIELD_LIST_OF(struct io_throttle) io_throttles;
+
+struct hugepage_limit {
+	char *size; /* "2MB" */
+	int64_t limit;
+};
+
+struct limits {
+	int64_t cpus; /* nano CPUs of quota; 0: unlimited */
+	int64_t cpu_shares, cpu_quota, cpu_period; /* as in the Docker API: shares 2…262144, microseconds */
+	char *cpuset_cpus, *cpuset_mems;
+	int64_t memory, memory_swap, memory_reservation; /* bytes; swap is memory plus swap, -1 unlimited */
+	int64_t pids;      /* 0, -1: unlimited */
+	int64_t io_weight; /* 10…1000, 0: default */
+	io_throttles io_read_bps, io_write_bps, io_read_iops, io_write_iops;
+	FIELD_LIST_OF(struct hugepage_limit) hugepages;
+	int64_t shm_size; /* of /dev/shm, bytes; default 64 MiB */
+};
+
+struct log_config {
+	char *driver;     /* file | none */
+	int64_t max_size; /* bytes before rotation; default 10 MiB */
+	int64_t max_files; /* kept, the current one counted; default 5 */
+};
+
+struct instance_spec {
+	char *name;  /* a new one is made up where none is given */
+	char *kind;  /* container */
+	char *image; /* reference as given */
+	struct pairs labels;
+
+	/* the process; NULL/empty: the image's */
+	char **entrypoint, **command;
+	char **env; /* KEY=VALUE, or KEY alone to remove one of the image's */
+	char *workdir, *user; /* user[:group], names or numbers */
+	char **groups; /* further groups */
+	bool tty, stdin_open, stdin_once;
+	bool init; /* a first process that reaps */
+	char *hostname, *domainname;
+	char *stop_signal;
+	int64_t stop_timeout; /* ns; default 10 s */
+	bool auto_remove;
+	struct restart_policy restart;
+	struct health_check health;
+
+	/* confinement */
+	char *userns; /* private (default) | host */
+	bool privileged, no_new_privileges, read_only, unmask_paths;
+	char **cap_add, **cap_drop; /* names with or without CAP_, or ALL */
+	char *seccomp;              /* default | unconfined | a profile as JSON text */
+	FIELD_LIST_OF(struct device) devices;
+	char **device_rules; /* "c 1:3 mr" */
+	struct pairs sysctls;
+	FIELD_LIST_OF(struct ulimit) ulimits;
+	int64_t oom_score_adj;
+	struct limits limits;
+
+	/* shared or private name spaces: private | host | instance:NAME-OR-ID */
+	char *pid_mode, *ipc_mode, *uts_mode, *cgroup_mode;
+	char *network; /* none | host | instance:NAME-OR-ID */
+	char **dns, **dns_search, **dns_options, **extra_hosts; /* extra_hosts: name:address */
+
+	FIELD_LIST_OF(struct mount) mounts;
+	struct log_config log;
+};
+
+struct instance_status {
+	char *state; /* created | running | paused | restarting | exited | dead */
+	int64_t pid; /* of the first process on the host, 0 when not running */
+	int64_t exit_code;
+	bool oom_killed;
+	char *error; /* why the last start failed, or NULL */
+	int64_t started_at, finished_at; /* ns since the epoch */
+	int64_t restart_count;
+	char *health; /* NULL (no check) | starting | healthy | unhealthy */
+	bool stopped_by_user; /* keeps restart policies from bringing it back */
+};
+
+struct instance {
+	char *id;      /* 64 hexadecimal digits */
+	char *project; /* "default" */
+	int64_t created_at;
+	char *image_id; /* digest of the image's config */
+	int64_t uid_base; /* first host id of its range of 65536; 0: shares the host's */
+	struct instance_spec spec;
+	struct instance_status status;
+};
+
+extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table;
+
+#define INSTANCE_ID_LEN 64
+/* [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, as Docker's names. */
+int instance_name_check(const char *name, struct error *err);
+int instance_id_check(const char *id, struct error *err);
+/* "quiet_heron": a random name of two words; free it. */
+char *instance_name_random(void);
+/* "SIGTERM", "TERM", "15", "SIGRTMIN+3" → number, or 0. */
+int signal_from_name(const char *name);
+const char *signal_name(int signo); /* "SIGTERM"; NULL when unknown */

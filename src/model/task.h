@@ -1,0 +1,30 @@
+/* The task: one long operation, with its progress and result; and the event: one change that was seen. */
+#pragma once
+
+#include "model/field.h"
+
+struct task {
+	char *id;
+	char *project;
+	char *kind;    /* image-pull, image-push, image-bootstrap, … */
+	char *target;  /* what it works on: an image reference, an instance's name */
+	char *state;   /* running | done | failed | cancelled */
+	char *message; /* what it does just now, one line */
+	int64_t done, total; /* progress in bytes, or 0 0 where it is not known */
+	int64_t created_at, finished_at;
+	char *error, *error_kind; /* when it failed */
+	char *result;  /* an image's id … */
+};
+
+struct event {
+	int64_t revision;
+	int64_t time;
+	char *type;    /* instance | image | task */
+	char *action;  /* create start die stop kill restart pause unpause rename update destroy oom health attach
+			* exec_create exec_start exec_die; pull push tag untag delete import load … */
+	char *project;
+	char *id, *name;
+	struct pairs attributes; /* exit_code, image, signal … */
+};
+
+extern const struct field_table task_table, event_table;

@@ -1,0 +1,175 @@
+/* The bodies of the messages between control and agent, and their tables. See messages.c for the list of
+ * requests with their documentation. Nouns and descriptors only: never an argv or a path that the agent
+ * would follow on the host unchecked. */
+#pragma once
+
+#include "model/image.h"
+#include "model/instance.h"
+#include "wire/wire.h"
+
+struct msg_empty {
+	char nothing;
+};
+
+struct msg_hello { /* reply of "hello" */
+	char *version;
+	int64_t cgroup_version; /* 1, 2 */
+	char *kernel, *architecture;
+	int64_t cpus, memory;
+	bool userns, idmapped_mounts, overlay_idmap, swap_limit;
+};
+
+struct msg_id {
+	char *id; /* of an instance */
+};
+
+/* "instance-create": makes directories, uid range and the agent's own record. Idempotent for the same id. */
+struct msg_instance_create {
+	struct instance instance;
+	struct image_config config;
+	char **layers; /* diff_ids, lowest first; all unpacked before */
+};
+
+struct msg_instance_state { /* reply of most instance requests */
+	char *id;
+	int64_t uid_base;
+	struct instance_status status;
+};
+
+struct msg_instance_states { /* reply of "instance-list" */
+	FIELD_LIST_OF(struct msg_instance_state) instances;
+};
+
+struct msg_instance_stop {
+	char *id;
+	char *signal;    /* NULL: the instance's own */
+	int64_t timeout; /* ns until SIGKILL; -1: the instance's own */
+};
+
+struct msg_instance_kill {
+	char *id, *signal;
+};
+
+struct msg_instance_delete {
+	char *id;
+	bool force; /* kills it first */
+};
+
+struct msg_instance_update { /* the whole new spec; limits apply at once */
+	char *id;
+	struct instance_spec spec;
+};
+
+/* "attach": reply carries one descriptor that speaks shim/protocol.h. */
+struct msg_attach {
+	char *id;
+	char *exec_id; /* NULL: the instance's first process */
+	bool stdin_, stdout_, stderr_; /* JSON names: stdin, stdout, stderr */
+};
+
+struct msg_exec_start { /* reply: msg_exec_started with the attached stream's descriptor unless detach */
+	char *id, *exec_id; /* exec_id: 64 hexadecimal digits */
+	char **command, **env;
+	char *user, *workdir;
+	bool tty, stdin_open, privileged, detach;
+	int64_t rows, columns; /* 0: not set */
+};
+struct msg_exec_started {
+	int64_t pid;
+};
+struct msg_exec { /* "exec-state", "exec-delete" */
+	char *id, *exec_id;
+};
+struct msg_exec_state {
+	bool running;
+	int64_t pid, exit_code;
+};
+
+struct msg_stats {
+	int64_t time; /* ns */
+	int64_t cpu_ns, cpu_user_ns, cpu_system_ns, throttled_ns, throttled_periods, periods;
+	int64_t memory, memory_max, memory_limit, memory_cache, memory_failures, swap;
+	int64_t pids, pids_limit;
+	int64_t read_bytes, write_bytes, read_ops, write_ops;
+	int64_t online_cpus, system_cpu_ns;
+};
+
+struct process_row {
+	int64_t pid, parent; /* as the host sees them */
+	char *user;          /* the id inside the instance */
+	char *state, *command;
+	int64_t memory, cpu_ns, started_at;
+};
+struct msg_processes {
+	FIELD_LIST_OF(struct process_row) processes;
+};
+
+/* Files of an instance. "archive-get": reply msg_file and a pipe from which a tar of path is read.
+ * "archive-put": a pipe or file with a tar comes along and is unpacked into the directory path.
+ * "archive-stat": reply msg_file. */
+struct msg_archive {
+	char *id, *path;
+	bool keep_owner;        /* put: owners from the archive; else the directory's */
+	bool no_overwrite_dir;  /* put: a file never replaces a directory, nor the other way round */
+};
+struct msg_file {
+	char *name, *link_target;
+	int64_t size, mode, mtime; /* mode: st_mode */
+};
+
+struct change {
+	char *kind; /* added | changed | deleted */
+	char *path;
+};
+struct msg_changes { /* reply of "instance-diff" */
+	FIELD_LIST_OF(struct change) changes;
+};
+
+/* "instance-export": reply a pipe with a tar of the whole root. "instance-commit": reply a pipe with a tar
+ * of the changes as an OCI layer; frozen meanwhile if asked. */
+struct msg_export {
+	char *id;
+	bool pause;
+};
+
+struct msg_layer {
+	char *diff_id;
+	char *media_type; /* "layer-unpack": of the blob, which comes as a descriptor */
+};
+struct msg_layer_unpacked {
+	int64_t size; /* bytes of content */
+};
+struct msg_layers { /* "layer-list" */
+	char **diff_ids;
+};
+
+struct msg_bootstrap { /* reply: a pipe with a tar; progress messages on the way */
+	char *suite;   /* bookworm, bookworm … as in the host's sources */
+	char *variant; /* minbase | system */
+	char **include;
+};
+
+struct msg_progress { /* body of every "progress" message */
+	char *message;
+	int64_t done, total;
+};
+
+struct msg_shutdown { /* stops every instance, then the agent itself ends */
+	int64_t timeout;
+};
+
+struct msg_event { /* answers of "events", after an empty "ok" */
+	int64_t time;
+	char *action; /* start die oom health restart pause unpause … */
+	char *id, *exec_id;
+	int64_t exit_code;
+	struct instance_status status;
+};
+
+extern const struct field_table msg_empty_table, msg_hello_table, msg_id_table, msg_instance_create_table,
+	msg_instance_state_table, msg_instance_states_table, msg_instance_stop_table, msg_instance_kill_table,
+	msg_instance_delete_table, msg_instance_update_table, msg_attach_table, msg_exec_start_table,
+	msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table,
+	msg_archive_table, msg_file_table, msg_changes_table, msg_export_table, msg_layer_table,
+	msg_layer_unpacked_table, msg_layers_table, msg_bootstrap_table, msg_progress_table, msg_shutdown_table,
+	msg_event_table;
