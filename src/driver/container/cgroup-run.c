@@ -85,22 +85,23 @@ int cgroup_pids(const struct cgroup_state *s, pid_t **pids, size_t *n, struct er
 	return 0;
 }
 
-/* Waits until cgroup.events has "key value". Reading arms the notice, so it comes before the look. */
+/* Waits until cgroup.events has "key value". Reading arms the notice, so it comes before the look. The
+ * kernel holds a notice back that follows another within 10 ms: the first looks do not wait for it. */
 static int wait_event(int dir, const char *key, uint64_t value, int64_t deadline) {
 	_cleanup_(close_fd) int fd = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	for (;;) {
+	for (int64_t pause = NS_PER_MS / 8;; pause = MIN(2 * pause, NS_PER_SEC)) {
 		char drop[256];
 		if (pread(fd, drop, sizeof drop, 0) < 0)
 			return -errno;
 		if (cgroup_read_key(dir, "cgroup.events", key) == value)
 			return 0;
-		int64_t left = deadline - time_mono_ns();
-		struct pollfd p = {.fd = fd, .events = POLLPRI};
-		if (left <= 0)
+		if (time_mono_ns() > deadline)
 			return -ETIMEDOUT;
-		if (poll(&p, 1, (int)(left / NS_PER_MS) + 1) < 0 && errno != EINTR)
+		struct pollfd p = {.fd = fd, .events = POLLPRI};
+		struct timespec t = {.tv_sec = pause / NS_PER_SEC, .tv_nsec = pause % NS_PER_SEC};
+		if (ppoll(&p, 1, &t, NULL) < 0 && errno != EINTR)
 			return -errno;
 	}
 }
@@ -204,6 +205,8 @@ static int kill_group(const struct cgroup_state *s, int dir, int signo) {
 	}
 	if (!cgroup_has(dir, "cgroup.kill"))
 		return kill_by_hand(s, dir, deadline);
+	if (cgroup_read_key(dir, "cgroup.events", "populated") == 0)
+		return 0;
 	int r = fs_write_value_at(dir, "cgroup.kill", "1");
 	return r < 0 ? r : wait_event(dir, "populated", 0, deadline);
 }

@@ -259,9 +259,8 @@ int cgroup_enter(const struct cgroup_state *s, pid_t pid, struct error *err) {
 	for (int h = 0; h < CGROUP_HIERARCHIES; h++) {
 		if (!is_own_mount(host, h))
 			continue;
-		entered = entered || (h == CGROUP_UNIFIED && is_in_v2(s, pid));
 		if (h == CGROUP_UNIFIED && is_in_v2(s, pid))
-			continue;
+			return 0; /* the last of the hierarchies */
 		const char *list = pid || h == CGROUP_UNIFIED ? "cgroup.procs" : "tasks";
 		_cleanup_(free_ptr) char *file = str_format("%s/%s/%s", host->mount[h], s->path, list);
 		int r = fs_write_value(file, text);

@@ -13,19 +13,25 @@
 
 #define X32_BIT 0x40000000U
 
-void seccomp_table_add(struct seccomp_arch *a, uint32_t nr, const struct seccomp_rule *rule) {
+uint32_t seccomp_table_rule(struct seccomp_table *t, const struct seccomp_rule *rule) {
+	t->rules = alloc_resize(t->rules, t->n_rules + 1, sizeof *t->rules);
+	t->rules[t->n_rules] = *rule;
+	return (uint32_t)t->n_rules++;
+}
+
+void seccomp_table_add(struct seccomp_arch *a, uint32_t nr, uint32_t rule) {
 	if (a->n == a->room) {
-		a->room = MAX(2 * a->room, (size_t)256);
+		a->room = MAX(2 * a->room, (size_t)512);
 		a->entries = alloc_resize(a->entries, a->room, sizeof *a->entries);
 	}
-	a->entries[a->n] = (struct seccomp_entry){.nr = nr, .order = (uint32_t)a->n, .rule = *rule};
-	a->n++;
+	a->entries[a->n++] = (struct seccomp_entry){nr, rule};
 }
 
 void seccomp_table_free(struct seccomp_table *t) {
 	for (size_t i = 0; i < t->n; i++)
 		free(t->arches[i].entries);
 	free(t->arches);
+	free(t->rules);
 	*t = (struct seccomp_table){0};
 }
 
@@ -72,14 +78,14 @@ static void runs_add(struct runs *r, struct run run) {
 
 static int by_number(const void *a, const void *b) {
 	const struct seccomp_entry *x = a, *y = b;
-	return x->nr != y->nr ? (x->nr > y->nr) - (x->nr < y->nr) : (x->order > y->order) - (x->order < y->order);
+	return x->nr != y->nr ? (x->nr > y->nr) - (x->nr < y->nr) : (x->rule > y->rule) - (x->rule < y->rule);
 }
 
 /* The n entries at e are of one call. A rule without conditions rules alone, as with libseccomp. */
-static struct run run_of(const struct seccomp_entry *e, size_t n) {
+static struct run run_of(const struct seccomp_table *t, const struct seccomp_entry *e, size_t n) {
 	for (size_t i = 0; i < n; i++)
-		if (e[i].rule.n == 0)
-			return (struct run){.start = e->nr, .action = e[i].rule.action};
+		if (t->rules[e[i].rule].n == 0)
+			return (struct run){.start = e->nr, .action = t->rules[e[i].rule].action};
 	return (struct run){.start = e->nr, .entries = e, .n = n};
 }
 
@@ -90,7 +96,7 @@ static void add_arch(struct runs *r, const struct seccomp_table *t, struct secco
 	for (size_t i = 0, n; i < a->n; i += n) {
 		for (n = 1; i + n < a->n && a->entries[i + n].nr == a->entries[i].nr;)
 			n++;
-		runs_add(r, run_of(&a->entries[i], n));
+		runs_add(r, run_of(t, &a->entries[i], n));
 		runs_add(r, (struct run){.start = a->entries[i].nr + 1, .action = t->default_action});
 	}
 	if (t->unknown_is_enosys && a->n)
@@ -170,12 +176,12 @@ static bool is_wide(uint32_t nr, uint32_t audit) {
 	return (audit & __AUDIT_ARCH_64BIT) && !(audit == AUDIT_ARCH_X86_64 && nr >= X32_BIT);
 }
 
-static void emit_search(struct program *p, const struct run *runs, size_t n, uint32_t audit, uint32_t default_action) {
+static void emit_search(struct program *p, const struct seccomp_table *t, const struct run *runs, size_t n, uint32_t audit) {
 	if (n > 1) {
 		size_t half = n / 2, at = p->n;
 		emit(p, BPF_JMP | BPF_JGE | BPF_K, runs[half].start, 0, 1);
 		emit(p, BPF_JMP | BPF_JA, 0, 0, 0);
-		emit_search(p, runs, half, audit, default_action);
+		emit_search(p, t, runs, half, audit);
 		size_t distance = p->n - at - 2;
 		if (distance < 255) { /* without the long jump */
 			memmove(&p->items[at + 1], &p->items[at + 2], distance * sizeof *p->items);
@@ -185,12 +191,12 @@ static void emit_search(struct program *p, const struct run *runs, size_t n, uin
 		} else {
 			p->items[at + 1].k = (uint32_t)distance;
 		}
-		emit_search(p, runs + half, n - half, audit, default_action);
+		emit_search(p, t, runs + half, n - half, audit);
 		return;
 	}
 	for (size_t i = 0; i < runs->n; i++)
-		emit_rule(p, &runs->entries[i].rule, is_wide(runs->start, audit));
-	emit(p, BPF_RET | BPF_K, runs->n ? default_action : runs->action, 0, 0);
+		emit_rule(p, &t->rules[runs->entries[i].rule], is_wide(runs->start, audit));
+	emit(p, BPF_RET | BPF_K, runs->n ? t->default_action : runs->action, 0, 0);
 }
 
 static struct seccomp_arch *find(struct seccomp_table *t, uint32_t token) {
@@ -217,7 +223,7 @@ static void emit_arch(struct program *p, struct seccomp_table *t, struct seccomp
 	emit(p, BPF_JMP | BPF_JEQ | BPF_K, a->token, 1, 0);
 	emit(p, BPF_JMP | BPF_JA, 0, 0, 0);
 	emit(p, LOAD, offsetof(struct seccomp_data, nr), 0, 0);
-	emit_search(p, runs.items, runs.n, a->token, t->default_action);
+	emit_search(p, t, runs.items, runs.n, a->token);
 	p->items[at + 1].k = (uint32_t)(p->n - at - 2);
 	free(runs.items);
 }

@@ -20,10 +20,9 @@ struct seccomp_rule {
 	size_t n;
 };
 
+/* Sorts by number, and for one number in the order of the profile. */
 struct seccomp_entry {
-	uint32_t nr;
-	uint32_t order; /* in the profile */
-	struct seccomp_rule rule;
+	uint32_t nr, rule; /* rule: an index of the table's */
 };
 
 struct seccomp_arch {
@@ -35,11 +34,14 @@ struct seccomp_arch {
 struct seccomp_table {
 	uint32_t default_action;
 	bool unknown_is_enosys; /* calls newer than all that the profile names fail as if they did not exist */
+	struct seccomp_rule *rules;
+	size_t n_rules;
 	struct seccomp_arch *arches;
 	size_t n;
 };
 
-void seccomp_table_add(struct seccomp_arch *a, uint32_t nr, const struct seccomp_rule *rule);
+uint32_t seccomp_table_rule(struct seccomp_table *t, const struct seccomp_rule *rule); /* gives its index */
+void seccomp_table_add(struct seccomp_arch *a, uint32_t nr, uint32_t rule);
 /* Writes the program; sorts the table's entries. */
 int seccomp_table_write(struct seccomp_table *t, struct sock_fprog *prog, struct error *err);
 void seccomp_table_free(struct seccomp_table *t);

@@ -48,7 +48,7 @@ static const int i386_ipc[] = {0, 0, 393, 394, 0, 0, 0, 0, 0, 0, 0, 400, 401, 39
 #define I386_SOCKETCALL 102
 #define I386_IPC 117
 
-static void add_i386(struct seccomp_arch *a, int nr, const struct seccomp_rule *rule) {
+static void add_i386(struct seccomp_table *t, struct seccomp_arch *a, int nr, uint32_t rule) {
 	bool ipc = nr <= -200;
 	int call = ipc ? -200 - nr : -100 - nr;
 	const int *own = ipc ? i386_ipc : i386_sockets;
@@ -57,22 +57,23 @@ static void add_i386(struct seccomp_arch *a, int nr, const struct seccomp_rule *
 		return;
 	if (own[call])
 		seccomp_table_add(a, (uint32_t)own[call], rule);
-	struct seccomp_rule through = {.action = rule->action, .n = 1,
+	const struct seccomp_rule *direct = &t->rules[rule];
+	struct seccomp_rule through = {.action = direct->action, .n = 1,
 				       .conditions = {{.op = COMPARE_EQ, .value = (uint64_t)call}}};
-	for (size_t i = 0; i < rule->n; i++)
-		if (rule->conditions[i].index != 0)
-			through.conditions[through.n++] = rule->conditions[i];
-	seccomp_table_add(a, ipc ? I386_IPC : I386_SOCKETCALL, &through);
+	for (size_t i = 0; i < direct->n; i++)
+		if (direct->conditions[i].index != 0)
+			through.conditions[through.n++] = direct->conditions[i];
+	seccomp_table_add(a, ipc ? I386_IPC : I386_SOCKETCALL, seccomp_table_rule(t, &through));
 }
 
-static void add_name(struct seccomp_arch *a, const char *name, const struct seccomp_rule *rule) {
+static void add_name(struct seccomp_table *t, struct seccomp_arch *a, const char *name, uint32_t rule) {
 	int nr = seccomp_syscall_resolve_name_arch(a->token, name);
 	if (nr == __NR_SCMP_ERROR)
 		nr = young_number(a->token, name);
 	if (nr >= 0)
 		seccomp_table_add(a, (uint32_t)nr, rule);
 	else if (a->token == SCMP_ARCH_X86 && nr > -300 && nr < -100)
-		add_i386(a, nr, rule);
+		add_i386(t, a, nr, rule);
 }
 
 static int read_errno(const json_t *o, const char *key, uint32_t *out, struct error *err) {
@@ -178,20 +179,16 @@ static int add_rules(struct seccomp_table *t, const json_t *o, struct error *err
 	int r = read_rules(o, &rules, &n, err);
 	if (r < 0)
 		return r;
-	const json_t *names = json_object_get(o, "names"), *name = json_object_get(o, "name");
-	if (!json_array_size(names) && !json_is_string(name))
-		return error_field(err, "names", "is empty");
-	for (size_t a = 0; a < t->n; a++) {
-		for (size_t k = 0; k < n; k++) {
-			if (json_is_string(name))
-				add_name(&t->arches[a], json_string_value(name), &rules[k]);
-			for (size_t i = 0; i < json_array_size(names); i++) {
-				const char *text = json_string_value(json_array_get(names, i));
-				if (!text)
-					return error_field(err, "names", "must be texts");
-				add_name(&t->arches[a], text, &rules[k]);
-			}
-		}
+	_cleanup_(strv_free_ptr) char **names = json_get_strv(o, "names");
+	if (json_get_str(o, "name"))
+		strv_add(&names, json_get_str(o, "name")); /* of the oldest profiles */
+	if (!names || strv_len(names) < json_array_size(json_object_get(o, "names")))
+		return error_field(err, "names", "must be a list of texts that is not empty");
+	for (size_t k = 0; k < n; k++) {
+		uint32_t rule = seccomp_table_rule(t, &rules[k]);
+		for (size_t i = 0; names[i]; i++)
+			for (size_t a = 0; a < t->n; a++)
+				add_name(t, &t->arches[a], names[i], rule);
 	}
 	return 0;
 }
