@@ -84,7 +84,7 @@ int time_parse(const char *s, int64_t *ns) {
 		used = 0;
 		if (sscanf(s + 1, "%2d:%2d%n", &hours, &minutes, &used) != 2 || s[1 + used] || minutes > 59)
 			return -EINVAL;
-		offset = (hours * 60 + minutes) * 60 * (*s == '-' ? -1 : 1);
+		offset = (hours * INT64_C(3600) + minutes * INT64_C(60)) * (*s == '-' ? -1 : 1);
 	} else if ((*s != 'Z' && *s != 'z') || s[1]) {
 		return -EINVAL;
 	}
