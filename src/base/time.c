@@ -47,6 +47,13 @@ static int parse_fraction(const char **s, int64_t *ns) {
 	return 0;
 }
 
+/* Times that 64 bits of nanoseconds cannot hold (the years before 1678 and after 2261) are refused. */
+static int to_ns(int64_t sec, int64_t fraction, int64_t *ns) {
+	if (__builtin_mul_overflow(sec, NS_PER_SEC, ns) || __builtin_add_overflow(*ns, fraction, ns))
+		return -EINVAL;
+	return 0;
+}
+
 int time_parse(const char *s, int64_t *ns) {
 	int64_t fraction;
 	size_t digits = strspn(s, "0123456789");
@@ -55,8 +62,7 @@ int time_parse(const char *s, int64_t *ns) {
 		s += digits;
 		if (parse_fraction(&s, &fraction) < 0 || *s)
 			return -EINVAL;
-		*ns = sec * NS_PER_SEC + fraction;
-		return 0;
+		return to_ns(sec, fraction, ns);
 	}
 	struct tm tm = {0};
 	int used = 0;
@@ -82,6 +88,5 @@ int time_parse(const char *s, int64_t *ns) {
 	} else if ((*s != 'Z' && *s != 'z') || s[1]) {
 		return -EINVAL;
 	}
-	*ns = (timegm(&tm) - offset) * NS_PER_SEC + fraction;
-	return 0;
+	return to_ns(timegm(&tm) - offset, fraction, ns);
 }
