@@ -47,9 +47,9 @@ static int parse_fraction(const char **s, int64_t *ns) {
 	return 0;
 }
 
-/* Times that 64 bits of nanoseconds cannot hold (the years before 1678 and after 2261) are refused. */
+/* Nanoseconds reach to the year 2262. */
 static int to_ns(int64_t sec, int64_t fraction, int64_t *ns) {
-	if (__builtin_mul_overflow(sec, NS_PER_SEC, ns) || __builtin_add_overflow(*ns, fraction, ns))
+	if (__builtin_mul_overflow(sec, NS_PER_SEC, &sec) || __builtin_add_overflow(sec, fraction, ns))
 		return -EINVAL;
 	return 0;
 }
@@ -84,7 +84,7 @@ int time_parse(const char *s, int64_t *ns) {
 		used = 0;
 		if (sscanf(s + 1, "%2d:%2d%n", &hours, &minutes, &used) != 2 || s[1 + used] || minutes > 59)
 			return -EINVAL;
-		offset = (hours * 60 + minutes) * 60 * (*s == '-' ? -1 : 1);
+		offset = (hours * INT64_C(3600) + minutes * INT64_C(60)) * (*s == '-' ? -1 : 1);
 	} else if ((*s != 'Z' && *s != 'z') || s[1]) {
 		return -EINVAL;
 	}
