@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -14,7 +13,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,7 +29,7 @@
 static struct {
 	const char *id, *dir;
 	pid_t pid;
-	bool stdin_open, stdin_once, tty, wait_attach, exec;
+	bool stdin_once, tty, wait_attach, exec;
 	struct log_options log;
 } options = {.log = {.max_files = 5}};
 
@@ -349,11 +347,14 @@ static void finish(void) {
 /* --- the start --- */
 
 static int64_t number_of(const char *s) {
-	char *end;
-	errno = 0;
-	long long v = s ? strtoll(s, &end, 10) : -1;
-	if (errno || v < 0 || !s || *end || !*s)
+	int64_t v = 0;
+	if (!s || !*s || strlen(s) > 18)
 		fail("a number is expected");
+	for (; *s; s++) {
+		if (*s < '0' || *s > '9')
+			fail("a number is expected");
+		v = 10 * v + (*s - '0');
+	}
 	return v;
 }
 
@@ -368,7 +369,6 @@ static const struct {
 	{"--log", NULL, &options.log.path, NULL},
 	{"--log-max-size", NULL, NULL, &options.log.max_size},
 	{"--log-max-files", NULL, NULL, &options.log.max_files},
-	{"--stdin-open", &options.stdin_open, NULL, NULL},
 	{"--stdin-once", &options.stdin_once, NULL, NULL},
 	{"--tty", &options.tty, NULL, NULL},
 	{"--wait-attach", &options.wait_attach, NULL, NULL},
@@ -417,7 +417,7 @@ static int inherited(int fd) {
 }
 
 static void take_descriptors(void) {
-	syscall(SYS_close_range, SHIM_FD_READY + 1, ~0U, 0);
+	close_range(SHIM_FD_READY + 1, ~0U, 0);
 	ready = fcntl(SHIM_FD_READY, F_GETFD) < 0 ? -1 : SHIM_FD_READY;
 	listener.fd = inherited(SHIM_FD_LISTEN);
 	if (listener.fd < 0)
@@ -432,8 +432,6 @@ static void take_descriptors(void) {
 	input.fd = in;
 	output.fd = inherited(SHIM_FD_STDOUT);
 	errors.fd = inherited(SHIM_FD_STDERR);
-	if (!options.stdin_open)
-		stdin_close();
 }
 
 static void settle(void) {

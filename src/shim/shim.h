@@ -1,11 +1,11 @@
 /* wabe-shim: the parent of one process of a container. How it is started:
  *
  *   wabe-shim --id ID --pid PID --dir DIR [--log PATH|none] [--log-max-size BYTES] [--log-max-files N]
- *             [--stdin-open] [--stdin-once] [--tty] [--wait-attach] [--exec]
+ *             [--stdin-once] [--tty] [--wait-attach] [--exec]
  *
  * by exec from the process whose child PID is, with these descriptors (one that is not open is not there):
  *   3  a listening unix socket, bound at DIR/socket; it speaks shim/protocol.h
- *   4  the write end of the process's standard input, or with --tty the terminal's master
+ *   4  the write end of the process's standard input if clients may write to it, or with --tty the terminal's master
  *   5  the read end of its standard output      (not with --tty)
  *   6  the read end of its standard error       (not with --tty)
  *   7  readiness: gets one byte and is closed when the shim serves; closed without one when it cannot, with
@@ -18,8 +18,6 @@
  * --log-max-size when the log would pass this many bytes, PATH becomes PATH.1, PATH.1 becomes PATH.2 …;
  *                0, the default: never
  * --log-max-files how many files there are at most with PATH itself, default 5. 1: PATH starts anew
- * --stdin-open   clients may write to the standard input; without it descriptor 4 is closed at once, unless it
- *                is a terminal
  * --stdin-once   an empty SHIM_STDIN frame closes the process's standard input. Without it, and on a terminal,
  *                the frame has no effect; a client that goes away never closes anything
  * --wait-attach  output is not read before a client has attached for it, but after ten seconds at the latest:
