@@ -130,7 +130,8 @@ struct instance {
 	struct instance_status status;
 };
 
-extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table;
+extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
+	health_check_table;
 
 #define INSTANCE_ID_LEN 64
 /* [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, as Docker's names. */
