@@ -37,7 +37,7 @@ static int attach(struct core *c, const struct instance_snap *s, const char *exe
 		.stdout_ = out,
 		.stderr_ = errors,
 	};
-	int r = agent_call_fd(c, "attach", &body, -1, NULL, fd, err);
+	int r = agent_call_fd(c, exec_id ? "exec-attach" : "attach", &body, -1, NULL, fd, err);
 	return r < 0 ? r : stream_expected(*fd, err);
 }
 
