@@ -182,7 +182,7 @@ int images_collect(struct core *c, uint64_t *freed, struct error *err);
 /* ---- layers.c ---- */
 /* Layers of one image on their way into the agent, two at a time. */
 struct unpack_batch;
-struct unpack_batch *unpack_begin(struct core *c, volatile bool *cancel);
+struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel);
 void unpack_add(struct unpack_batch *b, const struct image_layer *layer); /* any thread */
 int unpack_end(struct unpack_batch *b, struct error *err); /* waits for all; frees b */
 int layers_ensure(struct core *c, const struct image *image, struct error *err);

@@ -394,6 +394,7 @@ int events_follow(struct core *c, const struct event_filter *filter, bool follow
 			return r;
 		}
 	}
+	sink->begin(sink->arg);
 	follow_add(c->follow, &f->base);
 	return 0;
 }

@@ -10,8 +10,10 @@ struct event_filter {
 	const char *project, *type, *instance; /* NULL: any; instance: a name or an id */
 };
 
-/* Where events go. The callbacks come from one thread at a time. */
+/* Where events go. begin comes first, from the caller's own thread, once nothing can fail any more; the others
+ * from one thread at a time. */
 struct event_sink {
+	void (*begin)(void *arg);
 	/* json: the event on one line without a newline. 0; -EAGAIN: not now, offer it again; -EPIPE: no more */
 	int (*event)(void *arg, const struct event *e, const char *json, size_t len);
 	bool (*gone)(void *arg);

@@ -64,6 +64,7 @@ int instance_snaps(struct core *c, const char *project, const struct instance_fi
 /* ---- waiting ---- */
 enum wait_condition { WAIT_NOT_RUNNING, WAIT_NEXT_EXIT, WAIT_REMOVED };
 struct wait_sink {
+	void (*begin)(void *arg); /* the first call, from the caller's thread */
 	/* the last call, once; status as at the exit; error: NULL or why there is none. */
 	void (*done)(void *arg, const struct instance_status *status, const struct error *error);
 	bool (*gone)(void *arg);

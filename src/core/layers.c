@@ -12,7 +12,7 @@ struct unpack_batch {
 	pthread_cond_t done;
 	size_t pending;
 	struct error err; /* the first */
-	volatile bool *cancel;
+	const volatile bool *cancel;
 };
 
 struct unpack_job {
@@ -67,7 +67,7 @@ static void unpack_job(void *arg) {
 	free(j);
 }
 
-struct unpack_batch *unpack_begin(struct core *c, volatile bool *cancel) {
+struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel) {
 	struct unpack_batch *b = NEW(struct unpack_batch);
 	*b = (struct unpack_batch){.core = c, .cancel = cancel};
 	pthread_mutex_init(&b->lock, NULL);

@@ -203,6 +203,7 @@ int instance_wait(struct core *c, const char *project, const char *name, enum wa
 		.condition = condition,
 		.sink = *sink,
 	};
+	sink->begin(sink->arg);
 	core_lock(c);
 	w->exits = e->exits;
 	bool over = wait_is_over(w);

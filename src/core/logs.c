@@ -367,6 +367,7 @@ int instance_logs(struct core *c, const char *project, const char *name, const s
 		reader_free(r);
 		return result;
 	}
+	sink->begin(sink->arg);
 	result = read_past(r);
 	if (result == 0 && filter->follow && up && !r->past_until) {
 		follow_log(r);

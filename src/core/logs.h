@@ -25,6 +25,7 @@ struct log_filter {
 	int64_t since, until; /* ns since the epoch; 0: not limited */
 };
 struct log_sink {
+	void (*begin)(void *arg); /* the first call, once nothing can fail any more, from the caller's thread */
 	void (*entry)(void *arg, const struct log_entry *e); /* adds it to what flush sends */
 	/* block: waits until there is room. 0, -EAGAIN, -EPIPE */
 	int (*flush)(void *arg, bool block);

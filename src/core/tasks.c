@@ -265,6 +265,7 @@ int task_follow(struct core *c, const char *project, const char *id, const struc
 		return -ERROR_NOT_FOUND;
 	struct task_follower *f = NEW(struct task_follower);
 	*f = (struct task_follower){.base = {.step = task_step, .drop = task_follow_drop}, .task = t, .sink = *sink};
+	sink->begin(sink->arg);
 	follow_add(c->follow, &f->base);
 	return 0;
 }

@@ -4,8 +4,9 @@
 #include "core/core.h"
 #include "model/task.h"
 
-struct task_sink {
-	int (*task)(void *arg, const char *json, size_t len); /* as event_sink's event */
+struct task_sink { /* as event_sink */
+	void (*begin)(void *arg);
+	int (*task)(void *arg, const char *json, size_t len);
 	bool (*gone)(void *arg);
 	void (*end)(void *arg, bool complete);
 	void *arg;
