@@ -1,6 +1,6 @@
 /* The image room as a program, for tests: one verb on one content directory. Prints the images as JSON
  * lines, or "KIND: message" on standard error and exits with 1. Options come from the environment:
- * TOOL_USERNAME, TOOL_PASSWORD, TOOL_PLAIN, TOOL_MIRRORS (by commas), TOOL_ARCHITECTURE, TOOL_VARIANT,
+ * TOOL_USERNAME, TOOL_PASSWORD, TOOL_PLAIN, TOOL_INSECURE, TOOL_MIRRORS (by commas), TOOL_ARCHITECTURE, TOOL_VARIANT,
  * TOOL_PARALLEL, TOOL_CANCEL_AFTER (bytes), TOOL_VERBOSE, TOOL_COMPRESSION, TOOL_TWICE (two pulls at once). */
 #include "base/str.h"
 #include "base/time.h"
@@ -38,6 +38,7 @@ static struct registry_options options_from_env(void) {
 		.username = getenv("TOOL_USERNAME"),
 		.password = getenv("TOOL_PASSWORD"),
 		.plain_http = getenv("TOOL_PLAIN"),
+		.insecure_tls = getenv("TOOL_INSECURE"),
 		.mirrors = mirrors ? strv_split(mirrors, ',') : NULL,
 		.architecture = getenv("TOOL_ARCHITECTURE"),
 		.variant = getenv("TOOL_VARIANT"),
