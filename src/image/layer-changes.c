@@ -157,5 +157,7 @@ int layer_changes(int upper, const int *lowers, size_t n_lowers, void (*fn)(char
 	bool told = true; /* "/" itself is never told */
 	struct ancestor at = {.path = "/", .told = &told};
 	int r = compare_dir(&c, upper, false, &below, &at, err);
-	return r < 0 ? error_wrap(err, "cannot compare with the lower layers") : 0;
+	if (r < 0)
+		error_wrap(err, "cannot compare with the lower layers");
+	return r;
 }

@@ -140,7 +140,9 @@ static int pack_file(struct pack *p, int fd, const struct stat *st, const char *
 	r = tar_add(&p->tar, &e, err);
 	if (r == 0)
 		r = tar_file(&p->tar, content, e.size, err);
-	return r < 0 ? error_wrap(err, "\"%s\"", path) : 0;
+	if (r < 0)
+		error_wrap(err, "\"%s\"", path);
+	return r;
 }
 
 static int pack_symlink(struct pack *p, int fd, const struct stat *st, const char *path, struct error *err) {
@@ -262,10 +264,14 @@ int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int
 	if (top < 0)
 		return error_errno(err, top, "cannot open \"%s\"", path);
 	int r = pack_tree(top, strcmp(as, ".") == 0 ? "" : as, uid_base, false, out, err);
-	return r < 0 ? error_wrap(err, "cannot pack \"%s\"", path) : 0;
+	if (r < 0)
+		error_wrap(err, "cannot pack \"%s\"", path);
+	return r;
 }
 
 int layer_pack(int upper, uint32_t uid_base, int out, struct error *err) {
 	int r = pack_tree(upper, "", uid_base, true, out, err);
-	return r < 0 ? error_wrap(err, "cannot pack the layer") : 0;
+	if (r < 0)
+		error_wrap(err, "cannot pack the layer");
+	return r;
 }

@@ -148,8 +148,10 @@ int layer_unpack(int blob, const char *media_type, const char *diff_id, int targ
 	};
 	struct confine_result result = {0};
 	r = confine_run(&job, &result, err);
-	if (r < 0)
-		return error_wrap(err, "cannot unpack the layer %s", diff_id);
+	if (r < 0) {
+		error_wrap(err, "cannot unpack the layer %s", diff_id);
+		return r;
+	}
 	char digest[7 + 2 * LAYER_DIGEST_SIZE + 1] = "sha256:";
 	hex_encode(result.digest, LAYER_DIGEST_SIZE, digest + 7);
 	if (strcmp(digest, diff_id) != 0)
@@ -216,5 +218,7 @@ int tree_unpack(int tar, int root, const char *path, const struct unpack_options
 	};
 	struct confine_result result = {0};
 	r = confine_run(&job, &result, err);
-	return r < 0 ? error_wrap(err, "cannot unpack into \"%s\"", path) : 0;
+	if (r < 0)
+		error_wrap(err, "cannot unpack into \"%s\"", path);
+	return r;
 }
