@@ -261,6 +261,7 @@ int config_exec(const struct msg_instance_create *r, char *const *command, char 
 		const char *workdir, struct container_config *c, struct error *err);
 /* Turns this worker into wabe-shim; only returns on failure. */
 struct shim_start {
+	const char *id;
 	const char *dir; /* RUN/shim/<id>, or the exec's */
 	const char *log; /* directory, NULL: none */
 	int64_t log_max_size, log_max_files;

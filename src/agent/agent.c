@@ -8,12 +8,14 @@
 
 #include <dirent.h>
 #include <limits.h>
+#include <openssl/evp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define UID_POOL 524288
+#define PREFIX_BYTES 6
 /* So long, at most, are requests kept waiting for recovery. */
 #define RECOVERY_WAIT (15 * NS_PER_SEC)
 
@@ -31,12 +33,11 @@ static void on_recovery_timeout(void *arg) {
 
 /* Tells the daemons of one host apart. */
 static char *cgroup_prefix(const char *state) {
-	char *real = realpath(state, NULL);
-	uint64_t hash = 14695981039346656037ULL; /* FNV-1a */
-	for (const char *p = real ? real : state; *p; p++)
-		hash = (hash ^ (uint8_t)*p) * 1099511628211ULL;
-	free(real);
-	return str_format("wabe/%012llx", (unsigned long long)(hash >> 16));
+	uint8_t digest[EVP_MAX_MD_SIZE] = {0};
+	char hex[2 * PREFIX_BYTES + 1];
+	EVP_Digest(state, strlen(state), digest, NULL, EVP_sha256(), NULL);
+	hex_encode(digest, PREFIX_BYTES, hex);
+	return str_format("wabe/%s", hex);
 }
 
 static char *find_shim(const char *wanted) {

@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
@@ -349,7 +350,8 @@ static int bind_source(const struct agent *a, const struct mount *m, char **path
 		error_in_field(err, "spec.mounts.source");
 		return -ERROR_DENIED;
 	}
-	*path = str_copy(real);
+	*path = str_copy(link); /* what was judged is what is mounted */
+	fd = -1;
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -182,7 +183,8 @@ int pid_open(pid_t pid, uint64_t start) {
 /* --- runs --- */
 
 void run_free(struct run_state *s) {
-	container_state_free(&s->container);
+	if (s->created) /* else it holds no descriptors, not even -1 */
+		container_state_free(&s->container);
 	*s = (struct run_state){0};
 }
 
@@ -198,8 +200,9 @@ int run_load(const struct agent *a, const char *id, struct run_state *out, struc
 	json_t *container = json_object_get(json, "container");
 	if (!container)
 		return 0;
-	out->created = true;
-	return container_state_parse(container, &out->container, err);
+	int r = container_state_parse(container, &out->container, err);
+	out->created = r == 0;
+	return r;
 }
 
 int run_save(const struct agent *a, const char *id, const struct run_state *s, struct error *err) {
@@ -218,16 +221,12 @@ int run_pidfd(const struct run_state *s) {
 }
 
 bool exit_file_read(const char *file, int64_t *code, int64_t *when) {
-	_cleanup_(close_fd) int fd = open(file, O_RDONLY | O_CLOEXEC);
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
-	struct stat st;
-	if (fd < 0 || fstat(fd, &st) < 0 || fs_read_fd(fd, 4096, &text) < 0)
+	long long status, signo, time;
+	if (fs_read(file, 4096, &text) < 0 || sscanf(buf_str(&text), "%lld %lld %lld", &status, &signo, &time) != 3 ||
+	    status < 0 || status > 255)
 		return false;
-	char *end;
-	long value = strtol(buf_str(&text), &end, 10);
-	if (end == buf_str(&text) || value < 0 || value > 255)
-		return false;
-	*code = value;
-	*when = st.st_mtim.tv_sec * NS_PER_SEC + st.st_mtim.tv_nsec;
+	*code = status;
+	*when = time;
 	return true;
 }

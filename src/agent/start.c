@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -74,9 +75,31 @@ static int begin_run(struct start *s, struct error *err) {
 	return s->listen_fd < 0 ? -(int)(err ? err->kind : ERROR_INTERNAL) : 0;
 }
 
+/* The image may not hold the working directory: it is made, by the container's root, at the first start. */
+static int make_workdir(struct start *s, struct error *err) {
+	const char *cwd = s->config.process.cwd;
+	if (str_same(cwd, "/") || s->record.instance.status.started_at)
+		return 0;
+	_cleanup_(close_fd) int root = container_root_mount(&s->config, err);
+	if (root < 0)
+		return root;
+	_cleanup_(close_fd) int there = fs_open_in_root(root, cwd, O_PATH, 0);
+	if (there != -ENOENT)
+		return 0; /* a wrong one is the start's to tell */
+	uid_t owner = (uid_t)s->record.instance.uid_base;
+	setfsgid(owner);
+	setfsuid(owner);
+	_cleanup_(close_fd) int made = fs_mkdir_in_root(root, cwd, 0755);
+	setfsuid(0);
+	setfsgid(0);
+	return made < 0 ? error_errno(err, made, "cannot make the working directory %s", cwd) : 0;
+}
+
 static int create_container(struct start *s, struct error *err) {
 	const struct agent *a = s->job->agent;
 	int r = config_build(a, &s->record, &s->config, err);
+	if (r == 0)
+		r = make_workdir(s, err);
 	if (r == 0)
 		r = config_files_write(a, &s->record, err);
 	if (r == 0)
@@ -158,6 +181,7 @@ static int become_shim(struct start *s, struct error *err) {
 	const struct log_config *log = &s->record.instance.spec.log;
 	_cleanup_(free_ptr) char *log_dir = instance_path(s->job->agent, s->job->id, "log");
 	struct shim_start shim = {
+		.id = s->job->id,
 		.dir = s->dir,
 		.log = str_same(log->driver, "none") ? NULL : log_dir,
 		.log_max_size = log->max_size,
@@ -188,6 +212,7 @@ static int check(struct start *s, bool *skip, struct error *err) {
 int work_start(struct job *j, struct error *err) {
 	_cleanup_(start_free) struct start s = {.job = j, .in = {-1, -1}, .out = {-1, -1}, .err = {-1, -1}, .listen_fd = -1};
 	_cleanup_(instance_unlock) int lock = -1;
+	container_config_init(&s.config);
 	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
 	if (r == 0)
 		r = record_load(j->agent, j->id, &s.record, err);
