@@ -1,0 +1,29 @@
+# What ./run and ./test share: packages and the user that control runs as. Sourced by bash.
+
+BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsqlite3-dev libmicrohttpd-dev
+	libcurl4-gnutls-dev libarchive-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev libcap-dev libcmocka-dev"
+RUN_PACKAGES="mmdebstrap ca-certificates adduser"
+TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin"
+
+# need_root [sudo options] COMMAND …: runs the command again as root, unless we are
+need_root() {
+	[ "$(id -u)" = 0 ] && return
+	command -v sudo >/dev/null || { echo "wabe: needs root, and there is no sudo" >&2; exit 1; }
+	exec sudo "$@"
+}
+
+install_packages() {
+	local p missing=()
+	for p in "$@"; do
+		dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+	done
+	[ ${#missing[@]} = 0 ] && return
+	echo "Installing ${missing[*]}"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+make_user() {
+	getent passwd wabe >/dev/null ||
+		adduser --system --group --no-create-home --home /nonexistent --quiet wabe
+}
