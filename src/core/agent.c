@@ -186,6 +186,15 @@ static int resync(struct core *c, struct error *err) {
 
 /* ---- the stream of events ---- */
 
+/* Those that no verb of the core's publishes itself. */
+static bool is_agents_own(const char *action) {
+	static const char *const own[] = {"start", "restart", "die", "oom", "health", "pause", "unpause", "exec_die"};
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		if (str_same(action, own[i]))
+			return true;
+	return false;
+}
+
 static void event_publish(struct core *c, const struct msg_event *m, const struct instance *i) {
 	char code[24];
 	snprintf(code, sizeof code, "%lld", (long long)m->exit_code);
@@ -208,7 +217,7 @@ static void event_handle(struct core *c, const struct msg_event *m) {
 	struct entry *e = m->id ? map_get(c->by_id, m->id) : NULL;
 	if (!e || e->creating)
 		return;
-	if (m->action)
+	if (is_agents_own(m->action))
 		event_publish(c, m, &e->snap->instance);
 	if (!m->exec_id)
 		entry_apply(c, e, &m->status, -1);

@@ -97,7 +97,7 @@ static void run_agent(const struct supervisor *s) {
 	int r = agent_main(&o, &err);
 	if (r < 0)
 		log_error("%s", error_text(&err));
-	exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+	_exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
 static void run_control(const struct supervisor *s) {
