@@ -5,12 +5,9 @@
 #include "model/instance.h"
 
 /* instance-check.c: of one value */
-int path_check(const char *path, struct error *err);         /* absolute, no "..", no control characters */
-int mount_target_check(const char *path, struct error *err); /* the same, and not "/" */
+int mount_target_check(const char *path, struct error *err); /* path_check, and not "/" */
 int subpath_check(const char *path, struct error *err);
-int env_check(const char *entry, struct error *err);
 int hostname_check(const char *name, struct error *err);
-int signal_check(const char *name, struct error *err);
 int capability_check(const char *name, struct error *err);
 int seccomp_check(const char *profile, struct error *err);
 int device_rule_check(const char *rule, struct error *err);
