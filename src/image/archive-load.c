@@ -155,8 +155,9 @@ static int take_file(struct loader *l, struct archive *a, const char *name, stru
 	return 0;
 }
 
-static bool is_legacy_text(const char *name) {
-	return strcmp(name, "repositories") == 0 || str_ends(name, "/VERSION") || str_ends(name, "/json");
+/* Files that nothing refers to. */
+static bool is_unused(const char *name) {
+	return strcmp(name, "repositories") == 0 || strcmp(name, "oci-layout") == 0 || str_ends(name, "/VERSION") || str_ends(name, "/json");
 }
 
 static int take_entry(struct loader *l, struct archive *a, struct archive_entry *e, struct error *err) {
@@ -183,7 +184,7 @@ static int take_entry(struct loader *l, struct archive *a, struct archive_entry 
 		l->has_manifest = true;
 		return read_text(l, a, &l->manifest, name, err);
 	}
-	return is_legacy_text(name) ? 0 : take_file(l, a, name, err);
+	return is_unused(name) ? 0 : take_file(l, a, name, err);
 }
 
 static void archive_cleanup(struct archive **a) {

@@ -75,7 +75,7 @@ class Registry:
         self.blobs, self.manifests, self.requests = {}, {}, []
         self.served, self.lock = {}, threading.Lock()
         self.fault = self.auth = self.realm = None
-        self.users, self.tokens = {}, set()
+        self.users, self.tokens, self.issued = {}, set(), 0
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -167,7 +167,8 @@ class Registry:
             good = not self.users
         if not good:
             return self.error(h, 401, "UNAUTHORIZED", "incorrect username or password")
-        token = f"token-{len(self.tokens)}"
+        self.issued += 1
+        token = f"token-{self.issued}"
         self.tokens.add(token)
         name = "access_token" if h.command == "POST" else "token"
         self.reply(h, 200, json.dumps({name: token}).encode())
