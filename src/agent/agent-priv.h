@@ -123,7 +123,9 @@ void child_cancel(struct child *c);
 void children_free(struct agent *a);
 
 /* In a worker: tells the agent and waits until it knows. `extra` is consumed, may be NULL. Keys: action (of
- * an event), status, exit_code, exec_id, shim (this worker turns into it), shim_pid, restart, gone, health. */
+ * an event), status, exit_code, shim (this worker turns into it), shim_pid and shim_start (of one that was found),
+ * exec (this worker turns into an exec's shim), execs (found ones), restart, at_once, oom, not_started, gone,
+ * health, healthy, answered. */
 void job_report(const struct job *j, const char *action, const struct instance_status *status, json_t *extra);
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err);
 void job_progress(const struct job *j, const char *message, int64_t done, int64_t total);

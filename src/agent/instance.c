@@ -128,6 +128,17 @@ static void watch_found_shim(struct inst *i, const json_t *report) {
 		i->shim = child_watch(i->agent, CHILD_SHIM, pid, fd, i->id, "");
 }
 
+static void watch_found_execs(struct inst *i, const json_t *execs) {
+	size_t at;
+	json_t *one;
+	json_array_foreach((json_t *)execs, at, one) {
+		pid_t pid = (pid_t)json_get_int(one, "shim");
+		int fd = pid_open(pid, (uint64_t)json_get_int(one, "shim_start"));
+		if (fd >= 0)
+			child_watch(i->agent, CHILD_EXEC, pid, fd, i->id, json_get_str(one, "id"));
+	}
+}
+
 static void take_status(struct inst *i, const json_t *report) {
 	const json_t *json = json_object_get(report, "status");
 	struct instance_status status;
@@ -161,6 +172,8 @@ void report_handle(struct child *c, const json_t *report) {
 	struct inst *i = inst_get(a, c->id);
 	const char *action = json_get_str(report, "action");
 	int64_t exit_code = json_get_int(report, "exit_code");
+	if (json_get_bool(report, "answered") && c->peer)
+		peer_close(TAKE_PTR(c->peer));
 	if (!i)
 		return;
 	if (json_object_get(report, "healthy"))
@@ -174,6 +187,7 @@ void report_handle(struct child *c, const json_t *report) {
 	if (json_get_bool(report, "shim"))
 		becomes_shim(i, c);
 	watch_found_shim(i, report);
+	watch_found_execs(i, json_object_get(report, "execs"));
 	if (json_get_bool(report, "not_started"))
 		inst_drop_early(i);
 	const json_t *health = json_object_get(report, "health");

@@ -65,18 +65,20 @@ int shim_attach(const char *dir, unsigned want, struct error *err) {
 }
 
 /* The places that shim/shim.h names. */
-enum { PLACE_LISTEN = 3, PLACE_IN, PLACE_OUT, PLACE_ERR, PLACE_END };
+enum { PLACE_LISTEN = 3, PLACE_IN, PLACE_OUT, PLACE_ERR, PLACE_READY, PLACE_END };
 
 /* Moves the descriptors to their places; one that is -1 leaves its place closed. */
 static int place(const struct shim_start *s, struct error *err) {
 	bool tty = s->terminal >= 0;
-	const int from[] = {s->listen_fd, tty ? s->terminal : s->in, tty ? -1 : s->out, tty ? -1 : s->err_};
+	_cleanup_(close_fd) int null = open("/dev/null", O_WRONLY | O_CLOEXEC); /* nobody waits for its readiness */
+	const int from[] = {s->listen_fd, tty ? s->terminal : s->in, tty ? -1 : s->out, tty ? -1 : s->err_, null};
 	int above[ARRAY_SIZE(from)];
 	for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
 		above[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, PLACE_END);
 		if (from[i] >= 0 && above[i] < 0)
 			return error_errno(err, errno, "cannot copy a descriptor");
 	}
+	close_fd(&null); /* now, as its number may be one of the places */
 	for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
 		close(PLACE_LISTEN + (int)i);
 		if (above[i] >= 0 && dup2(above[i], PLACE_LISTEN + (int)i) < 0)

@@ -87,6 +87,8 @@ void job_report(const struct job *j, const char *action, const struct instance_s
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err) {
 	if (j->sock < 0)
 		return 0;
+	if (j->handler->cancel) /* from here on the peer may go */
+		job_report(j, NULL, NULL, json_pack("{sb}", "answered", 1));
 	const struct field_table *t = j->handler->request->reply;
 	_cleanup_(json_free_ptr) json_t *body = reply ? fields_print(t, reply) : json_object();
 	return wire_send(j->sock, "ok", body, fds, nfds, err);

@@ -131,12 +131,27 @@ static int set_fd(int fs, const char *key, int fd) {
 	return fsconfig(fs, FSCONFIG_SET_FD, key, NULL, fd) < 0 ? -errno : 0;
 }
 
-/* -EINVAL from a kernel that takes no descriptors as layers. */
-static int add_layers(int fs, const struct container_config *c, int userns, struct error *err) {
-	for (size_t i = strv_len(c->lowers); i-- > 0;) {
-		_cleanup_(close_fd) int layer = open_layer(c->lowers[i], userns, err);
+struct layers {
+	int *fds;
+	size_t n;
+};
+
+static void layers_close(struct layers *l) {
+	for (size_t i = 0; i < l->n; i++)
+		close_fd(&l->fds[i]);
+	free(l->fds);
+}
+
+/* -EINVAL from a kernel that takes no descriptors as layers. The layers stay open: a detached mount ends with
+ * its last descriptor, and the overlay needs it until it is made. */
+static int add_layers(int fs, const struct container_config *c, int userns, struct layers *open, struct error *err) {
+	size_t n = strv_len(c->lowers);
+	open->fds = alloc_array(n, sizeof(int));
+	for (size_t i = n; i-- > 0;) {
+		int layer = open_layer(c->lowers[i], userns, err);
 		if (layer < 0)
 			return layer;
+		open->fds[open->n++] = layer;
 		int r = set_fd(fs, "lowerdir+", layer);
 		if (r < 0) {
 			error_errno(err, r, "cannot use %s as a layer", c->lowers[i]);
@@ -150,14 +165,15 @@ static int overlay_mount(const struct container_config *c, int userns, struct er
 	_cleanup_(close_fd) int fs = fsopen("overlay", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return error_errno(err, errno, "this kernel has no overlayfs");
-	struct error layers = ERROR_INIT;
-	int r = add_layers(fs, c, userns, &layers);
+	struct error why = ERROR_INIT;
+	_cleanup_(layers_close) struct layers open = {0};
+	int r = add_layers(fs, c, userns, &open, &why);
 	if (r == -EINVAL) {
-		error_free(&layers);
+		error_free(&why);
 		return root_overlay_compat(c, userns, err);
 	}
 	if (r < 0)
-		return error_move(err, &layers);
+		return error_move(err, &why);
 	if (c->upper && (fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", c->upper, 0) < 0 ||
 			 fsconfig(fs, FSCONFIG_SET_STRING, "workdir", c->work, 0) < 0))
 		return fs_error(fs, errno, err, "cannot use the upper or work directory of the overlay");
