@@ -199,8 +199,7 @@ static void forward_signals(int pidfd) {
 	}
 }
 
-int oci_wait(struct container_state *s, pid_t pid, int pidfd, int master) {
-	(void)s;
+int oci_wait(pid_t pid, int pidfd, int master) {
 	if (master >= 0) {
 		terminal_relay(master, pidfd);
 		return proc_wait(pid);
@@ -209,7 +208,7 @@ int oci_wait(struct container_state *s, pid_t pid, int pidfd, int master) {
 	return proc_wait(pid);
 }
 
-static void block_signals(void) {
+void oci_block_signals(void) {
 	sigset_t set;
 	sigfillset(&set);
 	sigdelset(&set, SIGTTIN);
@@ -228,7 +227,7 @@ int oci_run(struct oci *o, int argc, char **argv, struct error *err) {
 	if (e < 0)
 		return e;
 	if (!q.detach && master < 0)
-		block_signals();
+		oci_block_signals();
 	e = start(o, &r, err);
 	if (e < 0) {
 		oci_delete_record(o, &r, NULL);
@@ -236,7 +235,7 @@ int oci_run(struct oci *o, int argc, char **argv, struct error *err) {
 	}
 	if (q.detach)
 		return 0;
-	int status = oci_wait(&r.state, r.state.pid, r.state.pidfd, master);
+	int status = oci_wait(r.state.pid, r.state.pidfd, master);
 	e = q.keep ? 0 : oci_delete_record(o, &r, err);
 	return e < 0 ? e : status;
 }

@@ -54,6 +54,33 @@ int userns_write_maps(pid_t pid, const struct id_map *uids, size_t n_uids, const
 	return r < 0 ? r : write_map(pid, "gid_map", gids, n_gids, err);
 }
 
+static int read_map(pid_t pid, const char *file, struct id_map **maps, size_t *n, struct error *err) {
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	int r = fs_read(path, 65536, &text);
+	if (r < 0)
+		return error_errno(err, r, "cannot read the id map of the user namespace (%s)", file);
+	struct str all = str_view(buf_str(&text));
+	*maps = NULL;
+	*n = 0;
+	while (all.len) {
+		struct str line = str_cut(&all, '\n');
+		_cleanup_(free_ptr) char *copy = str_copyn(line.p, line.len);
+		struct id_map m;
+		if (sscanf(copy, "%u %u %u", &m.inside, &m.host, &m.count) != 3)
+			continue;
+		*maps = alloc_resize(*maps, *n + 1, sizeof m);
+		(*maps)[(*n)++] = m;
+	}
+	return 0;
+}
+
+int userns_read_maps(pid_t pid, struct container_config *c, struct error *err) {
+	int r = read_map(pid, "uid_map", &c->uid_maps, &c->n_uid_maps, err);
+	return r < 0 ? r : read_map(pid, "gid_map", &c->gid_maps, &c->n_gid_maps, err);
+}
+
 int userns_open(const struct id_map *uids, size_t n_uids, const struct id_map *gids, size_t n_gids, struct error *err) {
 	_cleanup_(close_fd) int pidfd = -1;
 	int sync[2];
