@@ -154,42 +154,47 @@ static int fs_error(int fs, int errnum, struct error *err, const char *what) {
 	return error_wrap(err, "%s", line[0] && line[1] == ' ' ? line + 2 : line);
 }
 
-static int set_fd(int fs, const char *key, int fd) {
-	return fsconfig(fs, FSCONFIG_SET_FD, key, NULL, fd) < 0 ? -errno : 0;
+struct layers {
+	int *fds;
+	size_t n;
+};
+
+static void layers_close(struct layers *l) {
+	for (size_t i = 0; i < l->n; i++)
+		close_fd(&l->fds[i]);
+	free(l->fds);
 }
 
-/* -EINVAL from a kernel that takes no descriptors as layers. */
-static int add_layers(int fs, const struct container_config *c, int userns, struct error *err) {
-	for (size_t i = strv_len(c->lowers); i-- > 0;) {
-		_cleanup_(close_fd) int layer = open_layer(c->lowers[i], userns, err);
-		if (layer < 0)
-			return layer;
-		int r = set_fd(fs, "lowerdir+", layer);
-		if (r < 0) {
-			error_errno(err, r, "cannot use %s as a layer", c->lowers[i]);
-			return -EINVAL;
-		}
+static int layers_open(const struct container_config *c, int userns, struct layers *out, struct error *err) {
+	size_t n = strv_len(c->lowers);
+	out->fds = alloc_array(n + 1, sizeof(int));
+	for (out->n = 0; out->n < n; out->n++) {
+		int fd = open_layer(c->lowers[out->n], userns, err);
+		if (fd < 0)
+			return fd;
+		out->fds[out->n] = fd;
 	}
 	return 0;
 }
 
+/* A detached mount ends when its descriptor is closed: the layers have to outlive the creation. */
 static int overlay_mount(const struct container_config *c, int userns, struct error *err) {
 	_cleanup_(close_fd) int fs = fsopen("overlay", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return error_errno(err, errno, "this kernel has no overlayfs");
-	struct error layers = ERROR_INIT;
-	int r = add_layers(fs, c, userns, &layers);
-	if (r == -EINVAL) {
-		error_free(&layers);
-		return root_overlay_compat(c, userns, err);
-	}
+	_cleanup_(layers_close) struct layers layers = {0};
+	int r = layers_open(c, userns, &layers, err);
 	if (r < 0)
-		return error_move(err, &layers);
+		return r;
+	for (size_t i = layers.n; i-- > 0;)
+		if (fsconfig(fs, FSCONFIG_SET_FD, "lowerdir+", NULL, layers.fds[i]) < 0)
+			return errno == EINVAL ? root_overlay_compat(c, userns, err)
+					       : fs_error(fs, errno, err, "cannot use a layer of the overlay");
 	if (c->upper && (fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", c->upper, 0) < 0 ||
 			 fsconfig(fs, FSCONFIG_SET_STRING, "workdir", c->work, 0) < 0))
 		return fs_error(fs, errno, err, "cannot use the upper or work directory of the overlay");
 	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return fs_error(fs, errno, err, "cannot make the overlay");
+		return errno == EINVAL ? root_overlay_compat(c, userns, err) : fs_error(fs, errno, err, "cannot make the overlay");
 	int mount = fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	return mount < 0 ? fs_error(fs, errno, err, "cannot mount the overlay") : mount;
 }
@@ -207,22 +212,19 @@ static int compat_in_namespace(const struct container_config *c, int userns, str
 		if (upper_fd < 0 || work_fd < 0)
 			return error_errno(err, errno, "cannot open the upper or work directory of the overlay");
 	}
-	size_t n = strv_len(c->lowers);
-	_cleanup_(free_ptr) int *layers = alloc_array(n, sizeof(int));
-	for (size_t i = 0; i < n; i++) {
-		layers[i] = open_layer(c->lowers[i], userns, err);
-		if (layers[i] < 0)
-			return layers[i];
-	}
+	_cleanup_(layers_close) struct layers layers = {0};
+	int r = layers_open(c, userns, &layers, err);
+	if (r < 0)
+		return r;
 	/* short names relative to the working directory: the options have to fit one page */
 	if (mount("tmpfs", "/tmp", "tmpfs", 0, "mode=700") < 0 || chdir("/tmp") < 0 || mkdir("root", 0700) < 0)
 		return error_errno(err, errno, "cannot mount a temporary file system");
 	_cleanup_(buf_free) struct buf options = BUF_INIT;
 	buf_adds(&options, "lowerdir=");
-	for (size_t i = n; i-- > 0;) {
+	for (size_t i = layers.n; i-- > 0;) {
 		char name[24];
 		snprintf(name, sizeof name, "%zu", i);
-		if (mkdir(name, 0700) < 0 || move_mount(layers[i], "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		if (mkdir(name, 0700) < 0 || move_mount(layers.fds[i], "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 			return error_errno(err, errno, "cannot attach the layer %s", c->lowers[i]);
 		buf_addf(&options, "%s%s", name, i ? ":" : "");
 	}
