@@ -117,16 +117,15 @@ static int set_caps(uint64_t effective, uint64_t permitted, uint64_t inheritable
 	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
 }
 
-static int drop_bounding(uint64_t keep, struct error *err) {
-	uint64_t drop = cap_bounding() & ~keep;
+static int drop_bounding(uint64_t drop, struct error *err) {
 	for (int cap = 0; cap < 64; cap++)
 		if ((drop & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
 			return error_errno(err, errno, "cannot drop the capability %s", cap_name(cap));
 	return 0;
 }
 
-static int check_caps(const struct container_process *p, struct error *err) {
-	uint64_t missing = (p->cap_permitted | p->cap_effective | p->cap_inheritable) & ~cap_bounding();
+static int check_caps(const struct container_process *p, uint64_t possible, struct error *err) {
+	uint64_t missing = (p->cap_permitted | p->cap_effective | p->cap_inheritable) & ~possible;
 	for (int cap = 0; cap < 64; cap++)
 		if (missing & (UINT64_C(1) << cap))
 			return error_set(err, ERROR_DENIED, "the capability %s cannot be given: the host's root lacks it here",
@@ -150,10 +149,10 @@ static int set_ids(const struct user_ids *u, struct error *err) {
 }
 
 int process_take_identity(const struct container_process *p, const struct user_ids *u, bool keep_admin, struct error *err) {
-	uint64_t extra = keep_admin ? ADMIN : 0;
-	int r = check_caps(p, err);
+	uint64_t extra = keep_admin ? ADMIN : 0, possible = cap_bounding();
+	int r = check_caps(p, possible, err);
 	if (r == 0)
-		r = drop_bounding(p->cap_bounding | (p->cap_permitted & cap_bounding()), err);
+		r = drop_bounding(possible & ~p->cap_bounding, err);
 	if (r < 0)
 		return r;
 	if (p->has_umask)
