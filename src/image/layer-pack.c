@@ -70,7 +70,7 @@ static ssize_t get_xattr(const char *file, const char *name, uint8_t **value) {
 }
 
 static int add_xattr(const struct pack *p, const char *file, const char *name, struct xattrs *out) {
-	uint8_t *value;
+	uint8_t *value = NULL;
 	ssize_t n = get_xattr(file, name, &value);
 	if (n == -ENODATA)
 		return 0;

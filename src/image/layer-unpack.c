@@ -188,7 +188,7 @@ int tree_unpack(int tar, int root, const char *path, const struct unpack_options
 		return error_errno(err, dir, "cannot open the directory \"%s\"", path);
 	if (is_kernel_interface(dir))
 		return error_set(err, ERROR_INVALID, "\"%s\" is an interface of the kernel: files cannot be copied there", path);
-	uint64_t root_mount, dir_mount;
+	uint64_t root_mount = 0, dir_mount = 0;
 	int r = mount_id(root, &root_mount);
 	if (r == 0)
 		r = mount_id(dir, &dir_mount);
