@@ -53,7 +53,8 @@ static int compare_xattrs(const void *a, const void *b) {
 }
 
 static bool wanted_xattr(const char *name) {
-	return strcmp(name, "security.capability") == 0 || (str_starts(name, "user.") && !str_starts(name, "user.overlay."));
+	return strcmp(name, "security.capability") == 0 ||
+	       (str_starts(name, "user.") && !str_starts(name, "user.overlay."));
 }
 
 /* Gives the length, or -errno. */
@@ -93,10 +94,14 @@ static int read_xattrs(const struct pack *p, int fd, const char *path, struct xa
 	_cleanup_(free_ptr) char *names = alloc_zero(TREE_XATTR_MAX);
 	ssize_t n = listxattr(file, names, TREE_XATTR_MAX);
 	if (n < 0)
-		return errno == EOPNOTSUPP ? 0 : error_errno(err, errno, "cannot list the extended attributes of \"%s\"", path);
+		return errno == EOPNOTSUPP
+			       ? 0
+			       : error_errno(err, errno, "cannot list the extended attributes of \"%s\"", path);
 	for (const char *name = names; name < names + n; name += strlen(name) + 1) {
-		if (p->layer && (strcmp(name, "trusted.overlay.redirect") == 0 || strcmp(name, "trusted.overlay.metacopy") == 0))
-			return error_set(err, ERROR_UNSUPPORTED, "\"%s\" refers to its lower layer (%s): such an overlay cannot be packed",
+		if (p->layer &&
+		    (strcmp(name, "trusted.overlay.redirect") == 0 || strcmp(name, "trusted.overlay.metacopy") == 0))
+			return error_set(err, ERROR_UNSUPPORTED,
+					 "\"%s\" refers to its lower layer (%s): such an overlay cannot be packed",
 					 path, name);
 		int r = wanted_xattr(name) ? add_xattr(p, file, name, out) : 0;
 		if (r < 0)
@@ -186,7 +191,8 @@ static int pack_any(struct pack *p, int fd, const struct stat *st, const char *p
 static int pack_child(struct pack *p, int dir, const char *dir_path, const char *name, struct error *err) {
 	_cleanup_(free_ptr) char *path = str_format("%s%s%s", dir_path, dir_path[0] ? "/" : "", name);
 	if (strlen(path) > TREE_PATH_MAX)
-		return error_set(err, ERROR_INVALID, "a path of more than %d bytes cannot be packed: \"%.64s…\"", TREE_PATH_MAX, path);
+		return error_set(err, ERROR_INVALID, "a path of more than %d bytes cannot be packed: \"%.64s…\"",
+				 TREE_PATH_MAX, path);
 	_cleanup_(close_fd) int fd = tree_open_entry(dir, name);
 	struct stat st;
 	if (fd == -EXDEV) /* a mount: its place is packed, not its content */
@@ -201,7 +207,8 @@ static int pack_child(struct pack *p, int dir, const char *dir_path, const char 
 	if (tree_is_whiteout(&st))
 		return p->layer ? pack_marker(p, dir_path, ".wh.", name, err) : 0;
 	if (p->layer && str_starts(name, ".wh."))
-		return error_set(err, ERROR_UNSUPPORTED, "\"%s\" has a name that means a deletion in a layer; rename it first", path);
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "\"%s\" has a name that means a deletion in a layer; rename it first", path);
 	return pack_any(p, fd, &st, path, err);
 }
 
@@ -263,6 +270,8 @@ int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int
 	_cleanup_(close_fd) int top = fs_open_in_root(root, path, O_PATH | O_NOFOLLOW, 0);
 	if (top < 0)
 		return error_errno(err, top, "cannot open \"%s\"", path);
+	if (tree_is_kernel_interface(top))
+		return error_set(err, ERROR_INVALID, "\"%s\" is an interface of the kernel: it cannot be copied", path);
 	int r = pack_tree(top, strcmp(as, ".") == 0 ? "" : as, uid_base, false, out, err);
 	if (r < 0)
 		error_wrap(err, "cannot pack \"%s\"", path);

@@ -44,7 +44,7 @@ struct layer_stream {
 	bool thread_runs, started, stop, ended;
 	struct block ring[BLOCKS];
 	size_t produced, consumed; /* counts of blocks, ever */
-	bool holding;              /* the caller still uses ring[consumed] */
+	bool holding;		   /* the caller still uses ring[consumed] */
 	struct error failure;
 };
 
@@ -152,7 +152,8 @@ static int produce_zstd(struct layer_stream *s, struct block *b, struct error *e
 			break;
 		size_t z = ZSTD_decompressStream(s->zstd, &out, &in);
 		if (ZSTD_isError(z))
-			return error_set(err, ERROR_CORRUPT, "the layer's blob is damaged (zstd: %s)", ZSTD_getErrorName(z));
+			return error_set(err, ERROR_CORRUPT, "the layer's blob is damaged (zstd: %s)",
+					 ZSTD_getErrorName(z));
 		s->input_pos = in.pos;
 		s->zstd_frame = z != 0;
 		if (s->input_ended && out.pos == before && z != 0)

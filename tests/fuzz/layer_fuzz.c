@@ -55,7 +55,8 @@ static void extract(int blob, int root, bool layer) {
 	struct archive *a = archive_read_new();
 	archive_read_support_format_tar(a);
 	archive_read_support_format_empty(a);
-	struct extract x = {.root = root, .layer = layer, .uid_base = layer ? 0 : 100000, .keep_owner = true, .max_entries = 1000};
+	struct extract x = {
+		.root = root, .layer = layer, .uid_base = layer ? 0 : 100000, .keep_owner = true, .max_entries = 1000};
 	uint8_t digest[LAYER_DIGEST_SIZE];
 	if (archive_read_open(a, s, NULL, read_stream, NULL) == ARCHIVE_OK && extract_archive(&x, a, NULL) == 0)
 		layer_stream_finish(s, digest, NULL);

@@ -678,11 +678,51 @@ static void test_tree_refusals(UNUSED void **state) {
 	assert_content(root, "vol/dir", "x");
 	_cleanup_(close_fd) int back = memfd_create("back", MFD_CLOEXEC), again = fresh("refusals-back");
 	assert_int_equal(tree_pack(root, "/", ".", 0, back, NULL), 0);
+	assert_int_equal(tree_pack(root, "/proc/self", "x", 0, STDERR_FILENO, NULL), -ERROR_INVALID);
 	assert_int_equal(umount2(proc, MNT_DETACH) | umount2(vol, MNT_DETACH), 0);
 	assert_int_equal(unpack(back, again, NULL), 0);
 	assert_true(S_ISDIR(stat_of(again, "vol").st_mode));
 	assert_missing(again, "vol/dir");
 	assert_missing(again, "proc/self");
+}
+
+/* The root of a running container: of another mount namespace, with a volume below it. */
+static void test_other_namespace(UNUSED void **state) {
+	_cleanup_(close_fd) int before = fresh("other");
+	_cleanup_(free_ptr) char *path = in_top("other"), *vol = in_top("other/vol");
+	int ready[2], go[2];
+	assert_int_equal(pipe2(ready, O_CLOEXEC) | pipe2(go, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(go[1]);
+		if (unshare(CLONE_NEWNS) < 0 || mount("root", path, "tmpfs", 0, NULL) < 0 || mkdir(vol, 0755) < 0 ||
+		    mount("vol", vol, "tmpfs", 0, NULL) < 0)
+			_exit(1);
+		char c = 0;
+		_exit(write(ready[1], &c, 1) != 1 || read(go[0], &c, 1) != 0);
+	}
+	close(go[0]);
+	close(ready[1]);
+	char c;
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	_cleanup_(free_ptr) char *seen = str_format("/proc/%d/root%s", pid, path);
+	_cleanup_(close_fd) int root = open(seen, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_true(root >= 0);
+	const struct item items[] = {LINK_ENTRY('2', "s", "/"), FILE_ENTRY("s/f", "f")}, over[] = {FILE_ENTRY("vol", "x")},
+			  into[] = {FILE_ENTRY("vol/x", "x")};
+	_cleanup_(close_fd) int a = tar_of(items, 2), b = tar_of(over, 1), in = tar_of(into, 1);
+	struct unpack_options o = {.keep_owner = true};
+	assert_int_equal(tree_unpack(a, root, "/", &o, NULL), 0);
+	assert_int_equal(tree_unpack(a, root, "/vol", &o, NULL), 0);
+	assert_int_equal(tree_unpack(b, root, "/", &o, NULL), -ERROR_BUSY);
+	assert_int_equal(tree_unpack(in, root, "/", &o, NULL), -ERROR_INVALID);
+	assert_content(root, "f", "f");
+	assert_content(root, "vol/f", "f");
+	assert_missing(root, "vol/x");
+	assert_missing(before, "f");
+	close(go[1]);
+	close(ready[0]);
+	assert_int_equal(proc_wait(pid), 0);
 }
 
 /* ---- unpack, stack, change, pack, unpack again ---- */
@@ -855,6 +895,7 @@ int main(void) {
 		cmocka_unit_test(test_confinement),
 		cmocka_unit_test(test_tree_unpack),
 		cmocka_unit_test(test_tree_refusals),
+		cmocka_unit_test(test_other_namespace),
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_pack_oddities),
 	};
