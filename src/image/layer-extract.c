@@ -181,7 +181,8 @@ static int parent_dir(struct run *r, struct error *err) {
 	if (fd == -ENOENT || fd == -ENOTDIR)
 		fd = make_dirs(r, r->dir);
 	if (fd == -EXDEV)
-		return error_set(err, ERROR_INVALID, "\"%s\" lies on another mount: unpack into that one itself", r->shown);
+		return error_set(err, ERROR_INVALID, "\"%s\" lies on another mount: unpack into that one itself",
+				 r->shown);
 	if (fd < 0)
 		return fail(r, fd, "make the directory of", err);
 	r->cached = str_copy(r->dir);
