@@ -166,7 +166,7 @@ static int produce_zstd(struct layer_stream *s, struct block *b, struct error *e
 static int produce(struct layer_stream *s, struct block *b, struct error *err) {
 	b->len = 0;
 	if (!b->data)
-		b->data = alloc_zero(BLOCK_SIZE);
+		b->data = alloc_resize(NULL, BLOCK_SIZE, 1);
 	int r = s->compression == LAYER_GZIP   ? produce_gzip(s, b, err)
 		: s->compression == LAYER_ZSTD ? produce_zstd(s, b, err)
 					       : produce_plain(s, b, err);
@@ -234,7 +234,7 @@ int layer_stream_open(int fd, enum layer_compression compression, struct layer_s
 	s->seekable = S_ISREG(st.st_mode);
 	s->total = s->seekable ? (uint64_t)st.st_size : 0;
 	s->compression = compression;
-	s->input = alloc_zero(INPUT_SIZE);
+	s->input = alloc_resize(NULL, INPUT_SIZE, 1);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	int r = open_decoders(s, err);
