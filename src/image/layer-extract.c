@@ -143,8 +143,30 @@ static int make_parent(struct run *r, int at, const char *name, const char *path
 	return owner && fchownat(at, name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
+/* From the directory `at` on to its entry `name`, whose whole path is given. Only links and ".." (in the base)
+ * ask for a look-up from the root, or else a deep path would take time of its square. */
+static int enter_dir(struct run *r, int at, const char *name, const char *path) {
+	if (strcmp(name, "..") == 0)
+		return open_dir(r->x->root, path);
+	_cleanup_(close_fd) int fd = tree_open_entry(at, name);
+	struct stat st;
+	if (fd < 0 && fd != -ENOENT)
+		return fd;
+	if (fd >= 0 && fstat(fd, &st) < 0)
+		return -errno;
+	if (fd >= 0 && S_ISDIR(st.st_mode))
+		return TAKE_FD(fd);
+	if (fd >= 0 && S_ISLNK(st.st_mode)) {
+		int to = open_dir(r->x->root, path);
+		return to == -ENOENT ? -ENOTDIR : to; /* what a link dangles to is not made */
+	}
+	int e = make_parent(r, at, name, path);
+	return e < 0 ? e : tree_open_entry(at, name);
+}
+
 static int make_dirs(struct run *r, const char *path) {
 	_cleanup_(free_ptr) char *prefix = alloc_zero(strlen(path) + 2);
+	size_t have = 0;
 	_cleanup_(close_fd) int at = open_dir(r->x->root, "");
 	if (at < 0)
 		return at;
@@ -153,17 +175,11 @@ static int make_dirs(struct run *r, const char *path) {
 		struct str part = str_cut(&rest, '/');
 		if (part.len == 0)
 			continue;
-		size_t have = strlen(prefix);
+		char *name = prefix + have + 1;
 		prefix[have] = '/';
-		memcpy(prefix + have + 1, part.p, part.len);
-		prefix[have + 1 + part.len] = '\0';
-		int next = open_dir(r->x->root, prefix);
-		if (next == -ENOENT || next == -ENOTDIR) {
-			int e = make_parent(r, at, prefix + have + 1, prefix);
-			if (e < 0)
-				return e;
-			next = open_dir(r->x->root, prefix);
-		}
+		memcpy(name, part.p, part.len);
+		have += 1 + part.len;
+		int next = enter_dir(r, at, name, prefix);
 		if (next < 0)
 			return next;
 		close(at);
