@@ -105,6 +105,8 @@ struct session {
 	bool input_open, ended, detached;
 	int status, signo;
 };
+/* Whether the keys are some, and the terminal one: before anything is made for a session. */
+int session_check(bool tty, bool input, const char *detach_keys, struct error *err);
 /* Connects. Signals are held back from here on. */
 int session_open(struct session *s, struct error *err);
 /* Copies until the end: the exit status, 0 after a detach; negative when the stream broke off. */

@@ -37,10 +37,16 @@ static bool wants(char *const *attach, const char *stream) {
 	return !attach || strv_has(attach, stream);
 }
 
+static bool wants_input(const struct invocation *in) {
+	const struct options *o = in->options;
+	const struct instance_spec *spec = in->fields;
+	return spec->stdin_open && wants(o->attach, "stdin");
+}
+
 static int run_attached(const struct invocation *in, const char *id, struct error *err) {
 	const struct options *o = in->options;
 	const struct instance_spec *spec = in->fields;
-	bool input = spec->stdin_open && wants(o->attach, "stdin");
+	bool input = wants_input(in);
 	_cleanup_(session_close) struct session s = {
 		.in = in,
 		.path = api_path(in, "/instances/%s/attach", id),
@@ -68,6 +74,8 @@ static int run(struct invocation *in, struct error *err) {
 		spec->stdin_once = spec->stdin_open;
 	_cleanup_(json_free_ptr) json_t *instance = NULL;
 	int r = spec_finish(in, &o->create, err);
+	if (r == 0 && !o->detach)
+		r = session_check(spec->tty, wants_input(in), o->detach_keys, err);
 	if (r == 0)
 		r = spec_create(in, &o->create, &instance, err);
 	if (r < 0)

@@ -31,12 +31,23 @@ static int parse_key(struct str key, char *out) {
 	return 0;
 }
 
-static int parse_keys(struct session *s, struct error *err) {
-	struct str rest = str_view(s->detach_keys);
-	s->keys = alloc_zero(rest.len + 1);
+/* The bytes of "ctrl-p,ctrl-q"; out has room for as many as the text has. */
+static int parse_keys(const char *text, char *out, size_t *n) {
+	struct str rest = str_view(text);
+	*n = 0;
 	while (rest.len)
-		if (parse_key(str_cut(&rest, ','), &s->keys[s->n_keys++]) < 0)
-			return error_set(err, ERROR_INVALID, "\"%s\" are not keys such as ctrl-p,ctrl-q", s->detach_keys);
+		if (parse_key(str_cut(&rest, ','), &out[(*n)++]) < 0)
+			return -EINVAL;
+	return 0;
+}
+
+int session_check(bool tty, bool input, const char *detach_keys, struct error *err) {
+	_cleanup_(free_ptr) char *keys = alloc_zero(strlen(detach_keys) + 1);
+	size_t n;
+	if (parse_keys(detach_keys, keys, &n) < 0)
+		return error_set(err, ERROR_INVALID, "\"%s\" are not keys such as ctrl-p,ctrl-q", detach_keys);
+	if (tty && input && !isatty(STDIN_FILENO))
+		return error_set(err, ERROR_INVALID, "standard input is no terminal: leave out -t, or -i");
 	return 0;
 }
 
@@ -86,11 +97,11 @@ static int flush(struct session *s, struct error *err) {
 
 int session_open(struct session *s, struct error *err) {
 	s->sock = s->signal_fd = -1;
-	int r = parse_keys(s, err);
+	int r = session_check(s->tty, s->input, s->detach_keys, err);
 	if (r < 0)
 		return r;
-	if (s->tty && s->input && !isatty(STDIN_FILENO))
-		return error_set(err, ERROR_INVALID, "standard input is no terminal: leave out -t, or -i");
+	s->keys = alloc_zero(strlen(s->detach_keys) + 1);
+	parse_keys(s->detach_keys, s->keys, &s->n_keys);
 	hold_signals(s);
 	r = client_upgrade(s->in->client, s->path, s->body, &s->sock, &s->received, err);
 	if (r < 0)

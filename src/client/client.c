@@ -153,6 +153,10 @@ static int read_answer(struct connection *conn, bool head, body_sink sink, void 
 		connection_close(conn);
 		return r;
 	}
+	if (conn->status == 101) {
+		connection_close(conn);
+		return error_set(err, ERROR_CORRUPT, "the daemon opened a stream that was not asked for");
+	}
 	if (conn->status >= 300)
 		return read_error(conn, head, err);
 	return connection_read_body(conn, head, sink, arg, err);
