@@ -1,7 +1,7 @@
 /* Writes the BPF program of a seccomp profile.
  *
  * For each architecture the numbers of system calls are cut into runs that are treated alike, and the run
- * of a number is found by binary search: some 550 instructions for all of x86-64, i386 and x32 in Docker's
+ * of a number is found by binary search: some 350 instructions for all of x86-64, i386 and x32 in Docker's
  * profile, of which a call passes about ten. libseccomp's program is a list of a thousand, and takes
  * milliseconds to make. */
 #include "driver/container/seccomp-priv.h"
@@ -12,6 +12,7 @@
 #include <seccomp.h>
 
 #define X32_BIT 0x40000000U
+#define BLOCK_RUNS 128
 
 uint32_t seccomp_table_rule(struct seccomp_table *t, const struct seccomp_rule *rule) {
 	t->rules = alloc_resize(t->rules, t->n_rules + 1, sizeof *t->rules);
@@ -91,7 +92,8 @@ static struct run run_of(const struct seccomp_table *t, const struct seccomp_ent
 
 /* Runs for the numbers from base on. */
 static void add_arch(struct runs *r, const struct seccomp_table *t, struct seccomp_arch *a, uint32_t base) {
-	qsort(a->entries, a->n, sizeof *a->entries, by_number);
+	if (a->n)
+		qsort(a->entries, a->n, sizeof *a->entries, by_number);
 	runs_add(r, (struct run){.start = base, .action = t->default_action});
 	for (size_t i = 0, n; i < a->n; i += n) {
 		for (n = 1; i + n < a->n && a->entries[i + n].nr == a->entries[i].nr;)
@@ -176,27 +178,78 @@ static bool is_wide(uint32_t nr, uint32_t audit) {
 	return (audit & __AUDIT_ARCH_64BIT) && !(audit == AUDIT_ARCH_X86_64 && nr >= X32_BIT);
 }
 
-static void emit_search(struct program *p, const struct seccomp_table *t, const struct run *runs, size_t n, uint32_t audit) {
-	if (n > 1) {
-		size_t half = n / 2, at = p->n;
-		emit(p, BPF_JMP | BPF_JGE | BPF_K, runs[half].start, 0, 1);
-		emit(p, BPF_JMP | BPF_JA, 0, 0, 0);
-		emit_search(p, t, runs, half, audit);
-		size_t distance = p->n - at - 2;
-		if (distance < 255) { /* without the long jump */
-			memmove(&p->items[at + 1], &p->items[at + 2], distance * sizeof *p->items);
-			p->n--;
-			p->items[at].jt = (uint8_t)distance;
-			p->items[at].jf = 0;
-		} else {
-			p->items[at + 1].k = (uint32_t)distance;
-		}
-		emit_search(p, t, runs + half, n - half, audit);
+static void emit_leaf(struct program *p, const struct seccomp_table *t, const struct run *run, uint32_t audit) {
+	for (size_t i = 0; i < run->n; i++)
+		emit_rule(p, &t->rules[run->entries[i].rule], is_wide(run->start, audit));
+	emit(p, BPF_RET | BPF_K, run->n ? t->default_action : run->action, 0, 0);
+}
+
+/* A tree whose jumps all fit into eight bits; its leaves share the instructions that return. */
+struct block {
+	struct leaf_jump {
+		size_t at;
+		bool taken; /* the jump when the comparison holds, or the other */
+		uint32_t action;
+	} jumps[2 * BLOCK_RUNS];
+	size_t n;
+	bool too_far;
+};
+
+static void set_jump(struct program *p, struct block *b, size_t at, bool taken, size_t to) {
+	size_t distance = to - at - 1;
+	b->too_far = b->too_far || distance > 255;
+	*(taken ? &p->items[at].jt : &p->items[at].jf) = (uint8_t)distance;
+}
+
+static void emit_tree(struct program *p, const struct seccomp_table *t, const struct run *runs, size_t n, uint32_t audit,
+		      struct block *b) {
+	if (n == 1) {
+		emit_leaf(p, t, runs, audit);
 		return;
 	}
-	for (size_t i = 0; i < runs->n; i++)
-		emit_rule(p, &t->rules[runs->entries[i].rule], is_wide(runs->start, audit));
-	emit(p, BPF_RET | BPF_K, runs->n ? t->default_action : runs->action, 0, 0);
+	size_t half = n / 2, at = p->n;
+	emit(p, BPF_JMP | BPF_JGE | BPF_K, runs[half].start, 0, 0);
+	for (int taken = 0; taken < 2; taken++) {
+		const struct run *side = taken ? runs + half : runs;
+		size_t side_n = taken ? n - half : half;
+		if (side_n == 1 && !side->n) {
+			b->jumps[b->n++] = (struct leaf_jump){at, taken, side->action};
+			continue;
+		}
+		set_jump(p, b, at, taken, p->n);
+		emit_tree(p, t, side, side_n, audit, b);
+	}
+}
+
+static void emit_returns(struct program *p, struct block *b) {
+	size_t first = p->n;
+	for (size_t i = 0; i < b->n; i++) {
+		size_t at = first;
+		while (at < p->n && p->items[at].k != b->jumps[i].action)
+			at++;
+		if (at == p->n)
+			emit(p, BPF_RET | BPF_K, b->jumps[i].action, 0, 0);
+		set_jump(p, b, b->jumps[i].at, b->jumps[i].taken, at);
+	}
+}
+
+/* Cut in halves, with a long jump, until what is left makes a block. */
+static void emit_search(struct program *p, const struct seccomp_table *t, const struct run *runs, size_t n, uint32_t audit) {
+	size_t start = p->n;
+	struct block b = {.n = 0};
+	if (n <= BLOCK_RUNS) {
+		emit_tree(p, t, runs, n, audit, &b);
+		emit_returns(p, &b);
+	}
+	if (n == 1 || (n <= BLOCK_RUNS && !b.too_far))
+		return;
+	size_t half = n / 2;
+	p->n = start;
+	emit(p, BPF_JMP | BPF_JGE | BPF_K, runs[half].start, 0, 1);
+	emit(p, BPF_JMP | BPF_JA, 0, 0, 0);
+	emit_search(p, t, runs, half, audit);
+	p->items[start + 1].k = (uint32_t)(p->n - start - 2);
+	emit_search(p, t, runs + half, n - half, audit);
 }
 
 static struct seccomp_arch *find(struct seccomp_table *t, uint32_t token) {

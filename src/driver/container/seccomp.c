@@ -179,16 +179,20 @@ static int add_rules(struct seccomp_table *t, const json_t *o, struct error *err
 	int r = read_rules(o, &rules, &n, err);
 	if (r < 0)
 		return r;
-	_cleanup_(strv_free_ptr) char **names = json_get_strv(o, "names");
-	if (json_get_str(o, "name"))
-		strv_add(&names, json_get_str(o, "name")); /* of the oldest profiles */
-	if (!names || strv_len(names) < json_array_size(json_object_get(o, "names")))
-		return error_field(err, "names", "must be a list of texts that is not empty");
+	const json_t *names = json_object_get(o, "names"), *name = json_object_get(o, "name");
+	bool old = json_is_string(name); /* one name alone: the oldest profiles */
+	size_t n_names = old ? 1 : json_array_size(names);
+	if (!n_names)
+		return error_field(err, "names", "is empty");
 	for (size_t k = 0; k < n; k++) {
 		uint32_t rule = seccomp_table_rule(t, &rules[k]);
-		for (size_t i = 0; names[i]; i++)
+		for (size_t i = 0; i < n_names; i++) {
+			const char *text = json_string_value(old ? name : json_array_get(names, i));
+			if (!text)
+				return error_field(err, "names", "must be texts");
 			for (size_t a = 0; a < t->n; a++)
-				add_name(t, &t->arches[a], names[i], rule);
+				add_name(t, &t->arches[a], text, rule);
+		}
 	}
 	return 0;
 }
