@@ -68,6 +68,11 @@ static bool same_origin(const struct origin *a, const struct origin *b) {
 	return strcasecmp(a->scheme, b->scheme) == 0 && strcasecmp(a->host, b->host) == 0 && strcmp(a->port, b->port) == 0;
 }
 
+bool endpoint_owns(const struct endpoint *e, const char *url) {
+	_cleanup_(origin_free) struct origin own = {0}, other = {0};
+	return origin_of(e->base, &own) == 0 && origin_of(url, &other) == 0 && same_origin(&own, &other);
+}
+
 /* Whether the URL may be asked at all: https, or http where that was asked for. */
 static int check_url(const struct endpoint *e, const char *url, struct origin *origin, struct error *err) {
 	if (origin_of(url, origin) < 0)
@@ -76,8 +81,7 @@ static int check_url(const struct endpoint *e, const char *url, struct origin *o
 		return 0;
 	if (strcasecmp(origin->scheme, "http") != 0)
 		return error_set(err, ERROR_DENIED, "%s refers to %s, which is neither http nor https", e->name, origin->host);
-	_cleanup_(origin_free) struct origin base = {0};
-	if (is_loopback(origin->host) || e->o->plain_http || (origin_of(e->base, &base) == 0 && same_origin(&base, origin)))
+	if (is_loopback(origin->host) || e->o->plain_http || endpoint_owns(e, url))
 		return 0;
 	return error_set(err, ERROR_DENIED, "%s leads to plain HTTP on %s, which has to be asked for", e->name, origin->host);
 }
@@ -307,8 +311,9 @@ int http_exchange(struct endpoint *e, CURL *curl, struct request *q, const char 
 	for (int hops = 0; r == 0; hops++) {
 		_cleanup_(origin_free) struct origin now = {0};
 		r = check_url(e, url, &now, err);
+		q->strayed = r == 0 && !same_origin(&first, &now);
 		if (r == 0)
-			r = exchange_once(e, curl, q, url, &now, same_origin(&first, &now) ? authorization : NULL, err);
+			r = exchange_once(e, curl, q, url, &now, q->strayed ? NULL : authorization, err);
 		if (r < 0 || !is_redirect(q))
 			return r;
 		if (hops == REDIRECTS_MAX)

@@ -170,6 +170,8 @@ static int run(struct oci *o, struct exec_options *q, int argc, char **argv, str
 		return error_set(err, ERROR_INVALID, "a terminal of a process in the background needs --console-socket");
 	struct container_stdio io = {.in = 0, .out = 1, .err = 2, .preserve_fds = q->preserve_fds, .terminal_master = -1};
 	pid_t pid;
+	if (!q->detach && !p.terminal)
+		oci_block_signals();
 	e = container_exec(&r.state, &p, false, &io, &pid, err);
 	if (e < 0)
 		return e;
@@ -185,7 +187,7 @@ static int run(struct oci *o, struct exec_options *q, int argc, char **argv, str
 		proc_wait(pid);
 		return e;
 	}
-	return q->detach ? 0 : oci_wait(&r.state, pid, pidfd, master);
+	return q->detach ? 0 : oci_wait(pid, pidfd, master);
 }
 
 int oci_exec(struct oci *o, int argc, char **argv, struct error *err) {

@@ -70,6 +70,8 @@ int oci_spec(struct oci *o, int argc, char **argv, struct error *err);
 
 /* What create and run do with a container whose first process may have to go again. */
 int oci_delete_record(struct oci *o, struct record *r, struct error *err);
-/* Follows a child: passes signals on, gives its exit status. */
-int oci_wait(struct container_state *s, pid_t pid, int pidfd, int master);
+/* Follows a child: passes signals on, gives its exit status. The signals have to be blocked before the child
+ * can end. */
+void oci_block_signals(void);
+int oci_wait(pid_t pid, int pidfd, int master);
 int oci_write_pid(const char *path, pid_t pid, struct error *err);

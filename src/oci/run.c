@@ -102,8 +102,10 @@ static int check_terminal(const struct create_options *q, bool terminal, bool le
 	return 0;
 }
 
-/* A container at its gate, with its state on disk; *master is the terminal that stays with us, or -1. */
-static int create(struct oci *o, const struct create_options *q, bool leaves, struct record *r, int *master, struct error *err) {
+/* A container at its gate, with its state on disk; *master is the terminal that stays with us, or -1. status:
+ * "started" where the start follows at once, and the container dies with us until then. */
+static int create(struct oci *o, const struct create_options *q, bool leaves, const char *status, struct record *r, int *master,
+		  struct error *err) {
 	_cleanup_(container_config_free) struct container_config c;
 	container_config_init(&c);
 	int e = id_check(q->id, err);
@@ -125,7 +127,7 @@ static int create(struct oci *o, const struct create_options *q, bool leaves, st
 		return e;
 	}
 	r->bundle = str_copy(c.bundle);
-	r->status = str_copy("created");
+	r->status = str_copy(status);
 	r->created = time_now_ns();
 	*master = io.terminal_master;
 	if (q->console_socket && *master >= 0) {
@@ -147,7 +149,7 @@ int oci_create(struct oci *o, int argc, char **argv, struct error *err) {
 	_cleanup_(close_fd) int master = -1;
 	int e = parse(o, "create", argc, argv, &q, err);
 	if (e == 0)
-		e = create(o, &q, true, &r, &master, err);
+		e = create(o, &q, true, "created", &r, &master, err);
 	if (e < 0)
 		return e;
 	container_hand_over(&r.state);
@@ -158,9 +160,11 @@ static int start(struct oci *o, struct record *r, struct error *err) {
 	int e = container_start(&r->state, err);
 	if (e < 0)
 		return e;
-	free(r->status);
-	r->status = str_copy("started");
-	e = record_save(o, r, err);
+	if (!str_same(r->status, "started")) {
+		free(r->status);
+		r->status = str_copy("started");
+		e = record_save(o, r, err);
+	}
 	struct error hook = ERROR_INIT;
 	if (container_run_hooks(&r->state, HOOK_POSTSTART, "running", &hook) < 0)
 		oci_log(o, "warning", "%s", error_text(&hook)); /* the specification: go on */
@@ -199,8 +203,7 @@ static void forward_signals(int pidfd) {
 	}
 }
 
-int oci_wait(struct container_state *s, pid_t pid, int pidfd, int master) {
-	(void)s;
+int oci_wait(pid_t pid, int pidfd, int master) {
 	if (master >= 0) {
 		terminal_relay(master, pidfd);
 		return proc_wait(pid);
@@ -209,7 +212,7 @@ int oci_wait(struct container_state *s, pid_t pid, int pidfd, int master) {
 	return proc_wait(pid);
 }
 
-static void block_signals(void) {
+void oci_block_signals(void) {
 	sigset_t set;
 	sigfillset(&set);
 	sigdelset(&set, SIGTTIN);
@@ -224,11 +227,11 @@ int oci_run(struct oci *o, int argc, char **argv, struct error *err) {
 	_cleanup_(close_fd) int master = -1;
 	int e = parse(o, "run", argc, argv, &q, err);
 	if (e == 0)
-		e = create(o, &q, q.detach, &r, &master, err);
+		e = create(o, &q, q.detach, "started", &r, &master, err);
 	if (e < 0)
 		return e;
 	if (!q.detach && master < 0)
-		block_signals();
+		oci_block_signals();
 	e = start(o, &r, err);
 	if (e < 0) {
 		oci_delete_record(o, &r, NULL);
@@ -236,7 +239,7 @@ int oci_run(struct oci *o, int argc, char **argv, struct error *err) {
 	}
 	if (q.detach)
 		return 0;
-	int status = oci_wait(&r.state, r.state.pid, r.state.pidfd, master);
+	int status = oci_wait(r.state.pid, r.state.pidfd, master);
 	e = q.keep ? 0 : oci_delete_record(o, &r, err);
 	return e < 0 ? e : status;
 }

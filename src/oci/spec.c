@@ -28,12 +28,12 @@ static int refuse(const json_t *o, const char *const *keys, struct error *err) {
 
 /* --- process --- */
 
-static uint64_t capabilities(struct oci *o, const json_t *list) {
+static uint64_t capabilities(struct oci *o, const json_t *list, uint64_t possible) {
 	uint64_t caps = 0;
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const char *name = json_string_value(json_array_get(list, i));
 		uint64_t bit = name ? cap_from_name(name) : 0;
-		if (bit & cap_bounding())
+		if (bit & possible)
 			caps |= bit;
 		else /* the specification: a runtime should not fail for what cannot be granted */
 			oci_log(o, "warning", "the capability %s cannot be granted here", name ? name : "?");
@@ -88,12 +88,13 @@ int spec_process(struct oci *o, const json_t *j, struct container_process *p, st
 	p->apparmor_profile = copy_str(j, "apparmorProfile");
 	p->selinux_label = copy_str(j, "selinuxLabel");
 	const json_t *caps = json_object_get(j, "capabilities");
-	p->cap_bounding = capabilities(o, json_object_get(caps, "bounding"));
-	p->cap_effective = capabilities(o, json_object_get(caps, "effective"));
-	p->cap_permitted = capabilities(o, json_object_get(caps, "permitted"));
-	p->cap_inheritable = capabilities(o, json_object_get(caps, "inheritable"));
+	uint64_t possible = cap_bounding();
+	p->cap_bounding = capabilities(o, json_object_get(caps, "bounding"), possible);
+	p->cap_effective = capabilities(o, json_object_get(caps, "effective"), possible);
+	p->cap_permitted = capabilities(o, json_object_get(caps, "permitted"), possible);
+	p->cap_inheritable = capabilities(o, json_object_get(caps, "inheritable"), possible);
 	/* those that may not be raised are dropped, as runc does */
-	p->cap_ambient = capabilities(o, json_object_get(caps, "ambient")) & p->cap_permitted & p->cap_inheritable;
+	p->cap_ambient = capabilities(o, json_object_get(caps, "ambient"), possible) & p->cap_permitted & p->cap_inheritable;
 	rlimits(json_object_get(j, "rlimits"), p);
 	return 0;
 }

@@ -487,6 +487,10 @@ def redirects_keep_secrets(place):
         equal(len(cdn.requests), 2)
         for _, _, headers in cdn.requests:
             assert "Authorization" not in headers, headers
+        cdn.auth = "bearer"  # asks for a token of its own, to get at the password
+        error = fails(place.content(), "unauthorized", "", "pull", ref, username="joe", password="secret")
+        assert not cdn.asked("/token"), error
+        cdn.auth = None
     r.fault = lambda h, kind, name: kind == "blob" and r.allowed(h) and \
         not h.path.endswith("?here") and (r.reply(h, 302, Location=f"/v2/x/blobs/{name}?here") or True)
     ok(place.content(), "pull", ref, username="joe", password="secret")
@@ -517,6 +521,59 @@ def tls(place):
     ref = r.add(Image())
     fails(place.content(), "unavailable", "certificate", "pull", ref)
     ok(place.content(), "pull", ref, insecure="1")
+
+
+# --- pushing ---
+
+@test
+def pushes(place):
+    """push with a token of its scope, through relative locations, errors and broken connections"""
+    r, content = place.registry(), place.content()
+    image = Image([layer(BIG, 1), layer(BIG, 2)])
+    name = r.add(image)
+    ok(content, "pull", name)
+    target = place.registry()
+    target.auth, target.users = "bearer", {"joe": "secret"}
+    fails(content, "unauthorized", "incorrect", "push", image.digest, f"{target.host}/team/y:2")
+    left = {}
+
+    def shaky(h, kind, name):
+        if kind == "token" or h.command not in ("PUT", "POST"):
+            return False
+        n = left[h.command, kind] = left.get((h.command, kind), 0) + 1
+        if n == 1:
+            h.close_connection = True
+            target.error(h, 503, "UNAVAILABLE", "in a moment", Connection="close")
+        elif n == 2 and h.command == "PUT":
+            h.close_connection = True  # not a word
+        return n == 1 or n == 2 and h.command == "PUT"
+    target.fault = shaky
+    ok(content, "push", image.digest, f"{target.host}/team/y:2", username="joe", password="secret")
+    contains(target.asked("/token")[-1][1], "scope=repository%3Ateam%2Fy%3Apull%2Cpush")
+    equal(target.manifests["team/y", "2"], (OCI + "manifest.v1+json", image.manifest))
+    equal(target.blobs, image.blobs)
+    sent = len([x for x in target.requests if x[0] == "POST"])
+    ok(content, "push", image.digest, f"{target.host}/team/y:3", username="joe", password="secret")
+    equal(len([x for x in target.requests if x[0] == "POST"]), sent, "uploads")
+    with open(os.path.join(content, "blobs/sha256", image.layers[0][7:]), "r+b") as f:
+        f.write(b"broken")
+    target.blobs.clear()
+    fails(content, "invalid", "did not match", "push", image.digest, f"{target.host}/team/y:4", username="joe", password="secret")
+
+
+@test
+def pushes_not_to_strangers(place):
+    """an upload that leads to another host goes there without the credentials"""
+    r, other, content = place.registry(), place.registry(address="127.0.0.2"), place.content()
+    image = Image()
+    ok(content, "pull", r.add(image))
+    target = place.registry()
+    target.auth, target.users = "basic", {"joe": "secret"}
+    target.fault = lambda h, kind, name: kind == "upload" and h.headers.get("Authorization") and \
+        (target.reply(h, 202, Location=f"http://{other.host}/v2/x/blobs/upload/1?state=a%2Fb") or True)
+    ok(content, "push", image.digest, f"{target.host}/x:1", username="joe", password="secret")
+    equal(other.blobs, image.blobs)
+    assert not any("Authorization" in x[2] for x in other.requests)
 
 
 # --- Debian's registry and skopeo ---

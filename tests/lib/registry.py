@@ -180,11 +180,15 @@ class Registry:
         if path == "/token":
             return self.fault and self.fault(h, "token", "") or self.token(h)
         parts = path.split("/")
-        kind = {"manifests": "manifest", "blobs": "blob"}.get(parts[-2])
+        kind = {"manifests": "manifest", "blobs": "blob", "upload": "upload", "uploads": "upload"}.get(parts[-2])
         if kind and self.fault and self.fault(h, kind, parts[-1]):
             return None
         if not self.allowed(h):
             return None
+        if kind == "manifest" and h.command == "PUT":
+            data = h.rfile.read(int(h.headers["Content-Length"]))
+            self.manifests["/".join(parts[2:-2]), parts[-1]] = (h.headers["Content-Type"], data)
+            return self.reply(h, 201, Docker_Content_Digest=digest(data))
         if kind == "manifest":
             found = self.manifests.get(("/".join(parts[2:-2]), parts[-1]))
             if not found:
@@ -193,7 +197,20 @@ class Registry:
                               Docker_Content_Digest=digest(found[1]))
         if kind == "blob":
             return self.blob(h, parts[-1])
+        if kind == "upload":
+            return self.upload(h)
         return self.reply(h, 200, b"{}")
+
+    def upload(self, h):
+        """POST NAME/blobs/uploads/ answers with a relative Location; PUT there ends it."""
+        if h.command == "POST":
+            return self.reply(h, 202, Location="../upload/1?state=a%2Fb")
+        query = urllib.parse.parse_qs(urllib.parse.urlparse(h.path).query)
+        data = h.rfile.read(int(h.headers["Content-Length"]))
+        if query.get("state") != ["a/b"] or query.get("digest") != [digest(data)]:
+            return self.error(h, 400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+        self.blobs[digest(data)] = data
+        return self.reply(h, 201)
 
     def blob(self, h, name, ranges=True, cut=None):
         """Sends the blob or the range asked for; cut: close the connection after so many bytes."""

@@ -12,6 +12,7 @@
 #include <archive.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -161,6 +162,12 @@ static void run_ok(const char *const argv[]) {
 	struct proc p = {.argv = (char *const *)argv};
 	if (proc_run_ok(&p, &err) < 0)
 		fail_msg("%s", error_text(&err));
+}
+
+static void put_file(int dir, const char *path, const char *text) {
+	_cleanup_(close_fd) int fd = openat(dir, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(fs_write_all(fd, text, strlen(text)), 0);
 }
 
 /* ---- what an archive holds arrives ---- */
@@ -648,7 +655,7 @@ static void test_tree_unpack(UNUSED void **state) {
 	assert_int_equal(fs_write_all(pipe_fds[1], gz.data, gz.len), 0);
 	close(pipe_fds[1]);
 	o.keep_owner = false;
-	int r = tree_unpack(pipe_fds[0], root, "/", &o, &err);
+	int r = tree_unpack(pipe_fds[0], root, "link/../link/data/../../", &o, &err);
 	close(pipe_fds[0]);
 	assert_int_equal(r, 0);
 	assert_int_equal(stat_of(root, "f").st_uid, 200000);
@@ -678,11 +685,114 @@ static void test_tree_refusals(UNUSED void **state) {
 	assert_content(root, "vol/dir", "x");
 	_cleanup_(close_fd) int back = memfd_create("back", MFD_CLOEXEC), again = fresh("refusals-back");
 	assert_int_equal(tree_pack(root, "/", ".", 0, back, NULL), 0);
+	assert_int_equal(tree_pack(root, "/proc/self", "x", 0, STDERR_FILENO, NULL), -ERROR_INVALID);
 	assert_int_equal(umount2(proc, MNT_DETACH) | umount2(vol, MNT_DETACH), 0);
 	assert_int_equal(unpack(back, again, NULL), 0);
 	assert_true(S_ISDIR(stat_of(again, "vol").st_mode));
 	assert_missing(again, "vol/dir");
 	assert_missing(again, "proc/self");
+}
+
+/* The root of a running container: of another mount namespace, with a volume below it. */
+static void test_other_namespace(UNUSED void **state) {
+	_cleanup_(close_fd) int before = fresh("other");
+	_cleanup_(free_ptr) char *path = in_top("other"), *vol = in_top("other/vol");
+	int ready[2], go[2];
+	assert_int_equal(pipe2(ready, O_CLOEXEC) | pipe2(go, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(go[1]);
+		if (unshare(CLONE_NEWNS) < 0 || mount("root", path, "tmpfs", 0, NULL) < 0 || mkdir(vol, 0755) < 0 ||
+		    mount("vol", vol, "tmpfs", 0, NULL) < 0)
+			_exit(1);
+		char c = 0;
+		_exit(write(ready[1], &c, 1) != 1 || read(go[0], &c, 1) != 0);
+	}
+	close(go[0]);
+	close(ready[1]);
+	char c;
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	_cleanup_(free_ptr) char *seen = str_format("/proc/%d/root%s", pid, path);
+	_cleanup_(close_fd) int root = open(seen, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_true(root >= 0);
+	const struct item items[] = {LINK_ENTRY('2', "s", "/"), FILE_ENTRY("s/f", "f")}, over[] = {FILE_ENTRY("vol", "x")},
+			  into[] = {FILE_ENTRY("vol/x", "x")};
+	_cleanup_(close_fd) int a = tar_of(items, 2), b = tar_of(over, 1), in = tar_of(into, 1);
+	struct unpack_options o = {.keep_owner = true};
+	assert_int_equal(tree_unpack(a, root, "/", &o, NULL), 0);
+	assert_int_equal(tree_unpack(a, root, "/vol", &o, NULL), 0);
+	assert_int_equal(tree_unpack(b, root, "/", &o, NULL), -ERROR_BUSY);
+	assert_int_equal(tree_unpack(in, root, "/", &o, NULL), -ERROR_INVALID);
+	assert_content(root, "f", "f");
+	assert_content(root, "vol/f", "f");
+	assert_missing(root, "vol/x");
+	assert_missing(before, "f");
+	close(go[1]);
+	close(ready[0]);
+	assert_int_equal(proc_wait(pid), 0);
+}
+
+/* Swaps names in `dir` for ever: "f" is a file or a link to a secret, "d" a directory or a link out of the tree. */
+static _Noreturn void keep_swapping(int dir) {
+	for (;;) {
+		renameat2(dir, "f", dir, "f2", RENAME_EXCHANGE);
+		renameat2(dir, "d", dir, "d2", RENAME_EXCHANGE);
+	}
+}
+
+static void test_hostile_neighbour(UNUSED void **state) {
+	_cleanup_(close_fd) int outside = fresh("aim"), root = fresh("swapped");
+	put_file(outside, "secret", "SECRET");
+	_cleanup_(free_ptr) char *aim = in_top("aim"), *secret = in_top("aim/secret");
+	put_file(root, "f", "harmless");
+	assert_int_equal(symlinkat(secret, root, "f2") | mkdirat(root, "d", 0755) | symlinkat(aim, root, "d2"), 0);
+	const struct item items[] = {DIR_ENTRY("d"), FILE_ENTRY("d/x", "x"), FILE_ENTRY("d2/y", "y"), FILE_ENTRY("d/secret", "bad")};
+	_cleanup_(close_fd) int tar = tar_of(items, ARRAY_SIZE(items));
+	pid_t pid = fork();
+	if (pid == 0)
+		keep_swapping(root);
+	struct unpack_options o = {.no_overwrite_dir = true};
+	bool leaked = false;
+	for (int i = 0; i < 60; i++) {
+		_cleanup_(close_fd) int out = memfd_create("out", MFD_CLOEXEC);
+		tree_pack(root, "/", ".", 0, out, NULL); /* may fail: then it has failed safely */
+		_cleanup_(buf_free) struct buf b = content_of(out);
+		leaked |= memmem(buf_str(&b), b.len, "SECRET", 6) != NULL;
+		tree_unpack(tar, root, "/", &o, NULL);
+	}
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(proc_wait(pid), 128 + SIGKILL);
+	assert_false(leaked);
+	assert_content(outside, "secret", "SECRET");
+	_cleanup_(strv_free_ptr) char **names = NULL;
+	assert_int_equal(tree_names(outside, &names), 0);
+	assert_int_equal(strv_len(names), 1);
+}
+
+/* The child dies with the worker that started it: nobody reads the archive's pipe any more. */
+static void test_killed_worker(UNUSED void **state) {
+	_cleanup_(close_fd) int d = fresh("killed");
+	int p[2];
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(p[1]);
+		layer_unpack(p[0], NULL, "sha256:", d, NULL, NULL, NULL, NULL);
+		_exit(0);
+	}
+	close(p[0]);
+	const struct item items[] = {FILE_ENTRY("begun", "b")};
+	_cleanup_(close_fd) int tar = tar_of(items, 1);
+	_cleanup_(buf_free) struct buf b = content_of(tar);
+	/* more than the pipe holds: when it is written, the child reads */
+	for (int i = 0; i < 300; i++)
+		assert_int_equal(fs_write_all(p[1], b.data, 1024), 0);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(proc_wait(pid), 128 + SIGKILL);
+	struct pollfd poll_for = {.fd = p[1]};
+	assert_int_equal(poll(&poll_for, 1, -1), 1);
+	assert_true(poll_for.revents & POLLERR);
+	close(p[1]);
 }
 
 /* ---- unpack, stack, change, pack, unpack again ---- */
@@ -702,12 +812,6 @@ static int mount_overlay(const char *at, const char *lower, const char *upper) {
 static void umount_at(const char *name) {
 	_cleanup_(free_ptr) char *path = in_top(name);
 	assert_int_equal(umount2(path, MNT_DETACH), 0);
-}
-
-static void put_file(int dir, const char *path, const char *text) {
-	_cleanup_(close_fd) int fd = openat(dir, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	assert_true(fd >= 0);
-	assert_int_equal(fs_write_all(fd, text, strlen(text)), 0);
 }
 
 /* Everything that is seen of a tree, as text. */
@@ -855,6 +959,9 @@ int main(void) {
 		cmocka_unit_test(test_confinement),
 		cmocka_unit_test(test_tree_unpack),
 		cmocka_unit_test(test_tree_refusals),
+		cmocka_unit_test(test_other_namespace),
+		cmocka_unit_test(test_hostile_neighbour),
+		cmocka_unit_test(test_killed_worker),
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_pack_oddities),
 	};

@@ -263,11 +263,15 @@ void child_finish(struct child *k, const struct user_ids *ids) {
 	const struct container_process *p = k->process;
 	/* root may enter where the user may not, and the other way round (a file system that squashes root) */
 	bool entered = process_enter_cwd(p, NULL) == 0;
-	int r = process_take_identity(p, ids, k->wants_filter && !p->no_new_privileges, &err);
+	int r = k->sets_rlimits ? process_set_rlimits(p, 0, &err) : 0;
+	if (r == 0)
+		r = process_take_identity(p, ids, k->wants_filter && !p->no_new_privileges, &err);
 	if (r == 0 && k->slave >= 0 && (r = tty_adopt(k->slave)) < 0)
 		error_errno(&err, r, "cannot take the terminal");
 	if (r == 0 && !entered)
 		r = process_enter_cwd(p, &err);
+	if (r == 0)
+		r = process_look_up(p, &err);
 	if (r < 0)
 		sync_fail(k->sync, &err);
 	if (sync_send(k->sync, SYNC_READY, 0, NULL, 0, k->master) < 0)

@@ -60,6 +60,7 @@ static void run_child(const struct container_config *c, const struct container_s
 		.c = c, .process = &c->process, .sync = sync, .root = -1, .gate_in = pipes->gate[0],
 		.gate_hold = pipes->gate[1], .result = pipes->result[1], .master = -1, .slave = -1,
 		.preserve_fds = io->preserve_fds, .null_file = -1, .null_dir = -1, .wants_filter = c->seccomp != NULL,
+		.sets_rlimits = !config_namespace(c, CLONE_NEWUSER),
 	};
 	k.mounts = alloc_array(c->n_mounts + 1, sizeof(int));
 	for (size_t i = 0; i < c->n_mounts; i++)
@@ -104,13 +105,15 @@ static int open_userns(const struct container_config *c, pid_t pid, struct error
 }
 
 /* Gives the child all it waits for. */
-static int supply(const struct container_config *c, pid_t pid, int sync, struct error *err) {
+static int supply(struct container_config *c, pid_t pid, int sync, struct error *err) {
 	int r = 0;
 	if (config_new_namespace(c, CLONE_NEWUSER)) {
 		r = userns_write_maps(pid, c->uid_maps, c->n_uid_maps, c->gid_maps, c->n_gid_maps, err);
 		if (r == 0 && (r = sync_send(sync, SYNC_MAPPED, 0, NULL, 0, -1)) < 0)
 			return send_error(err, r);
 	}
+	else if (config_namespace(c, CLONE_NEWUSER) && !c->n_uid_maps)
+		r = userns_read_maps(pid, c, err);
 	if (r < 0)
 		return r;
 	if (config_new_namespace(c, CLONE_NEWNS)) {
@@ -160,7 +163,7 @@ int parent_await_ready(const struct container_config *c, pid_t pid, int sync, st
 }
 
 /* Clones, and leads the child up to the gate. On failure the child is dead and reaped. */
-static int make_process(const struct container_config *c, struct container_stdio *io, int cgroup, struct container_state *out,
+static int make_process(struct container_config *c, struct container_stdio *io, int cgroup, struct container_state *out,
 			struct error *err) {
 	_cleanup_(pipes_close) struct pipes pipes = {{-1, -1}, {-1, -1}};
 	int sync[2];
@@ -189,7 +192,9 @@ static int make_process(const struct container_config *c, struct container_stdio
 	else
 		error_move(err, &supplied);
 	if (r == 0)
-		r = process_set_limits(&c->process, out->pid, err);
+		r = process_set_oom_score(&c->process, out->pid, err);
+	if (r == 0 && config_namespace(c, CLONE_NEWUSER))
+		r = process_set_rlimits(&c->process, out->pid, err);
 	if (r == 0 && (r = proc_start_time(out->pid, &out->pid_start)) < 0)
 		error_errno(err, r, "cannot read the start time of the first process");
 	if (r < 0) {
@@ -204,6 +209,13 @@ static int make_process(const struct container_config *c, struct container_stdio
 	return 0;
 }
 
+static void drop_read_maps(const struct container_config *c, struct container_config *own) {
+	if (own->uid_maps != c->uid_maps)
+		free(own->uid_maps);
+	if (own->gid_maps != c->gid_maps)
+		free(own->gid_maps);
+}
+
 int container_create(const struct container_config *c, struct container_stdio *io, struct container_state *out, struct error *err) {
 	*out = (struct container_state){.start_fd = -1, .result_fd = -1, .sync_fd = -1, .pidfd = -1};
 	io->terminal_master = -1;
@@ -213,14 +225,17 @@ int container_create(const struct container_config *c, struct container_stdio *i
 	if (r < 0)
 		return r;
 	_cleanup_(close_fd) int cgroup = c->cgroup.path ? cgroup_open_v2(&out->cgroup) : -1;
-	r = make_process(c, io, cgroup, out, err);
+	struct container_config own = *c; /* shares all but the maps of a user namespace that is joined */
+	r = make_process(&own, io, cgroup, out, err);
 	if (r < 0) {
 		if (c->cgroup.path && cgroup_kill(&out->cgroup, SIGKILL, NULL) == 0)
 			cgroup_remove(&out->cgroup, NULL);
+		drop_read_maps(c, &own);
 		container_state_free(out);
 		return r;
 	}
 	out->id = str_copy(c->id);
-	out->config = state_config_print(c);
+	out->config = state_config_print(&own);
+	drop_read_maps(c, &own);
 	return 0;
 }

@@ -67,7 +67,8 @@ static void add_mounts(struct container_config *c, const struct container_defaul
 		add_mount(c, &list, "mqueue", "mqueue", "/dev/mqueue", NO_SUID_DEV_EXEC, NULL);
 		add_mount(c, &list, "tmpfs", "shm", "/dev/shm", NO_SUID_DEV_EXEC, shm);
 	} else {
-		add_mount(c, &list, "bind", "/dev/mqueue", "/dev/mqueue", MS_BIND | MS_REC | NO_SUID_DEV_EXEC, NULL);
+		if (fs_exists("/dev/mqueue"))
+			add_mount(c, &list, "bind", "/dev/mqueue", "/dev/mqueue", MS_BIND | MS_REC | NO_SUID_DEV_EXEC, NULL);
 		add_mount(c, &list, "bind", "/dev/shm", "/dev/shm", MS_BIND | MS_REC | NO_SUID_DEV_EXEC, NULL);
 	}
 	list.items = alloc_resize(list.items, list.n + c->n_mounts + 1, sizeof *list.items);

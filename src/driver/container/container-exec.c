@@ -13,11 +13,12 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
-static void run_child(const struct container_process *p, const struct container_stdio *io, int sync, const int gate[2],
-		      int result, bool filtered) {
+static void run_child(const struct container_config *c, const struct container_process *p, const struct container_stdio *io,
+		      int sync, const int gate[2], int result) {
 	struct child k = {
 		.process = p, .sync = sync, .root = -1, .gate_in = gate[0], .gate_hold = gate[1], .result = result,
-		.master = -1, .slave = -1, .preserve_fds = io->preserve_fds, .wants_filter = filtered,
+		.master = -1, .slave = -1, .preserve_fds = io->preserve_fds,
+		.wants_filter = c->seccomp != NULL, .sets_rlimits = !c->n_uid_maps,
 	};
 	struct error err = ERROR_INIT;
 	int r = child_take_stdio(&k, io, &err);
@@ -32,7 +33,7 @@ static void run_child(const struct container_process *p, const struct container_
 		r = tty_open(root, p, ids.uid, &k.master, &k.slave, &err);
 	if (r < 0)
 		sync_fail(sync, &err);
-	if (filtered)
+	if (k.wants_filter)
 		child_await(&k, SYNC_SECCOMP, 0);
 	child_finish(&k, &ids);
 }
@@ -54,7 +55,9 @@ static int lead(const struct container_config *c, const struct container_process
 	if (r == 0)
 		r = parent_await_ready(NULL, pid, sync, io, err);
 	if (r == 0)
-		r = process_set_limits(p, pid, err);
+		r = process_set_oom_score(p, pid, err);
+	if (r == 0 && c->n_uid_maps)
+		r = process_set_rlimits(p, pid, err);
 	if (r < 0)
 		return r;
 	if (RETRY_EINTR(write(gate, "s", 1)) != 1)
@@ -74,7 +77,7 @@ static void close_pair(int (*p)[2]) {
 static int exec_in(const struct container_state *s, const struct container_config *c, const struct container_process *p,
 		   struct container_stdio *io, pid_t *out, struct error *err) {
 	_cleanup_(close_fd) int first = state_open_pid(s), pidfd = -1;
-	if (first < 0)
+	if (first < 0 || !container_state_alive(s))
 		return error_set(err, ERROR_CONFLICT, "the container %s is not running", s->id);
 	if (s->cgroup.path && cgroup_is_frozen(&s->cgroup))
 		return error_set(err, ERROR_CONFLICT, "the container %s is paused", s->id);
@@ -87,7 +90,7 @@ static int exec_in(const struct container_state *s, const struct container_confi
 	struct clone_request q = {.pidfd = first, .cgroup = cgroup, .enter = s->cgroup.path ? &s->cgroup : NULL};
 	pid_t pid = clone_child(&q, sync, &pidfd, err);
 	if (pid == 0)
-		run_child(p, io, sync[1], gate, result[1], c->seccomp != NULL);
+		run_child(c, p, io, sync[1], gate, result[1]);
 	_cleanup_(close_fd) int sock = sync[0];
 	if (pid < 0)
 		return pid;

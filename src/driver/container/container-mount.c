@@ -266,8 +266,8 @@ int child_mounts(struct child *k, struct error *err) {
 static int pivot(struct error *err) {
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
 		return error_errno(err, errno, "cannot change the root (pivot_root)");
-	/* the old root lies over the new one now: what is unmounted there must not unmount the host's */
-	if (mount(NULL, ".", NULL, MS_REC | MS_SLAVE, NULL) < 0 || umount2(".", MNT_DETACH) < 0)
+	/* the old root lies over the new one now; all its mounts are slaves: nothing is unmounted on the host */
+	if (umount2(".", MNT_DETACH) < 0)
 		return error_errno(err, errno, "cannot unmount the host's root");
 	return chdir("/") < 0 ? error_errno(err, errno, "cannot enter the new root") : 0;
 }

@@ -45,7 +45,7 @@ struct child {
 	const struct container_process *process;
 	int sync, root;
 	int *mounts;      /* what the parent has sent, by index; -1 */
-	bool mapped, hooks_ran, released, has_filter, wants_filter;
+	bool mapped, hooks_ran, released, has_filter, wants_filter, sets_rlimits;
 	struct sock_fprog filter;
 	unsigned filter_flags;
 	int gate_in, gate_hold, result; /* gate_hold: our own writing end, so that the gate never ends */
@@ -65,6 +65,8 @@ int root_overlay_compat(const struct container_config *c, int userns, struct err
 int userns_open(const struct id_map *uids, size_t n_uids, const struct id_map *gids, size_t n_gids, struct error *err);
 int userns_write_maps(pid_t pid, const struct id_map *uids, size_t n_uids, const struct id_map *gids, size_t n_gids,
 		      struct error *err);
+/* The maps of a namespace that was joined. */
+int userns_read_maps(pid_t pid, struct container_config *c, struct error *err);
 bool config_new_namespace(const struct container_config *c, int flag);
 const struct container_namespace *config_namespace(const struct container_config *c, int flag);
 /* The host's id of an id inside; -1 when it is not mapped. */
@@ -122,10 +124,15 @@ int process_enter_cwd(const struct container_process *p, struct error *err);
 /* Ids, groups, capabilities (CAP_SYS_ADMIN stays until process_confine where the filter needs it). */
 int process_take_identity(const struct container_process *p, const struct user_ids *u, bool keep_admin, struct error *err);
 int process_confine(const struct container_process *p, const struct sock_fprog *filter, unsigned flags, struct error *err);
+/* Whether the command is there: most that are missing are found out before anything starts. */
+int process_look_up(const struct container_process *p, struct error *err);
 /* Only comes back on failure. */
 int process_exec(const struct container_process *p, const char *home, struct error *err);
 /* In the parent, on the child: what may need more power than the child has. */
-int process_set_limits(const struct container_process *p, pid_t pid, struct error *err);
+int process_set_oom_score(const struct container_process *p, pid_t pid, struct error *err);
+/* By the child on itself (pid 0) while it is still root; by the parent where the child is in a user namespace,
+ * in which nobody may raise a limit. */
+int process_set_rlimits(const struct container_process *p, pid_t pid, struct error *err);
 int process_check(const struct container_process *p, struct error *err);
 
 /* container-init.c: forks; comes back in the child alone, the caller stays as the one that reaps. */

@@ -60,24 +60,30 @@ int process_check(const struct container_process *p, struct error *err) {
 	return 0;
 }
 
-int process_set_limits(const struct container_process *p, pid_t pid, struct error *err) {
-	if (p->has_oom_score_adj) {
-		char path[64], value[24];
-		snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
-		snprintf(value, sizeof value, "%lld", (long long)p->oom_score_adj);
-		int r = fs_write_value(path, value);
-		if (r < 0)
-			return error_errno(err, r, "cannot set oom_score_adj to %s", value);
-	}
+int process_set_oom_score(const struct container_process *p, pid_t pid, struct error *err) {
+	if (!p->has_oom_score_adj)
+		return 0;
+	char path[64], value[24];
+	snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
+	snprintf(value, sizeof value, "%lld", (long long)p->oom_score_adj);
+	int r = fs_write_value(path, value);
+	return r < 0 ? error_errno(err, r, "cannot set oom_score_adj to %s", value) : 0;
+}
+
+int process_set_rlimits(const struct container_process *p, pid_t pid, struct error *err) {
 	for (size_t i = 0; i < p->n_rlimits; i++) {
 		const struct container_rlimit *l = &p->rlimits[i];
 		struct rlimit64 now = {0}, wanted = {l->soft, l->hard};
-		if (prlimit64(pid, rlimit_number(l->type), &wanted, &now) < 0)
-			return errno == EPERM ? error_set(err, ERROR_DENIED,
-							  "cannot raise %s to %llu: the hard limit here is %llu, and raising it "
-							  "needs CAP_SYS_RESOURCE",
-							  l->type, (unsigned long long)l->hard, (unsigned long long)now.rlim_max)
-					      : error_errno(err, errno, "cannot set %s", l->type);
+		int resource = rlimit_number(l->type);
+		if (prlimit64(pid, resource, &wanted, NULL) == 0)
+			continue;
+		int errnum = errno;
+		prlimit64(pid, resource, NULL, &now);
+		if (errnum != EPERM)
+			return error_errno(err, errnum, "cannot set %s", l->type);
+		return error_set(err, ERROR_DENIED,
+				 "cannot raise %s to %llu: the hard limit here is %llu, and raising it needs CAP_SYS_RESOURCE", l->type,
+				 (unsigned long long)l->hard, (unsigned long long)now.rlim_max);
 	}
 	return 0;
 }
@@ -111,16 +117,15 @@ static int set_caps(uint64_t effective, uint64_t permitted, uint64_t inheritable
 	return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
 }
 
-static int drop_bounding(uint64_t keep, struct error *err) {
-	uint64_t drop = cap_bounding() & ~keep;
+static int drop_bounding(uint64_t drop, struct error *err) {
 	for (int cap = 0; cap < 64; cap++)
 		if ((drop & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
 			return error_errno(err, errno, "cannot drop the capability %s", cap_name(cap));
 	return 0;
 }
 
-static int check_caps(const struct container_process *p, struct error *err) {
-	uint64_t missing = (p->cap_permitted | p->cap_effective | p->cap_inheritable) & ~cap_bounding();
+static int check_caps(const struct container_process *p, uint64_t possible, struct error *err) {
+	uint64_t missing = (p->cap_permitted | p->cap_effective | p->cap_inheritable) & ~possible;
 	for (int cap = 0; cap < 64; cap++)
 		if (missing & (UINT64_C(1) << cap))
 			return error_set(err, ERROR_DENIED, "the capability %s cannot be given: the host's root lacks it here",
@@ -144,10 +149,10 @@ static int set_ids(const struct user_ids *u, struct error *err) {
 }
 
 int process_take_identity(const struct container_process *p, const struct user_ids *u, bool keep_admin, struct error *err) {
-	uint64_t extra = keep_admin ? ADMIN : 0;
-	int r = check_caps(p, err);
+	uint64_t extra = keep_admin ? ADMIN : 0, possible = cap_bounding();
+	int r = check_caps(p, possible, err);
 	if (r == 0)
-		r = drop_bounding(p->cap_bounding | (p->cap_permitted & cap_bounding()), err);
+		r = drop_bounding(possible & ~p->cap_bounding, err);
 	if (r < 0)
 		return r;
 	if (p->has_umask)
@@ -189,6 +194,36 @@ static int exec_error(const char *name, int errnum, bool searched, struct error 
 	if (err)
 		err->kind = kind;
 	return -(int)kind;
+}
+
+static int check_file(const char *file) {
+	struct stat st;
+	if (stat(file, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
+	return faccessat(AT_FDCWD, file, X_OK, AT_EACCESS) < 0 ? -errno : 0;
+}
+
+int process_look_up(const struct container_process *p, struct error *err) {
+	const char *path = strv_env_get(p->env, "PATH"), *name = p->args[0];
+	if (!*name || strchr(name, '/')) {
+		int r = *name ? check_file(name) : -ENOENT;
+		return r < 0 ? exec_error(name, -r, false, err) : 0;
+	}
+	int seen = ENOENT;
+	struct str dirs = str_view(path ? path : DEFAULT_PATH);
+	do {
+		struct str dir = str_cut(&dirs, ':');
+		_cleanup_(free_ptr) char *file =
+			dir.len ? str_format("%.*s/%s", (int)dir.len, dir.p, name) : str_format("./%s", name);
+		int r = check_file(file);
+		if (r == 0)
+			return 0;
+		if (r == -EACCES)
+			seen = EACCES;
+	} while (dirs.len);
+	return exec_error(name, seen, true, err);
 }
 
 /* As execvp searches: what exists but may not be executed is remembered, and the search goes on. */

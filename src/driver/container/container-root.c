@@ -54,6 +54,33 @@ int userns_write_maps(pid_t pid, const struct id_map *uids, size_t n_uids, const
 	return r < 0 ? r : write_map(pid, "gid_map", gids, n_gids, err);
 }
 
+static int read_map(pid_t pid, const char *file, struct id_map **maps, size_t *n, struct error *err) {
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	int r = fs_read(path, 65536, &text);
+	if (r < 0)
+		return error_errno(err, r, "cannot read the id map of the user namespace (%s)", file);
+	struct str all = str_view(buf_str(&text));
+	*maps = NULL;
+	*n = 0;
+	while (all.len) {
+		struct str line = str_cut(&all, '\n');
+		_cleanup_(free_ptr) char *copy = str_copyn(line.p, line.len);
+		struct id_map m;
+		if (sscanf(copy, "%u %u %u", &m.inside, &m.host, &m.count) != 3)
+			continue;
+		*maps = alloc_resize(*maps, *n + 1, sizeof m);
+		(*maps)[(*n)++] = m;
+	}
+	return 0;
+}
+
+int userns_read_maps(pid_t pid, struct container_config *c, struct error *err) {
+	int r = read_map(pid, "uid_map", &c->uid_maps, &c->n_uid_maps, err);
+	return r < 0 ? r : read_map(pid, "gid_map", &c->gid_maps, &c->n_gid_maps, err);
+}
+
 int userns_open(const struct id_map *uids, size_t n_uids, const struct id_map *gids, size_t n_gids, struct error *err) {
 	_cleanup_(close_fd) int pidfd = -1;
 	int sync[2];
@@ -127,10 +154,6 @@ static int fs_error(int fs, int errnum, struct error *err, const char *what) {
 	return error_wrap(err, "%s", line[0] && line[1] == ' ' ? line + 2 : line);
 }
 
-static int set_fd(int fs, const char *key, int fd) {
-	return fsconfig(fs, FSCONFIG_SET_FD, key, NULL, fd) < 0 ? -errno : 0;
-}
-
 struct layers {
 	int *fds;
 	size_t n;
@@ -142,43 +165,36 @@ static void layers_close(struct layers *l) {
 	free(l->fds);
 }
 
-/* -EINVAL from a kernel that takes no descriptors as layers. The layers stay open: a detached mount ends with
- * its last descriptor, and the overlay needs it until it is made. */
-static int add_layers(int fs, const struct container_config *c, int userns, struct layers *open, struct error *err) {
+static int layers_open(const struct container_config *c, int userns, struct layers *out, struct error *err) {
 	size_t n = strv_len(c->lowers);
-	open->fds = alloc_array(n, sizeof(int));
-	for (size_t i = n; i-- > 0;) {
-		int layer = open_layer(c->lowers[i], userns, err);
-		if (layer < 0)
-			return layer;
-		open->fds[open->n++] = layer;
-		int r = set_fd(fs, "lowerdir+", layer);
-		if (r < 0) {
-			error_errno(err, r, "cannot use %s as a layer", c->lowers[i]);
-			return -EINVAL;
-		}
+	out->fds = alloc_array(n + 1, sizeof(int));
+	for (out->n = 0; out->n < n; out->n++) {
+		int fd = open_layer(c->lowers[out->n], userns, err);
+		if (fd < 0)
+			return fd;
+		out->fds[out->n] = fd;
 	}
 	return 0;
 }
 
+/* A detached mount ends when its descriptor is closed: the layers have to outlive the creation. */
 static int overlay_mount(const struct container_config *c, int userns, struct error *err) {
 	_cleanup_(close_fd) int fs = fsopen("overlay", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return error_errno(err, errno, "this kernel has no overlayfs");
-	struct error why = ERROR_INIT;
-	_cleanup_(layers_close) struct layers open = {0};
-	int r = add_layers(fs, c, userns, &open, &why);
-	if (r == -EINVAL) {
-		error_free(&why);
-		return root_overlay_compat(c, userns, err);
-	}
+	_cleanup_(layers_close) struct layers layers = {0};
+	int r = layers_open(c, userns, &layers, err);
 	if (r < 0)
-		return error_move(err, &why);
+		return r;
+	for (size_t i = layers.n; i-- > 0;)
+		if (fsconfig(fs, FSCONFIG_SET_FD, "lowerdir+", NULL, layers.fds[i]) < 0)
+			return errno == EINVAL ? root_overlay_compat(c, userns, err)
+					       : fs_error(fs, errno, err, "cannot use a layer of the overlay");
 	if (c->upper && (fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", c->upper, 0) < 0 ||
 			 fsconfig(fs, FSCONFIG_SET_STRING, "workdir", c->work, 0) < 0))
 		return fs_error(fs, errno, err, "cannot use the upper or work directory of the overlay");
 	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return fs_error(fs, errno, err, "cannot make the overlay");
+		return errno == EINVAL ? root_overlay_compat(c, userns, err) : fs_error(fs, errno, err, "cannot make the overlay");
 	int mount = fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	return mount < 0 ? fs_error(fs, errno, err, "cannot mount the overlay") : mount;
 }
@@ -196,22 +212,19 @@ static int compat_in_namespace(const struct container_config *c, int userns, str
 		if (upper_fd < 0 || work_fd < 0)
 			return error_errno(err, errno, "cannot open the upper or work directory of the overlay");
 	}
-	size_t n = strv_len(c->lowers);
-	_cleanup_(free_ptr) int *layers = alloc_array(n, sizeof(int));
-	for (size_t i = 0; i < n; i++) {
-		layers[i] = open_layer(c->lowers[i], userns, err);
-		if (layers[i] < 0)
-			return layers[i];
-	}
+	_cleanup_(layers_close) struct layers layers = {0};
+	int r = layers_open(c, userns, &layers, err);
+	if (r < 0)
+		return r;
 	/* short names relative to the working directory: the options have to fit one page */
 	if (mount("tmpfs", "/tmp", "tmpfs", 0, "mode=700") < 0 || chdir("/tmp") < 0 || mkdir("root", 0700) < 0)
 		return error_errno(err, errno, "cannot mount a temporary file system");
 	_cleanup_(buf_free) struct buf options = BUF_INIT;
 	buf_adds(&options, "lowerdir=");
-	for (size_t i = n; i-- > 0;) {
+	for (size_t i = layers.n; i-- > 0;) {
 		char name[24];
 		snprintf(name, sizeof name, "%zu", i);
-		if (mkdir(name, 0700) < 0 || move_mount(layers[i], "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		if (mkdir(name, 0700) < 0 || move_mount(layers.fds[i], "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 			return error_errno(err, errno, "cannot attach the layer %s", c->lowers[i]);
 		buf_addf(&options, "%s%s", name, i ? ":" : "");
 	}
