@@ -42,24 +42,21 @@ struct loader {
 
 /* "./a//b/../c" is "a/c"; what leads out of the archive stays at its top. */
 static char *clean_name(const char *name) {
-	char **parts = NULL;
-	size_t n = 0;
+	struct buf clean = BUF_INIT;
 	struct str rest = str_view(name);
 	while (rest.len) {
 		struct str part = str_cut(&rest, '/');
 		if (part.len == 0 || str_is(part, "."))
 			continue;
 		if (str_is(part, "..")) {
-			if (n)
-				free(TAKE_PTR(parts[--n]));
+			const char *slash = strrchr(buf_str(&clean), '/');
+			buf_truncate(&clean, slash ? (size_t)(slash - buf_str(&clean)) : 0);
 			continue;
 		}
-		strv_take(&parts, str_copyn(part.p, part.len));
-		n++;
+		buf_adds(&clean, clean.len ? "/" : "");
+		buf_add(&clean, part.p, part.len);
 	}
-	char *clean = strv_join(parts, "/");
-	strv_free(parts);
-	return clean;
+	return buf_steal(&clean);
 }
 
 /* The name that a symbolic link at `name` leads to. */
@@ -158,8 +155,9 @@ static int take_file(struct loader *l, struct archive *a, const char *name, stru
 	return 0;
 }
 
-static bool is_legacy_text(const char *name) {
-	return strcmp(name, "repositories") == 0 || str_ends(name, "/VERSION") || str_ends(name, "/json");
+/* Files that nothing refers to. */
+static bool is_unused(const char *name) {
+	return strcmp(name, "repositories") == 0 || strcmp(name, "oci-layout") == 0 || str_ends(name, "/VERSION") || str_ends(name, "/json");
 }
 
 static int take_entry(struct loader *l, struct archive *a, struct archive_entry *e, struct error *err) {
@@ -186,7 +184,7 @@ static int take_entry(struct loader *l, struct archive *a, struct archive_entry 
 		l->has_manifest = true;
 		return read_text(l, a, &l->manifest, name, err);
 	}
-	return is_legacy_text(name) ? 0 : take_file(l, a, name, err);
+	return is_unused(name) ? 0 : take_file(l, a, name, err);
 }
 
 static void archive_cleanup(struct archive **a) {

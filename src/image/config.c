@@ -202,7 +202,12 @@ int image_from_parts(const struct manifest *m, const char *manifest_digest, cons
 		if (__builtin_add_overflow(out->size, d->size, &out->size))
 			out->size = INT64_MAX;
 	}
-	return 0;
+	r = fields_validate(&image_table, out, err);
+	if (r < 0) {
+		error_wrap(err, "the image's config is not valid");
+		fields_free(&image_table, out);
+	}
+	return r;
 }
 
 static void print_strv(json_t *o, const char *key, char *const *v) {

@@ -144,11 +144,13 @@ static int renew(struct endpoint *e, CURL *curl, const struct request *q, unsign
 }
 
 int endpoint_request(struct endpoint *e, CURL *curl, struct request *q, struct error *err) {
+	if (!endpoint_owns(e, q->url))
+		return http_exchange(e, curl, q, NULL, err);
 	for (bool again = true;; again = false) {
 		unsigned generation;
 		_cleanup_(secret_free) char *authorization = current(e, &generation);
 		int r = http_exchange(e, curl, q, authorization, err);
-		if (r < 0 || q->status != 401 || !again)
+		if (r < 0 || q->status != 401 || q->strayed || !again)
 			return r;
 		bool renewed;
 		r = renew(e, curl, q, generation, &renewed, err);

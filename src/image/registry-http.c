@@ -68,6 +68,11 @@ static bool same_origin(const struct origin *a, const struct origin *b) {
 	return strcasecmp(a->scheme, b->scheme) == 0 && strcasecmp(a->host, b->host) == 0 && strcmp(a->port, b->port) == 0;
 }
 
+bool endpoint_owns(const struct endpoint *e, const char *url) {
+	_cleanup_(origin_free) struct origin own = {0}, other = {0};
+	return origin_of(e->base, &own) == 0 && origin_of(url, &other) == 0 && same_origin(&own, &other);
+}
+
 /* Whether the URL may be asked at all: https, or http where that was asked for. */
 static int check_url(const struct endpoint *e, const char *url, struct origin *origin, struct error *err) {
 	if (origin_of(url, origin) < 0)
@@ -76,8 +81,7 @@ static int check_url(const struct endpoint *e, const char *url, struct origin *o
 		return 0;
 	if (strcasecmp(origin->scheme, "http") != 0)
 		return error_set(err, ERROR_DENIED, "%s refers to %s, which is neither http nor https", e->name, origin->host);
-	_cleanup_(origin_free) struct origin base = {0};
-	if (is_loopback(origin->host) || e->o->plain_http || (origin_of(e->base, &base) == 0 && same_origin(&base, origin)))
+	if (is_loopback(origin->host) || e->o->plain_http || endpoint_owns(e, url))
 		return 0;
 	return error_set(err, ERROR_DENIED, "%s leads to plain HTTP on %s, which has to be asked for", e->name, origin->host);
 }
@@ -258,7 +262,7 @@ static int explain(struct endpoint *e, struct request *q, CURLcode code, const c
 	q->transient = true;
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return error_set(err, ERROR_TIMEOUT, "%s does not answer: %s", e->name, why);
-	if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CONNECT_ERROR)
+	if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
 		q->transient = false;
 	return error_set(err, ERROR_UNAVAILABLE, "cannot talk to %s: %s", e->name, why);
 }
@@ -307,8 +311,9 @@ int http_exchange(struct endpoint *e, CURL *curl, struct request *q, const char 
 	for (int hops = 0; r == 0; hops++) {
 		_cleanup_(origin_free) struct origin now = {0};
 		r = check_url(e, url, &now, err);
+		q->strayed = r == 0 && !same_origin(&first, &now);
 		if (r == 0)
-			r = exchange_once(e, curl, q, url, &now, same_origin(&first, &now) ? authorization : NULL, err);
+			r = exchange_once(e, curl, q, url, &now, q->strayed ? NULL : authorization, err);
 		if (r < 0 || !is_redirect(q))
 			return r;
 		if (hops == REDIRECTS_MAX)
@@ -373,27 +378,29 @@ int request_error(const struct endpoint *e, const struct request *q, const char 
 
 /* --- endpoints --- */
 
-/* Whether anything that speaks HTTP answers under the base. */
-static bool speaks_http(struct endpoint *e) {
+/* Whether the base's scheme is the one that the server speaks. 400 is what a TLS server says to those who do
+ * not speak TLS; a certificate that is not good is one all the same. */
+static bool speaks(struct endpoint *e) {
 	_cleanup_(curl_cleanup) CURL *curl = curl_easy_init();
 	_cleanup_(free_ptr) char *url = str_format("%s/v2/", e->base);
 	_cleanup_(request_free) struct request q = {.method = "GET", .url = url};
-	int r = curl ? http_exchange(e, curl, &q, NULL, NULL) : -1;
-	/* 400 is what a TLS server says to those who do not speak TLS; refused or late: the scheme is not at fault */
-	return r == 0 ? q.status != 400 : r == -ERROR_TIMEOUT || endpoint_cancelled(e);
+	int r = curl ? http_exchange(e, curl, &q, NULL, NULL) : -ERROR_INTERNAL;
+	return r == 0 ? q.status != 400 : r == -ERROR_TIMEOUT || !q.transient;
 }
 
 /* Loopback registries, and others for which plain HTTP was asked for, may still speak TLS. */
 static void choose_scheme(struct endpoint *e, const char *host) {
 	_cleanup_(origin_free) struct origin o = {0};
-	e->base = str_format("http://%s", host);
-	bool plain = origin_of(e->base, &o) == 0 && (is_loopback(o.host) || e->o->plain_http);
-	if (plain && speaks_http(e))
+	char *http = str_format("http://%s", host), *https = str_format("https://%s", host);
+	bool plain = origin_of(http, &o) == 0 && (is_loopback(o.host) || e->o->plain_http);
+	e->base = http;
+	if (plain && speaks(e)) {
+		free(https);
 		return;
-	char *http = e->base;
-	e->base = str_format("https://%s", host);
-	if (plain && !speaks_http(e)) {
-		free(e->base);
+	}
+	e->base = https;
+	if (plain && !speaks(e)) {
+		free(https);
 		e->base = http;
 		return;
 	}

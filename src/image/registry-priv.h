@@ -40,6 +40,7 @@ struct request {
 	size_t text_max; /* of `text`; past it TOO_LARGE; 0: 64 KiB */
 
 	long status;
+	bool strayed;     /* a redirect has led to another origin: the answer is not the registry's own */
 	bool transient;   /* the failure may pass: worth another try */
 	struct buf text;  /* body of an answer without sink, or with an error status (then cut at 64 KiB) */
 	char *content_type, *digest, *location, *content_range, *challenge;
@@ -56,6 +57,7 @@ int endpoint_open(struct endpoint *e, const char *host, const char *name, const 
 		  const struct registry_options *o, struct error *err);
 void endpoint_close(struct endpoint *e);
 bool endpoint_cancelled(const struct endpoint *e);
+bool endpoint_owns(const struct endpoint *e, const char *url); /* whether it is of the endpoint's own origin */
 char *endpoint_url(const struct endpoint *e, const char *fmt, ...) PRINTF(2, 3); /* BASE/v2/REPOSITORY/… */
 /* One request, redirects followed; authorization goes to the origin of the request's own URL alone. 0 when
  * there is an answer, whatever its status. UNAVAILABLE, TIMEOUT, CANCELLED, DENIED, or what sink gave. */
@@ -68,7 +70,8 @@ int request_error(const struct endpoint *e, const struct request *q, const char 
 bool request_ok(const struct request *q); /* 2xx */
 
 /* registry-auth.c */
-/* http_exchange with the endpoint's authorization, which is got when the registry asks for it. */
+/* http_exchange with the endpoint's authorization, which is got when the registry asks for it. Other origins
+ * (of a redirect, of an upload's Location) neither get it nor can ask for it. */
 int endpoint_request(struct endpoint *e, CURL *curl, struct request *q, struct error *err);
 
 struct retry {

@@ -165,6 +165,8 @@ int registry_push(struct content *c, const struct image *image, const struct ima
 	int r = push(&p, image, ref, err);
 	if (r < 0)
 		error_wrap(err, "cannot push %s", p.what);
+	else if (err) /* of tries that came before */
+		error_free(err);
 	if (p.endpoint.o)
 		endpoint_close(&p.endpoint);
 	manifest_free(&p.manifest);

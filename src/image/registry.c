@@ -414,6 +414,8 @@ int registry_pull(struct content *c, const struct image_ref *ref, const struct r
 	if (r == 0) {
 		strv_add(&p.image.names, p.what);
 		*out = p.image;
+		if (err) /* of tries that came before */
+			error_free(err);
 	} else {
 		fields_free(&image_table, &p.image);
 	}

@@ -49,6 +49,8 @@ static bool stdin_ending;
 
 static bool ended;
 static int status, signal_number;
+static struct timespec ended_at;
+static bool exit_written;
 static int64_t started_at, last_output, drain_since;
 
 int64_t now_ms(void) {
@@ -186,6 +188,8 @@ static void read_output(struct source *s) {
 		return;
 	if (n <= 0) { /* a terminal that nobody has open any more says EIO */
 		source_close(s);
+		if (options.tty)
+			stdin_forget();
 		return;
 	}
 	bool is_error = s == &errors;
@@ -226,13 +230,11 @@ size_t state_text(char *out) {
 
 static void write_exit(void) {
 	char path[PATH_MAX], temporary[PATH_MAX], text[80];
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
 	char *p = put_number(text, status);
 	*p++ = ' ';
 	p = put_number(p, signal_number);
 	*p++ = ' ';
-	p = put_number(p, (int64_t)t.tv_sec * 1000000000 + t.tv_nsec);
+	p = put_number(p, (int64_t)ended_at.tv_sec * 1000000000 + ended_at.tv_nsec);
 	*p++ = '\n';
 	*put_text(put_text(path, options.dir), "/exit") = '\0';
 	*put_text(put_text(temporary, path), ".tmp") = '\0';
@@ -240,7 +242,7 @@ static void write_exit(void) {
 	if (fd < 0)
 		return;
 	if (write(fd, text, (size_t)(p - text)) == p - text && fsync(fd) == 0)
-		rename(temporary, path);
+		exit_written = rename(temporary, path) == 0;
 	close(fd);
 }
 
@@ -254,6 +256,7 @@ static void reap(void) {
 		signal_number = WIFSIGNALED(how) ? WTERMSIG(how) : 0;
 		status = signal_number ? 128 + signal_number : WEXITSTATUS(how);
 		last_output = drain_since = now_ms();
+		clock_gettime(CLOCK_REALTIME, &ended_at);
 		write_exit();
 		if (slave >= 0)
 			close(slave); /* the terminal's output may end now */
@@ -336,6 +339,8 @@ static void finish(void) {
 	source_close(&output);
 	source_close(&errors);
 	stdin_close();
+	if (!exit_written)
+		write_exit(); /* perhaps there is space now */
 	client_send_exit();
 	for (int64_t now; (now = now_ms()) < deadline;) {
 		int64_t next = client_expire(now, LAST_PATIENCE_MS);

@@ -92,7 +92,8 @@ static struct run run_of(const struct seccomp_table *t, const struct seccomp_ent
 
 /* Runs for the numbers from base on. */
 static void add_arch(struct runs *r, const struct seccomp_table *t, struct seccomp_arch *a, uint32_t base) {
-	qsort(a->entries, a->n, sizeof *a->entries, by_number);
+	if (a->n)
+		qsort(a->entries, a->n, sizeof *a->entries, by_number);
 	runs_add(r, (struct run){.start = base, .action = t->default_action});
 	for (size_t i = 0, n; i < a->n; i += n) {
 		for (n = 1; i + n < a->n && a->entries[i + n].nr == a->entries[i].nr;)
