@@ -353,6 +353,18 @@ class Agent:
         except AssertionError:
             raise AssertionError(f"left over: {self.leftovers()}\n{self.log()}") from None
 
+    def restore(self):
+        """A running agent without instances."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.start()
+        for i in self.call("instance-list").get("instances", []):
+            try:
+                self.delete(i["id"])
+            except (Refused, Gone):
+                pass
+
     def close(self):
         """Ends everything, whatever state it is in."""
         try:

@@ -196,6 +196,36 @@ static int exec_error(const char *name, int errnum, bool searched, struct error 
 	return -(int)kind;
 }
 
+static int check_file(const char *file) {
+	struct stat st;
+	if (stat(file, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
+	return faccessat(AT_FDCWD, file, X_OK, AT_EACCESS) < 0 ? -errno : 0;
+}
+
+int process_look_up(const struct container_process *p, struct error *err) {
+	const char *path = strv_env_get(p->env, "PATH"), *name = p->args[0];
+	if (!*name || strchr(name, '/')) {
+		int r = *name ? check_file(name) : -ENOENT;
+		return r < 0 ? exec_error(name, -r, false, err) : 0;
+	}
+	int seen = ENOENT;
+	struct str dirs = str_view(path ? path : DEFAULT_PATH);
+	do {
+		struct str dir = str_cut(&dirs, ':');
+		_cleanup_(free_ptr) char *file =
+			dir.len ? str_format("%.*s/%s", (int)dir.len, dir.p, name) : str_format("./%s", name);
+		int r = check_file(file);
+		if (r == 0)
+			return 0;
+		if (r == -EACCES)
+			seen = EACCES;
+	} while (dirs.len);
+	return exec_error(name, seen, true, err);
+}
+
 /* As execvp searches: what exists but may not be executed is remembered, and the search goes on. */
 static int exec_search(const struct container_process *p, char *const *env, struct error *err) {
 	const char *path = strv_env_get(env, "PATH"), *name = p->args[0];
