@@ -51,6 +51,11 @@ int content_collect(struct content *c, bool (*keep)(const char *digest, void *ar
 void content_hold(struct content *c);
 void content_release(struct content *c);
 
+/* A flag that another thread may set; NULL is never set. */
+static inline bool flag_is_set(const volatile bool *flag) {
+	return flag && __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
+
 /* "sha256:<hex>" of data, free it. */
 char *digest_of(const void *data, size_t n);
 

@@ -96,7 +96,7 @@ static int fetch_token(struct endpoint *e, CURL *curl, const struct challenge *c
 	if (r < 0)
 		return error_wrap(err, "cannot get a token");
 	if (!request_ok(&q))
-		return request_error(e, &q, "a token", err);
+		return login_error(e, &q, err);
 	r = take_token(e, &q, out, err);
 	if (q.text.data)
 		explicit_bzero(q.text.data, q.text.len);

@@ -87,7 +87,7 @@ static int check_url(const struct endpoint *e, const char *url, struct origin *o
 }
 
 bool endpoint_cancelled(const struct endpoint *e) {
-	return (e->o->cancel && *e->o->cancel) || (e->stop && *e->stop);
+	return flag_is_set(e->o->cancel) || flag_is_set(e->stop);
 }
 
 /* --- callbacks of curl --- */
@@ -190,10 +190,8 @@ static int on_seek(void *arg, curl_off_t offset, int origin) {
 	return CURL_SEEKFUNC_OK;
 }
 
-static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl, UNUSED curl_off_t ul_total, UNUSED curl_off_t ul) {
+static int on_progress(void *arg, UNUSED curl_off_t dl_total, UNUSED curl_off_t dl, UNUSED curl_off_t ul_total, UNUSED curl_off_t ul) {
 	struct request *q = arg;
-	(void)dl_total;
-	(void)dl;
 	if (q->sent && q->body_sent)
 		q->sent(q->body_sent, q->arg);
 	return endpoint_cancelled(q->e);
@@ -353,6 +351,15 @@ static char *own_words(const struct request *q) {
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			*p = ' ';
 	return words;
+}
+
+int login_error(const struct endpoint *e, const struct request *q, struct error *err) {
+	_cleanup_(free_ptr) char *words = own_words(q);
+	if (q->status >= 500 || q->status == 429)
+		return error_set(err, ERROR_UNAVAILABLE, "the token server of %s answers %ld: %s", e->name, q->status,
+				 words ? words : "try again later");
+	return error_set(err, ERROR_UNAUTHORIZED, "%s refuses the login: %s", e->name,
+			 words ? words : "user name or password is wrong");
 }
 
 int request_error(const struct endpoint *e, const struct request *q, const char *what, struct error *err) {

@@ -67,6 +67,8 @@ char *http_resolve(const char *base, const char *location, struct error *err);
 void request_free(struct request *q);
 /* The kind that fits the status, with the registry's own words. what: "manifest of docker.io/library/x:1". */
 int request_error(const struct endpoint *e, const struct request *q, const char *what, struct error *err);
+/* The same for the answer of a token server. */
+int login_error(const struct endpoint *e, const struct request *q, struct error *err);
 bool request_ok(const struct request *q); /* 2xx */
 
 /* registry-auth.c */

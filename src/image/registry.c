@@ -39,7 +39,7 @@ static void *work(void *arg) {
 		abort(); /* memory */
 	for (;;) {
 		pthread_mutex_lock(&j->lock);
-		size_t i = *j->stop ? j->n : j->next++;
+		size_t i = flag_is_set(j->stop) ? j->n : j->next++;
 		pthread_mutex_unlock(&j->lock);
 		if (i >= j->n)
 			return NULL;
@@ -49,7 +49,7 @@ static void *work(void *arg) {
 		if (r < 0 && j->result == 0) {
 			j->result = r;
 			error_move(&j->failed, &err);
-			*j->stop = true;
+			__atomic_store_n(j->stop, true, __ATOMIC_RELAXED);
 		}
 		pthread_mutex_unlock(&j->lock);
 	}

@@ -19,7 +19,7 @@ static bool verbose;
 
 static void on_progress(const char *blob, uint64_t done, uint64_t total, const char *what, UNUSED void *arg) {
 	if (cancel_after && done >= cancel_after)
-		cancelled = true;
+		__atomic_store_n(&cancelled, true, __ATOMIC_RELAXED);
 	if (verbose || strcmp(what, "retrying") == 0)
 		fprintf(stderr, "%s %s %" PRIu64 "/%" PRIu64 "\n", what, blob, done, total);
 }

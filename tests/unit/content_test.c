@@ -232,7 +232,7 @@ static void test_waiting(void **state) {
 	assert_int_equal(content_ingest(p->c, HELLO, &first, &err), 0);
 	assert_int_equal(ingest_write(first, "he", 2, &err), 0);
 	assert_int_equal(pthread_create(&thread, NULL, wait_for_it, &t), 0);
-	cancel = true;
+	__atomic_store_n(&cancel, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	assert_int_equal(t.r, -ERROR_CANCELLED);
 	/* one that waits goes on where the first one gave up */

@@ -175,6 +175,9 @@ int container_root_mount(const struct container_config *c, struct error *err);
  * executes itself again from a read-only mount (or a sealed copy), so that nobody in a container can write
  * to the program through /proc/PID/exe (CVE-2019-5736). Comes back at once where that is so already. */
 int container_protect_self(struct error *err);
+/* Where the program's file lies, also after container_protect_self, which hides it from /proc/self/exe; free it.
+ * NULL when it cannot be read. */
+char *container_program_path(void);
 
 /* The default profile: capabilities, masked and read-only paths, mounts of /proc, /sys, /dev …, device
  * nodes and rules, seccomp; what `docker run` gives. Fills the empty parts of c. */
