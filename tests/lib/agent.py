@@ -170,7 +170,7 @@ class Agent:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [BUILD + "/tests/host/agent_run", self.state, self.run, str(self.uid),
-                 os.environ.get("WABE_SHIM", BUILD + "/src/shim/wabe-shim")],
+                 os.environ.get("WABE_SHIM", BUILD + "/wabe-shim")],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, env=env, start_new_session=True)
         wait_until(self.answers, 60, "the agent's readiness")
         return self
