@@ -47,6 +47,13 @@ static int parse_fraction(const char **s, int64_t *ns) {
 	return 0;
 }
 
+/* Nanoseconds reach to the year 2262. */
+static int to_ns(int64_t sec, int64_t fraction, int64_t *ns) {
+	if (__builtin_mul_overflow(sec, NS_PER_SEC, &sec) || __builtin_add_overflow(sec, fraction, ns))
+		return -EINVAL;
+	return 0;
+}
+
 int time_parse(const char *s, int64_t *ns) {
 	int64_t fraction;
 	size_t digits = strspn(s, "0123456789");
@@ -55,8 +62,7 @@ int time_parse(const char *s, int64_t *ns) {
 		s += digits;
 		if (parse_fraction(&s, &fraction) < 0 || *s)
 			return -EINVAL;
-		*ns = sec * NS_PER_SEC + fraction;
-		return 0;
+		return to_ns(sec, fraction, ns);
 	}
 	struct tm tm = {0};
 	int used = 0;
@@ -78,10 +84,9 @@ int time_parse(const char *s, int64_t *ns) {
 		used = 0;
 		if (sscanf(s + 1, "%2d:%2d%n", &hours, &minutes, &used) != 2 || s[1 + used] || minutes > 59)
 			return -EINVAL;
-		offset = (hours * 60 + minutes) * 60 * (*s == '-' ? -1 : 1);
+		offset = (hours * INT64_C(3600) + minutes * INT64_C(60)) * (*s == '-' ? -1 : 1);
 	} else if ((*s != 'Z' && *s != 'z') || s[1]) {
 		return -EINVAL;
 	}
-	*ns = (timegm(&tm) - offset) * NS_PER_SEC + fraction;
-	return 0;
+	return to_ns(timegm(&tm) - offset, fraction, ns);
 }

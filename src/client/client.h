@@ -23,8 +23,17 @@ int client_stream(struct client *c, const char *method, const char *path, const 
 /* A request whose body is read from fd, chunked (image load, cp). */
 int client_upload(struct client *c, const char *method, const char *path, const char *content_type, int fd,
 		  json_t **reply, struct error *err);
-/* An upgraded stream: the raw socket, owned by the caller; *early is what came behind the headers. */
+/* An upgraded stream by POST, on a connection of its own: the raw socket, owned by the caller; *early is what came
+ * behind the headers. */
 int client_upgrade(struct client *c, const char *path, const json_t *body, int *sock, struct buf *early, struct error *err);
+
+/* A header of the last answer (any case), or NULL; valid until the next request. */
+const char *client_header(const struct client *c, const char *name);
+/* While fd (-1: none) is readable, waiting for an answer ends with CANCELLED and the connection is closed. */
+void client_cancel_on(struct client *c, int fd);
+/* Called while client_upload sends, with the bytes sent so far; NULL: nobody. */
+void client_on_upload(struct client *c, void (*fn)(uint64_t sent, void *arg), void *arg);
 
 /* "/v1/projects/default/instances/%s/start": each %s is percent-encoded as one segment; free it. */
 char *client_path(const char *fmt, ...);
+char *client_vpath(const char *fmt, va_list ap);

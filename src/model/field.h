@@ -8,7 +8,7 @@
  *   FIELD_SIZE                int64_t         bytes; JSON number or "512MiB"; printed as a number
  *   FIELD_DURATION            int64_t         nanoseconds; JSON "1m30s" or a number of seconds; printed as text
  *   FIELD_CPUS                int64_t         nano CPUs; JSON number 1.5 or "1.5"; printed as a number
- *   FIELD_TIME                int64_t         nanoseconds since the epoch, 0: never; printed as RFC 3339 or null
+ *   FIELD_TIME                int64_t         nanoseconds since the epoch, 0: never; printed as RFC 3339
  *   FIELD_STRINGS             char **         NULL-terminated
  *   FIELD_PAIRS               struct pairs    JSON object of strings, in order
  *   FIELD_OBJECT              a struct, by value, described by .sub
@@ -38,11 +38,13 @@ enum field_type {
 };
 
 enum field_flags {
-	FIELD_REQUIRED = 1 << 0,
+	FIELD_REQUIRED = 1 << 0,  /* of strings, enums and lists: not NULL, not empty */
 	FIELD_IMMUTABLE = 1 << 1, /* a patch that changes it is refused */
 	FIELD_SECRET = 1 << 2,    /* never printed, described as writeOnly */
 	FIELD_READONLY = 1 << 3,  /* set by wabe: refused in input from outside */
 	FIELD_LIVE = 1 << 4,      /* may change while the instance runs */
+	FIELD_ALIAS = 1 << 5,     /* a further flag for the member of another row ("-v" beside "--mount"): the row
+				   * exists on the command line only, all else skips it */
 };
 
 struct pair {
@@ -65,7 +67,8 @@ struct field {
 	enum field_type type;
 	size_t offset;
 	unsigned flags;
-	/* limits: of a number's value, of a string's length (max 0: 4096), of a list's count (max 0: 1024) */
+	/* limits: of a number's value (max 0: INT64_MAX, of a duration 100 days), of a string's length (max 0:
+	 * 4096), of a list's or of pairs' count (max 0: 1024; each string in them is at most 128 KiB) */
 	int64_t min, max;
 	const char *def;             /* the default, as text */
 	const char *const *values;   /* FIELD_ENUM: NULL-terminated */
@@ -75,8 +78,8 @@ struct field {
 	/* command line: "memory,m" is --memory and -m; NULL: none. A flag of a FIELD_LIST is parsed by .parse. */
 	const char *flag;
 	const char *placeholder; /* "BYTES" in help */
-	/* fills a new list item (or, for other types, the member) from the text of a flag:
-	 * "--mount type=bind,…" or "-v /a:/b:ro" */
+	/* fills a new list item (or, for other types, the struct that holds the member) from the text of a flag:
+	 * "--mount type=bind,…" or "-v /a:/b:ro"; text is NULL for a FIELD_BOOL without one */
 	int (*parse)(const char *text, void *to, struct error *err);
 	const char *doc; /* one line: help, OpenAPI description, manual */
 };
@@ -104,6 +107,7 @@ void fields_free(const struct field_table *t, void *object);
 
 enum fields_parse_flags {
 	FIELDS_TRUSTED = 1 << 0, /* from wabe's own disk or process: read-only fields are taken, unknown ones skipped */
+	FIELDS_INTERNAL = 1 << 1, /* from control to the agent: read-only fields are taken, unknown ones are errors */
 };
 /* Fills object (defaults first) from a JSON object, checks limits, required fields and the table's
  * validate. Unknown fields are errors that name them. On failure object is empty. */
@@ -111,7 +115,8 @@ int fields_parse(const struct field_table *t, const json_t *json, unsigned flags
 /* JSON merge patch (RFC 7396): null resets to the default, objects (also FIELD_PAIRS) merge, lists are
  * replaced. The object is unchanged on failure. running: only FIELD_LIVE fields may change. */
 int fields_patch(const struct field_table *t, const json_t *patch, bool running, void *object, struct error *err);
-/* The object as JSON; members that have their zero value and no default are left out, secrets always. */
+/* The object as JSON; members that have their zero value and no default, and strings that are NULL, are left
+ * out, secrets always. */
 json_t *fields_print(const struct field_table *t, const void *object);
 /* All limits, required fields, checks. */
 int fields_validate(const struct field_table *t, const void *object, struct error *err);
@@ -131,6 +136,11 @@ void fields_schema(const struct field_table *t, json_t *schemas);
 
 /* Consistency of a table itself (sizes, defaults that parse, docs, unique names): for tests. */
 int field_table_check(const struct field_table *t, struct error *err);
+
+/* Text from outside as it may stand in a message: without control characters, at most 80 bytes; free it. */
+char *text_shown(const char *text);
+/* A check for .check: no control characters. */
+int text_check(const char *text, struct error *err);
 
 const char *pairs_get(const struct pairs *p, const char *key);
 void pairs_set(struct pairs *p, const char *key, const char *value); /* value NULL removes */

@@ -130,12 +130,17 @@ struct instance {
 	struct instance_status status;
 };
 
-extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table;
+extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
+	health_check_table;
 
 #define INSTANCE_ID_LEN 64
 /* [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, as Docker's names. */
 int instance_name_check(const char *name, struct error *err);
 int instance_id_check(const char *id, struct error *err);
+/* Further checks for tables: an absolute path without ".." and control characters; KEY=VALUE or KEY; a signal. */
+int path_check(const char *path, struct error *err);
+int env_check(const char *entry, struct error *err);
+int signal_check(const char *name, struct error *err);
 /* "quiet_heron": a random name of two words; free it. */
 char *instance_name_random(void);
 /* "SIGTERM", "TERM", "15", "SIGRTMIN+3" → number, or 0. */

@@ -43,7 +43,7 @@ struct msg_instance_states { /* reply of "instance-list" */
 struct msg_instance_stop {
 	char *id;
 	char *signal;    /* NULL: the instance's own */
-	int64_t timeout; /* ns until SIGKILL; -1: the instance's own */
+	int64_t timeout; /* ns until SIGKILL; negative: the instance's own */
 };
 
 struct msg_instance_kill {
@@ -114,7 +114,7 @@ struct msg_archive {
 };
 struct msg_file {
 	char *name, *link_target;
-	int64_t size, mode, mtime; /* mode: st_mode */
+	int64_t size, mode, mtime; /* mode: st_mode; mtime: ns */
 };
 
 struct change {
@@ -158,7 +158,7 @@ struct msg_shutdown { /* stops every instance, then the agent itself ends */
 	int64_t timeout;
 };
 
-struct msg_event { /* answers of "events", after an empty "ok" */
+struct msg_event { /* body of each further "ok" of "events", after a first, empty one */
 	int64_t time;
 	char *action; /* start die oom health restart pause unpause … */
 	char *id, *exec_id;

@@ -37,7 +37,8 @@ void wire_frame_free(struct wire_frame *f);
 
 int wire_send(int sock, const char *type, const json_t *body, const int *fds, size_t nfds, struct error *err);
 int wire_send_error(int sock, const struct error *e);
-/* Blocks for one frame. UNAVAILABLE at the end of the stream; INVALID for a malformed frame. */
+/* Blocks for one frame. UNAVAILABLE at the end of the stream (also within a frame), TIMEOUT when the socket has
+ * SO_RCVTIMEO and it passes; INVALID for a malformed frame, whose descriptors are closed. */
 int wire_recv(int sock, struct wire_frame *out, struct error *err);
 
 /* Control's side of one request: sends, calls on_progress for each progress message, gives the final
@@ -51,7 +52,7 @@ struct wire_call {
 	size_t nfds;
 	void *reply;       /* filled; free with fields_free(request->reply, …) */
 	int *reply_fds;    /* room for reply_fds_max; owned by the caller afterwards */
-	size_t reply_fds_max, reply_nfds;
+	size_t reply_fds_max, reply_nfds; /* what is more than the maximum is closed */
 	void (*on_progress)(const json_t *body, void *arg);
 	void *arg;
 	int cancel_fd;     /* readable: give up with CANCELLED; 0: none */

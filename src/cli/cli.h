@@ -1,0 +1,119 @@
+/* What the commands share: paths of the API, tables, progress, terminals, the stream of an attach. */
+#pragma once
+
+#include "base/json.h"
+#include "cli/command.h"
+#include "model/instance.h"
+
+#include <stdio.h>
+
+/* ---- requests.c ---- */
+/* "/v1/projects/PROJECT" and the rest, each %s encoded; free it. */
+char *api_path(const struct invocation *in, const char *fmt, ...);
+/* A call on such a path. The path is freed. */
+int api_call(const struct invocation *in, const char *method, char *path, const json_t *body, json_t **reply,
+	     struct error *err);
+/* Adds "?key=value" or "&key=value" to a path, encoded; value NULL: nothing. */
+void path_query(char **path, const char *key, const char *value);
+/* A stream of JSON lines: fn for each; fn < 0 stops. The path is freed. */
+int api_lines(const struct invocation *in, const char *method, char *path, const json_t *body,
+	      int (*fn)(const json_t *line, void *arg), void *arg, struct error *err);
+/* The same request for each argument; failures are told and the rest goes on. Prints each name that went well
+ * if quiet is false. Exit status. */
+int api_each(const struct invocation *in, const char *method, const char *fmt, const json_t *body, bool quiet);
+/* A GET whose body goes to a file (NULL: standard output, which must be no terminal). The path is freed. */
+int download(const struct invocation *in, char *path, const char *file, struct error *err);
+/* A file to upload; "-" is standard input, which must be no terminal. */
+int open_input(const char *file, struct error *err);
+/* Prints an error as command_main does. */
+void print_error(const struct error *err);
+/* The object as indented JSON on standard output. */
+void print_json(const json_t *value);
+
+/* ---- format.c: each result is to be freed ---- */
+char *format_bytes(int64_t bytes);        /* "1.5 GiB" */
+char *format_age(const char *time);       /* "5 minutes" since an RFC 3339 time; "-" for NULL */
+char *format_seconds(int64_t ns);         /* "1:02:03" */
+const char *short_id(const char *id, char out[13]); /* 12 digits, also of "sha256:…" */
+/* "10m" (ago), or a time as the API takes it: free it. */
+int parse_when(const char *text, char **out, struct error *err);
+
+/* ---- table.c: rows of text; the widest columns shrink to the width of a terminal ---- */
+struct table;
+struct table *table_new(const char *const *headings); /* NULL-terminated */
+void table_add(struct table *t, ...);                 /* const char * for each heading; copied; NULL is "-" */
+void table_print(struct table *t, bool headings);     /* and frees */
+
+/* ---- terminal.c ---- */
+bool terminal_size(int *rows, int *columns); /* of standard output or input */
+/* Raw mode for standard input until terminal_restore; nothing if it is no terminal. */
+void terminal_raw(void);
+void terminal_restore(void);
+
+/* ---- progress.c: on standard error, once a second has passed; a bar on a terminal, else lines ---- */
+struct progress;
+struct progress *progress_new(void);
+void progress_update(struct progress *p, const char *message, int64_t done, int64_t total);
+void progress_end(struct progress *p); /* and frees */
+/* Shows how far an upload of fd is until progress_end. */
+struct progress *progress_of_upload(struct client *c, const char *message, int fd);
+/* Waits for a task, showing its progress; SIGINT and SIGTERM cancel it. *task (NULL: not wanted) is the final
+ * one; a failed one is the error. */
+int task_wait(const struct invocation *in, const char *id, bool quiet, json_t **task, struct error *err);
+
+/* ---- spec.c: what the client adds to an instance's flags ---- */
+/* The options of run and create beside the flags of instance_spec_table. */
+struct create_options {
+	char **env_files, **label_files;
+	char *pull, *platform, *cidfile;
+	bool quiet;
+};
+#define CREATE_OPTIONS(struct_, member_)                                                                              \
+	OPTION(struct_, member_.pull, STRING, "pull", .placeholder = "POLICY", .def = "missing",                      \
+	       .doc = "Fetches the image: missing, always, never"),                                                   \
+	OPTION(struct_, member_.platform, STRING, "platform", .placeholder = "OS/ARCH", .doc = "Of a fetched image"), \
+	OPTION(struct_, member_.quiet, BOOL, "quiet,q", .doc = "Shows no progress of fetching"),                      \
+	OPTION(struct_, member_.env_files, STRINGS, "env-file", .placeholder = "FILE", .doc = "Environment from a file"), \
+	OPTION(struct_, member_.label_files, STRINGS, "label-file", .placeholder = "FILE", .doc = "Labels from a file"), \
+	OPTION(struct_, member_.cidfile, STRING, "cidfile", .placeholder = "FILE", .doc = "Writes the id there")
+/* Fills the spec from arguments (image, command), the client's environment, and files: environment, seccomp
+ * profile, paths of volumes. */
+int spec_finish(const struct invocation *in, const struct create_options *o, struct error *err);
+/* A merge patch of what the flags set. */
+json_t *spec_patch(const struct invocation *in);
+/* Creates what in->fields says; a missing image is pulled as o->pull says. Writes the cidfile. */
+int spec_create(const struct invocation *in, const struct create_options *o, json_t **instance, struct error *err);
+
+/* Pulls by the request's body (docs/API.md). id (NULL: not wanted): of the image, to be freed. */
+int pull_image(const struct invocation *in, const json_t *request, bool quiet, char **id, struct error *err);
+
+/* ---- session.c: an attached stream (shim/protocol.h) ---- */
+struct session {
+	const struct invocation *in;
+	char *path;              /* of what to attach to; with its query */
+	char *signal_path;       /* where signals are sent on; NULL: they are not */
+	const char *name;        /* for messages */
+	bool is_exec;
+	bool tty, input;         /* the other side has a terminal; its input is ours */
+	const char *detach_keys; /* "ctrl-p,ctrl-q"; "": none */
+	json_t *body;            /* of the request; NULL: none */
+
+	int sock, signal_fd;
+	struct buf received, to_send;
+	char *keys;              /* the bytes of detach_keys */
+	size_t n_keys, keys_seen;
+	bool input_open, ended, detached;
+	int status, signo;
+};
+/* Whether the keys are some, and the terminal one: before anything is made for a session. */
+int session_check(bool tty, bool input, const char *detach_keys, struct error *err);
+/* Connects. Signals are held back from here on. */
+int session_open(struct session *s, struct error *err);
+/* Copies until the end: the exit status, 0 after a detach; negative when the stream broke off. */
+int session_run(struct session *s, struct error *err);
+void session_close(struct session *s);
+/* session_run; and where the stream broke off (the daemon was restarted), asks how the instance ended. */
+int session_run_to_end(struct session *s, const char *id, struct error *err);
+#define DETACH_KEYS "ctrl-p,ctrl-q"
+/* 127 and 126 for errors that say so, else 125. */
+int exit_status_of(const struct error *err);

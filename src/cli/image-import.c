@@ -1,0 +1,42 @@
+/* wabe image import */
+#include "cli/cli.h"
+
+struct options {
+	char *message, *platform;
+};
+
+static const struct option_row options[] = {
+	OPTION(struct options, message, STRING, "message,m", .placeholder = "TEXT", .doc = "Where it is from"),
+	OPTION(struct options, platform, STRING, "platform", .placeholder = "OS/ARCH", .doc = "Of another machine"),
+	{0},
+};
+
+static int run(struct invocation *in, struct error *err) {
+	const struct options *o = in->options;
+	_cleanup_(close_fd) int fd = open_input(in->args[0], err);
+	if (fd < 0)
+		return fd;
+	_cleanup_(json_free_ptr) json_t *image = NULL;
+	_cleanup_(free_ptr) char *path = api_path(in, "/images/import");
+	path_query(&path, "name", in->args[1]);
+	path_query(&path, "comment", o->message);
+	path_query(&path, "platform", o->platform);
+	struct progress *p = progress_of_upload(in->client, "importing", fd);
+	int r = client_upload(in->client, "POST", path, "application/x-tar", fd, &image, err);
+	progress_end(p);
+	if (r == 0 && json_get_str(image, "id"))
+		puts(json_get_str(image, "id"));
+	return r;
+}
+
+const struct command command_image_import = {
+	.name = "image import",
+	.group = "Images",
+	.usage = "[OPTION…] FILE|- IMAGE",
+	.doc = "Make an image from an archive of a root file system",
+	.examples = "wabe image import rootfs.tar.gz my/root:1",
+	.options = options,
+	.options_size = sizeof(struct options),
+	.min_args = 2,
+	.run = run,
+};

@@ -1,0 +1,63 @@
+/* wabe start */
+#include "cli/cli.h"
+
+struct options {
+	bool attach, interactive, sig_proxy;
+	char *detach_keys;
+};
+
+static const struct option_row options[] = {
+	OPTION(struct options, attach, BOOL, "attach,a", .doc = "Shows its output until it ends"),
+	OPTION(struct options, interactive, BOOL, "interactive,i", .doc = "Gives it input too"),
+	OPTION(struct options, detach_keys, STRING, "detach-keys", .placeholder = "KEYS", .def = DETACH_KEYS,
+	       .doc = "Leave it running"),
+	OPTION(struct options, sig_proxy, BOOL, "sig-proxy", .def = "true", .doc = "Passes signals on; =false does not"),
+	{0},
+};
+
+static int start_attached(struct invocation *in, const char *name, struct error *err) {
+	const struct options *o = in->options;
+	_cleanup_(json_free_ptr) json_t *instance = NULL;
+	int r = api_call(in, "GET", api_path(in, "/instances/%s", name), NULL, &instance, err);
+	if (r < 0)
+		return r;
+	const json_t *spec = json_object_get(instance, "spec");
+	bool input = o->interactive && json_get_bool(spec, "stdin_open");
+	_cleanup_(session_close) struct session s = {
+		.in = in,
+		.path = api_path(in, "/instances/%s/attach?stdout=true&stderr=true", name),
+		.signal_path = o->sig_proxy ? api_path(in, "/instances/%s/kill", name) : NULL,
+		.name = name,
+		.tty = json_get_bool(spec, "tty"),
+		.input = input,
+		.detach_keys = o->detach_keys,
+	};
+	path_query(&s.path, "stdin", input ? "true" : "false");
+	r = session_open(&s, err);
+	if (r == 0)
+		r = api_call(in, "POST", api_path(in, "/instances/%s/start", name), NULL, NULL, err);
+	return r < 0 ? r : session_run_to_end(&s, name, err);
+}
+
+static int run(struct invocation *in, struct error *err) {
+	const struct options *o = in->options;
+	if (!o->attach && !o->interactive)
+		return api_each(in, "POST", "/instances/%s/start", NULL, false);
+	if (in->n_args > 1)
+		return error_set(err, ERROR_INVALID, "only one instance can be attached to");
+	return start_attached(in, in->args[0], err);
+}
+
+const struct command command_start = {
+	.name = "start",
+	.group = "Instances",
+	.usage = "[OPTION…] INSTANCE…",
+	.doc = "Start instances that were created or have ended",
+	.examples = "wabe start web\nwabe start -ai shell",
+	.options = options,
+	.options_size = sizeof(struct options),
+	.min_args = 1,
+	.max_args = SIZE_MAX,
+	.complete = "instance",
+	.run = run,
+};

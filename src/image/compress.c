@@ -1,0 +1,190 @@
+/* One face for gzip, zstd and no compression, in both directions. */
+#include "image/compress.h"
+
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#define CHUNK ((size_t)256 << 10)
+#define ZSTD_LEVEL 3
+#define ZSTD_WINDOW_LOG_MAX 27 /* 128 MiB: more is not asked for in an image */
+
+enum compression compression_of(const void *data, size_t n) {
+	static const struct {
+		const char *magic;
+		size_t n;
+		enum compression kind;
+	} rows[] = {
+		{"\x1f\x8b", 2, COMPRESSION_GZIP},
+		{"\x28\xb5\x2f\xfd", 4, COMPRESSION_ZSTD},
+		{"\xfd" "7zXZ\0", 6, COMPRESSION_UNKNOWN},
+		{"BZh", 3, COMPRESSION_UNKNOWN},
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (n >= rows[i].n && memcmp(data, rows[i].magic, rows[i].n) == 0)
+			return rows[i].kind;
+	return COMPRESSION_NONE;
+}
+
+struct compressor {
+	enum compression kind;
+	stream_sink *sink;
+	void *arg;
+	struct gzip *gzip;
+	ZSTD_CCtx *zstd;
+	char *out;
+};
+
+struct compressor *compressor_new(enum compression kind, stream_sink *sink, void *arg) {
+	struct compressor *c = NEW(struct compressor);
+	*c = (struct compressor){.kind = kind, .sink = sink, .arg = arg, .out = alloc_zero(CHUNK)};
+	if (kind == COMPRESSION_GZIP)
+		c->gzip = gzip_new(sink, arg);
+	if (kind == COMPRESSION_ZSTD) {
+		c->zstd = ZSTD_createCCtx();
+		if (!c->zstd)
+			abort(); /* memory */
+		long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+		ZSTD_CCtx_setParameter(c->zstd, ZSTD_c_compressionLevel, ZSTD_LEVEL);
+		ZSTD_CCtx_setParameter(c->zstd, ZSTD_c_checksumFlag, 1);
+		ZSTD_CCtx_setParameter(c->zstd, ZSTD_c_nbWorkers, (int)(cpus < 1 ? 1 : MIN(cpus, 4)));
+	}
+	return c;
+}
+
+static int zstd_run(struct compressor *c, const void *data, size_t n, ZSTD_EndDirective how, struct error *err) {
+	ZSTD_inBuffer in = {data, n, 0};
+	for (;;) {
+		ZSTD_outBuffer out = {c->out, CHUNK, 0};
+		size_t left = ZSTD_compressStream2(c->zstd, &out, &in, how);
+		if (ZSTD_isError(left))
+			return error_set(err, ERROR_INTERNAL, "cannot compress: %s", ZSTD_getErrorName(left));
+		int r = out.pos ? c->sink(c->arg, c->out, out.pos, err) : 0;
+		if (r < 0)
+			return r;
+		if (how == ZSTD_e_end ? left == 0 : in.pos == in.size)
+			return 0;
+	}
+}
+
+int compressor_add(struct compressor *c, const void *data, size_t n, struct error *err) {
+	switch (c->kind) {
+	case COMPRESSION_GZIP:
+		return gzip_add(c->gzip, data, n, err);
+	case COMPRESSION_ZSTD:
+		return zstd_run(c, data, n, ZSTD_e_continue, err);
+	default:
+		return c->sink(c->arg, data, n, err);
+	}
+}
+
+int compressor_finish(struct compressor *c, struct error *err) {
+	switch (c->kind) {
+	case COMPRESSION_GZIP:
+		return gzip_finish(c->gzip, err);
+	case COMPRESSION_ZSTD:
+		return zstd_run(c, NULL, 0, ZSTD_e_end, err);
+	default:
+		return 0;
+	}
+}
+
+void compressor_free(struct compressor *c) {
+	if (!c)
+		return;
+	gzip_free(c->gzip);
+	ZSTD_freeCCtx(c->zstd);
+	free(c->out);
+	free(c);
+}
+
+struct decompressor {
+	enum compression kind;
+	stream_sink *sink;
+	void *arg;
+	z_stream z;
+	ZSTD_DCtx *zstd;
+	bool whole; /* at the end of a member or frame */
+	char *out;
+};
+
+struct decompressor *decompressor_new(enum compression kind, stream_sink *sink, void *arg) {
+	struct decompressor *d = NEW(struct decompressor);
+	*d = (struct decompressor){.kind = kind, .sink = sink, .arg = arg, .out = alloc_zero(CHUNK)};
+	d->whole = kind == COMPRESSION_NONE;
+	if (kind == COMPRESSION_GZIP && inflateInit2(&d->z, MAX_WBITS + 16) != Z_OK)
+		abort(); /* memory */
+	if (kind == COMPRESSION_ZSTD) {
+		d->zstd = ZSTD_createDCtx();
+		if (!d->zstd)
+			abort(); /* memory */
+		ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX);
+	}
+	return d;
+}
+
+static int gunzip(struct decompressor *d, const void *data, size_t n, struct error *err) {
+	d->z.next_in = (Bytef *)(uintptr_t)data;
+	d->z.avail_in = (uInt)n;
+	do {
+		if (d->whole && d->z.avail_in)
+			inflateReset(&d->z); /* gzip members may follow each other */
+		d->z.next_out = (Bytef *)d->out;
+		d->z.avail_out = (uInt)CHUNK;
+		int state = inflate(&d->z, Z_NO_FLUSH);
+		if (state != Z_OK && state != Z_STREAM_END && state != Z_BUF_ERROR)
+			return error_set(err, ERROR_CORRUPT, "gzip data are damaged: %s", d->z.msg ? d->z.msg : "unknown");
+		d->whole = state == Z_STREAM_END;
+		size_t got = CHUNK - d->z.avail_out;
+		int r = got ? d->sink(d->arg, d->out, got, err) : 0;
+		if (r < 0)
+			return r;
+		if (state == Z_BUF_ERROR && !got)
+			return 0;
+	} while (d->z.avail_in || d->z.avail_out == 0);
+	return 0;
+}
+
+static int unzstd(struct decompressor *d, const void *data, size_t n, struct error *err) {
+	ZSTD_inBuffer in = {data, n, 0};
+	bool full;
+	do {
+		ZSTD_outBuffer out = {d->out, CHUNK, 0};
+		size_t left = ZSTD_decompressStream(d->zstd, &out, &in);
+		if (ZSTD_isError(left))
+			return error_set(err, ERROR_CORRUPT, "zstd data are damaged: %s", ZSTD_getErrorName(left));
+		d->whole = left == 0;
+		full = out.pos == CHUNK;
+		int r = out.pos ? d->sink(d->arg, d->out, out.pos, err) : 0;
+		if (r < 0)
+			return r;
+	} while (in.pos < in.size || (full && !d->whole));
+	return 0;
+}
+
+int decompressor_add(struct decompressor *d, const void *data, size_t n, struct error *err) {
+	if (!n)
+		return 0;
+	switch (d->kind) {
+	case COMPRESSION_GZIP:
+		return gunzip(d, data, n, err);
+	case COMPRESSION_ZSTD:
+		return unzstd(d, data, n, err);
+	default:
+		return d->sink(d->arg, data, n, err);
+	}
+}
+
+int decompressor_finish(struct decompressor *d, struct error *err) {
+	return d->whole ? 0 : error_set(err, ERROR_CORRUPT, "the compressed data are cut off");
+}
+
+void decompressor_free(struct decompressor *d) {
+	if (!d)
+		return;
+	if (d->kind == COMPRESSION_GZIP)
+		inflateEnd(&d->z);
+	ZSTD_freeDCtx(d->zstd);
+	free(d->out);
+	free(d);
+}

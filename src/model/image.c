@@ -1,0 +1,57 @@
+/* The tables of the image. */
+#include "model/image.h"
+
+static const struct field layer_fields[] = {
+	FIELD(struct image_layer, digest, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check,
+	      .doc = "Of the blob as stored"),
+	FIELD(struct image_layer, diff_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check,
+	      .doc = "Of the uncompressed archive"),
+	FIELD(struct image_layer, media_type, FIELD_STRING, .max = 256, .check = text_check, .doc = "Kind of archive"),
+	FIELD(struct image_layer, size, FIELD_SIZE, .doc = "Bytes of the blob"),
+};
+static const struct field_table layer_table = {
+	"image_layer", "One layer of an image", sizeof(struct image_layer), layer_fields, ARRAY_SIZE(layer_fields),
+};
+
+static const struct field config_fields[] = {
+	FIELD(struct image_config, entrypoint, FIELD_STRINGS, .max = 8192, .doc = "Program that gets the command as arguments"),
+	FIELD(struct image_config, command, FIELD_STRINGS, .max = 8192, .doc = "Command, or the entrypoint's arguments"),
+	FIELD(struct image_config, env, FIELD_STRINGS, .max = 4096, .doc = "Environment, KEY=VALUE"),
+	FIELD(struct image_config, workdir, FIELD_STRING, .doc = "Working directory"),
+	FIELD(struct image_config, user, FIELD_STRING, .max = 256, .check = text_check, .doc = "user[:group]"),
+	FIELD(struct image_config, stop_signal, FIELD_STRING, .max = 32, .check = text_check, .doc = "Asks it to end"),
+	FIELD(struct image_config, labels, FIELD_PAIRS, .doc = "Labels"),
+	FIELD(struct image_config, volumes, FIELD_STRINGS, .doc = "Paths that want a volume"),
+	FIELD(struct image_config, exposed_ports, FIELD_STRINGS, .doc = "Ports it listens on: 80/tcp"),
+	FIELD(struct image_config, health, FIELD_OBJECT, .sub = &health_check_table, .doc = "Health check"),
+};
+const struct field_table image_config_table = {
+	"image_config", "What an image says about running it", sizeof(struct image_config), config_fields,
+	ARRAY_SIZE(config_fields),
+};
+
+static int name_check(const char *name, struct error *err) {
+	struct image_ref ref;
+	int r = image_ref_parse(name, &ref, err);
+	if (r == 0)
+		image_ref_free(&ref);
+	return r;
+}
+
+static const struct field image_fields[] = {
+	FIELD(struct image, id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check,
+	      .doc = "Digest of its configuration"),
+	FIELD(struct image, digest, FIELD_STRING, .check = digest_check, .doc = "Digest of its manifest"),
+	FIELD(struct image, media_type, FIELD_STRING, .max = 256, .check = text_check, .doc = "Kind of manifest"),
+	FIELD(struct image, names, FIELD_STRINGS, .check = name_check, .doc = "Its names in full; may be none"),
+	FIELD(struct image, os, FIELD_STRING, .max = 64, .check = text_check, .doc = "linux"),
+	FIELD(struct image, architecture, FIELD_STRING, .max = 64, .check = text_check, .doc = "amd64, arm64 …"),
+	FIELD(struct image, variant, FIELD_STRING, .max = 64, .check = text_check, .doc = "v8 …"),
+	FIELD(struct image, created_at, FIELD_TIME, .doc = "When it was built"),
+	FIELD(struct image, size, FIELD_SIZE, .doc = "Bytes of its layers' blobs"),
+	FIELD(struct image, config, FIELD_OBJECT, .sub = &image_config_table, .doc = "How it is run"),
+	FIELD(struct image, layers, FIELD_LIST, .sub = &layer_table, .doc = "Lowest first"),
+};
+const struct field_table image_table = {
+	"image", "What an instance starts from", sizeof(struct image), image_fields, ARRAY_SIZE(image_fields),
+};

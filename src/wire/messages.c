@@ -1,0 +1,300 @@
+/* All messages: the tables of their bodies, and the list of requests. */
+#include "wire/messages.h"
+
+#define TABLE(var_, name_, struct_, fields_, doc_) \
+	const struct field_table var_ = {name_, doc_, sizeof(struct_), fields_, ARRAY_SIZE(fields_)}
+
+#define ID_FIELD(struct_) \
+	FIELD(struct_, id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = instance_id_check, .doc = "Of the instance")
+#define EXEC_ID_FIELD(struct_, flags_) \
+	FIELD(struct_, exec_id, FIELD_STRING, .flags = flags_, .check = instance_id_check, .doc = "Of the exec")
+#define COUNT_FIELD(struct_, member_, doc_) FIELD(struct_, member_, FIELD_INT, .def = "0", .doc = doc_)
+#define BYTES_FIELD(struct_, member_, doc_) FIELD(struct_, member_, FIELD_SIZE, .def = "0", .doc = doc_)
+
+/* A path inside an instance; it is looked up beneath its root, so that ".." and odd bytes do no harm. */
+static int inside_path_check(const char *path, struct error *err) {
+	return path[0] == '/' ? 0 : error_set(err, ERROR_INVALID, "must be an absolute path");
+}
+
+const struct field_table msg_empty_table = {"msg_empty", "Nothing", sizeof(struct msg_empty), NULL, 0};
+
+static const struct field hello_fields[] = {
+	FIELD(struct msg_hello, version, FIELD_STRING, .doc = "Of the agent"),
+	FIELD(struct msg_hello, cgroup_version, FIELD_INT, .max = 2, .doc = "1 or 2"),
+	FIELD(struct msg_hello, kernel, FIELD_STRING, .doc = "Release of the kernel"),
+	FIELD(struct msg_hello, architecture, FIELD_STRING, .doc = "As in GOARCH"),
+	FIELD(struct msg_hello, cpus, FIELD_INT, .doc = "Online"),
+	FIELD(struct msg_hello, memory, FIELD_SIZE, .doc = "Of the host"),
+	FIELD(struct msg_hello, userns, FIELD_BOOL, .doc = "User name spaces can be made"),
+	FIELD(struct msg_hello, idmapped_mounts, FIELD_BOOL, .doc = "Bind mounts can be idmapped"),
+	FIELD(struct msg_hello, overlay_idmap, FIELD_BOOL, .doc = "Lower layers can be idmapped"),
+	FIELD(struct msg_hello, swap_limit, FIELD_BOOL, .doc = "Swap can be limited"),
+};
+TABLE(msg_hello_table, "msg_hello", struct msg_hello, hello_fields, "What the agent and its host are");
+
+static const struct field id_fields[] = {ID_FIELD(struct msg_id)};
+TABLE(msg_id_table, "msg_id", struct msg_id, id_fields, "An instance");
+
+static const struct field create_fields[] = {
+	FIELD(struct msg_instance_create, instance, FIELD_OBJECT, .sub = &instance_table, .doc = "The instance"),
+	FIELD(struct msg_instance_create, config, FIELD_OBJECT, .sub = &image_config_table, .doc = "Of its image"),
+	FIELD(struct msg_instance_create, layers, FIELD_STRINGS, .max = 512, .check = digest_check,
+	      .doc = "diff_ids, lowest first"),
+};
+TABLE(msg_instance_create_table, "msg_instance_create", struct msg_instance_create, create_fields, "A new instance");
+
+static const struct field state_fields[] = {
+	ID_FIELD(struct msg_instance_state),
+	FIELD(struct msg_instance_state, uid_base, FIELD_INT, .max = UINT32_MAX, .doc = "First host id of its range"),
+	FIELD(struct msg_instance_state, status, FIELD_OBJECT, .sub = &instance_status_table, .doc = "What it is"),
+};
+TABLE(msg_instance_state_table, "msg_instance_state", struct msg_instance_state, state_fields, "State of an instance");
+
+static const struct field states_fields[] = {
+	FIELD(struct msg_instance_states, instances, FIELD_LIST, .max = 65536, .sub = &msg_instance_state_table,
+	      .doc = "All of the agent's"),
+};
+TABLE(msg_instance_states_table, "msg_instance_states", struct msg_instance_states, states_fields, "All instances");
+
+static const struct field stop_fields[] = {
+	ID_FIELD(struct msg_instance_stop),
+	FIELD(struct msg_instance_stop, signal, FIELD_STRING, .max = 32, .check = signal_check, .doc = "Its own if not given"),
+	FIELD(struct msg_instance_stop, timeout, FIELD_DURATION, .min = INT64_C(-86400000000000), .def = "-1s",
+	      .doc = "Until it is killed; negative: its own"),
+};
+TABLE(msg_instance_stop_table, "msg_instance_stop", struct msg_instance_stop, stop_fields, "How to stop an instance");
+
+static const struct field kill_fields[] = {
+	ID_FIELD(struct msg_instance_kill),
+	FIELD(struct msg_instance_kill, signal, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 32, .check = signal_check,
+	      .doc = "Name or number"),
+};
+TABLE(msg_instance_kill_table, "msg_instance_kill", struct msg_instance_kill, kill_fields, "A signal to an instance");
+
+static const struct field delete_fields[] = {
+	ID_FIELD(struct msg_instance_delete),
+	FIELD(struct msg_instance_delete, force, FIELD_BOOL, .doc = "Kills it first"),
+};
+TABLE(msg_instance_delete_table, "msg_instance_delete", struct msg_instance_delete, delete_fields, "Which to delete");
+
+static const struct field update_fields[] = {
+	ID_FIELD(struct msg_instance_update),
+	FIELD(struct msg_instance_update, spec, FIELD_OBJECT, .sub = &instance_spec_table, .doc = "All of the new spec"),
+};
+TABLE(msg_instance_update_table, "msg_instance_update", struct msg_instance_update, update_fields, "A changed spec");
+
+static const struct field attach_fields[] = {
+	ID_FIELD(struct msg_attach),
+	EXEC_ID_FIELD(struct msg_attach, 0),
+	{.name = "stdin", .type = FIELD_BOOL, .offset = offsetof(struct msg_attach, stdin_), .doc = "Gives input"},
+	{.name = "stdout", .type = FIELD_BOOL, .offset = offsetof(struct msg_attach, stdout_), .doc = "Wants output"},
+	{.name = "stderr", .type = FIELD_BOOL, .offset = offsetof(struct msg_attach, stderr_), .doc = "Wants errors"},
+};
+TABLE(msg_attach_table, "msg_attach", struct msg_attach, attach_fields, "What to attach to");
+
+static const struct field exec_start_fields[] = {
+	ID_FIELD(struct msg_exec_start),
+	EXEC_ID_FIELD(struct msg_exec_start, FIELD_REQUIRED),
+	FIELD(struct msg_exec_start, command, FIELD_STRINGS, .flags = FIELD_REQUIRED, .max = 8192, .doc = "What to run"),
+	FIELD(struct msg_exec_start, env, FIELD_STRINGS, .max = 4096, .check = env_check, .doc = "Beside the instance's"),
+	FIELD(struct msg_exec_start, user, FIELD_STRING, .max = 256, .check = text_check, .doc = "user[:group]"),
+	FIELD(struct msg_exec_start, workdir, FIELD_STRING, .check = path_check, .doc = "Working directory"),
+	FIELD(struct msg_exec_start, tty, FIELD_BOOL, .doc = "Gives it a terminal"),
+	FIELD(struct msg_exec_start, stdin_open, FIELD_BOOL, .doc = "Keeps its input open"),
+	FIELD(struct msg_exec_start, privileged, FIELD_BOOL, .doc = "With all capabilities"),
+	FIELD(struct msg_exec_start, detach, FIELD_BOOL, .doc = "Nobody is attached"),
+	FIELD(struct msg_exec_start, rows, FIELD_INT, .max = 65535, .doc = "Of the terminal; 0: not set"),
+	FIELD(struct msg_exec_start, columns, FIELD_INT, .max = 65535, .doc = "Of the terminal; 0: not set"),
+};
+TABLE(msg_exec_start_table, "msg_exec_start", struct msg_exec_start, exec_start_fields, "A further process");
+
+static const struct field exec_started_fields[] = {COUNT_FIELD(struct msg_exec_started, pid, "On the host")};
+TABLE(msg_exec_started_table, "msg_exec_started", struct msg_exec_started, exec_started_fields, "A started exec");
+
+static const struct field exec_fields[] = {ID_FIELD(struct msg_exec), EXEC_ID_FIELD(struct msg_exec, FIELD_REQUIRED)};
+TABLE(msg_exec_table, "msg_exec", struct msg_exec, exec_fields, "An exec");
+
+static const struct field exec_state_fields[] = {
+	FIELD(struct msg_exec_state, running, FIELD_BOOL, .def = "false", .doc = "It has not ended"),
+	COUNT_FIELD(struct msg_exec_state, pid, "On the host; 0: it has ended"),
+	FIELD(struct msg_exec_state, exit_code, FIELD_INT, .def = "0", .min = -1, .max = 255, .doc = "How it ended"),
+};
+TABLE(msg_exec_state_table, "msg_exec_state", struct msg_exec_state, exec_state_fields, "State of an exec");
+
+#define STAT(member_, doc_) COUNT_FIELD(struct msg_stats, member_, doc_)
+#define STAT_BYTES(member_, doc_) BYTES_FIELD(struct msg_stats, member_, doc_)
+static const struct field stats_fields[] = {
+	FIELD(struct msg_stats, time, FIELD_TIME, .doc = "When this was read"),
+	STAT(cpu_ns, "CPU time, nanoseconds"),
+	STAT(cpu_user_ns, "Of it in programs"),
+	STAT(cpu_system_ns, "Of it in the kernel"),
+	STAT(throttled_ns, "Time it waited because of its quota"),
+	STAT(throttled_periods, "Periods in which its quota ran out"),
+	STAT(periods, "Periods of its quota"),
+	STAT_BYTES(memory, "In use"),
+	STAT_BYTES(memory_max, "Most that was in use"),
+	FIELD(struct msg_stats, memory_limit, FIELD_SIZE, .def = "0", .min = -1, .doc = "Its limit, or the host's memory"),
+	STAT_BYTES(memory_cache, "Of it cache of files"),
+	STAT(memory_failures, "How often the limit was hit"),
+	STAT_BYTES(swap, "In swap"),
+	STAT(pids, "Processes and threads"),
+	FIELD(struct msg_stats, pids_limit, FIELD_INT, .def = "0", .min = -1, .doc = "Its limit; 0 or -1: none"),
+	STAT_BYTES(read_bytes, "Read from block devices"),
+	STAT_BYTES(write_bytes, "Written to block devices"),
+	STAT(read_ops, "Reads of block devices"),
+	STAT(write_ops, "Writes to block devices"),
+	STAT(online_cpus, "Of the host"),
+	STAT(system_cpu_ns, "CPU time of the whole host"),
+};
+TABLE(msg_stats_table, "msg_stats", struct msg_stats, stats_fields, "What an instance uses");
+
+static const struct field process_fields[] = {
+	COUNT_FIELD(struct process_row, pid, "As the host sees it"),
+	COUNT_FIELD(struct process_row, parent, "As the host sees it"),
+	FIELD(struct process_row, user, FIELD_STRING, .max = 256, .doc = "Its id inside the instance"),
+	FIELD(struct process_row, state, FIELD_STRING, .max = 64, .doc = "R, S, D, Z …"),
+	FIELD(struct process_row, command, FIELD_STRING, .max = 65536, .doc = "Its arguments"),
+	BYTES_FIELD(struct process_row, memory, "Resident"),
+	COUNT_FIELD(struct process_row, cpu_ns, "CPU time, nanoseconds"),
+	FIELD(struct process_row, started_at, FIELD_TIME, .doc = "When it began"),
+};
+static TABLE(process_table, "process_row", struct process_row, process_fields, "A process");
+
+static const struct field processes_fields[] = {
+	FIELD(struct msg_processes, processes, FIELD_LIST, .max = 32768, .sub = &process_table, .doc = "All of an instance"),
+};
+TABLE(msg_processes_table, "msg_processes", struct msg_processes, processes_fields, "Processes");
+
+static const struct field archive_fields[] = {
+	ID_FIELD(struct msg_archive),
+	FIELD(struct msg_archive, path, FIELD_STRING, .flags = FIELD_REQUIRED, .check = inside_path_check,
+	      .doc = "Inside the instance"),
+	FIELD(struct msg_archive, keep_owner, FIELD_BOOL, .doc = "put: owners from the archive"),
+	FIELD(struct msg_archive, no_overwrite_dir, FIELD_BOOL, .doc = "put: no file in a directory's place"),
+};
+TABLE(msg_archive_table, "msg_archive", struct msg_archive, archive_fields, "Files of an instance");
+
+static const struct field file_fields[] = {
+	FIELD(struct msg_file, name, FIELD_STRING, .doc = "Last part of the path"),
+	FIELD(struct msg_file, link_target, FIELD_STRING, .doc = "Of a symbolic link"),
+	BYTES_FIELD(struct msg_file, size, "Of its content"),
+	COUNT_FIELD(struct msg_file, mode, "Type and permissions, as st_mode"),
+	FIELD(struct msg_file, mtime, FIELD_TIME, .min = INT64_MIN, .doc = "Last change of its content"),
+};
+TABLE(msg_file_table, "msg_file", struct msg_file, file_fields, "A file inside an instance");
+
+static const struct field change_fields[] = {
+	FIELD(struct change, kind, FIELD_ENUM, .flags = FIELD_REQUIRED,
+	      .values = (const char *const[]){"added", "changed", "deleted", NULL}, .doc = "What happened"),
+	FIELD(struct change, path, FIELD_STRING, .flags = FIELD_REQUIRED, .doc = "Inside the instance"),
+};
+static TABLE(change_table, "change", struct change, change_fields, "A difference to the image");
+
+static const struct field changes_fields[] = {
+	FIELD(struct msg_changes, changes, FIELD_LIST, .max = 65536, .sub = &change_table, .doc = "All of them"),
+};
+TABLE(msg_changes_table, "msg_changes", struct msg_changes, changes_fields, "Differences to the image");
+
+static const struct field export_fields[] = {
+	ID_FIELD(struct msg_export),
+	FIELD(struct msg_export, pause, FIELD_BOOL, .doc = "Frozen meanwhile"),
+};
+TABLE(msg_export_table, "msg_export", struct msg_export, export_fields, "What to export");
+
+static const struct field layer_fields[] = {
+	FIELD(struct msg_layer, diff_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check, .doc = "Of the layer"),
+	FIELD(struct msg_layer, media_type, FIELD_STRING, .max = 256, .check = text_check, .doc = "Of the blob"),
+};
+TABLE(msg_layer_table, "msg_layer", struct msg_layer, layer_fields, "A layer");
+
+static const struct field unpacked_fields[] = {BYTES_FIELD(struct msg_layer_unpacked, size, "Of its content")};
+TABLE(msg_layer_unpacked_table, "msg_layer_unpacked", struct msg_layer_unpacked, unpacked_fields, "An unpacked layer");
+
+static const struct field layers_fields[] = {
+	FIELD(struct msg_layers, diff_ids, FIELD_STRINGS, .max = 16384, .check = digest_check, .doc = "All that are there"),
+};
+TABLE(msg_layers_table, "msg_layers", struct msg_layers, layers_fields, "Layers");
+
+/* Names of suites and packages become arguments of a program: they never look like an option. */
+static int package_check(const char *name, struct error *err) {
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-:~";
+	if (name[0] == '-' || !name[0] || name[strspn(name, allowed)] || strlen(name) > 128)
+		return error_set(err, ERROR_INVALID, "is not the name of a suite or package");
+	return 0;
+}
+
+static const struct field bootstrap_fields[] = {
+	FIELD(struct msg_bootstrap, suite, FIELD_STRING, .flags = FIELD_REQUIRED, .check = package_check,
+	      .doc = "bookworm … as in the host's sources"),
+	FIELD(struct msg_bootstrap, variant, FIELD_ENUM, .def = "minbase",
+	      .values = (const char *const[]){"minbase", "system", NULL}, .doc = "How much"),
+	FIELD(struct msg_bootstrap, include, FIELD_STRINGS, .check = package_check, .doc = "Further packages"),
+};
+TABLE(msg_bootstrap_table, "msg_bootstrap", struct msg_bootstrap, bootstrap_fields, "A root file system to build");
+
+static const struct field progress_fields[] = {
+	FIELD(struct msg_progress, message, FIELD_STRING, .doc = "What happens, in a line"),
+	BYTES_FIELD(struct msg_progress, done, "Bytes done"),
+	BYTES_FIELD(struct msg_progress, total, "Bytes in all; 0: not known"),
+};
+TABLE(msg_progress_table, "msg_progress", struct msg_progress, progress_fields, "How far it is");
+
+static const struct field shutdown_fields[] = {
+	FIELD(struct msg_shutdown, timeout, FIELD_DURATION, .doc = "Until instances are killed"),
+};
+TABLE(msg_shutdown_table, "msg_shutdown", struct msg_shutdown, shutdown_fields, "How to shut down");
+
+static const struct field event_fields[] = {
+	FIELD(struct msg_event, time, FIELD_TIME, .doc = "When"),
+	FIELD(struct msg_event, action, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = text_check,
+	      .doc = "start, die, oom, health …"),
+	ID_FIELD(struct msg_event),
+	EXEC_ID_FIELD(struct msg_event, 0),
+	FIELD(struct msg_event, exit_code, FIELD_INT, .def = "0", .min = -1, .max = 255, .doc = "Of what ended"),
+	FIELD(struct msg_event, status, FIELD_OBJECT, .sub = &instance_status_table, .doc = "Of the instance now"),
+};
+TABLE(msg_event_table, "msg_event", struct msg_event, event_fields, "Something happened to an instance");
+
+#define REQUEST(name_, request_, reply_, doc_) {name_, &msg_##request_##_table, &msg_##reply_##_table, 0, 0, doc_}
+#define REQUEST_FD(name_, request_, reply_, doc_) {name_, &msg_##request_##_table, &msg_##reply_##_table, 1, 1, doc_}
+
+const struct wire_request wire_requests[] = {
+	REQUEST("hello", empty, hello, "What the agent and its host are"),
+	REQUEST("instance-create", instance_create, instance_state, "Directories, uid range and record; again: the same"),
+	REQUEST("instance-start", id, instance_state, "Starts it; says whether its command could be executed"),
+	REQUEST("instance-stop", instance_stop, instance_state, "Signal, then after the timeout SIGKILL; waits for the end"),
+	REQUEST("instance-kill", instance_kill, empty, "A signal to its first process"),
+	REQUEST("instance-pause", id, instance_state, "Freezes it"),
+	REQUEST("instance-unpause", id, instance_state, "Lets it go on"),
+	REQUEST("instance-delete", instance_delete, empty, "Removes all of it; no error if it is gone"),
+	REQUEST("instance-update", instance_update, instance_state, "A new spec; limits take effect at once"),
+	REQUEST("instance-list", empty, instance_states, "All that the agent has"),
+	REQUEST("attach", attach, empty, "Reply: a descriptor that speaks shim/protocol.h"),
+	REQUEST("exec-start", exec_start, exec_started, "Reply: the same, unless detached"),
+	REQUEST("exec-state", exec, exec_state, "Whether it runs, or how it ended"),
+	REQUEST("exec-attach", attach, empty, "As attach, to an exec: exec_id is given"),
+	REQUEST("exec-delete", exec, empty, "Forgets an exec, killing what is left of it"),
+	REQUEST("instance-logs", id, empty, "Reply: descriptors of the log files, newest last"),
+	REQUEST("instance-stats", id, stats, "What it uses"),
+	REQUEST("instance-top", id, processes, "Its processes"),
+	REQUEST("archive-get", archive, file, "Reply: a pipe with a tar of the path"),
+	REQUEST_FD("archive-put", archive, empty, "Unpacks the tar that comes along into the directory"),
+	REQUEST("archive-stat", archive, file, "What is at the path"),
+	REQUEST("instance-diff", id, changes, "Differences to its image"),
+	REQUEST("instance-export", export, empty, "Reply: a pipe with a tar of the whole root"),
+	REQUEST("instance-commit", export, empty, "Reply: a pipe with a tar of the differences, as an OCI layer"),
+	REQUEST_FD("layer-unpack", layer, layer_unpacked, "Unpacks the blob that comes along, checking its diff_id"),
+	REQUEST("layer-list", empty, layers, "All that are unpacked"),
+	REQUEST("layer-delete", layer, empty, "Removes an unpacked layer that no instance uses"),
+	REQUEST("bootstrap", bootstrap, empty, "Builds a root file system; reply: a pipe with a tar, progress before"),
+	REQUEST("events", empty, empty, "An empty ok, then an ok with a msg_event for each event"),
+	REQUEST("shutdown", shutdown, empty, "Stops every instance, then the agent"),
+	{0},
+};
+
+const struct wire_request *wire_request_find(const char *name) {
+	for (const struct wire_request *r = wire_requests; r->name; r++)
+		if (strcmp(r->name, name) == 0)
+			return r;
+	return NULL;
+}
