@@ -33,7 +33,8 @@ struct agent {
 	uint32_t uid_pool;
 	struct loop *loop;
 	int listen_fd;
-	bool own_socket, serving;
+	struct loop_source *on_listen;
+	bool serving;
 	struct map *insts; /* id → struct inst */
 	struct child *children;
 	size_t n_children, n_recovering;

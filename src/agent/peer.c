@@ -324,10 +324,11 @@ void peers_serve(struct agent *a) {
 	if (a->serving)
 		return;
 	a->serving = true;
-	loop_add_fd(a->loop, a->listen_fd, EPOLLIN, on_accept, a);
+	a->on_listen = loop_add_fd(a->loop, a->listen_fd, EPOLLIN, on_accept, a);
 }
 
 void peers_free(struct agent *a) {
+	loop_remove(a->on_listen);
 	while (a->peers)
 		peer_close(a->peers);
 }

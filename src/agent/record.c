@@ -7,6 +7,7 @@
 #include "base/time.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -175,7 +176,8 @@ int pid_open(pid_t pid, uint64_t start) {
 	if (pid <= 0)
 		return -1;
 	_cleanup_(close_fd) int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (fd < 0 || !start || pid_start_time(pid) != start)
+	struct pollfd ended = {fd, POLLIN, 0}; /* a zombie is there, but has ended */
+	if (fd < 0 || !start || pid_start_time(pid) != start || poll(&ended, 1, 0) != 0)
 		return -1;
 	return TAKE_FD(fd);
 }

@@ -56,6 +56,12 @@ static void reset_signals(void) {
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* From here on the peer may go without ending the worker. */
+static void report_answered(const struct job *j) {
+	if (j->handler->cancel)
+		job_report(j, NULL, NULL, json_pack("{sb}", "answered", 1));
+}
+
 __attribute__((noreturn)) static void worker_run(struct job *j) {
 	struct error err = ERROR_INIT;
 	reset_signals();
@@ -65,9 +71,11 @@ __attribute__((noreturn)) static void worker_run(struct job *j) {
 		fd_set_nonblock(j->sock, false);
 	prctl(PR_SET_NAME, "wabe-worker");
 	int r = j->handler->work(j, &err);
-	if (r < 0 && j->sock >= 0)
+	if (r < 0 && j->sock >= 0) {
+		report_answered(j);
 		wire_send_error(j->sock, &err);
-	else if (r < 0)
+	}
+	if (r < 0 && j->sock < 0)
 		log_warn("%s of %.12s failed: %s", j->handler->name, j->id, error_text(&err));
 	_exit(r < 0 ? 1 : 0);
 }
@@ -87,8 +95,7 @@ void job_report(const struct job *j, const char *action, const struct instance_s
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err) {
 	if (j->sock < 0)
 		return 0;
-	if (j->handler->cancel) /* from here on the peer may go */
-		job_report(j, NULL, NULL, json_pack("{sb}", "answered", 1));
+	report_answered(j);
 	const struct field_table *t = j->handler->request->reply;
 	_cleanup_(json_free_ptr) json_t *body = reply ? fields_print(t, reply) : json_object();
 	return wire_send(j->sock, "ok", body, fds, nfds, err);

@@ -2,7 +2,10 @@
  *
  * One epoll thread owns sockets and idle connections. A request whose headers (and, unless the route
  * streams it, whose body) are complete goes to a pool of workers, which grows to a bound and shrinks when
- * idle; a handler is straight blocking code on a worker. */
+ * idle; a handler is straight blocking code on a worker.
+ *
+ * A client that ends its sending (shutdown) before the answer has begun may not get one: libmicrohttpd takes
+ * that for the end of the connection. Once a stream or an upgrade has begun, a half-close is one. */
 #pragma once
 
 #include "base/error.h"

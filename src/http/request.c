@@ -116,7 +116,8 @@ static bool is_unix(int fd) {
 	return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) && domain == AF_UNIX;
 }
 
-/* Over a unix socket one that has only ended its sending still listens; over TCP the two look the same. */
+/* Over a unix socket one that has only ended its sending still listens (and a hang-up is reported unasked);
+ * over TCP the two look the same. */
 bool http_client_gone(struct http_request *req) {
 	struct pollfd p = {.events = POLLRDHUP};
 	bool gone;
@@ -133,7 +134,7 @@ bool http_client_gone(struct http_request *req) {
 
 /* Locked. The server's stop and the client's end in one descriptor. */
 static int gone_open(struct http_request *req) {
-	struct epoll_event end = {.events = EPOLLRDHUP}, stop = {.events = EPOLLIN};
+	struct epoll_event end = {.events = is_unix(req->fd) ? 0 : EPOLLRDHUP}, stop = {.events = EPOLLIN};
 
 	req->gone_fd = epoll_create1(EPOLL_CLOEXEC);
 	req->gone_socket = fcntl(req->fd, F_DUPFD_CLOEXEC, 3);

@@ -106,7 +106,7 @@ static int parse_frame(const char *text, size_t n, struct wire_frame *f, struct 
 }
 
 static int recv_frame(int sock, struct wire_frame *f, struct error *err) {
-	size_t length;
+	size_t length = 0;
 	int r = recv_length(sock, f, &length, err);
 	if (r < 0)
 		return r;

@@ -272,7 +272,6 @@ static char *ask(const char *request) {
 	int fd = dial();
 
 	say(fd, request);
-	shutdown(fd, SHUT_WR);
 	read_until(fd, NULL, &b);
 	close(fd);
 	return buf_str(&b)[0] ? buf_steal(&b) : str_copy("");
@@ -478,11 +477,14 @@ static void test_stream(UNUSED void **state) {
 	read_until(fd, "4\r\none\n\r\n", &b);
 	sem_post(&proceed);
 	read_until(fd, "4\r\ntwo\n\r\n0\r\n\r\n", &b);
-	/* the connection lives on */
+	/* the connection lives on; and a client that only says that it sends no more still gets its stream */
 	say(fd, "GET /v1/stream?cut HTTP/1.1\r\nHost: x\r\n\r\n");
-	sem_post(&proceed);
-	sem_post(&proceed);
 	buf_truncate(&b, 0);
+	read_until(fd, "\r\n\r\n", &b);
+	shutdown(fd, SHUT_WR);
+	sem_post(&proceed);
+	read_until(fd, "4\r\none\n\r\n", &b);
+	sem_post(&proceed);
 	read_until(fd, NULL, &b);
 	assert_null(strstr(b.data, "0\r\n\r\n"));
 	close(fd);
@@ -518,10 +520,6 @@ static void test_client_gone(UNUSED void **state) {
 	close(fd);
 	sem_wait(&reached);
 	assert_int_equal(atomic_load(&seen), 1);
-	/* one that only says that it sends no more is still there */
-	_cleanup_(free_ptr) char *answer = ask(GET("/v1/wait"));
-	assert_non_null(strstr(answer, "204"));
-	assert_int_equal(atomic_load(&seen), 0);
 }
 
 static void test_upgrade(UNUSED void **state) {
@@ -710,6 +708,5 @@ int main(void) {
 		TEST(test_relay_much),  TEST(test_many),       TEST(test_stop),
 	};
 
-	if (getenv("ONLY")) cmocka_set_test_filter(getenv("ONLY"));
 	return cmocka_run_group_tests_name("http", tests, NULL, NULL);
 }
