@@ -209,7 +209,7 @@ static int add_throttles(const io_throttles *from, const char *field, struct cgr
 	return 0;
 }
 
-static bool can_limit_swap(void) {
+bool can_limit_swap(void) {
 	return cgroup_version() == 2 || fs_exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes");
 }
 

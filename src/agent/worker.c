@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -65,6 +66,7 @@ static void report_answered(const struct job *j) {
 __attribute__((noreturn)) static void worker_run(struct job *j) {
 	struct error err = ERROR_INIT;
 	reset_signals();
+	setrlimit(RLIMIT_NOFILE, &j->agent->nofile);
 	setsid(); /* a signal to the daemon's process group is not for shims */
 	close_others(j);
 	if (j->sock >= 0)
@@ -179,6 +181,8 @@ static void worker_ended(struct child *c, bool crashed, int code) {
 		inst_recover(a, c->id);
 	if (i && !creating && c->handler == &job_health)
 		health_ended(i);
+	if (i && !creating)
+		inst_check_restart(i);
 	if (crashed && (creating || !*c->id) && c->handler != &job_cleanup)
 		cleanup_start(a);
 	if (c->recovering && --a->n_recovering == 0)

@@ -107,7 +107,7 @@ struct session {
 };
 /* Whether the keys are some, and the terminal one: before anything is made for a session. */
 int session_check(bool tty, bool input, const char *detach_keys, struct error *err);
-/* Connects. Signals are held back from here on. */
+/* Connects. Signals are held back and the terminal is raw from here on, until session_close. */
 int session_open(struct session *s, struct error *err);
 /* Copies until the end: the exit status, 0 after a detach; negative when the stream broke off. */
 int session_run(struct session *s, struct error *err);

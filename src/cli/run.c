@@ -64,7 +64,12 @@ static int run_attached(const struct invocation *in, const char *id, struct erro
 		drop(in, id);
 	else
 		r = start(in, id, err);
-	return r < 0 ? r : session_run_to_end(&s, id, err);
+	if (r < 0)
+		return r;
+	r = session_run_to_end(&s, id, err);
+	if (spec->auto_remove && s.ended) /* its name is free again when wabe run --rm has ended */
+		api_call(in, "POST", api_path(in, "/instances/%s/wait?condition=removed", id), NULL, NULL, NULL);
+	return r;
 }
 
 static int run(struct invocation *in, struct error *err) {

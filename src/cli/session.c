@@ -109,7 +109,10 @@ int session_open(struct session *s, struct error *err) {
 	fd_set_nonblock(s->sock, true);
 	s->input_open = s->input;
 	queue_size(s);
-	return flush(s, err);
+	r = flush(s, err);
+	if (r == 0 && s->tty && s->input)
+		terminal_raw();
+	return r;
 }
 
 void session_close(struct session *s) {
@@ -257,8 +260,6 @@ static int turn(struct session *s, struct error *err) {
 }
 
 int session_run(struct session *s, struct error *err) {
-	if (s->tty && s->input)
-		terminal_raw();
 	queue_size(s);
 	int r = take_frames(s, err);
 	while (r == 0 && !s->ended && !s->detached && !s->signo)

@@ -846,6 +846,23 @@ def host_down(a):
 
 
 @apart
+def damaged_record(a):
+    """an instance whose record is damaged is seen as dead, keeps its uid range, and can be removed by force"""
+    id = a.create(command=["/bin/true"])
+    base = [i["uid_base"] for i in a.call("instance-list")["instances"] if i["id"] == id][0]
+    with open(f"{a.state}/agent/instances/{id}/record.json", "w") as f:
+        f.write("{ half")
+    a.kill()
+    a.start()
+    equal(a.state_of(id), "dead")
+    other = a.create(command=["/bin/true"])
+    bases = {i["id"]: i["uid_base"] for i in a.call("instance-list")["instances"]}
+    assert bases[id] == base and abs(bases[other] - base) >= 65536, bases
+    a.delete(id, other)
+    a.clean()
+
+
+@apart
 def shim_killed(a):
     """a shim that is killed takes its container along; that is told, and it can be started again"""
     e = a.events()
