@@ -205,6 +205,8 @@ void shim_ended(struct child *c);
 /* One file, instances/<id>/record.json, in the shape of msg_instance_create. */
 int record_load(const struct agent *a, const char *id, struct msg_instance_create *out, struct error *err);
 int record_save(const struct agent *a, const struct msg_instance_create *r, struct error *err);
+/* Replaces a file that need not outlive the host's running, by its only writer. */
+int file_replace(const char *path, const char *text, size_t n, mode_t mode);
 void record_free(struct msg_instance_create *r);
 int record_write(const char *path, const struct msg_instance_create *r, struct error *err);
 /* The instance's lock, held by flock on its directory: LOCK_EX or LOCK_SH. BUSY past the deadline, NOT_FOUND

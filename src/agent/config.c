@@ -620,7 +620,7 @@ static void resolv_text(const struct msg_instance_create *r, struct buf *out) {
 static int write_etc(const struct agent *a, const struct msg_instance_create *r, const char *name, const struct buf *text,
 		     struct error *err) {
 	_cleanup_(free_ptr) char *path = instance_path(a, r->instance.id, name);
-	int result = fs_replace(path, buf_str(text), text->len, 0644);
+	int result = file_replace(path, buf_str(text), text->len, 0644);
 	if (result < 0)
 		return error_errno(err, result, "cannot write %s", path);
 	uid_t owner = (uid_t)r->instance.uid_base;

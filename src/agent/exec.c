@@ -45,7 +45,7 @@ static int save_state(const struct exec *x, struct error *err) {
 	json_set_int(json, "pid", x->pid);
 	json_set_int(json, "pid_start", x->pid ? (int64_t)pid_start_time(x->pid) : 0);
 	_cleanup_(free_ptr) char *text = json_print(json);
-	int r = fs_replace(path, text, strlen(text), 0600);
+	int r = file_replace(path, text, strlen(text), 0600);
 	return r < 0 ? error_errno(err, r, "cannot write %s", path) : 0;
 }
 
