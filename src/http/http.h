@@ -2,7 +2,10 @@
  *
  * One epoll thread owns sockets and idle connections. A request whose headers (and, unless the route
  * streams it, whose body) are complete goes to a pool of workers, which grows to a bound and shrinks when
- * idle; a handler is straight blocking code on a worker. */
+ * idle; a handler is straight blocking code on a worker.
+ *
+ * A client that ends its sending (shutdown) before the answer has begun may not get one: libmicrohttpd takes
+ * that for the end of the connection. Once a stream or an upgrade has begun, a half-close is one. */
 #pragma once
 
 #include "base/error.h"
@@ -21,7 +24,9 @@ enum http_route_flags {
 
 struct http_route {
 	const char *method; /* GET also serves HEAD */
-	const char *path;   /* "/v1/projects/{project}/instances/{name}/start"; "{rest...}" matches slashes too */
+	/* "/v1/projects/{project}/instances/{name}/start". "{name}" is one whole segment, not empty, "{rest...}"
+	 * one or more. Of several rows that fit, the one with the most literal segments wins, then the first. */
+	const char *path;
 	http_handler handler;
 	unsigned flags;
 	const void *data;   /* for the handler: http_route_data */
@@ -32,7 +37,8 @@ struct http_config {
 	size_t max_body;    /* of bodies that are not streamed; 0: 4 MiB. Larger ones get 413 */
 	size_t max_workers; /* 0: 256 */
 	void *context;      /* http_context */
-	/* renders an error reply in the dialect's shape: unknown route, body too large, error of a handler */
+	/* renders an error reply in the dialect's shape (unknown route, body too large, error of a handler) with
+	 * one call of http_reply…; may run on the server's own thread, so that it must not block */
 	void (*render_error)(struct http_request *req, int status, const struct error *e);
 };
 
@@ -45,7 +51,7 @@ void http_server_stop(struct http_server *s);
 void *http_context(struct http_request *req);
 const void *http_route_data(struct http_request *req);
 const char *http_method(struct http_request *req);
-const char *http_path(struct http_request *req);
+const char *http_path(struct http_request *req); /* as sent, without the query */
 const char *http_param(struct http_request *req, const char *name);  /* from the path, decoded; never NULL for a name of the route */
 const char *http_query(struct http_request *req, const char *name);  /* decoded; NULL when absent, "" for "?name" */
 char **http_query_all(struct http_request *req, const char *name);   /* free with strv_free */
@@ -55,12 +61,20 @@ struct str http_body(struct http_request *req);                      /* the whol
 ssize_t http_body_read(struct http_request *req, void *data, size_t max);
 /* The body as JSON (an empty one: {}), or NULL and *err. */
 json_t *http_body_json(struct http_request *req, struct error *err);
-/* true once the client has closed the connection (checked at once, for long waits). */
+/* true once the client has closed the connection (checked at once, for long waits), and when the server stops. */
 bool http_client_gone(struct http_request *req);
+/* For waits in poll(2) beside something else: readable (POLLIN) when http_client_gone has become true; never
+ * read it. It lasts as long as the handler. -1: already gone. */
+int http_client_fd(struct http_request *req);
+/* Who is at the other end of a unix socket (SO_PEERCRED); -EOPNOTSUPP for TCP. uid, pid may be NULL. */
+int http_peer(struct http_request *req, uid_t *uid, pid_t *pid);
 
 /* One answer for each request: one of these, http_stream_begin or http_upgrade. A handler that returns
  * without any gets 500. Copies what it is given. */
 void http_reply(struct http_request *req, int status, const char *content_type, const void *data, size_t n);
+/* Without a copy: data stays as it is until drop(arg) is called, from any thread. */
+void http_reply_shared(struct http_request *req, int status, const char *content_type, const void *data, size_t n,
+		       void (*drop)(void *arg), void *arg);
 void http_reply_json(struct http_request *req, int status, const json_t *value);
 void http_reply_empty(struct http_request *req, int status);
 void http_reply_error(struct http_request *req, int status, const struct error *e); /* through render_error */
@@ -77,7 +91,9 @@ int http_stream_write(struct http_stream *s, const void *data, size_t n);
 /* Never blocks; -EAGAIN (nothing taken) when more than 1 MiB waits. */
 int http_stream_push(struct http_stream *s, const void *data, size_t n);
 bool http_stream_gone(struct http_stream *s);
-/* Ends it well, or cuts the connection so that the client sees an incomplete answer. */
+/* As http_client_fd; lasts until http_stream_end. */
+int http_stream_fd(struct http_stream *s);
+/* Frees the stream. Ends it well, or cuts the connection so that the client sees an incomplete answer. */
 void http_stream_end(struct http_stream *s, bool complete);
 
 /* 101 with "Upgrade: protocol"; the raw, blocking socket, owned by the caller, with what the client had

@@ -66,8 +66,8 @@ static int look_below(const struct compare *c, const bool *shows, const char *pa
 }
 
 static bool same_dir(const struct stat *a, const struct stat *b) {
-	return S_ISDIR(a->st_mode) && S_ISDIR(b->st_mode) && a->st_mode == b->st_mode && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+	return S_ISDIR(a->st_mode) && S_ISDIR(b->st_mode) && a->st_mode == b->st_mode &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
 /* Both sorted; takes the strings of more. */
@@ -102,14 +102,15 @@ static int add_hidden_names(const struct compare *c, const bool *shows, const ch
 	return 0;
 }
 
-static int compare_dir(const struct compare *c, int dir, bool opaque, const struct below *below, const struct ancestor *at,
-		       struct error *err);
+static int compare_dir(const struct compare *c, int dir, bool opaque, const struct below *below,
+		       const struct ancestor *at, struct error *err);
 
 static int compare_entry(const struct compare *c, int dir, const char *name, bool opaque, const bool *shows,
 			 const struct ancestor *up, struct error *err) {
 	_cleanup_(free_ptr) char *path = str_format("%s/%s", up->path[1] ? up->path : "", name);
 	if (strlen(path) > TREE_PATH_MAX)
-		return error_set(err, ERROR_INVALID, "a path of more than %d bytes cannot be compared: \"%.64s…\"", TREE_PATH_MAX, path);
+		return error_set(err, ERROR_INVALID, "a path of more than %d bytes cannot be compared: \"%.64s…\"",
+				 TREE_PATH_MAX, path);
 	struct below below;
 	int r = look_below(c, shows, path, &below);
 	_cleanup_(free_ptr) bool *below_shows = below.shows;
@@ -131,8 +132,8 @@ static int compare_entry(const struct compare *c, int dir, const char *name, boo
 	return S_ISDIR(st.st_mode) ? compare_dir(c, fd, opaque || tree_is_opaque(fd), &below, &here, err) : 0;
 }
 
-static int compare_dir(const struct compare *c, int dir, bool opaque, const struct below *below, const struct ancestor *at,
-		       struct error *err) {
+static int compare_dir(const struct compare *c, int dir, bool opaque, const struct below *below,
+		       const struct ancestor *at, struct error *err) {
 	_cleanup_(strv_free_ptr) char **names = NULL;
 	int r = tree_names(dir, &names);
 	if (r == 0 && opaque)
@@ -147,8 +148,8 @@ static int compare_dir(const struct compare *c, int dir, bool opaque, const stru
 	return 0;
 }
 
-int layer_changes(int upper, const int *lowers, size_t n_lowers, void (*fn)(char kind, const char *path, void *arg), void *arg,
-		  struct error *err) {
+int layer_changes(int upper, const int *lowers, size_t n_lowers, void (*fn)(char kind, const char *path, void *arg),
+		  void *arg, struct error *err) {
 	struct compare c = {.lowers = lowers, .n = n_lowers, .fn = fn, .arg = arg};
 	_cleanup_(free_ptr) bool *shows = alloc_array(n_lowers + 1, sizeof *shows);
 	for (size_t i = 0; i < n_lowers; i++)
@@ -157,5 +158,7 @@ int layer_changes(int upper, const int *lowers, size_t n_lowers, void (*fn)(char
 	bool told = true; /* "/" itself is never told */
 	struct ancestor at = {.path = "/", .told = &told};
 	int r = compare_dir(&c, upper, false, &below, &at, err);
-	return r < 0 ? error_wrap(err, "cannot compare with the lower layers") : 0;
+	if (r < 0)
+		error_wrap(err, "cannot compare with the lower layers");
+	return r;
 }

@@ -46,10 +46,10 @@ enum report_type { REPORT_PROGRESS = 1, REPORT_OPAQUE, REPORT_FAILED, REPORT_DON
 
 struct report {
 	uint32_t type;
-	uint32_t kind;     /* FAILED */
-	uint32_t text_len; /* OPAQUE, FAILED */
-	uint64_t value;    /* PROGRESS: done; DONE: size */
-	uint64_t total;    /* PROGRESS */
+	uint32_t kind;			   /* FAILED */
+	uint32_t text_len;		   /* OPAQUE, FAILED */
+	uint64_t value;			   /* PROGRESS: done; DONE: size */
+	uint64_t total;			   /* PROGRESS */
 	uint8_t digest[LAYER_DIGEST_SIZE]; /* DONE */
 };
 
@@ -86,7 +86,8 @@ static int detach_root(int root, int tree) {
 
 static int enter_root(int root, struct error *err) {
 	/* cloned before unshare: afterwards root's mount is one of another namespace */
-	_cleanup_(close_fd) int tree = (int)syscall(SYS_open_tree, root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	_cleanup_(close_fd) int tree =
+		(int)syscall(SYS_open_tree, root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (tree < 0 && errno != EINVAL)
 		return error_errno(err, errno, "cannot clone the mount to unpack into");
 	if (unshare(CLONE_NEWNS) < 0)
@@ -124,22 +125,60 @@ static int drop_capabilities(void) {
 
 static const int allowed_calls[] = {
 	/* the archive, the reports, file contents */
-	SCMP_SYS(read), SCMP_SYS(pread64), SCMP_SYS(write), SCMP_SYS(pwrite64), SCMP_SYS(lseek), SCMP_SYS(close),
+	SCMP_SYS(read),
+	SCMP_SYS(pread64),
+	SCMP_SYS(write),
+	SCMP_SYS(pwrite64),
+	SCMP_SYS(lseek),
+	SCMP_SYS(close),
 	/* names and what they stand for */
-	SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(newfstatat), SCMP_SYS(fstat), SCMP_SYS(getdents64),
-	SCMP_SYS(fcntl), SCMP_SYS(mkdirat), SCMP_SYS(mknodat), SCMP_SYS(symlinkat), SCMP_SYS(linkat),
+	SCMP_SYS(openat),
+	SCMP_SYS(openat2),
+	SCMP_SYS(newfstatat),
+	SCMP_SYS(fstat),
+	SCMP_SYS(getdents64),
+	SCMP_SYS(fcntl),
+	SCMP_SYS(mkdirat),
+	SCMP_SYS(mknodat),
+	SCMP_SYS(symlinkat),
+	SCMP_SYS(linkat),
 	SCMP_SYS(unlinkat),
 	/* their properties */
-	SCMP_SYS(ftruncate), SCMP_SYS(fchown), SCMP_SYS(fchownat), SCMP_SYS(fchmod), SCMP_SYS(fsetxattr),
+	SCMP_SYS(ftruncate),
+	SCMP_SYS(fchown),
+	SCMP_SYS(fchownat),
+	SCMP_SYS(fchmod),
+	SCMP_SYS(fsetxattr),
 	SCMP_SYS(utimensat),
 	/* memory, the two threads, the end */
-	SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise),
-	SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(rt_sigprocmask),
-	SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday),
-	SCMP_SYS(getrandom), SCMP_SYS(gettid), SCMP_SYS(getpid), SCMP_SYS(exit), SCMP_SYS(exit_group),
+	SCMP_SYS(brk),
+	SCMP_SYS(munmap),
+	SCMP_SYS(mremap),
+	SCMP_SYS(madvise),
+	SCMP_SYS(futex),
+	SCMP_SYS(sched_yield),
+	SCMP_SYS(set_robust_list),
+	SCMP_SYS(rseq),
+	SCMP_SYS(rt_sigprocmask),
+	SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(restart_syscall),
+	SCMP_SYS(clock_gettime),
+	SCMP_SYS(gettimeofday),
+	SCMP_SYS(getrandom),
+	SCMP_SYS(gettid),
+	SCMP_SYS(getpid),
+	SCMP_SYS(exit),
+	SCMP_SYS(exit_group),
 #if SANITIZED
-	SCMP_SYS(sigaltstack), SCMP_SYS(rt_sigaction), SCMP_SYS(readlink), SCMP_SYS(open), SCMP_SYS(prctl),
-	SCMP_SYS(getrlimit), SCMP_SYS(prlimit64), SCMP_SYS(sched_getaffinity), SCMP_SYS(tgkill),
+	SCMP_SYS(sigaltstack),
+	SCMP_SYS(rt_sigaction),
+	SCMP_SYS(readlink),
+	SCMP_SYS(open),
+	SCMP_SYS(prctl),
+	SCMP_SYS(getrlimit),
+	SCMP_SYS(prlimit64),
+	SCMP_SYS(sched_getaffinity),
+	SCMP_SYS(tgkill),
 #endif
 };
 
@@ -190,7 +229,8 @@ static int reset_process(pid_t parent) {
 	return 0;
 }
 
-static int child_work(struct confine_job *job, pid_t parent, int *report, struct confine_result *result, struct error *err) {
+static int child_work(struct confine_job *job, pid_t parent, int *report, struct confine_result *result,
+		      struct error *err) {
 	_cleanup_(close_fd) int root = fcntl(job->root, F_DUPFD_CLOEXEC, 10);
 	if (root < 0)
 		return error_errno(err, errno, "cannot take the directory to unpack into");

@@ -16,19 +16,20 @@ struct confined {
 };
 
 struct confine_job {
-	int archive;   /* the one descriptor that the child reads */
-	int root;      /* becomes its "/" */
+	int archive; /* the one descriptor that the child reads */
+	int root;    /* becomes its "/" */
 	/* In the child, before it is confined: libraries read their files now or never. */
 	int (*prepare)(struct confine_job *job, int archive, struct error *err);
 	/* In the child, confined but for the system calls: start threads. */
 	int (*start)(struct confine_job *job, struct error *err);
 	/* In the child, confined. root: a descriptor of its "/". */
-	int (*work)(struct confine_job *job, struct confined *self, int root, struct confine_result *result, struct error *err);
+	int (*work)(struct confine_job *job, struct confined *self, int root, struct confine_result *result,
+		    struct error *err);
 	/* In the parent. */
-	void (*progress)(uint64_t done, uint64_t total, void *arg); /* may be NULL */
+	void (*progress)(uint64_t done, uint64_t total, void *arg);		     /* may be NULL */
 	int (*opaque)(struct confine_job *job, const char *path, struct error *err); /* may be NULL: refused */
-	void *arg;     /* of progress */
-	void *data;    /* of the job's own */
+	void *arg;								     /* of progress */
+	void *data;								     /* of the job's own */
 };
 
 /* Forks, confines, works, waits. To be called as root from a process with one thread. */

@@ -86,8 +86,8 @@ static int fail(const struct run *r, int errnum, const char *what, struct error 
  * when it is the root itself). */
 static int split_path(const char *path, const char *base, char **dir, char **name, struct error *err) {
 	if (strlen(path) > TREE_PATH_MAX)
-		return error_set(err, ERROR_INVALID, "the archive has a path of more than %d bytes: \"%.64s…\"", TREE_PATH_MAX,
-				 path);
+		return error_set(err, ERROR_INVALID, "the archive has a path of more than %d bytes: \"%.64s…\"",
+				 TREE_PATH_MAX, path);
 	_cleanup_(buf_free) struct buf clean = BUF_INIT;
 	struct str rest = str_view(path), last = {0};
 	while (rest.len) {
@@ -143,8 +143,30 @@ static int make_parent(struct run *r, int at, const char *name, const char *path
 	return owner && fchownat(at, name, owner, owner, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
+/* From the directory `at` on to its entry `name`, whose whole path is given. Only links and ".." (in the base)
+ * ask for a look-up from the root, or else a deep path would take time of its square. */
+static int enter_dir(struct run *r, int at, const char *name, const char *path) {
+	if (strcmp(name, "..") == 0)
+		return open_dir(r->x->root, path);
+	_cleanup_(close_fd) int fd = tree_open_entry(at, name);
+	struct stat st;
+	if (fd < 0 && fd != -ENOENT)
+		return fd;
+	if (fd >= 0 && fstat(fd, &st) < 0)
+		return -errno;
+	if (fd >= 0 && S_ISDIR(st.st_mode))
+		return TAKE_FD(fd);
+	if (fd >= 0 && S_ISLNK(st.st_mode)) {
+		int to = open_dir(r->x->root, path);
+		return to == -ENOENT ? -ENOTDIR : to; /* what a link dangles to is not made */
+	}
+	int e = make_parent(r, at, name, path);
+	return e < 0 ? e : tree_open_entry(at, name);
+}
+
 static int make_dirs(struct run *r, const char *path) {
 	_cleanup_(free_ptr) char *prefix = alloc_zero(strlen(path) + 2);
+	size_t have = 0;
 	_cleanup_(close_fd) int at = open_dir(r->x->root, "");
 	if (at < 0)
 		return at;
@@ -153,17 +175,11 @@ static int make_dirs(struct run *r, const char *path) {
 		struct str part = str_cut(&rest, '/');
 		if (part.len == 0)
 			continue;
-		size_t have = strlen(prefix);
+		char *name = prefix + have + 1;
 		prefix[have] = '/';
-		memcpy(prefix + have + 1, part.p, part.len);
-		prefix[have + 1 + part.len] = '\0';
-		int next = open_dir(r->x->root, prefix);
-		if (next == -ENOENT || next == -ENOTDIR) {
-			int e = make_parent(r, at, prefix + have + 1, prefix);
-			if (e < 0)
-				return e;
-			next = open_dir(r->x->root, prefix);
-		}
+		memcpy(name, part.p, part.len);
+		have += 1 + part.len;
+		int next = enter_dir(r, at, name, prefix);
 		if (next < 0)
 			return next;
 		close(at);
@@ -180,6 +196,9 @@ static int parent_dir(struct run *r, struct error *err) {
 	int fd = open_dir(r->x->root, r->dir);
 	if (fd == -ENOENT || fd == -ENOTDIR)
 		fd = make_dirs(r, r->dir);
+	if (fd == -EXDEV)
+		return error_set(err, ERROR_INVALID, "\"%s\" lies on another mount: unpack into that one itself",
+				 r->shown);
 	if (fd < 0)
 		return fail(r, fd, "make the directory of", err);
 	r->cached = str_copy(r->dir);
@@ -200,7 +219,8 @@ static bool wanted_xattr(const char *name) {
 static int read_xattrs(struct run *r, struct archive_entry *e, struct meta *m, struct error *err) {
 	int n = archive_entry_xattr_reset(e);
 	if (n > XATTRS_MAX)
-		return error_set(err, ERROR_TOO_LARGE, "\"%s\" has %d extended attributes, the most is %d", r->shown, n, XATTRS_MAX);
+		return error_set(err, ERROR_TOO_LARGE, "\"%s\" has %d extended attributes, the most is %d", r->shown, n,
+				 XATTRS_MAX);
 	if (n <= 0)
 		return 0;
 	m->xattrs = alloc_array((size_t)n, sizeof *m->xattrs);
@@ -211,9 +231,11 @@ static int read_xattrs(struct run *r, struct archive_entry *e, struct meta *m, s
 		if (!name || !wanted_xattr(name))
 			continue;
 		if (len > TREE_XATTR_MAX)
-			return error_set(err, ERROR_TOO_LARGE, "the extended attribute %s of \"%s\" has %zu bytes, the most is %zu", name,
+			return error_set(err, ERROR_TOO_LARGE,
+					 "the extended attribute %s of \"%s\" has %zu bytes, the most is %zu", name,
 					 r->shown, len, TREE_XATTR_MAX);
-		struct xattr x = {.name = str_copy(name), .value = alloc_zero(MAX(len, (size_t)TREE_CAP_MAX)), .len = len};
+		struct xattr x = {
+			.name = str_copy(name), .value = alloc_zero(MAX(len, (size_t)TREE_CAP_MAX)), .len = len};
 		if (len)
 			memcpy(x.value, value, len);
 		m->xattrs[m->n_xattrs++] = x;
@@ -289,24 +311,25 @@ static int clear_place(struct run *r, int dir, bool for_dir, struct error *err) 
 		return error_set(err, ERROR_CONFLICT, "cannot overwrite %s \"%s\" with %s",
 				 for_dir ? "what is no directory," : "directory", r->shown,
 				 for_dir ? "a directory" : "what is none");
+	_cleanup_(close_fd) int there = tree_open_entry(dir, r->name);
+	if (there == -EXDEV) /* a volume of a running container */
+		return fail(r, EBUSY, "replace the mount", err);
 	int e = fs_remove_tree_at(dir, r->name);
-	if (e < 0)
-		return fail(r, e, "replace", err);
-	return 0;
+	return e < 0 ? fail(r, e, "replace", err) : 0;
 }
 
 /* Runs `make`, which gives an -errno; once more after clearing the place when something is there. */
-#define MAKE_IN_PLACE(r, dir, make, err)                            \
-	({                                                          \
-		int made_ = (make) < 0 ? -errno : 0;                \
-		if (made_ == -EEXIST) {                             \
-			made_ = clear_place(r, dir, false, err);    \
-			if (made_ == 0 && (make) < 0)               \
-				made_ = fail(r, errno, "make", err); \
-		} else if (made_ < 0) {                             \
-			made_ = fail(r, made_, "make", err);        \
-		}                                                   \
-		made_;                                              \
+#define MAKE_IN_PLACE(r, dir, make, err)                                                                               \
+	({                                                                                                             \
+		int made_ = (make) < 0 ? -errno : 0;                                                                   \
+		if (made_ == -EEXIST) {                                                                                \
+			made_ = clear_place(r, dir, false, err);                                                       \
+			if (made_ == 0 && (make) < 0)                                                                  \
+				made_ = fail(r, errno, "make", err);                                                   \
+		} else if (made_ < 0) {                                                                                \
+			made_ = fail(r, made_, "make", err);                                                           \
+		}                                                                                                      \
+		made_;                                                                                                 \
 	})
 
 static int write_block(int fd, const uint8_t *p, size_t n, off_t offset) {
@@ -368,9 +391,12 @@ static int put_symlink(struct run *r, int dir, struct archive_entry *e, const st
 
 static int put_node(struct run *r, int dir, struct archive_entry *e, const struct meta *m, struct error *err) {
 	mode_t type = archive_entry_filetype(e);
-	dev_t device = type == AE_IFIFO ? 0 : makedev((unsigned)archive_entry_rdevmajor(e), (unsigned)archive_entry_rdevminor(e));
+	dev_t device = type == AE_IFIFO
+			       ? 0
+			       : makedev((unsigned)archive_entry_rdevmajor(e), (unsigned)archive_entry_rdevminor(e));
 	if (type == AE_IFCHR && device == 0)
-		return error_set(err, ERROR_INVALID, "\"%s\" is a character device 0:0, which would delete a file", r->shown);
+		return error_set(err, ERROR_INVALID, "\"%s\" is a character device 0:0, which would delete a file",
+				 r->shown);
 	int z = MAKE_IN_PLACE(r, dir, mknodat(dir, r->name, type | m->mode, device), err);
 	return z < 0 ? z : set_meta_at(r, dir, m, err);
 }
@@ -384,13 +410,16 @@ static int put_hardlink(struct run *r, int dir, const char *to, struct error *er
 	struct stat st, there;
 	int e = from < 0 ? from : fstatat(from, to_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 	if (e == -ENOENT || e == -ENOTDIR || (e == 0 && tree_is_whiteout(&st)))
-		return error_set(err, ERROR_INVALID, "the hard link \"%s\" points to \"%s\", which the archive does not have before it",
+		return error_set(err, ERROR_INVALID,
+				 "the hard link \"%s\" points to \"%s\", which the archive does not have before it",
 				 r->shown, to);
 	if (e < 0)
 		return fail(r, e, "look at the target of", err);
 	if (S_ISDIR(st.st_mode))
-		return error_set(err, ERROR_INVALID, "the hard link \"%s\" points to the directory \"%s\"", r->shown, to);
-	if (fstatat(dir, r->name, &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_ino == st.st_ino && there.st_dev == st.st_dev)
+		return error_set(err, ERROR_INVALID, "the hard link \"%s\" points to the directory \"%s\"", r->shown,
+				 to);
+	if (fstatat(dir, r->name, &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_ino == st.st_ino &&
+	    there.st_dev == st.st_dev)
 		return 0; /* to itself; clearing the place would delete it */
 	return MAKE_IN_PLACE(r, dir, linkat(from, to_name, dir, r->name, 0), err);
 }
@@ -434,7 +463,8 @@ static int put_dir(struct run *r, int dir, struct meta *m, struct error *err) {
 
 static int put_root(struct run *r, struct archive_entry *e, struct meta *m, struct error *err) {
 	if (archive_entry_hardlink(e) || archive_entry_filetype(e) != AE_IFDIR)
-		return error_set(err, ERROR_INVALID, "the archive's \"%s\" is the root and must be a directory", r->shown);
+		return error_set(err, ERROR_INVALID, "the archive's \"%s\" is the root and must be a directory",
+				 r->shown);
 	if (r->x->no_overwrite_dir)
 		return 0;
 	int fd = parent_dir(r, err);
@@ -549,7 +579,8 @@ int extract_archive(struct extract *x, struct archive *a, struct error *err) {
 		if (z < ARCHIVE_WARN)
 			return error_set(err, ERROR_CORRUPT, "the archive is damaged: %s", archive_error_string(a));
 		if (n == max)
-			return error_set(err, ERROR_TOO_LARGE, "the archive has more than %llu entries", (unsigned long long)max);
+			return error_set(err, ERROR_TOO_LARGE, "the archive has more than %llu entries",
+					 (unsigned long long)max);
 		z = extract_entry(&r, e, err);
 		if (z < 0)
 			return z;

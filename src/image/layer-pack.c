@@ -23,6 +23,8 @@ struct pack {
 	uint32_t uid_base;
 	bool layer;
 	struct map *links; /* "device:inode" of what has several names: its path in the archive */
+	char *names;	   /* room for the names of a file's xattrs */
+	uint8_t *value;	   /* and for one value; TREE_XATTR_MAX each */
 };
 
 struct xattrs {
@@ -34,6 +36,8 @@ struct xattrs {
 static void pack_free(struct pack *p) {
 	tar_close(&p->tar);
 	map_free(p->links);
+	free(p->names);
+	free(p->value);
 }
 
 static void xattrs_free(struct xattrs *x) {
@@ -53,58 +57,45 @@ static int compare_xattrs(const void *a, const void *b) {
 }
 
 static bool wanted_xattr(const char *name) {
-	return strcmp(name, "security.capability") == 0 || (str_starts(name, "user.") && !str_starts(name, "user.overlay."));
-}
-
-/* Gives the length, or -errno. */
-static ssize_t get_xattr(const char *file, const char *name, uint8_t **value) {
-	uint8_t *v = alloc_zero(TREE_XATTR_MAX);
-	ssize_t n = getxattr(file, name, v, TREE_XATTR_MAX);
-	if (n < 0) {
-		n = -errno;
-		free(v);
-		return n;
-	}
-	*value = alloc_resize(v, MAX((size_t)n, (size_t)TREE_CAP_MAX), 1);
-	return n;
+	return strcmp(name, "security.capability") == 0 ||
+	       (str_starts(name, "user.") && !str_starts(name, "user.overlay."));
 }
 
 static int add_xattr(const struct pack *p, const char *file, const char *name, struct xattrs *out) {
-	uint8_t *value;
-	ssize_t n = get_xattr(file, name, &value);
-	if (n == -ENODATA)
-		return 0;
+	ssize_t n = getxattr(file, name, p->value, TREE_XATTR_MAX);
 	if (n < 0)
-		return (int)n;
+		return errno == ENODATA ? 0 : -errno;
 	if (strcmp(name, "security.capability") == 0)
-		n = tree_cap_unshift(value, (size_t)n, p->uid_base);
-	if (n < 0) { /* capabilities of another user namespace: of no use in an image */
-		free(value);
+		n = tree_cap_unshift(p->value, (size_t)n, p->uid_base);
+	if (n < 0) /* capabilities of another user namespace: of no use in an image */
 		return 0;
-	}
 	out->v = alloc_resize(out->v, out->n + 1, sizeof *out->v);
-	out->v[out->n++] = (struct tar_xattr){.name = str_copy(name), .value = value, .len = (size_t)n};
+	out->v[out->n++] = (struct tar_xattr){
+		.name = str_copy(name), .value = str_copyn((const char *)p->value, (size_t)n), .len = (size_t)n};
 	return 0;
 }
 
 static int read_xattrs(const struct pack *p, int fd, const char *path, struct xattrs *out, struct error *err) {
 	char file[FD_PATH_MAX];
 	fd_path(fd, file);
-	_cleanup_(free_ptr) char *names = alloc_zero(TREE_XATTR_MAX);
-	ssize_t n = listxattr(file, names, TREE_XATTR_MAX);
+	ssize_t n = listxattr(file, p->names, TREE_XATTR_MAX);
 	if (n < 0)
-		return errno == EOPNOTSUPP ? 0 : error_errno(err, errno, "cannot list the extended attributes of \"%s\"", path);
-	for (const char *name = names; name < names + n; name += strlen(name) + 1) {
-		if (p->layer && (strcmp(name, "trusted.overlay.redirect") == 0 || strcmp(name, "trusted.overlay.metacopy") == 0))
-			return error_set(err, ERROR_UNSUPPORTED, "\"%s\" refers to its lower layer (%s): such an overlay cannot be packed",
+		return errno == EOPNOTSUPP
+			       ? 0
+			       : error_errno(err, errno, "cannot list the extended attributes of \"%s\"", path);
+	for (const char *name = p->names; name < p->names + n; name += strlen(name) + 1) {
+		if (p->layer &&
+		    (strcmp(name, "trusted.overlay.redirect") == 0 || strcmp(name, "trusted.overlay.metacopy") == 0))
+			return error_set(err, ERROR_UNSUPPORTED,
+					 "\"%s\" refers to its lower layer (%s): such an overlay cannot be packed",
 					 path, name);
 		int r = wanted_xattr(name) ? add_xattr(p, file, name, out) : 0;
 		if (r < 0)
 			return error_errno(err, r, "cannot read the extended attribute %s of \"%s\"", name, path);
+		out->opaque |= p->layer && strcmp(name, "trusted.overlay.opaque") == 0 && tree_is_opaque(fd);
 	}
 	if (out->n)
 		qsort(out->v, out->n, sizeof *out->v, compare_xattrs);
-	out->opaque = p->layer && tree_is_opaque(fd);
 	return 0;
 }
 
@@ -140,7 +131,9 @@ static int pack_file(struct pack *p, int fd, const struct stat *st, const char *
 	r = tar_add(&p->tar, &e, err);
 	if (r == 0)
 		r = tar_file(&p->tar, content, e.size, err);
-	return r < 0 ? error_wrap(err, "\"%s\"", path) : 0;
+	if (r < 0)
+		error_wrap(err, "\"%s\"", path);
+	return r;
 }
 
 static int pack_symlink(struct pack *p, int fd, const struct stat *st, const char *path, struct error *err) {
@@ -184,7 +177,8 @@ static int pack_any(struct pack *p, int fd, const struct stat *st, const char *p
 static int pack_child(struct pack *p, int dir, const char *dir_path, const char *name, struct error *err) {
 	_cleanup_(free_ptr) char *path = str_format("%s%s%s", dir_path, dir_path[0] ? "/" : "", name);
 	if (strlen(path) > TREE_PATH_MAX)
-		return error_set(err, ERROR_INVALID, "a path of more than %d bytes cannot be packed: \"%.64s…\"", TREE_PATH_MAX, path);
+		return error_set(err, ERROR_INVALID, "a path of more than %d bytes cannot be packed: \"%.64s…\"",
+				 TREE_PATH_MAX, path);
 	_cleanup_(close_fd) int fd = tree_open_entry(dir, name);
 	struct stat st;
 	if (fd == -EXDEV) /* a mount: its place is packed, not its content */
@@ -199,7 +193,8 @@ static int pack_child(struct pack *p, int dir, const char *dir_path, const char 
 	if (tree_is_whiteout(&st))
 		return p->layer ? pack_marker(p, dir_path, ".wh.", name, err) : 0;
 	if (p->layer && str_starts(name, ".wh."))
-		return error_set(err, ERROR_UNSUPPORTED, "\"%s\" has a name that means a deletion in a layer; rename it first", path);
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "\"%s\" has a name that means a deletion in a layer; rename it first", path);
 	return pack_any(p, fd, &st, path, err);
 }
 
@@ -248,7 +243,13 @@ static int pack_any(struct pack *p, int fd, const struct stat *st, const char *p
 }
 
 static int pack_tree(int top, const char *as, uint32_t uid_base, bool layer, int out, struct error *err) {
-	_cleanup_(pack_free) struct pack p = {.uid_base = uid_base, .layer = layer, .links = map_new(free)};
+	_cleanup_(pack_free) struct pack p = {
+		.uid_base = uid_base,
+		.layer = layer,
+		.links = map_new(free),
+		.names = alloc_zero(TREE_XATTR_MAX),
+		.value = alloc_zero(TREE_XATTR_MAX),
+	};
 	tar_open(&p.tar, out);
 	struct stat st;
 	if (fstat(top, &st) < 0)
@@ -261,11 +262,17 @@ int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int
 	_cleanup_(close_fd) int top = fs_open_in_root(root, path, O_PATH | O_NOFOLLOW, 0);
 	if (top < 0)
 		return error_errno(err, top, "cannot open \"%s\"", path);
+	if (tree_is_kernel_interface(top))
+		return error_set(err, ERROR_INVALID, "\"%s\" is an interface of the kernel: it cannot be copied", path);
 	int r = pack_tree(top, strcmp(as, ".") == 0 ? "" : as, uid_base, false, out, err);
-	return r < 0 ? error_wrap(err, "cannot pack \"%s\"", path) : 0;
+	if (r < 0)
+		error_wrap(err, "cannot pack \"%s\"", path);
+	return r;
 }
 
 int layer_pack(int upper, uint32_t uid_base, int out, struct error *err) {
 	int r = pack_tree(upper, "", uid_base, true, out, err);
-	return r < 0 ? error_wrap(err, "cannot pack the layer") : 0;
+	if (r < 0)
+		error_wrap(err, "cannot pack the layer");
+	return r;
 }

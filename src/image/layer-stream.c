@@ -44,7 +44,7 @@ struct layer_stream {
 	bool thread_runs, started, stop, ended;
 	struct block ring[BLOCKS];
 	size_t produced, consumed; /* counts of blocks, ever */
-	bool holding;              /* the caller still uses ring[consumed] */
+	bool holding;		   /* the caller still uses ring[consumed] */
 	struct error failure;
 };
 
@@ -152,7 +152,8 @@ static int produce_zstd(struct layer_stream *s, struct block *b, struct error *e
 			break;
 		size_t z = ZSTD_decompressStream(s->zstd, &out, &in);
 		if (ZSTD_isError(z))
-			return error_set(err, ERROR_CORRUPT, "the layer's blob is damaged (zstd: %s)", ZSTD_getErrorName(z));
+			return error_set(err, ERROR_CORRUPT, "the layer's blob is damaged (zstd: %s)",
+					 ZSTD_getErrorName(z));
 		s->input_pos = in.pos;
 		s->zstd_frame = z != 0;
 		if (s->input_ended && out.pos == before && z != 0)
@@ -164,6 +165,8 @@ static int produce_zstd(struct layer_stream *s, struct block *b, struct error *e
 
 static int produce(struct layer_stream *s, struct block *b, struct error *err) {
 	b->len = 0;
+	if (!b->data)
+		b->data = alloc_resize(NULL, BLOCK_SIZE, 1);
 	int r = s->compression == LAYER_GZIP   ? produce_gzip(s, b, err)
 		: s->compression == LAYER_ZSTD ? produce_zstd(s, b, err)
 					       : produce_plain(s, b, err);
@@ -231,9 +234,7 @@ int layer_stream_open(int fd, enum layer_compression compression, struct layer_s
 	s->seekable = S_ISREG(st.st_mode);
 	s->total = s->seekable ? (uint64_t)st.st_size : 0;
 	s->compression = compression;
-	s->input = alloc_zero(INPUT_SIZE);
-	for (size_t i = 0; i < BLOCKS; i++)
-		s->ring[i].data = alloc_zero(BLOCK_SIZE);
+	s->input = alloc_resize(NULL, INPUT_SIZE, 1);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	int r = open_decoders(s, err);

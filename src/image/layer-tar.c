@@ -18,7 +18,7 @@ struct header {
 _Static_assert(sizeof(struct header) == RECORD, "a tar header is one record");
 
 void tar_open(struct tar_writer *w, int fd) {
-	*w = (struct tar_writer){.fd = fd, .chunk = alloc_zero(CHUNK)};
+	*w = (struct tar_writer){.fd = fd, .chunk = alloc_resize(NULL, CHUNK, 1)};
 }
 
 void tar_close(struct tar_writer *w) {

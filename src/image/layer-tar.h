@@ -14,11 +14,11 @@ struct tar_xattr {
 };
 
 struct tar_entry {
-	char type;        /* '0' file '1' hard link '2' symbolic link '3' char '4' block '5' directory '6' fifo */
+	char type;	  /* '0' file '1' hard link '2' symbolic link '3' char '4' block '5' directory '6' fifo */
 	const char *path; /* a directory's without slash at its end */
 	const char *link; /* types 1 and 2 */
 	uint32_t mode, uid, gid, major, minor;
-	uint64_t size;    /* type 0: what follows by tar_file */
+	uint64_t size; /* type 0: what follows by tar_file */
 	struct timespec mtime;
 	const struct tar_xattr *xattrs; /* sorted by name */
 	size_t n_xattrs;

@@ -10,9 +10,7 @@
 
 #include <archive.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -26,7 +24,7 @@ struct unpack {
 	struct confined *self;
 	uint64_t reported;
 	struct error source; /* what the stream said */
-	int target;          /* parent: where opaque directories are marked */
+	int target;	     /* parent: where opaque directories are marked */
 };
 
 static ssize_t read_stream(struct archive *a, void *arg, const void **block) {
@@ -64,7 +62,8 @@ static int start(struct confine_job *job, struct error *err) {
 	return layer_stream_start(u->stream, err);
 }
 
-static int work(struct confine_job *job, struct confined *self, int root, struct confine_result *result, struct error *err) {
+static int work(struct confine_job *job, struct confined *self, int root, struct confine_result *result,
+		struct error *err) {
 	struct unpack *u = job->data;
 	u->self = self;
 	u->extract.root = root;
@@ -148,12 +147,15 @@ int layer_unpack(int blob, const char *media_type, const char *diff_id, int targ
 	};
 	struct confine_result result = {0};
 	r = confine_run(&job, &result, err);
-	if (r < 0)
-		return error_wrap(err, "cannot unpack the layer %s", diff_id);
+	if (r < 0) {
+		error_wrap(err, "cannot unpack the layer %s", diff_id);
+		return r;
+	}
 	char digest[7 + 2 * LAYER_DIGEST_SIZE + 1] = "sha256:";
 	hex_encode(result.digest, LAYER_DIGEST_SIZE, digest + 7);
 	if (strcmp(digest, diff_id) != 0)
-		return error_set(err, ERROR_CORRUPT, "the layer %s has the wrong content: its digest is %s", diff_id, digest);
+		return error_set(err, ERROR_CORRUPT, "the layer %s has the wrong content: its digest is %s", diff_id,
+				 digest);
 	if (size)
 		*size = result.size;
 	return 0;
@@ -167,26 +169,14 @@ static int mount_id(int fd, uint64_t *id) {
 	return 0;
 }
 
-/* Kernel interfaces that a container has mounted are no place to put files. */
-static bool is_kernel_interface(int fd) {
-	static const long magics[] = {PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC,
-				      TRACEFS_MAGIC, SECURITYFS_MAGIC, BPF_FS_MAGIC, DEVPTS_SUPER_MAGIC};
-	struct statfs fs;
-	if (fstatfs(fd, &fs) < 0)
-		return true;
-	for (size_t i = 0; i < ARRAY_SIZE(magics); i++)
-		if (fs.f_type == magics[i])
-			return true;
-	return false;
-}
-
 int tree_unpack(int tar, int root, const char *path, const struct unpack_options *o, struct error *err) {
 	_cleanup_(close_fd) int dir = fs_open_in_root(root, path, O_PATH | O_DIRECTORY, 0);
 	if (dir < 0)
 		return error_errno(err, dir, "cannot open the directory \"%s\"", path);
-	if (is_kernel_interface(dir))
-		return error_set(err, ERROR_INVALID, "\"%s\" is an interface of the kernel: files cannot be copied there", path);
-	uint64_t root_mount, dir_mount;
+	if (tree_is_kernel_interface(dir))
+		return error_set(err, ERROR_INVALID,
+				 "\"%s\" is an interface of the kernel: files cannot be copied there", path);
+	uint64_t root_mount = 0, dir_mount = 0;
 	int r = mount_id(root, &root_mount);
 	if (r == 0)
 		r = mount_id(dir, &dir_mount);
@@ -216,5 +206,7 @@ int tree_unpack(int tar, int root, const char *path, const struct unpack_options
 	};
 	struct confine_result result = {0};
 	r = confine_run(&job, &result, err);
-	return r < 0 ? error_wrap(err, "cannot unpack into \"%s\"", path) : 0;
+	if (r < 0)
+		error_wrap(err, "cannot unpack into \"%s\"", path);
+	return r;
 }

@@ -22,6 +22,10 @@ int tree_reopen(int path_fd, int flags);
 /* The names in the directory behind an O_PATH descriptor, sorted as bytes; strv_free them. 0 or -errno. */
 int tree_names(int dir, char ***names);
 
+/* Is this on /proc, /sys or the like, as a running container has mounted them? The host's root must not read
+ * or write there for it. */
+bool tree_is_kernel_interface(int fd);
+
 /* A character device 0:0, as overlayfs marks what was deleted. */
 bool tree_is_whiteout(const struct stat *st);
 /* Is the directory behind this descriptor (O_PATH is enough) marked opaque? */

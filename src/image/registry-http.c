@@ -57,15 +57,21 @@ static void origin_free(struct origin *o) {
 static int origin_of(const char *url, struct origin *out) {
 	*out = (struct origin){0};
 	_cleanup_(url_cleanup) CURLU *u = curl_url();
-	if (curl_url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER) || curl_url_get(u, CURLUPART_SCHEME, &out->scheme, 0) ||
-	    curl_url_get(u, CURLUPART_HOST, &out->host, 0) ||
+	if (curl_url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER) ||
+	    curl_url_get(u, CURLUPART_SCHEME, &out->scheme, 0) || curl_url_get(u, CURLUPART_HOST, &out->host, 0) ||
 	    curl_url_get(u, CURLUPART_PORT, &out->port, CURLU_DEFAULT_PORT))
 		return -EINVAL;
 	return 0;
 }
 
 static bool same_origin(const struct origin *a, const struct origin *b) {
-	return strcasecmp(a->scheme, b->scheme) == 0 && strcasecmp(a->host, b->host) == 0 && strcmp(a->port, b->port) == 0;
+	return strcasecmp(a->scheme, b->scheme) == 0 && strcasecmp(a->host, b->host) == 0 &&
+	       strcmp(a->port, b->port) == 0;
+}
+
+bool endpoint_owns(const struct endpoint *e, const char *url) {
+	_cleanup_(origin_free) struct origin own = {0}, other = {0};
+	return origin_of(e->base, &own) == 0 && origin_of(url, &other) == 0 && same_origin(&own, &other);
 }
 
 /* Whether the URL may be asked at all: https, or http where that was asked for. */
@@ -75,15 +81,16 @@ static int check_url(const struct endpoint *e, const char *url, struct origin *o
 	if (strcasecmp(origin->scheme, "https") == 0)
 		return 0;
 	if (strcasecmp(origin->scheme, "http") != 0)
-		return error_set(err, ERROR_DENIED, "%s refers to %s, which is neither http nor https", e->name, origin->host);
-	_cleanup_(origin_free) struct origin base = {0};
-	if (is_loopback(origin->host) || e->o->plain_http || (origin_of(e->base, &base) == 0 && same_origin(&base, origin)))
+		return error_set(err, ERROR_DENIED, "%s refers to %s, which is neither http nor https", e->name,
+				 origin->host);
+	if (is_loopback(origin->host) || e->o->plain_http || endpoint_owns(e, url))
 		return 0;
-	return error_set(err, ERROR_DENIED, "%s leads to plain HTTP on %s, which has to be asked for", e->name, origin->host);
+	return error_set(err, ERROR_DENIED, "%s leads to plain HTTP on %s, which has to be asked for", e->name,
+			 origin->host);
 }
 
 bool endpoint_cancelled(const struct endpoint *e) {
-	return (e->o->cancel && *e->o->cancel) || (e->stop && *e->stop);
+	return flag_is_set(e->o->cancel) || flag_is_set(e->stop);
 }
 
 /* --- callbacks of curl --- */
@@ -145,7 +152,8 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg) {
 	if (n > 5 && strncasecmp(data, "HTTP/", 5) == 0) {
 		drop_answer(q); /* of a 100 Continue, or of a proxy */
 		const char *space = memchr(data, ' ', n);
-		for (const char *p = space ? space + 1 : data; p < data + n && isdigit((unsigned char)*p) && q->status < 100; p++)
+		for (const char *p = space ? space + 1 : data;
+		     p < data + n && isdigit((unsigned char)*p) && q->status < 100; p++)
 			q->status = q->status * 10 + (*p - '0');
 		return n;
 	}
@@ -186,10 +194,9 @@ static int on_seek(void *arg, curl_off_t offset, int origin) {
 	return CURL_SEEKFUNC_OK;
 }
 
-static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl, UNUSED curl_off_t ul_total, UNUSED curl_off_t ul) {
+static int on_progress(void *arg, UNUSED curl_off_t dl_total, UNUSED curl_off_t dl, UNUSED curl_off_t ul_total,
+		       UNUSED curl_off_t ul) {
 	struct request *q = arg;
-	(void)dl_total;
-	(void)dl;
 	if (q->sent && q->body_sent)
 		q->sent(q->body_sent, q->arg);
 	return endpoint_cancelled(q->e);
@@ -258,7 +265,7 @@ static int explain(struct endpoint *e, struct request *q, CURLcode code, const c
 	q->transient = true;
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return error_set(err, ERROR_TIMEOUT, "%s does not answer: %s", e->name, why);
-	if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CONNECT_ERROR)
+	if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
 		q->transient = false;
 	return error_set(err, ERROR_UNAVAILABLE, "cannot talk to %s: %s", e->name, why);
 }
@@ -307,8 +314,9 @@ int http_exchange(struct endpoint *e, CURL *curl, struct request *q, const char 
 	for (int hops = 0; r == 0; hops++) {
 		_cleanup_(origin_free) struct origin now = {0};
 		r = check_url(e, url, &now, err);
+		q->strayed = r == 0 && !same_origin(&first, &now);
 		if (r == 0)
-			r = exchange_once(e, curl, q, url, &now, same_origin(&first, &now) ? authorization : NULL, err);
+			r = exchange_once(e, curl, q, url, &now, q->strayed ? NULL : authorization, err);
 		if (r < 0 || !is_redirect(q))
 			return r;
 		if (hops == REDIRECTS_MAX)
@@ -350,14 +358,24 @@ static char *own_words(const struct request *q) {
 	return words;
 }
 
+int login_error(const struct endpoint *e, const struct request *q, struct error *err) {
+	_cleanup_(free_ptr) char *words = own_words(q);
+	if (q->status >= 500 || q->status == 429)
+		return error_set(err, ERROR_UNAVAILABLE, "the token server of %s answers %ld: %s", e->name, q->status,
+				 words ? words : "try again later");
+	return error_set(err, ERROR_UNAUTHORIZED, "%s refuses the login: %s", e->name,
+			 words ? words : "user name or password is wrong");
+}
+
 int request_error(const struct endpoint *e, const struct request *q, const char *what, struct error *err) {
 	_cleanup_(free_ptr) char *words = own_words(q);
 	switch (q->status) {
 	case 401:
-		return error_set(err, ERROR_UNAUTHORIZED, "%s asks for a login to %s, or does not have it: %s", e->name, what,
-				 words ? words : "authentication required");
+		return error_set(err, ERROR_UNAUTHORIZED, "%s asks for a login to %s, or does not have it: %s", e->name,
+				 what, words ? words : "authentication required");
 	case 403:
-		return error_set(err, ERROR_DENIED, "%s denies access to %s: %s", e->name, what, words ? words : "forbidden");
+		return error_set(err, ERROR_DENIED, "%s denies access to %s: %s", e->name, what,
+				 words ? words : "forbidden");
 	case 404:
 		return error_set(err, ERROR_NOT_FOUND, "%s not found%s%s", what, words ? ": " : "", words ? words : "");
 	case 413:
@@ -366,34 +384,36 @@ int request_error(const struct endpoint *e, const struct request *q, const char 
 		return error_set(err, ERROR_UNAVAILABLE, "%s gets too many requests: %s", e->name,
 				 words ? words : "try again later, or log in");
 	default:
-		return error_set(err, q->status >= 500 ? ERROR_UNAVAILABLE : ERROR_INVALID, "%s answers %ld for %s%s%s", e->name,
-				 q->status, what, words ? ": " : "", words ? words : "");
+		return error_set(err, q->status >= 500 ? ERROR_UNAVAILABLE : ERROR_INVALID, "%s answers %ld for %s%s%s",
+				 e->name, q->status, what, words ? ": " : "", words ? words : "");
 	}
 }
 
 /* --- endpoints --- */
 
-/* Whether anything that speaks HTTP answers under the base. */
-static bool speaks_http(struct endpoint *e) {
+/* Whether the base's scheme is the one that the server speaks. 400 is what a TLS server says to those who do
+ * not speak TLS; a certificate that is not good is one all the same. */
+static bool speaks(struct endpoint *e) {
 	_cleanup_(curl_cleanup) CURL *curl = curl_easy_init();
 	_cleanup_(free_ptr) char *url = str_format("%s/v2/", e->base);
 	_cleanup_(request_free) struct request q = {.method = "GET", .url = url};
-	int r = curl ? http_exchange(e, curl, &q, NULL, NULL) : -1;
-	/* 400 is what a TLS server says to those who do not speak TLS; refused or late: the scheme is not at fault */
-	return r == 0 ? q.status != 400 : r == -ERROR_TIMEOUT || endpoint_cancelled(e);
+	int r = curl ? http_exchange(e, curl, &q, NULL, NULL) : -ERROR_INTERNAL;
+	return r == 0 ? q.status != 400 : r == -ERROR_TIMEOUT || !q.transient;
 }
 
 /* Loopback registries, and others for which plain HTTP was asked for, may still speak TLS. */
 static void choose_scheme(struct endpoint *e, const char *host) {
 	_cleanup_(origin_free) struct origin o = {0};
-	e->base = str_format("http://%s", host);
-	bool plain = origin_of(e->base, &o) == 0 && (is_loopback(o.host) || e->o->plain_http);
-	if (plain && speaks_http(e))
+	char *http = str_format("http://%s", host), *https = str_format("https://%s", host);
+	bool plain = origin_of(http, &o) == 0 && (is_loopback(o.host) || e->o->plain_http);
+	e->base = http;
+	if (plain && speaks(e)) {
+		free(https);
 		return;
-	char *http = e->base;
-	e->base = str_format("https://%s", host);
-	if (plain && !speaks_http(e)) {
-		free(e->base);
+	}
+	e->base = https;
+	if (plain && !speaks(e)) {
+		free(https);
 		e->base = http;
 		return;
 	}

@@ -12,16 +12,16 @@
 /* A registry, or a mirror of one, as one repository of it is used. Shared by threads; each brings a CURL
  * handle of its own. */
 struct endpoint {
-	char *base;       /* "https://host[:port]" */
-	char *name;       /* as it is named in messages: "docker.io" */
+	char *base; /* "https://host[:port]" */
+	char *name; /* as it is named in messages: "docker.io" */
 	char *repository;
-	const char *actions;             /* "pull" or "pull,push" */
+	const char *actions;		 /* "pull" or "pull,push" */
 	const char *username, *password; /* NULL for a mirror */
 	const struct registry_options *o;
-	const volatile bool *stop;       /* true: a fellow thread has failed; may be NULL */
-	pthread_mutex_t lock;            /* over the two below */
-	char *authorization;             /* the header's value; NULL: none needed so far */
-	unsigned generation;             /* counts changes of authorization */
+	const volatile bool *stop; /* true: a fellow thread has failed; may be NULL */
+	pthread_mutex_t lock;	   /* over the two below */
+	char *authorization;	   /* the header's value; NULL: none needed so far */
+	unsigned generation;	   /* counts changes of authorization */
 };
 
 /* One request and its answer. Zero what is not needed; request_free drops the answer. */
@@ -30,7 +30,7 @@ struct request {
 	const char *url;
 	char *const *headers; /* "Name: value" */
 	const void *body;     /* of PUT and POST: text … */
-	int body_fd;          /* … or, if body is NULL and has_body_fd, a file from its start */
+	int body_fd;	      /* … or, if body is NULL and has_body_fd, a file from its start */
 	bool has_body_fd;
 	uint64_t body_size;
 	void (*sent)(uint64_t done, void *arg); /* may be NULL */
@@ -40,8 +40,9 @@ struct request {
 	size_t text_max; /* of `text`; past it TOO_LARGE; 0: 64 KiB */
 
 	long status;
-	bool transient;   /* the failure may pass: worth another try */
-	struct buf text;  /* body of an answer without sink, or with an error status (then cut at 64 KiB) */
+	bool strayed;	 /* a redirect has led to another origin: the answer is not the registry's own */
+	bool transient;	 /* the failure may pass: worth another try */
+	struct buf text; /* body of an answer without sink, or with an error status (then cut at 64 KiB) */
 	char *content_type, *digest, *location, *content_range, *challenge;
 	int64_t retry_after; /* seconds */
 	/* while it runs */
@@ -56,6 +57,7 @@ int endpoint_open(struct endpoint *e, const char *host, const char *name, const 
 		  const struct registry_options *o, struct error *err);
 void endpoint_close(struct endpoint *e);
 bool endpoint_cancelled(const struct endpoint *e);
+bool endpoint_owns(const struct endpoint *e, const char *url); /* whether it is of the endpoint's own origin */
 char *endpoint_url(const struct endpoint *e, const char *fmt, ...) PRINTF(2, 3); /* BASE/v2/REPOSITORY/… */
 /* One request, redirects followed; authorization goes to the origin of the request's own URL alone. 0 when
  * there is an answer, whatever its status. UNAVAILABLE, TIMEOUT, CANCELLED, DENIED, or what sink gave. */
@@ -65,10 +67,13 @@ char *http_resolve(const char *base, const char *location, struct error *err);
 void request_free(struct request *q);
 /* The kind that fits the status, with the registry's own words. what: "manifest of docker.io/library/x:1". */
 int request_error(const struct endpoint *e, const struct request *q, const char *what, struct error *err);
+/* The same for the answer of a token server. */
+int login_error(const struct endpoint *e, const struct request *q, struct error *err);
 bool request_ok(const struct request *q); /* 2xx */
 
 /* registry-auth.c */
-/* http_exchange with the endpoint's authorization, which is got when the registry asks for it. */
+/* http_exchange with the endpoint's authorization, which is got when the registry asks for it. Other origins
+ * (of a redirect, of an upload's Location) neither get it nor can ask for it. */
 int endpoint_request(struct endpoint *e, CURL *curl, struct request *q, struct error *err);
 
 struct retry {
@@ -82,7 +87,8 @@ bool retry_again(struct retry *t, struct endpoint *e, const struct request *q, i
 
 /* registry.c: runs job(i) for 0 ≤ i < n on up to o->parallel threads; stops at the first failure, which it
  * gives. *stop is set for the others then. */
-int run_parallel(const struct registry_options *o, size_t n, int (*job)(size_t i, CURL *curl, void *arg, struct error *err),
-		 void *arg, volatile bool *stop, struct error *err);
+int run_parallel(const struct registry_options *o, size_t n,
+		 int (*job)(size_t i, CURL *curl, void *arg, struct error *err), void *arg, volatile bool *stop,
+		 struct error *err);
 
 void curl_cleanup(CURL **curl);

@@ -165,7 +165,7 @@ static const struct field *accept_key(const struct field_table *t, const char *k
 	if (!f) {
 		_cleanup_(free_ptr) char *shown = text_shown(key);
 		*r = error_field(err, shown, "there is no field \"%s\" in %s", shown, t->name);
-	} else if (f->flags & FIELD_READONLY) {
+	} else if (f->flags & FIELD_READONLY && !(flags & FIELDS_INTERNAL)) {
 		*r = error_field(err, f->name, "is set by wabe and cannot be given");
 		return NULL;
 	}

@@ -107,6 +107,7 @@ void fields_free(const struct field_table *t, void *object);
 
 enum fields_parse_flags {
 	FIELDS_TRUSTED = 1 << 0, /* from wabe's own disk or process: read-only fields are taken, unknown ones skipped */
+	FIELDS_INTERNAL = 1 << 1, /* from control to the agent: read-only fields are taken, unknown ones are errors */
 };
 /* Fills object (defaults first) from a JSON object, checks limits, required fields and the table's
  * validate. Unknown fields are errors that name them. On failure object is empty. */

@@ -32,9 +32,10 @@ def setup():
 
 
 def nothing_left(d):
-    left = wait_until(lambda: (lambda l: l if not any(l.values()) else None)(d.leftovers()) or not any(d.leftovers().values()),
-                      10, "removal of everything")
-    return left
+    try:
+        wait_until(lambda: not any(d.leftovers().values()), 10, "removal of everything")
+    except AssertionError:
+        raise AssertionError(f"left behind: {d.leftovers()}")
 
 
 class Terminal:
@@ -111,7 +112,8 @@ def statuses_of_failures(d):
     r = d.cli("run", "--rm", "--user", "nobody-here", IMAGE, "true", check=False)
     assert r.returncode in (125, 126), r
     contains(r.stderr, "nobody-here")
-    r = d.cli("run", "--rm", IMAGE, "sh", "-c", "kill -9 $$", check=False)
+    # a first process cannot kill itself from inside its namespace; one below an init can
+    r = d.cli("run", "--rm", "--init", IMAGE, "sh", "-c", "kill -9 $$", check=False)
     equal(r.returncode, 137)
     nothing_left(d)
 
@@ -158,8 +160,10 @@ def terminal(d):
         t.send("tty; stty size; echo mark\n")
         t.expect("/dev/")
         t.expect("33 101")
-        t.send("cat\n")
+        t.send("echo re''ady; cat\n")
+        t.expect("ready\r\n")
         t.send("\x03")
+        t.expect("/ # ")
         t.send("echo after $((40+2))\n")
         t.expect("after 42")
         termios.tcsetwinsize(t.slave, (20, 60))
@@ -178,7 +182,7 @@ def detach_and_attach(d):
     """the detach keys leave the command running; attach takes it up again"""
     t = Terminal(d, "run", "-it", "--name", "det", IMAGE, "sh")
     try:
-        t.send("x=remembered; echo go\n")
+        t.send("x=remembered; echo g''o\n")
         t.expect("go\r\n")
         t.send("\x10\x11")
         equal(t.wait(), 0)
@@ -319,8 +323,7 @@ def default_confinement(d):
     note(text)
     contains(text, "CapBnd:\t00000000a80425fb")
     contains(text, "Seccomp:\t2")
-    contains(text, "fds 0 1 2 3 ")
-    assert "fds 0 1 2 3 4" not in text, "a descriptor leaked"
+    contains(text, "fds 0 1 2 3\n", "only the standard descriptors, and that of ls itself")
 
 
 @test
@@ -465,4 +468,12 @@ def own_executable_is_out_of_reach(d):
     assert r.returncode != 0 and "/" != r.stdout.strip(), r
 
 
-run(setup, lambda d: d and d.close())
+def clean(d):
+    """What a failed test left does not fail the next one."""
+    if d.process is None:
+        d.start()
+    for i in d.out("ls", "-a", "-q").split():
+        d.cli("rm", "-f", i, check=False)
+
+
+run(setup, lambda d: d and d.close(), clean)

@@ -38,8 +38,9 @@ def contains(text, part, what=""):
     assert part in text, f"{what or 'text'}: {part!r} is not in {text!r}"
 
 
-def run(setup=None, teardown=None):
-    """setup() gives an object that each test gets; teardown(object) runs whatever happens."""
+def run(setup=None, teardown=None, after=None):
+    """setup() gives an object that each test gets; after(object) runs after each test, teardown(object) at the end,
+    whatever happens."""
     chosen = [t for t in _tests if not sys.argv[1:] or t.__name__ in sys.argv[1:]]
     print(f"1..{len(chosen)}", flush=True)
     failed = 0
@@ -58,6 +59,8 @@ def run(setup=None, teardown=None):
                 note(traceback.format_exc())
                 if isinstance(e, KeyboardInterrupt):
                     break
+            if after:
+                after(context)
     finally:
         if teardown:
             teardown(context)

@@ -48,6 +48,11 @@ struct cgroup_config {
 	size_t n_devices;
 };
 void cgroup_config_free(struct cgroup_config *c);
+void cgroup_limits_free(struct cgroup_limits *l);
+/* From an OCI linux.resources object (NULL is an empty one). The rules of "devices" go to *devices when that
+ * is not NULL. */
+int cgroup_limits_from_oci(const json_t *resources, struct cgroup_limits *out, struct cgroup_device_rule **devices,
+			   size_t *n_devices, struct error *err);
 
 /* What was made, for later and for the state file. */
 struct cgroup_state {
@@ -62,9 +67,15 @@ int cgroup_version(void); /* 1 (controllers in v1, hybrid or not) or 2 */
 /* Makes the group in every hierarchy and sets limits and device rules. EXISTS when a live one is there (an
  * empty one left over is taken). On failure nothing is left. */
 int cgroup_create(const struct cgroup_config *c, struct cgroup_state *out, struct error *err);
-/* Moves a process in. On v2, cgroup_open_v2 gives a descriptor for clone3's CLONE_INTO_CGROUP instead. */
+/* A descriptor of the group in the v2 tree, for clone3's CLONE_INTO_CGROUP; -1 where no v2 tree is mounted.
+ * It is one on hosts with controllers in v1 too.
+ *
+ * How to start a process in the group fast: clone3 with this descriptor, and in the child, which still has
+ * one thread, the host's mounts and the host's user, cgroup_enter(s, 0), before it unshares the cgroup
+ * name space. Moving another process (pid) takes a lock that waits for 5 to 15 ms. */
+int cgroup_open_v2(const struct cgroup_state *s);
+/* Moves a process in; 0 is the caller (which has one thread). */
 int cgroup_enter(const struct cgroup_state *s, pid_t pid, struct error *err);
-int cgroup_open_v2(const struct cgroup_state *s); /* descriptor, or -1 where v1 rules */
 /* Changes the limits that are set in l; all or nothing as far as the kernel lets. */
 int cgroup_update(const struct cgroup_state *s, const struct cgroup_limits *l, struct error *err);
 int cgroup_freeze(const struct cgroup_state *s, bool freeze, struct error *err);
@@ -79,6 +90,8 @@ int cgroup_remove(const struct cgroup_state *s, struct error *err);
 
 struct cgroup_stats {
 	uint64_t cpu_ns, cpu_user_ns, cpu_system_ns, throttled_ns, throttled_periods, periods;
+	/* memory_cache: of memory, what the kernel can take back at once (inactive file pages); a limit that is
+	 * not set is UINT64_MAX */
 	uint64_t memory, memory_max, memory_limit, memory_cache, memory_failures, swap;
 	uint64_t pids, pids_limit;
 	uint64_t read_bytes, write_bytes, read_ops, write_ops;
@@ -86,6 +99,7 @@ struct cgroup_stats {
 int cgroup_stats(const struct cgroup_state *s, struct cgroup_stats *out, struct error *err);
 /* How many times the kernel's OOM killer has struck in the group. */
 uint64_t cgroup_oom_kills(const struct cgroup_state *s);
-/* What the container sees as /sys/fs/cgroup: mounts read-only at target, which is inside a new mount
- * namespace; called in the container's first process. */
+/* What the container sees as /sys/fs/cgroup: mounts the group's directories at target, read-only unless
+ * writable, in the caller's (new) mount name space, in which the host's /sys/fs/cgroup is still there: before
+ * pivot_root. target may be "/proc/self/fd/N". */
 int cgroup_mount(const struct cgroup_state *s, const char *target, bool writable, struct error *err);

@@ -109,6 +109,9 @@ struct container_config {
 };
 void container_config_init(struct container_config *c); /* zero, and defaults */
 void container_config_free(struct container_config *c);
+void container_process_free(struct container_process *p);
+/* hooks in the shape of OCI's config.json; *items malloc'd */
+void container_hooks_parse(const json_t *list, struct container_hook **items, size_t *n);
 
 /* Standard descriptors of the first process; the terminal's master comes back instead when
  * process.terminal is set. All stay the caller's. */
@@ -126,8 +129,10 @@ struct container_state {
 	uint64_t pid_start; /* field 22 of /proc/PID/stat: tells a reused pid */
 	json_t *config;     /* what exec needs of the config */
 	struct cgroup_state cgroup;
-	char *rootfs_mount; /* a mount on the host to remove at destroy; NULL */
-	int start_fd;       /* not saved: writes here let the first process exec */
+	int gate[2];        /* numbers of descriptors in the first process: it waits at [0], reports at [1] */
+	int start_fd;       /* not saved, -1 after parsing: the other end of gate[0] */
+	int result_fd;      /* not saved: the other end of gate[1] */
+	int sync_fd;        /* not saved: while it is open, the first process dies with the caller */
 	int pidfd;          /* not saved */
 };
 json_t *container_state_print(const struct container_state *s);
@@ -135,9 +140,17 @@ int container_state_parse(const json_t *json, struct container_state *s, struct 
 void container_state_free(struct container_state *s);
 bool container_state_alive(const struct container_state *s);
 
-/* Builds everything up to the exec. On failure nothing is left behind. */
+/* Builds everything up to the exec; NO_COMMAND, NO_EXEC when the command is not there or cannot be executed.
+ * On failure nothing is left behind. No mount becomes visible on the
+ * host: the root lives in the mount namespace of the container alone, and goes with it. The upper directory
+ * belongs to the caller, who made it with the owner and mode that the container's "/" is to have (with a user
+ * namespace: the host id of the container's root); INVALID when it does not.
+ * The caller stays non-dumpable (PR_SET_DUMPABLE) afterwards. */
 int container_create(const struct container_config *c, struct container_stdio *io, struct container_state *out, struct error *err);
-/* NO_COMMAND, NO_EXEC when the exec fails (then the process has ended). */
+/* Until here (or container_start) the first process dies with the caller; from here on it waits for a
+ * start from any process. For callers that end before the start. */
+void container_hand_over(struct container_state *s);
+/* NO_COMMAND, NO_EXEC when the exec fails all the same (then the process has ended). Works on a parsed state too. */
 int container_start(struct container_state *s, struct error *err);
 /* A further process in the same name spaces, cgroup, seccomp filter, capabilities (those of p; a
  * privileged exec has all that the container's bounding set on this host allows). Gives its pid (a child of
@@ -148,6 +161,24 @@ int container_exec(const struct container_state *s, const struct container_proce
 int container_kill(const struct container_state *s, int signo, bool all, struct error *err);
 int container_destroy(struct container_state *s, struct error *err);
 
+/* Runs the hooks of one kind that the state keeps (poststart, poststop; also those of a config), with the
+ * state as the OCI specification prints it (status: its word for what the container is) on their input. */
+int container_run_hooks(const struct container_state *s, enum container_hook_kind kind, const char *status, struct error *err);
+
+/* The root as a directory: that of the first process while it runs, else the overlay mounted again, visible
+ * to nobody but the holder of the descriptor. Owners show as host ids. Descriptor or negative. */
+int container_root_open(const struct container_state *s, struct error *err);
+/* The same from a config, for a container that does not run. */
+int container_root_mount(const struct container_config *c, struct error *err);
+
+/* A program that starts processes in containers whose root is the host's root calls this first in main: it
+ * executes itself again from a read-only mount (or a sealed copy), so that nobody in a container can write
+ * to the program through /proc/PID/exe (CVE-2019-5736). Comes back at once where that is so already. */
+int container_protect_self(struct error *err);
+/* Where the program's file lies, also after container_protect_self, which hides it from /proc/self/exe; free it.
+ * NULL when it cannot be read. */
+char *container_program_path(void);
+
 /* The default profile: capabilities, masked and read-only paths, mounts of /proc, /sys, /dev …, device
  * nodes and rules, seccomp; what `docker run` gives. Fills the empty parts of c. */
 struct container_defaults {
@@ -156,4 +187,6 @@ struct container_defaults {
 	const char *seccomp;           /* default | unconfined | JSON text */
 	char *const *cap_add, *const *cap_drop;
 };
+/* Adds the rules for what every container may use (null, zero, terminals …, and mknod of anything). */
+void container_allow_standard_devices(struct container_config *c);
 int container_apply_defaults(struct container_config *c, const struct container_defaults *d, struct error *err);

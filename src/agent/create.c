@@ -1,0 +1,217 @@
+/* Making and removing what an instance has on disk. Both are one rename: before it nothing is there, after
+ * it everything; what a crash leaves beside (".tmp-", ".del-") is removed at the agent's next start. */
+#include "agent/agent-priv.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/time.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int make_dir(const char *base, const char *name, mode_t mode, uid_t owner, struct error *err) {
+	_cleanup_(free_ptr) char *path = str_format("%s/%s", base, name);
+	if (mkdir(path, mode) < 0 || chmod(path, mode) < 0 || chown(path, owner, owner) < 0)
+		return error_errno(err, errno, "cannot make %s", path);
+	return 0;
+}
+
+/* Locks a directory that may be left over from a killed worker, or still be in the hands of a living one, and
+ * removes it. */
+static int remove_leftover(const char *path, struct error *err) {
+	_cleanup_(close_fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : error_errno(err, errno, "cannot open %s", path);
+	int r = lock_file(fd, LOCK_EX, LOCK_WAIT);
+	if (r == 0 && lock_is_of(fd, path))
+		r = fs_remove_tree(path);
+	return r < 0 ? error_errno(err, r, "cannot remove %s", path) : 0;
+}
+
+static int fill(const char *dir, struct msg_instance_create *m, uint32_t uid_base, struct error *err) {
+	int r = make_dir(dir, "upper", 0755, uid_base, err);
+	if (r == 0)
+		r = make_dir(dir, "work", 0700, 0, err);
+	if (r == 0)
+		r = make_dir(dir, "log", 0700, 0, err);
+	if (r == 0 && !m->layers)
+		r = make_dir(dir, "empty", 0755, 0, err);
+	if (r < 0)
+		return r;
+	fault_point("create.filled");
+	m->instance.uid_base = uid_base;
+	fields_free(&instance_status_table, &m->instance.status);
+	fields_init(&instance_status_table, &m->instance.status);
+	status_set_state(&m->instance.status, "created");
+	_cleanup_(free_ptr) char *record = str_format("%s/record.json", dir);
+	return record_write(record, m, err);
+}
+
+/* Shared: layers are being taken into use; exclusive: one is being removed. */
+int layers_lock(const struct agent *a, int how, int *lock, struct error *err) {
+	_cleanup_(close_fd) int fd = open(a->layers, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = fd < 0 ? -errno : lock_file(fd, how, LOCK_WAIT);
+	if (r < 0)
+		return error_errno(err, r, "cannot lock %s", a->layers);
+	*lock = TAKE_FD(fd);
+	return 0;
+}
+
+static int check_layers(const struct agent *a, char *const *layers, struct error *err) {
+	for (size_t i = 0; layers && layers[i]; i++) {
+		if (digest_check(layers[i], err) < 0) {
+			error_in_field(err, "layers");
+			return -ERROR_INVALID;
+		}
+		_cleanup_(free_ptr) char *path = layer_path(a, layers[i], "fs");
+		if (!fs_exists(path)) {
+			error_set(err, ERROR_NOT_FOUND, "layer %s is not unpacked on this host", layers[i]);
+			error_in_field(err, "layers");
+			return -ERROR_NOT_FOUND;
+		}
+	}
+	return 0;
+}
+
+int work_create(struct job *j, struct error *err) {
+	const struct agent *a = j->agent;
+	struct msg_instance_create *m = j->body;
+	_cleanup_(free_ptr) char *temporary = str_format("%s/.tmp-%s", a->instances, m->instance.id);
+	_cleanup_(free_ptr) char *path = instance_path(a, m->instance.id, NULL);
+	_cleanup_(close_fd) int layers = -1, dir = -1;
+	int r = remove_leftover(temporary, err);
+	if (r == 0)
+		r = layers_lock(a, LOCK_SH, &layers, err);
+	if (r == 0)
+		r = check_layers(a, m->layers, err);
+	if (r < 0)
+		return r;
+	r = dir_make_locked(temporary, &dir, err);
+	fault_point("create.dir");
+	if (r == 0)
+		r = fill(temporary, m, j->uid_base, err);
+	fault_point("create.record");
+	if (r == 0 && (fsync(dir) < 0 || rename(temporary, path) < 0))
+		r = error_errno(err, errno, "cannot make %s", path);
+	if (r < 0) {
+		fs_remove_tree(temporary);
+		return r;
+	}
+	fs_fsync_dir(a->instances);
+	fault_point("create.renamed");
+	job_report(j, "create", &m->instance.status, NULL);
+	fault_point("create.reported");
+	return job_answer_state(j, &m->instance, err);
+}
+
+int work_delete(struct job *j, struct error *err) {
+	const struct agent *a = j->agent;
+	const struct msg_instance_delete *m = j->body;
+	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(record_free) struct msg_instance_create r = {0};
+	int result = instance_lock(a, m->id, LOCK_EX, LOCK_WAIT, &lock, err);
+	if (result < 0)
+		return result;
+	struct run_state run = {0};
+	bool runs = run_load(a, m->id, &run, NULL) == 0;
+	_cleanup_(close_fd) int shim = runs ? run_pidfd(&run) : -1;
+	run_free(&run);
+	if (shim >= 0 && !m->force)
+		return error_set(err, ERROR_CONFLICT, "instance %.12s runs: stop it first, or remove it by force", m->id);
+	fault_point("delete.locked");
+	result = record_load(a, m->id, &r, err);
+	if (result < 0)
+		return result;
+	r.instance.status.stopped_by_user = true;
+	result = instance_reap(j, &r, true, err);
+	if (result < 0)
+		return result;
+	fault_point("delete.reaped");
+	_cleanup_(free_ptr) char *path = instance_path(a, m->id, NULL);
+	_cleanup_(free_ptr) char *gone = str_format("%s/.del-%s", a->instances, m->id);
+	_cleanup_(free_ptr) char *run_dir = run_path(a, m->id, NULL);
+	result = remove_leftover(gone, err);
+	if (result == 0 && rename(path, gone) < 0)
+		result = error_errno(err, errno, "cannot remove %s", path);
+	if (result == 0) {
+		fs_fsync_dir(a->instances);
+		fault_point("delete.renamed");
+		fs_remove_tree(run_dir);
+		fault_point("delete.run");
+		job_report(j, "destroy", &r.instance.status, json_pack("{sb}", "gone", 1));
+		int left = fs_remove_tree(gone);
+		if (left < 0)
+			log_warn("%s could not be removed whole (%s); the next start of the agent goes on with it", gone,
+				 strerror(-left));
+		result = job_answer(j, NULL, NULL, 0, err);
+	}
+	return result;
+}
+
+/* --- at the agent's start --- */
+
+static void remove_matching(const char *dir, bool (*match)(const char *name)) {
+	DIR *d = opendir(dir);
+	for (struct dirent *e; d && (e = readdir(d));) {
+		if (!match(e->d_name))
+			continue;
+		_cleanup_(free_ptr) char *path = str_format("%s/%s", dir, e->d_name);
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		if (remove_leftover(path, &err) < 0)
+			log_warn("left over: %s", error_text(&err));
+	}
+	if (d)
+		closedir(d);
+}
+
+static bool is_leftover(const char *name) {
+	return str_starts(name, ".tmp-") || str_starts(name, ".del-");
+}
+
+static bool is_entry(const char *name) {
+	return strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+/* Run directories of instances that are no more. */
+static void remove_stale_runs(const struct agent *a) {
+	DIR *d = opendir(a->shims);
+	for (struct dirent *e; d && (e = readdir(d));) {
+		_cleanup_(free_ptr) char *instance = instance_path(a, e->d_name, NULL);
+		_cleanup_(free_ptr) char *path = run_path(a, e->d_name, NULL);
+		if (is_entry(e->d_name) && !fs_exists(instance))
+			fs_remove_tree(path);
+	}
+	if (d)
+		closedir(d);
+}
+
+/* Groups of instances that are no more. */
+static void remove_stale_cgroups(const struct agent *a) {
+	static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"};
+	for (size_t i = 0; i < ARRAY_SIZE(roots); i++) {
+		_cleanup_(free_ptr) char *base = str_format("%s/%s", roots[i], a->cgroup);
+		DIR *d = opendir(base);
+		for (struct dirent *e; d && (e = readdir(d));) {
+			_cleanup_(free_ptr) char *instance = instance_path(a, e->d_name, NULL);
+			if (is_entry(e->d_name) && e->d_type == DT_DIR && !fs_exists(instance))
+				cgroup_sweep(a, e->d_name, NULL);
+		}
+		if (d)
+			closedir(d);
+	}
+}
+
+int work_cleanup(struct job *j, UNUSED struct error *err) {
+	const struct agent *a = j->agent;
+	remove_stale_cgroups(a);
+	remove_matching(a->instances, is_leftover);
+	remove_matching(a->layers, is_leftover);
+	remove_matching(a->tmp, is_entry);
+	remove_stale_runs(a);
+	return 0;
+}

@@ -1,0 +1,254 @@
+/* Files of an instance, whether it runs or not: copies in and out, what has changed, exports, logs. Paths are
+ * looked up inside the instance's root by the layer code; nothing here joins one to a path of the host. */
+#include "agent/agent-priv.h"
+
+#include "base/fs.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "image/layer.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* --- a stream whose broken end shows --- */
+
+/* A socket pair with one byte under way to the writer. When an end closes while a byte waits for it, the
+ * other end's next read past the data fails with ECONNRESET: so does the reader's if the writer dies or gives
+ * up. Only guard_finish takes the byte first. */
+int guard_open(int *reader, int *writer, struct error *err) {
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_errno(err, errno, "cannot make a stream");
+	*reader = pair[0];
+	*writer = pair[1];
+	if (send(*reader, "", 1, 0) != 1 || shutdown(*reader, SHUT_WR) < 0)
+		return error_errno(err, errno, "cannot prepare a stream");
+	return 0;
+}
+
+void guard_finish(int *writer) {
+	char byte;
+	(void)!RETRY_EINTR(recv(*writer, &byte, 1, 0));
+	close_fd(writer);
+}
+
+/* --- getting at the root --- */
+
+struct access {
+	struct msg_instance_create record;
+	struct run_state run;
+	int lock, root;
+	bool up;
+};
+
+static void access_free(struct access *x) {
+	instance_unlock(&x->lock);
+	close_fd(&x->root);
+	run_free(&x->run);
+	record_free(&x->record);
+}
+
+#define ACCESS_INIT ((struct access){.lock = -1, .root = -1})
+
+/* Lock and record. */
+static int access_open(struct job *j, struct access *x, struct error *err) {
+	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &x->lock, err);
+	if (r == 0)
+		r = record_load(j->agent, j->id, &x->record, err);
+	if (r == 0 && run_load(j->agent, j->id, &x->run, NULL) == 0)
+		x->up = x->run.created && container_state_alive(&x->run.container);
+	return r;
+}
+
+/* And the root. While the instance runs the lock is not needed any more; else it is kept, so that nothing
+ * starts on the same files. */
+static int access_root(struct job *j, struct access *x, struct error *err) {
+	int r = access_open(j, x, err);
+	if (r < 0)
+		return r;
+	if (x->up) {
+		x->root = container_root_open(&x->run.container, err);
+		instance_unlock(&x->lock);
+	} else {
+		struct container_config c;
+		config_root(j->agent, &x->record, &c);
+		x->root = container_root_mount(&c, err);
+		container_config_free(&c);
+	}
+	return x->root < 0 ? error_wrap(err, "cannot open the root of instance %.12s", j->id) : 0;
+}
+
+static uint32_t access_base(const struct access *x) {
+	return (uint32_t)x->record.instance.uid_base;
+}
+
+/* --- copies --- */
+
+static char *last_part(const char *path) {
+	size_t n = strlen(path);
+	while (n > 1 && path[n - 1] == '/')
+		n--;
+	size_t from = n;
+	while (from > 0 && path[from - 1] != '/')
+		from--;
+	return from == n ? str_copy("/") : str_copyn(path + from, n - from);
+}
+
+static int look_at(const struct access *x, const char *path, struct msg_file *out, struct error *err) {
+	_cleanup_(close_fd) int fd = fs_open_in_root(x->root, path, O_PATH | O_NOFOLLOW, 0);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_errno(err, fd < 0 ? fd : errno, "there is no %s to be had in instance %.12s", path,
+				   x->record.instance.id);
+	*out = (struct msg_file){
+		.name = last_part(path),
+		.size = st.st_size,
+		.mode = st.st_mode,
+		.mtime = st.st_mtim.tv_sec * NS_PER_SEC + st.st_mtim.tv_nsec,
+	};
+	char target[PATH_MAX];
+	ssize_t n = S_ISLNK(st.st_mode) ? readlinkat(fd, "", target, sizeof target) : -1;
+	if (n >= 0)
+		out->link_target = str_copyn(target, (size_t)n);
+	return 0;
+}
+
+int work_archive_stat(struct job *j, struct error *err) {
+	const struct msg_archive *m = j->body;
+	_cleanup_(access_free) struct access x = ACCESS_INIT;
+	struct msg_file file = {0};
+	int r = access_root(j, &x, err);
+	if (r == 0)
+		r = look_at(&x, m->path, &file, err);
+	if (r == 0)
+		r = job_answer(j, &file, NULL, 0, err);
+	fields_free(&msg_file_table, &file);
+	return r;
+}
+
+/* Answers with the reading end of a guarded stream; the worker goes on to fill the other. */
+static int answer_stream(struct job *j, const void *reply, int *writer, struct error *err) {
+	_cleanup_(close_fd) int reader = -1;
+	int r = guard_open(&reader, writer, err);
+	if (r == 0)
+		r = job_answer(j, reply, &reader, 1, err);
+	close_fd(&j->sock); /* the answer is given: what fails from here on shows in the stream */
+	signal(SIGPIPE, SIG_IGN);
+	return r;
+}
+
+int work_archive_get(struct job *j, struct error *err) {
+	const struct msg_archive *m = j->body;
+	_cleanup_(access_free) struct access x = ACCESS_INIT;
+	_cleanup_(close_fd) int writer = -1;
+	struct msg_file file = {0};
+	int r = access_root(j, &x, err);
+	if (r == 0)
+		r = look_at(&x, m->path, &file, err);
+	if (r == 0)
+		r = answer_stream(j, &file, &writer, err);
+	if (r == 0)
+		r = tree_pack(x.root, m->path, str_same(file.name, "/") ? "." : file.name, access_base(&x), writer, err);
+	if (r == 0)
+		guard_finish(&writer);
+	fields_free(&msg_file_table, &file);
+	return r;
+}
+
+int work_archive_put(struct job *j, struct error *err) {
+	const struct msg_archive *m = j->body;
+	_cleanup_(access_free) struct access x = ACCESS_INIT;
+	int r = access_root(j, &x, err);
+	struct unpack_options o = {access_base(&x), m->keep_owner, m->no_overwrite_dir};
+	if (r == 0)
+		r = tree_unpack(j->fds[0], x.root, m->path, &o, err);
+	return r < 0 ? r : job_answer(j, NULL, NULL, 0, err);
+}
+
+int work_export(struct job *j, struct error *err) {
+	_cleanup_(access_free) struct access x = ACCESS_INIT;
+	_cleanup_(close_fd) int writer = -1;
+	int r = access_root(j, &x, err);
+	if (r == 0)
+		r = answer_stream(j, NULL, &writer, err);
+	if (r == 0)
+		r = tree_pack(x.root, "/", ".", access_base(&x), writer, err);
+	if (r == 0)
+		guard_finish(&writer);
+	return r;
+}
+
+/* --- what has changed --- */
+
+static int open_upper(struct job *j, struct error *err) {
+	_cleanup_(free_ptr) char *path = instance_path(j->agent, j->id, "upper");
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? error_errno(err, errno, "cannot open %s", path) : fd;
+}
+
+int work_commit(struct job *j, struct error *err) {
+	const struct msg_export *m = j->body;
+	_cleanup_(access_free) struct access x = ACCESS_INIT;
+	_cleanup_(close_fd) int writer = -1;
+	int r = access_open(j, &x, err);
+	if (r < 0)
+		return r;
+	_cleanup_(close_fd) int upper = open_upper(j, err);
+	if (upper < 0)
+		return upper;
+	bool freeze = m->pause && x.up && str_same(x.record.instance.status.state, "running");
+	if (x.up && !freeze)
+		instance_unlock(&x.lock);
+	r = freeze ? cgroup_freeze(&x.run.container.cgroup, true, err) : 0;
+	fault_point("commit.frozen");
+	if (r == 0)
+		r = answer_stream(j, NULL, &writer, err);
+	if (r == 0)
+		r = layer_pack(upper, access_base(&x), writer, err);
+	if (freeze)
+		cgroup_freeze(&x.run.container.cgroup, false, NULL);
+	if (r == 0)
+		guard_finish(&writer);
+	return r;
+}
+
+static void add_change(char kind, const char *path, void *arg) {
+	struct msg_changes *all = arg;
+	all->changes.items = alloc_resize(all->changes.items, all->changes.n + 1, sizeof *all->changes.items);
+	const char *name = kind == 'A' ? "added" : kind == 'C' ? "changed" : "deleted";
+	all->changes.items[all->changes.n++] = (struct change){
+		str_copy(name), path[0] == '/' ? str_copy(path) : str_format("/%s", path)};
+}
+
+int work_diff(struct job *j, struct error *err) {
+	_cleanup_(access_free) struct access x = ACCESS_INIT;
+	struct msg_changes reply = {0};
+	int r = access_open(j, &x, err);
+	if (r < 0)
+		return r;
+	_cleanup_(close_fd) int upper = open_upper(j, err);
+	if (upper < 0)
+		return upper;
+	size_t n = strv_len(x.record.layers), opened = 0;
+	_cleanup_(free_ptr) int *lowers = alloc_array(n + 1, sizeof *lowers);
+	for (; r == 0 && opened < n; opened++) {
+		_cleanup_(free_ptr) char *path = layer_path(j->agent, x.record.layers[opened], "fs");
+		lowers[opened] = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (lowers[opened] < 0)
+			r = error_errno(err, errno, "cannot open %s", path);
+	}
+	if (r == 0)
+		r = layer_changes(upper, lowers, n, add_change, &reply, err);
+	if (r == 0)
+		r = job_answer(j, &reply, NULL, 0, err);
+	for (size_t i = 0; i < opened; i++)
+		close_fd(&lowers[i]);
+	fields_free(&msg_changes_table, &reply);
+	return r;
+}

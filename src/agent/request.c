@@ -1,0 +1,327 @@
+/* The table of requests: in which states of the instance each is permitted, and who does it. A request that
+ * is not in the table, or whose body or state does not fit, gets an error and goes no further. */
+#include "agent/agent-priv.h"
+
+#include "base/fs.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "shim/protocol.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+unsigned state_bit(const char *state) {
+	static const struct {
+		const char *name;
+		unsigned bit;
+	} names[] = {
+		{"created", S_CREATED}, {"running", S_RUNNING}, {"paused", S_PAUSED},
+		{"restarting", S_RESTARTING}, {"exited", S_EXITED}, {"dead", S_DEAD},
+	};
+	for (size_t i = 0; state && i < ARRAY_SIZE(names); i++)
+		if (strcmp(names[i].name, state) == 0)
+			return names[i].bit;
+	return S_DEAD;
+}
+
+/* --- answered by the agent itself --- */
+
+static int64_t memory_total(void) {
+	return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+}
+
+static int do_hello(struct job *j, UNUSED struct error *err) {
+	struct utsname host;
+	uname(&host);
+	struct msg_hello reply = {
+		.version = (char *)WABE_VERSION,
+		.cgroup_version = cgroup_version(),
+		.kernel = host.release,
+		.architecture = host.machine,
+		.cpus = sysconf(_SC_NPROCESSORS_ONLN),
+		.memory = memory_total(),
+		.userns = fs_exists("/proc/self/ns/user"),
+		.idmapped_mounts = fs_exists("/proc/self/ns/user"),
+		.overlay_idmap = fs_exists("/proc/self/ns/user"),
+		.swap_limit = fs_exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes") ||
+			      (cgroup_version() == 2 && fs_exists("/proc/swaps")),
+	};
+	peer_answer(j->peer, j->handler, &reply, NULL, 0);
+	return 0;
+}
+
+static int do_list(struct job *j, UNUSED struct error *err) {
+	struct msg_instance_states reply = {0};
+	reply.instances.items = alloc_array(map_count(j->agent->insts) + 1, sizeof *reply.instances.items);
+	void *value;
+	for (size_t at = 0; map_next(j->agent->insts, &at, NULL, &value);) {
+		struct inst *i = value;
+		if (!i->creating)
+			reply.instances.items[reply.instances.n++] =
+				(struct msg_instance_state){.id = i->id, .uid_base = i->uid_base, .status = i->status};
+	}
+	peer_answer(j->peer, j->handler, &reply, NULL, 0);
+	free(reply.instances.items);
+	return 0;
+}
+
+static int do_events(struct job *j, UNUSED struct error *err) {
+	peer_subscribe(j->peer);
+	return 0;
+}
+
+/* Answers with a connection to the shim in dir. */
+static int hand_out_stream(struct job *j, const char *dir, struct error *err) {
+	const struct msg_attach *m = j->body;
+	unsigned want = (m->stdin_ ? SHIM_WANT_STDIN : 0) | (m->stdout_ ? SHIM_WANT_STDOUT : 0) |
+			(m->stderr_ ? SHIM_WANT_STDERR : 0);
+	_cleanup_(close_fd) int fd = shim_attach(dir, want, err);
+	if (fd < 0)
+		return fd;
+	peer_answer(j->peer, j->handler, NULL, &fd, 1);
+	return 0;
+}
+
+/* The shim's socket exists before the shim: who attaches before the start waits in its queue, and no output
+ * is lost. */
+static int do_attach(struct job *j, struct error *err) {
+	const struct msg_attach *m = j->body;
+	struct inst *i = inst_get(j->agent, j->id);
+	_cleanup_(free_ptr) char *dir = run_path(j->agent, m->id, NULL);
+	if (!i->shim && i->early_fd < 0) {
+		i->early_fd = shim_listen(dir, err);
+		if (i->early_fd < 0)
+			return error_wrap(err, "instance %.12s cannot be attached to", m->id);
+	}
+	int r = hand_out_stream(j, dir, err);
+	i->early_clients |= r == 0 && !i->shim;
+	return r;
+}
+
+static int do_exec_attach(struct job *j, struct error *err) {
+	const struct msg_attach *m = j->body;
+	if (!m->exec_id)
+		return error_field(err, "exec_id", "is required");
+	_cleanup_(free_ptr) char *dir = exec_path(j->agent, m->id, m->exec_id, NULL);
+	return hand_out_stream(j, dir, err);
+}
+
+static int do_exec_start(struct job *j, struct error *err) {
+	const struct msg_exec_start *m = j->body;
+	snprintf(j->exec_id, sizeof j->exec_id, "%s", m->exec_id);
+	return worker_start(j->agent, j, err);
+}
+
+/* An exec's state is on disk, where its shim leaves it. */
+static int do_exec_state(struct job *j, struct error *err) {
+	const struct msg_exec *m = j->body;
+	_cleanup_(free_ptr) char *state = exec_path(j->agent, m->id, m->exec_id, "state.json");
+	_cleanup_(free_ptr) char *ended = exec_path(j->agent, m->id, m->exec_id, "exit");
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	if (fs_read(state, 65536, &text) < 0)
+		return error_set(err, ERROR_NOT_FOUND, "instance %.12s has no exec %s", m->id, m->exec_id);
+	_cleanup_(json_free_ptr) json_t *json = json_parse(buf_str(&text), text.len, err);
+	if (!json)
+		return -ERROR_INVALID;
+	struct msg_exec_state reply = {.pid = json_get_int(json, "pid")};
+	int64_t when;
+	if (!exit_file_read(ended, &reply.exit_code, &when)) {
+		_cleanup_(close_fd) int shim =
+			pid_open((pid_t)json_get_int(json, "shim"), (uint64_t)json_get_int(json, "shim_start"));
+		reply.running = shim >= 0;
+		if (!reply.running && !exit_file_read(ended, &reply.exit_code, &when))
+			reply.exit_code = 137;
+	}
+	if (!reply.running)
+		reply.pid = 0;
+	peer_answer(j->peer, j->handler, &reply, NULL, 0);
+	return 0;
+}
+
+static int do_create(struct job *j, struct error *err) {
+	const struct msg_instance_create *m = j->body;
+	struct agent *a = j->agent;
+	const struct instance *wanted = &m->instance;
+	if (instance_id_check(wanted->id, err) < 0)
+		return -ERROR_INVALID;
+	struct inst *i = inst_get(a, wanted->id);
+	if (i && i->creating)
+		return error_set(err, ERROR_BUSY, "instance %s is being created", wanted->id);
+	if (i) {
+		struct msg_instance_state reply = {.id = i->id, .uid_base = i->uid_base, .status = i->status};
+		peer_answer(j->peer, j->handler, &reply, NULL, 0);
+		return 0;
+	}
+	j->uid_base = 0;
+	if (!str_same(wanted->spec.userns, "host") && !wanted->spec.privileged) {
+		int r = uid_base_for(a, &wanted->spec, &j->uid_base, err);
+		if (r < 0)
+			return r;
+	}
+	memcpy(j->id, wanted->id, sizeof j->id);
+	i = inst_add(a, wanted->id, j->uid_base);
+	i->creating = true;
+	int r = worker_start(a, j, err);
+	if (r < 0)
+		inst_remove(i);
+	return r;
+}
+
+/* Starting needs what early clients have left, and ends a wait for a restart. */
+static int do_start(struct job *j, struct error *err) {
+	struct inst *i = inst_get(j->agent, j->id);
+	if (j->agent->stopping)
+		return error_set(err, ERROR_UNAVAILABLE, "the agent is shutting down");
+	j->listen_fd = i->early_fd;
+	j->early_clients = i->early_clients;
+	inst_cancel_restart(i);
+	return worker_start(j->agent, j, err);
+}
+
+static int do_stop(struct job *j, struct error *err) {
+	inst_cancel_restart(inst_get(j->agent, j->id));
+	return worker_start(j->agent, j, err);
+}
+
+static int do_delete(struct job *j, struct error *err) {
+	const struct msg_instance_delete *m = j->body;
+	struct inst *i = inst_get(j->agent, m->id);
+	if (i && i->creating)
+		return error_set(err, ERROR_BUSY, "instance %s is being created", m->id);
+	if (!i) {
+		peer_answer(j->peer, j->handler, NULL, NULL, 0);
+		return 0;
+	}
+	memcpy(j->id, m->id, sizeof j->id);
+	return do_stop(j, err);
+}
+
+static int do_shutdown(struct job *j, struct error *err) {
+	struct agent *a = j->agent;
+	const struct msg_shutdown *m = j->body;
+	if (a->stopping)
+		return error_set(err, ERROR_CONFLICT, "the agent is shutting down already");
+	a->stopping = true;
+	a->stopping_for = j->peer;
+	void *value;
+	for (size_t at = 0; map_next(a->insts, &at, NULL, &value);) {
+		struct inst *i = value;
+		inst_cancel_restart(i);
+		health_stop(i);
+		if (i->shim)
+			shutdown_one(i, m->timeout);
+	}
+	if (a->n_stopping == 0)
+		shutdown_done(a);
+	return 0;
+}
+
+/* --- the table --- */
+
+#define ID(type) offsetof(struct type, id)
+
+static struct handler handlers[] = {
+	{"hello", .inline_ = do_hello, .id = NO_ID},
+	{"events", .inline_ = do_events, .id = NO_ID},
+	{"shutdown", .inline_ = do_shutdown, .id = NO_ID},
+	{"instance-list", .inline_ = do_list, .id = NO_ID},
+	{"instance-create", .inline_ = do_create, .work = work_create, .id = NO_ID},
+	{"instance-start", .inline_ = do_start, .work = work_start, .states = S_DOWN | S_RESTARTING, .id = ID(msg_id)},
+	{"instance-stop", .inline_ = do_stop, .work = work_stop, .states = S_ANY, .id = ID(msg_instance_stop)},
+	{"instance-kill", .work = work_kill, .states = S_UP, .id = ID(msg_instance_kill)},
+	{"instance-pause", .work = work_pause, .states = S_RUNNING, .id = ID(msg_id)},
+	{"instance-unpause", .work = work_unpause, .states = S_PAUSED, .id = ID(msg_id)},
+	{"instance-delete", .inline_ = do_delete, .work = work_delete, .id = NO_ID},
+	{"instance-update", .work = work_update, .states = S_ANY, .id = ID(msg_instance_update)},
+	{"attach", .inline_ = do_attach, .states = S_ANY, .id = ID(msg_attach)},
+	{"exec-attach", .inline_ = do_exec_attach, .states = S_UP, .id = ID(msg_attach)},
+	{"exec-start", .inline_ = do_exec_start, .work = work_exec_start, .states = S_RUNNING, .id = ID(msg_exec_start)},
+	{"exec-state", .inline_ = do_exec_state, .states = S_ANY, .id = ID(msg_exec)},
+	{"exec-delete", .work = work_exec_delete, .states = S_ANY, .id = ID(msg_exec)},
+	{"instance-stats", .work = work_stats, .states = S_ANY, .id = ID(msg_id)},
+	{"instance-top", .work = work_top, .states = S_UP, .id = ID(msg_id)},
+	{"instance-logs", .work = work_logs, .states = S_ANY, .id = ID(msg_id)},
+	{"instance-diff", .work = work_diff, .states = S_ANY, .id = ID(msg_id)},
+	{"instance-export", .work = work_export, .states = S_ANY, .id = ID(msg_export)},
+	{"instance-commit", .work = work_commit, .states = S_ANY, .id = ID(msg_export)},
+	{"archive-get", .work = work_archive_get, .states = S_ANY, .id = ID(msg_archive)},
+	{"archive-put", .work = work_archive_put, .states = S_ANY, .id = ID(msg_archive)},
+	{"archive-stat", .work = work_archive_stat, .states = S_ANY, .id = ID(msg_archive)},
+	{"layer-unpack", .work = work_layer_unpack, .id = NO_ID, .cancel = true},
+	{"layer-list", .work = work_layer_list, .id = NO_ID},
+	{"layer-delete", .work = work_layer_delete, .id = NO_ID},
+	{"bootstrap", .work = work_bootstrap, .id = NO_ID, .cancel = true},
+};
+
+const struct handler job_recover = {"-recover", .work = work_recover, .id = NO_ID};
+const struct handler job_start = {"-start", .work = work_start, .id = NO_ID};
+const struct handler job_health = {"-health", .work = health_work, .id = NO_ID};
+const struct handler job_cleanup = {"-cleanup", .work = work_cleanup, .id = NO_ID};
+const struct handler job_stop = {"-stop", .work = work_stop, .id = NO_ID};
+
+static const struct handler *handler_find(const struct wire_request *request) {
+	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++)
+		if (strcmp(handlers[i].name, request->name) == 0) {
+			handlers[i].request = request;
+			return &handlers[i];
+		}
+	return NULL;
+}
+
+bool requests_complete(struct error *err) {
+	for (const struct wire_request *r = wire_requests; r->name; r++)
+		if (!handler_find(r)) {
+			error_set(err, ERROR_INTERNAL, "request %s has no handler", r->name);
+			return false;
+		}
+	return true;
+}
+
+/* Is there such an instance, in a state in which this may be done? */
+static int check_state(struct agent *a, const struct handler *h, const void *body, struct job *j, struct error *err) {
+	const char *id = *(char *const *)((const char *)body + h->id);
+	if (instance_id_check(id, err) < 0)
+		return -ERROR_INVALID;
+	struct inst *i = inst_get(a, id);
+	if (!i || i->creating)
+		return error_set(err, ERROR_NOT_FOUND, "the agent has no instance %s", id);
+	if (!(h->states & state_bit(i->status.state)))
+		return error_set(err, ERROR_CONFLICT, "%s is not possible: instance %.12s is %s", h->name, id,
+				 i->status.state);
+	memcpy(j->id, id, sizeof j->id);
+	return 0;
+}
+
+static int run(struct agent *a, struct peer *p, const struct handler *h, void *body, struct wire_frame *f,
+	       struct error *err) {
+	struct job j = {.agent = a, .handler = h, .body = body, .nfds = f->nfds, .peer = p, .sock = peer_fd(p), .listen_fd = -1};
+	memcpy(j.fds, f->fds, sizeof j.fds);
+	if (h->id != NO_ID) {
+		int r = check_state(a, h, body, &j, err);
+		if (r < 0)
+			return r;
+	}
+	return h->inline_ ? h->inline_(&j, err) : worker_start(a, &j, err);
+}
+
+int request_dispatch(struct agent *a, struct peer *p, struct wire_frame *f, struct error *err) {
+	const struct wire_request *request = wire_request_find(f->type);
+	const struct handler *h = request ? handler_find(request) : NULL;
+	if (!h)
+		return error_set(err, ERROR_UNSUPPORTED, "the agent knows no request \"%.64s\"", f->type);
+	if (f->nfds < request->min_fds || f->nfds > request->max_fds)
+		return error_set(err, ERROR_INVALID, "%s takes %zu to %zu descriptors, %zu came", h->name,
+				 request->min_fds, request->max_fds, f->nfds);
+	void *body = alloc_zero(MAX(request->request->size, sizeof(void *)));
+	int r = fields_parse(request->request, f->body, FIELDS_INTERNAL, body, err);
+	if (r == 0) {
+		r = run(a, p, h, body, f, err);
+		fields_free(request->request, body);
+	} else {
+		error_wrap(err, "%s", h->name);
+	}
+	free(body);
+	return r;
+}

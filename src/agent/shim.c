@@ -1,0 +1,123 @@
+/* The agent's side of wabe-shim: its socket, its clients, and how a worker turns into it. */
+#include "agent/agent-priv.h"
+
+#include "base/fs.h"
+#include "base/str.h"
+#include "shim/protocol.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* The socket by way of its directory's descriptor: the length of a socket's path is limited, ours is not. */
+static char *socket_by_fd(int dir) {
+	return str_format("/proc/self/fd/%d/socket", dir);
+}
+
+static int open_dir(const char *dir, struct error *err) {
+	int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? error_errno(err, errno, "cannot open %s", dir) : fd;
+}
+
+int shim_listen(const char *dir, struct error *err) {
+	int r = fs_mkdir_p(dir, 0700);
+	if (r < 0)
+		return error_errno(err, r, "cannot make %s", dir);
+	_cleanup_(close_fd) int fd = open_dir(dir, err);
+	if (fd < 0)
+		return fd;
+	_cleanup_(free_ptr) char *path = socket_by_fd(fd);
+	int sock = sock_listen_unix(path, 0600);
+	return sock < 0 ? error_errno(err, sock, "cannot listen in %s", dir) : sock;
+}
+
+/* Without waiting: a shim that takes no more clients is an error. */
+static int connect_now(const char *path) {
+	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+	if (sock >= 0 && connect(sock, (struct sockaddr *)&address, sizeof address) < 0) {
+		int r = -errno;
+		close(sock);
+		return r;
+	}
+	return sock < 0 ? -errno : sock;
+}
+
+int shim_attach(const char *dir, unsigned want, struct error *err) {
+	_cleanup_(close_fd) int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return error_errno(err, errno, "there is nothing to attach to");
+	_cleanup_(free_ptr) char *path = socket_by_fd(fd);
+	_cleanup_(close_fd) int sock = connect_now(path);
+	if (sock == -ECONNREFUSED || sock == -ENOENT)
+		return error_set(err, ERROR_CONFLICT, "it has ended: there is nothing to attach to");
+	if (sock < 0)
+		return error_errno(err, sock, "cannot attach");
+	const uint8_t frame[SHIM_HEADER + 1] = {[0] = SHIM_ATTACH, [7] = 1, [8] = (uint8_t)want};
+	if (send(sock, frame, sizeof frame, MSG_NOSIGNAL) != (ssize_t)sizeof frame)
+		return error_errno(err, errno, "cannot attach");
+	fd_set_nonblock(sock, false);
+	return TAKE_FD(sock);
+}
+
+/* The places that shim/shim.h names. */
+enum { PLACE_LISTEN = 3, PLACE_IN, PLACE_OUT, PLACE_ERR, PLACE_READY, PLACE_END };
+
+/* Moves the descriptors to their places; one that is -1 leaves its place closed. */
+static int place(const struct shim_start *s, struct error *err) {
+	bool tty = s->terminal >= 0;
+	_cleanup_(close_fd) int null = open("/dev/null", O_WRONLY | O_CLOEXEC); /* nobody waits for its readiness */
+	const int from[] = {s->listen_fd, tty ? s->terminal : s->in, tty ? -1 : s->out, tty ? -1 : s->err_, null};
+	int above[ARRAY_SIZE(from)];
+	for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
+		above[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, PLACE_END);
+		if (from[i] >= 0 && above[i] < 0)
+			return error_errno(err, errno, "cannot copy a descriptor");
+	}
+	close_fd(&null); /* now, as its number may be one of the places */
+	for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
+		close(PLACE_LISTEN + (int)i);
+		if (above[i] >= 0 && dup2(above[i], PLACE_LISTEN + (int)i) < 0)
+			return error_errno(err, errno, "cannot copy a descriptor");
+	}
+	syscall(SYS_close_range, PLACE_END, ~0U, 0);
+	return 0;
+}
+
+int shim_exec(const struct agent *a, const struct shim_start *s, struct error *err) {
+	_cleanup_(strv_free_ptr) char **argv = NULL;
+	_cleanup_(free_ptr) char *log = s->log ? str_format("%s/log", s->log) : NULL;
+	strv_add(&argv, a->shim);
+	strv_add(&argv, "--id");
+	strv_add(&argv, s->id);
+	strv_add(&argv, "--pid");
+	strv_take(&argv, str_format("%d", s->pid));
+	strv_add(&argv, "--dir");
+	strv_add(&argv, s->dir);
+	if (log) {
+		strv_add(&argv, "--log");
+		strv_add(&argv, log);
+		strv_add(&argv, "--log-max-size");
+		strv_take(&argv, str_format("%lld", (long long)s->log_max_size));
+		strv_add(&argv, "--log-max-files");
+		strv_take(&argv, str_format("%lld", (long long)s->log_max_files));
+	}
+	if (s->stdin_once)
+		strv_add(&argv, "--stdin-once");
+	if (s->terminal >= 0)
+		strv_add(&argv, "--tty");
+	if (s->wait_attach)
+		strv_add(&argv, "--wait-attach");
+	if (s->exec)
+		strv_add(&argv, "--exec");
+	int r = place(s, err);
+	if (r < 0)
+		return r;
+	static char *const env[] = {NULL};
+	execve(a->shim, argv, env);
+	return error_errno(err, errno, "cannot execute %s", a->shim);
+}

@@ -1,0 +1,246 @@
+/* Starting an instance: the worker makes the container, writes down each step before it takes it, answers,
+ * and becomes the shim. Whatever step a crash falls on, RUN/shim/<id>/state.json says that there is a run to
+ * put away. */
+#include "agent/agent-priv.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/time.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct start {
+	struct job *job;
+	struct msg_instance_create record;
+	struct run_state run;
+	struct container_config config;
+	struct container_stdio io;
+	int in[2], out[2], err[2], listen_fd;
+	char *dir; /* RUN/shim/<id> */
+};
+
+static void start_free(struct start *s) {
+	record_free(&s->record);
+	container_config_free(&s->config);
+	run_free(&s->run);
+	free(s->dir);
+}
+
+static int make_pipe(int p[2], int end, uid_t owner, struct error *err) {
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return error_errno(err, errno, "cannot make a pipe");
+	/* the process may open it again, as /dev/stdout */
+	return fchown(p[end], owner, owner) < 0 ? error_errno(err, errno, "cannot give a pipe to user %u", owner) : 0;
+}
+
+static int make_stdio(struct start *s, struct error *err) {
+	const struct instance_spec *spec = &s->record.instance.spec;
+	uid_t owner = (uid_t)s->record.instance.uid_base;
+	s->io = (struct container_stdio){-1, -1, -1, 0, -1};
+	if (spec->tty)
+		return 0;
+	int r = spec->stdin_open ? make_pipe(s->in, 0, owner, err) : 0;
+	if (r == 0)
+		r = make_pipe(s->out, 1, owner, err);
+	if (r == 0)
+		r = make_pipe(s->err, 1, owner, err);
+	s->io = (struct container_stdio){s->in[0], s->out[1], s->err[1], 0, -1};
+	return r;
+}
+
+/* The run directory, the mark that a run begins, the socket. */
+static int begin_run(struct start *s, struct error *err) {
+	const struct agent *a = s->job->agent;
+	const char *id = s->job->id;
+	_cleanup_(free_ptr) char *ended = str_format("%s/exit", s->dir);
+	int r = fs_mkdir_p(s->dir, 0700);
+	if (r < 0)
+		return error_errno(err, r, "cannot make %s", s->dir);
+	unlink(ended);
+	s->run.shim = getpid();
+	s->run.shim_start = pid_start_time(getpid());
+	s->run.started_at = time_now_ns();
+	r = run_save(a, id, &s->run, err);
+	fault_point("start.marked");
+	if (r < 0)
+		return r;
+	s->listen_fd = s->job->listen_fd;
+	if (s->listen_fd < 0)
+		s->listen_fd = shim_listen(s->dir, err);
+	return s->listen_fd < 0 ? -(int)(err ? err->kind : ERROR_INTERNAL) : 0;
+}
+
+/* The image may not hold the working directory: it is made, by the container's root, at the first start. */
+static int make_workdir(struct start *s, struct error *err) {
+	const char *cwd = s->config.process.cwd;
+	if (str_same(cwd, "/") || s->record.instance.status.started_at)
+		return 0;
+	_cleanup_(close_fd) int root = container_root_mount(&s->config, err);
+	if (root < 0)
+		return root;
+	_cleanup_(close_fd) int there = fs_open_in_root(root, cwd, O_PATH, 0);
+	if (there != -ENOENT)
+		return 0; /* a wrong one is the start's to tell */
+	uid_t owner = (uid_t)s->record.instance.uid_base;
+	setfsgid(owner);
+	setfsuid(owner);
+	_cleanup_(close_fd) int made = fs_mkdir_in_root(root, cwd, 0755);
+	setfsuid(0);
+	setfsgid(0);
+	return made < 0 ? error_errno(err, made, "cannot make the working directory %s", cwd) : 0;
+}
+
+static int create_container(struct start *s, struct error *err) {
+	const struct agent *a = s->job->agent;
+	int r = config_build(a, &s->record, &s->config, err);
+	if (r == 0)
+		r = make_workdir(s, err);
+	if (r == 0)
+		r = config_files_write(a, &s->record, err);
+	if (r == 0)
+		r = make_stdio(s, err);
+	fault_point("start.configured");
+	if (r == 0)
+		r = container_create(&s->config, &s->io, &s->run.container, err);
+	if (r < 0)
+		return r;
+	s->run.created = true;
+	fault_point("start.created");
+	return run_save(a, s->job->id, &s->run, err);
+}
+
+static int record_running(struct start *s, struct error *err) {
+	struct instance_status *st = &s->record.instance.status;
+	int64_t restarts = s->job->handler == &job_start ? st->restart_count + 1 : 0;
+	bool healthy = health_wanted(&s->record);
+	fields_free(&instance_status_table, st);
+	fields_init(&instance_status_table, st);
+	status_set_state(st, "running");
+	st->pid = s->run.container.pid;
+	st->started_at = s->run.started_at;
+	st->restart_count = restarts;
+	st->health = healthy ? str_copy("starting") : NULL;
+	return record_save(s->job->agent, &s->record, err);
+}
+
+/* All that was begun is undone; what is left of a process is killed. */
+static void undo(struct start *s) {
+	_cleanup_(free_ptr) char *state = str_format("%s/state.json", s->dir);
+	_cleanup_(free_ptr) char *socket = str_format("%s/socket", s->dir);
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (s->run.created && container_destroy(&s->run.container, &err) < 0) {
+		log_error("instance %.12s: %s", s->job->id, error_text(&err));
+		return; /* the mark stays: recovery tries again */
+	}
+	unlink(socket);
+	unlink(state);
+}
+
+/* Writes down why it could not start; a restart policy tries again. */
+static void record_failure(struct start *s, const struct error *why) {
+	struct instance_status *st = &s->record.instance.status;
+	bool again = false;
+	status_set_error(st, error_text(why));
+	st->exit_code = why->kind == ERROR_NO_COMMAND ? 127 : why->kind == ERROR_NO_EXEC ? 126 : 125;
+	st->pid = 0;
+	if (s->job->handler == &job_start) {
+		st->restart_count++;
+		st->finished_at = time_now_ns();
+		again = restart_wanted(&s->record);
+		status_set_state(st, again ? "restarting" : "exited");
+	}
+	record_save(s->job->agent, &s->record, NULL);
+	json_t *extra = json_object();
+	json_set_bool(extra, "not_started", true);
+	json_set_bool(extra, "restart", again);
+	job_report(s->job, NULL, st, extra);
+}
+
+static int start_steps(struct start *s, struct error *err) {
+	int r = begin_run(s, err);
+	if (r == 0)
+		r = create_container(s, err);
+	fault_point("start.written");
+	if (r == 0)
+		r = container_start(&s->run.container, err);
+	fault_point("start.started");
+	if (r == 0)
+		r = record_running(s, err);
+	fault_point("start.recorded");
+	if (r < 0)
+		undo(s);
+	return r;
+}
+
+static int become_shim(struct start *s, struct error *err) {
+	const struct log_config *log = &s->record.instance.spec.log;
+	_cleanup_(free_ptr) char *log_dir = instance_path(s->job->agent, s->job->id, "log");
+	struct shim_start shim = {
+		.id = s->job->id,
+		.dir = s->dir,
+		.log = str_same(log->driver, "none") ? NULL : log_dir,
+		.log_max_size = log->max_size,
+		.log_max_files = log->max_files,
+		.pid = s->run.container.pid,
+		.listen_fd = s->listen_fd,
+		.in = s->in[1],
+		.out = s->out[0],
+		.err_ = s->err[0],
+		.terminal = s->io.terminal_master,
+		.wait_attach = s->job->early_clients,
+		.stdin_once = s->record.instance.spec.stdin_once,
+	};
+	fault_point("start.exec");
+	return shim_exec(s->job->agent, &shim, err);
+}
+
+/* May it start now? A start by policy gives way to what has happened meanwhile (*skip). */
+static int check(struct start *s, bool *skip, struct error *err) {
+	const struct instance_status *st = &s->record.instance.status;
+	bool restarting = str_same(st->state, "restarting");
+	*skip = s->job->handler == &job_start && !restarting;
+	if (!*skip && state_bit(st->state) & S_UP)
+		return error_set(err, ERROR_CONFLICT, "instance %.12s runs already", s->job->id);
+	return 0;
+}
+
+int work_start(struct job *j, struct error *err) {
+	_cleanup_(start_free) struct start s = {.job = j, .in = {-1, -1}, .out = {-1, -1}, .err = {-1, -1}, .listen_fd = -1};
+	_cleanup_(instance_unlock) int lock = -1;
+	container_config_init(&s.config);
+	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
+	if (r == 0)
+		r = record_load(j->agent, j->id, &s.record, err);
+	if (r == 0)
+		r = instance_reap(j, &s.record, false, err);
+	bool skip = false;
+	if (r == 0)
+		r = check(&s, &skip, err);
+	if (r < 0 || skip)
+		return r;
+	s.dir = run_path(j->agent, j->id, NULL);
+	fault_point("start.locked");
+	r = start_steps(&s, err);
+	if (r < 0) {
+		record_failure(&s, err);
+		return r;
+	}
+	json_t *extra = json_object();
+	json_set_bool(extra, "shim", true);
+	json_t *health = health_print(&s.record);
+	if (health)
+		json_object_set_new(extra, "health", health);
+	job_report(j, j->handler == &job_start ? "restart" : "start", &s.record.instance.status, extra);
+	fault_point("start.reported");
+	r = job_answer_state(j, &s.record.instance, NULL); /* nobody may be there any more: it runs all the same */
+	close_fd(&j->sock);
+	instance_unlock(&lock);
+	r = become_shim(&s, err);
+	log_error("instance %.12s: %s", j->id, error_text(err));
+	_exit(2); /* its end brings recovery, which kills what is left */
+}

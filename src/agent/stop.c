@@ -1,0 +1,434 @@
+/* Ending an instance, freezing and changing it, and bringing in order what has ended: the reaper, which the
+ * end of a shim, a stop, a removal and recovery after a crash share. */
+#include "agent/agent-priv.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/time.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define KILL_WAIT (20 * NS_PER_SEC) /* for what was killed to be gone */
+
+/* True once the process behind pidfd has ended. */
+static bool wait_end(int pidfd, int64_t ns) {
+	int64_t until = time_mono_ns() + ns;
+	for (;;) {
+		struct pollfd p = {pidfd, POLLIN, 0};
+		int64_t left = MAX(until - time_mono_ns(), 0);
+		int n = poll(&p, 1, (int)MIN((left + NS_PER_MS - 1) / NS_PER_MS, 3600000));
+		if (n > 0 || pidfd < 0)
+			return true;
+		if (left == 0)
+			return false;
+	}
+}
+
+static struct cgroup_state cgroup_of(const struct agent *a, const char *id, char **path) {
+	*path = str_format("%s/%s", a->cgroup, id);
+	return (struct cgroup_state){.path = *path, .version = cgroup_version()};
+}
+
+int cgroup_sweep(const struct agent *a, const char *id, struct error *err) {
+	_cleanup_(free_ptr) char *path = NULL;
+	struct cgroup_state cgroup = cgroup_of(a, id, &path);
+	cgroup_kill(&cgroup, SIGKILL, NULL); /* there may be none */
+	return cgroup_remove(&cgroup, err);
+}
+
+static uint64_t oom_kills(const struct agent *a, const char *id) {
+	_cleanup_(free_ptr) char *path = NULL;
+	struct cgroup_state cgroup = cgroup_of(a, id, &path);
+	return cgroup_oom_kills(&cgroup);
+}
+
+bool restart_wanted(const struct msg_instance_create *r) {
+	const struct restart_policy *p = &r->instance.spec.restart;
+	const struct instance_status *st = &r->instance.status;
+	if (st->stopped_by_user || !p->policy)
+		return false;
+	if (strcmp(p->policy, "always") == 0 || strcmp(p->policy, "unless-stopped") == 0)
+		return true;
+	return strcmp(p->policy, "on-failure") == 0 && st->exit_code != 0 &&
+	       (p->max_retries == 0 || st->restart_count < p->max_retries);
+}
+
+/* Files that name the run; state.json last of what recovery looks for. What execs have left stays. */
+static void remove_run(const struct agent *a, const char *id) {
+	static const char *const names[] = {"state.json", "socket", "exit"};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		_cleanup_(free_ptr) char *path = run_path(a, id, names[i]);
+		unlink(path);
+	}
+}
+
+/* The record of a run that went its whole way, when its shim (or the host) has ended. */
+static void record_end(const struct job *j, struct msg_instance_create *r, bool oom) {
+	struct instance_status *st = &r->instance.status;
+	_cleanup_(free_ptr) char *file = run_path(j->agent, j->id, "exit");
+	status_set_error(st, NULL);
+	if (!exit_file_read(file, &st->exit_code, &st->finished_at)) {
+		st->exit_code = 137;
+		st->finished_at = time_now_ns();
+		status_set_error(st, "its shim was lost");
+	}
+	st->oom_killed = oom;
+	st->pid = 0;
+	free(st->health);
+	st->health = NULL;
+	status_set_state(st, restart_wanted(r) ? "restarting" : "exited");
+}
+
+static void report_end(const struct job *j, const struct msg_instance_create *r, bool at_once) {
+	const struct instance_status *st = &r->instance.status;
+	json_t *extra = json_object();
+	json_set_int(extra, "exit_code", st->exit_code);
+	json_set_bool(extra, "oom", st->oom_killed);
+	json_set_bool(extra, "restart", str_same(st->state, "restarting"));
+	json_set_bool(extra, "at_once", at_once);
+	job_report(j, "die", st, extra);
+}
+
+/* A start that a crash has cut off. */
+static void record_cut_start(const struct job *j, struct msg_instance_create *r) {
+	struct instance_status *st = &r->instance.status;
+	status_set_error(st, "the start was interrupted");
+	st->pid = 0;
+	record_save(j->agent, r, NULL);
+	json_t *extra = json_object();
+	json_set_bool(extra, "not_started", true);
+	json_set_bool(extra, "restart", str_same(st->state, "restarting"));
+	job_report(j, NULL, st, extra);
+}
+
+static int end_processes(const struct job *j, struct run_state *run, struct error *err) {
+	_cleanup_(close_fd) int shim = run_pidfd(run);
+	if (shim >= 0 && run->created)
+		container_kill(&run->container, SIGKILL, true, NULL);
+	if (shim >= 0 && !wait_end(shim, KILL_WAIT)) { /* it should have seen the end of its child */
+		syscall(SYS_pidfd_send_signal, shim, SIGKILL, NULL, 0);
+		wait_end(shim, KILL_WAIT);
+	}
+	fault_point("reap.killed");
+	if (run->created)
+		return container_destroy(&run->container, err);
+	return cgroup_sweep(j->agent, j->id, err);
+}
+
+int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill, struct error *err) {
+	_cleanup_(run_free) struct run_state run = {0};
+	struct instance_status *st = &r->instance.status;
+	_cleanup_(error_free) struct error none = ERROR_INIT;
+	if (run_load(j->agent, j->id, &run, &none) < 0) {
+		if (none.kind == ERROR_NOT_FOUND)
+			return 0;
+		run_free(&run);
+		log_warn("instance %.12s: %s", j->id, error_text(&none));
+	}
+	_cleanup_(close_fd) int shim = run_pidfd(&run);
+	if (shim >= 0 && !kill)
+		return 0;
+	fault_point("reap.begin");
+	bool oom = oom_kills(j->agent, j->id) > 0;
+	int result = end_processes(j, &run, err);
+	if (result < 0) {
+		status_set_state(st, "dead");
+		status_set_error(st, err ? error_text(err) : "its remains cannot be removed");
+		record_save(j->agent, r, NULL);
+		job_report(j, NULL, st, NULL);
+		return error_wrap(err, "instance %.12s cannot be put away", j->id);
+	}
+	fault_point("reap.destroyed");
+	bool whole = run.started_at == st->started_at; /* else the start did not get as far as its record */
+	bool known = whole && !(state_bit(st->state) & S_UP);
+	if (whole && !known) {
+		record_end(j, r, oom);
+		result = record_save(j->agent, r, err);
+		if (result < 0)
+			return result;
+	}
+	fault_point("reap.recorded");
+	remove_run(j->agent, j->id);
+	fault_point("reap.removed");
+	if (!whole)
+		record_cut_start(j, r);
+	else if (!known)
+		report_end(j, r, false);
+	return 0;
+}
+
+/* --- recovery --- */
+
+static json_t *running_execs(const struct agent *a, const char *id) {
+	json_t *all = json_array();
+	_cleanup_(free_ptr) char *base = run_path(a, id, "exec");
+	DIR *d = opendir(base);
+	for (struct dirent *e; d && (e = readdir(d));) {
+		_cleanup_(free_ptr) char *path = exec_path(a, id, e->d_name, "state.json");
+		_cleanup_(buf_free) struct buf text = BUF_INIT;
+		if (e->d_name[0] == '.' || fs_read(path, 65536, &text) < 0)
+			continue;
+		_cleanup_(json_free_ptr) json_t *state = json_parse(buf_str(&text), text.len, NULL);
+		_cleanup_(close_fd) int fd = pid_open((pid_t)json_get_int(state, "shim"), (uint64_t)json_get_int(state, "shim_start"));
+		if (fd < 0)
+			continue;
+		json_set_str(state, "id", e->d_name);
+		json_array_append(all, state);
+	}
+	if (d)
+		closedir(d);
+	return all;
+}
+
+static void report_running(const struct job *j, const struct msg_instance_create *r, const struct run_state *run) {
+	/* frozen for a commit, or for a pause that did not get as far as the record */
+	if (str_same(r->instance.status.state, "running") && cgroup_is_frozen(&run->container.cgroup))
+		cgroup_freeze(&run->container.cgroup, false, NULL);
+	json_t *extra = json_object();
+	json_set_int(extra, "shim_pid", run->shim);
+	json_set_int(extra, "shim_start", (int64_t)run->shim_start);
+	json_object_set_new(extra, "execs", running_execs(j->agent, j->id));
+	json_t *health = health_print(r);
+	if (health)
+		json_object_set_new(extra, "health", health);
+	job_report(j, NULL, &r->instance.status, extra);
+}
+
+/* Nothing runs. The host may have gone down under it, or the agent while a restart was due. */
+static int recover_down(struct job *j, struct msg_instance_create *r, struct error *err) {
+	struct instance_status *st = &r->instance.status;
+	unsigned state = state_bit(st->state);
+	int result = cgroup_sweep(j->agent, j->id, err);
+	if (result < 0)
+		return result;
+	if (state & S_UP) {
+		record_end(j, r, false);
+		status_set_error(st, "the host went down while it ran");
+		result = record_save(j->agent, r, err);
+		report_end(j, r, true);
+		return result;
+	}
+	bool again = state == S_RESTARTING; /* also when a shutdown of the agent had stopped it */
+	if (state == S_DEAD || again) {
+		status_set_state(st, again ? "restarting" : "exited");
+		result = record_save(j->agent, r, err);
+		json_t *extra = json_object();
+		json_set_bool(extra, "restart", again);
+		json_set_bool(extra, "at_once", !j->agent->serving);
+		job_report(j, NULL, st, extra);
+	}
+	return result;
+}
+
+int work_recover(struct job *j, struct error *err) {
+	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(record_free) struct msg_instance_create r = {0};
+	_cleanup_(run_free) struct run_state run = {0};
+	int result = instance_lock(j->agent, j->id, LOCK_EX, 2 * LOCK_WAIT, &lock, err);
+	if (result == -ERROR_NOT_FOUND)
+		return 0;
+	if (result == 0)
+		result = record_load(j->agent, j->id, &r, err);
+	bool ran = result == 0 && run_load(j->agent, j->id, &run, NULL) == 0;
+	if (result == 0)
+		result = instance_reap(j, &r, false, err);
+	if (result < 0)
+		return result;
+	_cleanup_(close_fd) int shim = ran ? run_pidfd(&run) : -1;
+	if (shim >= 0)
+		report_running(j, &r, &run);
+	else if (!ran)
+		return recover_down(j, &r, err);
+	return 0;
+}
+
+/* --- stop, kill --- */
+
+struct stop {
+	struct job *job;
+	struct msg_instance_create record;
+	struct run_state run;
+	int lock, shim;
+};
+
+static void stop_free(struct stop *s) {
+	instance_unlock(&s->lock);
+	record_free(&s->record);
+	run_free(&s->run);
+	close_fd(&s->shim);
+}
+
+/* Lock, record, run; a run that has ended is put away. shim is -1 when it does not run. */
+static int open_instance(struct stop *s, struct error *err) {
+	const struct agent *a = s->job->agent;
+	int r = instance_lock(a, s->job->id, LOCK_EX, LOCK_WAIT, &s->lock, err);
+	if (r == 0)
+		r = record_load(a, s->job->id, &s->record, err);
+	if (r == 0)
+		r = instance_reap(s->job, &s->record, false, err);
+	if (r == 0 && run_load(a, s->job->id, &s->run, NULL) == 0)
+		s->shim = run_pidfd(&s->run);
+	return r;
+}
+
+static int stop_signal(const struct stop *s, const char *wanted, struct error *err) {
+	const char *names[] = {wanted, s->record.instance.spec.stop_signal, s->record.config.stop_signal, "SIGTERM"};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (!names[i] || !*names[i])
+			continue;
+		int signo = signal_from_name(names[i]);
+		return signo ? signo : error_field(err, "signal", "there is no signal \"%s\"", names[i]);
+	}
+	return SIGTERM;
+}
+
+static int thaw(struct stop *s, struct error *err) {
+	if (!str_same(s->record.instance.status.state, "paused"))
+		return 0;
+	status_set_state(&s->record.instance.status, "running");
+	return cgroup_freeze(&s->run.container.cgroup, false, err);
+}
+
+/* It does not run: nothing to stop but a restart that is due. */
+static int stop_idle(struct stop *s, bool user, struct error *err) {
+	struct instance_status *st = &s->record.instance.status;
+	bool was_due = str_same(st->state, "restarting");
+	if (was_due)
+		status_set_state(st, "exited");
+	st->stopped_by_user |= user;
+	int r = record_save(s->job->agent, &s->record, err);
+	if (r == 0)
+		job_report(s->job, was_due ? "stop" : NULL, st, NULL);
+	return r;
+}
+
+static int signal_and_wait(struct stop *s, int signo, int64_t timeout, struct error *err) {
+	container_kill(&s->run.container, signo, false, NULL); /* may have ended just now */
+	int r = thaw(s, err);
+	if (r == 0)
+		r = record_save(s->job->agent, &s->record, err);
+	fault_point("stop.signalled");
+	instance_unlock(&s->lock);
+	if (r < 0 || wait_end(s->shim, timeout))
+		return r;
+	container_kill(&s->run.container, SIGKILL, true, NULL);
+	fault_point("stop.killed");
+	if (!wait_end(s->shim, KILL_WAIT))
+		return error_set(err, ERROR_TIMEOUT, "instance %.12s was killed but does not end", s->job->id);
+	return 0;
+}
+
+int work_stop(struct job *j, struct error *err) {
+	const struct msg_instance_stop *m = j->body;
+	bool user = j->handler != &job_stop;
+	_cleanup_(stop_free) struct stop s = {.job = j, .lock = -1, .shim = -1};
+	int r = open_instance(&s, err);
+	int signo = r == 0 ? stop_signal(&s, m->signal, err) : 0;
+	if (r < 0 || signo < 0)
+		return r < 0 ? r : signo;
+	fault_point("stop.locked");
+	if (s.shim < 0) {
+		r = stop_idle(&s, user, err);
+		return r < 0 ? r : job_answer_state(j, &s.record.instance, err);
+	}
+	const struct instance_spec *spec = &s.record.instance.spec;
+	s.record.instance.status.stopped_by_user |= user;
+	r = signal_and_wait(&s, signo, m->timeout >= 0 ? m->timeout : spec->stop_timeout, err);
+	if (r < 0)
+		return r;
+	record_free(&s.record);
+	r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &s.lock, err);
+	if (r == 0)
+		r = record_load(j->agent, j->id, &s.record, err);
+	if (r == 0)
+		r = instance_reap(j, &s.record, false, err);
+	if (r < 0)
+		return r;
+	fault_point("stop.reaped");
+	job_report(j, "stop", &s.record.instance.status, NULL);
+	return job_answer_state(j, &s.record.instance, err);
+}
+
+int work_kill(struct job *j, struct error *err) {
+	const struct msg_instance_kill *m = j->body;
+	_cleanup_(stop_free) struct stop s = {.job = j, .lock = -1, .shim = -1};
+	int r = open_instance(&s, err);
+	int signo = r == 0 ? stop_signal(&s, m->signal ? m->signal : "SIGKILL", err) : 0;
+	if (r < 0 || signo < 0)
+		return r < 0 ? r : signo;
+	if (s.shim < 0)
+		return error_set(err, ERROR_CONFLICT, "instance %.12s does not run", j->id);
+	if (signo == SIGKILL || signo == SIGTERM || signo == stop_signal(&s, NULL, NULL))
+		s.record.instance.status.stopped_by_user = true;
+	r = record_save(j->agent, &s.record, err);
+	if (r == 0)
+		r = container_kill(&s.run.container, signo, signo == SIGKILL, err);
+	if (r == 0 && signo == SIGKILL)
+		r = thaw(&s, err);
+	if (r < 0)
+		return r;
+	job_report(j, "kill", &s.record.instance.status, NULL);
+	return job_answer(j, NULL, NULL, 0, err);
+}
+
+/* --- freeze, change --- */
+
+static int freeze(struct job *j, bool on, struct error *err) {
+	_cleanup_(stop_free) struct stop s = {.job = j, .lock = -1, .shim = -1};
+	struct instance_status *st = &s.record.instance.status;
+	int r = open_instance(&s, err);
+	if (r < 0)
+		return r;
+	if (s.shim < 0 || !str_same(st->state, on ? "running" : "paused"))
+		return error_set(err, ERROR_CONFLICT, "instance %.12s is %s", j->id, st->state);
+	r = cgroup_freeze(&s.run.container.cgroup, on, err);
+	if (r < 0)
+		return r;
+	fault_point("pause.frozen");
+	status_set_state(st, on ? "paused" : "running");
+	r = record_save(j->agent, &s.record, err);
+	if (r < 0)
+		return r;
+	job_report(j, on ? "pause" : "unpause", st, NULL);
+	return job_answer_state(j, &s.record.instance, err);
+}
+
+int work_pause(struct job *j, struct error *err) {
+	return freeze(j, true, err);
+}
+
+int work_unpause(struct job *j, struct error *err) {
+	return freeze(j, false, err);
+}
+
+int work_update(struct job *j, struct error *err) {
+	const struct msg_instance_update *m = j->body;
+	_cleanup_(stop_free) struct stop s = {.job = j, .lock = -1, .shim = -1};
+	int r = open_instance(&s, err);
+	if (r < 0)
+		return r;
+	bool mapped = !str_same(m->spec.userns, "host") && !m->spec.privileged;
+	if (mapped != (s.record.instance.uid_base != 0))
+		return error_field(err, "spec.userns", "the user ids of an instance are settled when it is made");
+	struct cgroup_config limits = {0};
+	r = limits_to_cgroup(&m->spec.limits, &limits.limits, err);
+	if (r == 0 && s.shim >= 0)
+		r = cgroup_update(&s.run.container.cgroup, &limits.limits, err);
+	cgroup_config_free(&limits);
+	if (r < 0)
+		return r;
+	fields_free(&instance_spec_table, &s.record.instance.spec);
+	fields_copy(&instance_spec_table, &m->spec, &s.record.instance.spec);
+	r = record_save(j->agent, &s.record, err);
+	if (r < 0)
+		return r;
+	job_report(j, "update", &s.record.instance.status, NULL);
+	return job_answer_state(j, &s.record.instance, err);
+}

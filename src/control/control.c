@@ -1,0 +1,144 @@
+/* Starting and stopping control: sockets and directories as root, then the confinement, then the core and
+ * the HTTP server over it. */
+#include "control/control.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "control/confine.h"
+#include "core/core.h"
+#include "dialect/native/native.h"
+
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define AGENT_WAIT (15 * NS_PER_SEC)
+
+int control_listen(const char *run, gid_t gid, struct error *err) {
+	_cleanup_(free_ptr) char *path = str_format("%s/wabe.sock", run);
+	_cleanup_(close_fd) int fd = sock_listen_unix(path, 0600);
+	if (fd < 0)
+		return error_errno(err, fd, "listening on %s", path);
+	if (chown(path, 0, gid) < 0 || chmod(path, 0660) < 0)
+		return error_errno(err, errno, "giving %s to the group wabe", path);
+	return TAKE_FD(fd);
+}
+
+int control_directories(const struct control_options *o, struct error *err) {
+	_cleanup_(free_ptr) char *own = str_format("%s/control", o->state);
+	int r = fs_mkdir_p(o->state, 0755);
+	if (r == 0 && mkdir(own, 0700) < 0 && errno != EEXIST)
+		r = -errno;
+	if (r == 0 && lchown(own, o->uid, o->gid) < 0)
+		r = -errno;
+	return r < 0 ? error_errno(err, r, "making %s", own) : 0;
+}
+
+static int confine(const struct control_options *o, const char *own, struct error *err) {
+	const struct confine_path paths[] = {
+		{own, true},
+		{"/dev/null", true},
+		{"/dev/urandom"},
+		/* programs' libraries (name services, cryptography) and certificates */
+		{"/usr/lib"}, {"/usr/lib64"}, {"/usr/share/ca-certificates"}, {"/usr/local/share/ca-certificates"},
+		{"/usr/share/p11-kit"}, {"/usr/share/zoneinfo"}, {"/etc/ld.so.cache"}, {"/etc/ssl"}, {"/etc/gnutls"},
+		{"/etc/pkcs11"}, {"/etc/localtime"},
+		/* names of hosts */
+		{"/etc/resolv.conf"}, {"/run/systemd/resolve"}, {"/etc/hosts"}, {"/etc/nsswitch.conf"}, {"/etc/host.conf"},
+		{"/etc/gai.conf"}, {"/etc/services"}, {"/etc/protocols"},
+	};
+	int r = confine_user(o->uid, o->gid, err);
+	if (r < 0)
+		return r;
+	if (access(own, R_OK | W_OK | X_OK) < 0)
+		return error_errno(err, errno, "the user wabe cannot use %s: every directory above it must be open to others (mode o+x)", own);
+	r = confine_files(paths, ARRAY_SIZE(paths), err);
+	if (r == -ERROR_UNSUPPORTED) {
+		log_warn("%s: what control can open is limited by its user alone", error_text(err));
+		error_free(err);
+		r = 0;
+	}
+	return r < 0 ? r : confine_calls(err);
+}
+
+static void on_shutdown(void *arg) {
+	uint64_t one = 1;
+	if (write(*(int *)arg, &one, sizeof one) < 0)
+		log_error("the daemon does not hear of its end");
+}
+
+static void say_ready(int *fd) {
+	if (*fd < 0)
+		return;
+	if (fs_write_all(*fd, "ready\n", 6) < 0)
+		log_debug("nobody wants to know that control is ready");
+	close_fd(fd);
+}
+
+/* Waits for a signal or for the event; the process has blocked the signals. */
+static int wait_end(int signals, int shutdown) {
+	struct pollfd fds[2] = {{signals, POLLIN, 0}, {shutdown, POLLIN, 0}};
+	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+		;
+	return fds[1].revents ? CONTROL_SHUTDOWN : CONTROL_SIGNAL;
+}
+
+static int serve(const struct control_options *o, const char *own, int listen_fd, int signals, struct error *err) {
+	_cleanup_(free_ptr) char *agent = str_format("%s/agent.sock", o->run);
+	_cleanup_(close_fd) int shutdown = eventfd(0, EFD_CLOEXEC);
+	struct core *core;
+	struct http_server *server;
+	struct core_config config = {.state = own, .agent_socket = agent, .on_shutdown = on_shutdown, .arg = &shutdown};
+	int ready = o->ready_fd;
+	int r = core_open(&config, &core, err);
+	if (r < 0)
+		return r;
+	if (!core_wait_agent(core, AGENT_WAIT))
+		log_warn("the agent cannot be reached at %s; going on without it", agent);
+	struct http_config http = {.routes = native_routes(), .context = core, .render_error = native_render_error};
+	r = http_server_start(listen_fd, &http, &server, err);
+	if (r < 0) {
+		core_close(core);
+		return r;
+	}
+	say_ready(&ready);
+	log_info("serving on %s/wabe.sock", o->run);
+	r = wait_end(signals, shutdown);
+	core_stop_following(core);
+	http_server_stop(server);
+	core_close(core);
+	return r;
+}
+
+static int block_signals(void) {
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+int control_main(const struct control_options *o, struct error *err) {
+	_cleanup_(free_ptr) char *own = str_format("%s/control", o->state);
+	_cleanup_(close_fd) int listen_fd = o->listen_fd;
+	int r = control_directories(o, err);
+	if (r == 0 && listen_fd < 0)
+		r = listen_fd = control_listen(o->run, o->gid, err);
+	if (r < 0)
+		return r;
+	_cleanup_(close_fd) int signals = block_signals();
+	mallopt(M_ARENA_MAX, 2); /* many threads that mostly wait */
+	umask(0077);
+	setenv("TMPDIR", own, 1);
+	if (chdir(own) < 0)
+		return error_errno(err, errno, "entering %s", own);
+	r = confine(o, own, err);
+	return r < 0 ? r : serve(o, own, TAKE_FD(listen_fd), signals, err);
+}

@@ -1,0 +1,27 @@
+/* The unprivileged half of wabe: everything that listens or parses what strangers send. Starts as root, opens
+ * what only root may, and gives everything up before the first byte from outside is read. */
+#pragma once
+
+#include "base/error.h"
+
+struct control_options {
+	const char *state;  /* STATE: control's own part is STATE/control */
+	const char *run;    /* RUN: the socket RUN/wabe.sock; the agent's is RUN/agent.sock */
+	uid_t uid;          /* whom to become */
+	gid_t gid;
+	int listen_fd;      /* a listening socket that the caller has made (taken over); -1: RUN/wabe.sock is made */
+	int ready_fd;       /* gets "ready\n" once requests are served, and is closed; -1: none */
+};
+
+/* The socket RUN/wabe.sock, root:gid 0660; a descriptor or a negative number. */
+int control_listen(const char *run, gid_t gid, struct error *err);
+/* Makes STATE/control and gives it to uid. */
+int control_directories(const struct control_options *o, struct error *err);
+
+enum control_end {
+	CONTROL_SIGNAL,   /* it was told to by SIGTERM or SIGINT */
+	CONTROL_SHUTDOWN, /* a client asked to shut wabe down; the agent has ended already */
+};
+/* Runs until its end, which is given; or negative. Call it with a single thread. The process is confined for
+ * good afterwards: do nothing but exit. */
+int control_main(const struct control_options *o, struct error *err);

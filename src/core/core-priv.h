@@ -1,0 +1,211 @@
+/* The struct behind core.h and what its files share. `lock` guards everything here but what is marked; it is
+ * never held over a call to the agent, the store or a sink. */
+#pragma once
+
+#include "base/map.h"
+#include "core/core.h"
+#include "core/events.h"
+#include "core/images.h"
+#include "core/instances.h"
+#include "image/content.h"
+#include "store/store.h"
+#include "wire/messages.h"
+
+#include <pthread.h>
+
+/* ---- pool.c: threads that come when there is work and go when there is none ---- */
+struct pool;
+struct pool *pool_new(size_t max);
+void pool_run(struct pool *p, void (*fn)(void *arg), void *arg);
+void pool_free(struct pool *p); /* waits for what is queued */
+
+/* ---- follow.c: one thread steps through everything that waits for something to happen ---- */
+enum follow_result { FOLLOW_WAIT, FOLLOW_SOON /* look again in a moment */, FOLLOW_END };
+struct follower {
+	struct follower *next;
+	enum follow_result (*step)(struct follower *f);
+	void (*drop)(struct follower *f, bool ended); /* frees it; ended false: the core is closing */
+};
+struct follow;
+struct follow *follow_new(void);
+void follow_stop(struct follow *f); /* drops all followers; more may still be added */
+void follow_free(struct follow *f);
+void follow_add(struct follow *f, struct follower *one); /* takes it; its first step comes at once */
+void follow_wake(struct follow *f);
+/* Has every follower stepped when the file behind fd is written to or renamed. A watch or -errno. */
+int follow_watch_file(struct follow *f, int fd);
+void follow_unwatch_file(struct follow *f, int watch);
+
+/* ---- instances ---- */
+struct entry {
+	int refs;
+	struct instance_snap *snap;
+	bool creating; /* not visible yet; keeps its id, name and image */
+	bool busy;     /* being changed or removed by one verb */
+	bool removed;  /* gone: only who held it before still sees it */
+	unsigned exits;
+};
+
+/* ---- images ---- */
+struct image_entry {
+	struct image_snap *snap;
+};
+
+struct list_cache {
+	char *key;
+	uint64_t generation;
+	int64_t revision;
+	struct list_text *text;
+};
+
+/* ---- events.c ---- */
+#define EVENTS_KEPT 10000
+#define EVENTS_IN_MEMORY 1024
+struct event_item {
+	int refs;
+	struct event event;
+	char *json;
+	size_t len;
+};
+struct event_chunk {
+	int64_t first;
+	size_t n;
+};
+struct events {
+	int64_t revision;  /* of the newest */
+	int64_t oldest;    /* the oldest that can still be had */
+	struct event_item *ring[EVENTS_IN_MEMORY]; /* by revision % size */
+	int64_t ring_first;
+	int64_t saved;     /* newest revision in the store or in a transaction under way */
+	struct event_chunk *chunks; /* in the store, oldest first */
+	size_t n_chunks, n_stored;
+};
+
+struct core {
+	struct store *store;
+	struct content *content;
+	char *agent_socket;
+	char **mirrors;
+	void (*on_shutdown)(void *arg);
+	void *arg;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* broadcast at each change of an instance */
+	struct map *by_id, *by_name; /* of struct entry: id; project/name */
+	uint64_t generation; /* of all instances together */
+	struct list_cache lists[4];
+	unsigned next_list;
+
+	struct map *images, *refs; /* id → image_entry; name → image_entry of images */
+	pthread_mutex_t images_write; /* one change of images and names at a time; taken before lock */
+	pthread_rwlock_t images_use; /* read: images come into being; write: unused blobs and layers go */
+
+	struct map *layers; /* diff_id → "": unpacked by the agent */
+	struct map *unpacking;
+	struct pool *unpackers, *jobs, *runners;
+
+	struct events events;
+	pthread_mutex_t flush_lock; /* one writer of events at a time; taken before lock */
+
+	struct map *tasks; /* id → struct task_run */
+
+	struct follow *follow;
+
+	/* the agent, see agent.c */
+	pthread_t agent_thread, flush_thread;
+	bool threads, closing, synced;
+	pthread_cond_t sync_changed, flush_wanted;
+	int agent_fd; /* of the events stream, -1 */
+	struct msg_hello host;
+	int64_t started_at;
+};
+
+void core_lock(struct core *c);
+void core_unlock(struct core *c);
+static inline void core_unlock_ptr(struct core **c) {
+	core_unlock(*c);
+}
+/* Holds the lock to the end of the block. */
+#define WITH_LOCK(c)                                                  \
+	_cleanup_(core_unlock_ptr) UNUSED struct core *locked_core_ = (c); \
+	core_lock(c)
+
+/* ---- agent.c ---- */
+/* One request; reply NULL: not wanted. */
+int agent_call(struct core *c, const char *request, const void *body, void *reply, struct error *err);
+/* The same with descriptors: sends `send_fd` (-1: none), takes one into *recv_fd (NULL: none). */
+int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
+		  struct error *err);
+int agent_start(struct core *c, struct error *err);
+void agent_stop(struct core *c);
+
+/* ---- entries.c ---- */
+struct instance_snap *instance_snap_new(const struct instance *i); /* copies */
+void entry_unref(struct core *c, struct entry *e); /* lock not held */
+char *name_key(const char *project, const char *name);
+/* Needs the lock; the entry is not referenced. */
+struct entry *entry_find(struct core *c, const char *project, const char *name, struct error *err);
+/* Takes the lock itself; gives a reference. */
+int entry_get(struct core *c, const char *project, const char *name, struct entry **out, struct error *err);
+/* Replaces the state; needs the lock. Takes snap. */
+void entry_set(struct core *c, struct entry *e, struct instance_snap *snap);
+/* Takes over what the agent says unless it is older than what is known; needs the lock. */
+void entry_apply(struct core *c, struct entry *e, const struct instance_status *status, int64_t uid_base);
+/* Is the state one in which processes live or will again by themselves? */
+bool state_is_up(const char *state);
+
+struct entry_ref {
+	struct core *core;
+	struct entry *entry;
+};
+void entry_ref_drop(struct entry_ref *r); /* for _cleanup_ */
+
+/* ---- instances.c ---- */
+int instances_load(struct core *c, struct error *err);
+int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);
+/* Has the agent make the instance (again). */
+int instance_make(struct core *c, const struct instance *i, struct msg_instance_state *state, struct error *err);
+
+/* ---- images.c ---- */
+int images_load(struct core *c, struct error *err);
+/* Needs the lock; NULL and NOT_FOUND. */
+struct image_entry *image_find(struct core *c, const char *name, struct error *err);
+/* The reference as it is kept: "docker.io/library/debian:latest"; free it. */
+int image_name_full(const char *text, char **full, struct error *err);
+/* Makes the image known under its names (which leave the images that had them). */
+int image_store(struct core *c, const char *project, const struct image *image, struct image_snap **out,
+		struct error *err);
+struct image_snap *image_snap_ref(struct image_snap *s);
+/* Removes blobs and layers that no image needs. BUSY while images are being added. */
+int images_collect(struct core *c, uint64_t *freed, struct error *err);
+
+/* ---- layers.c ---- */
+/* Layers of one image on their way into the agent, two at a time. */
+struct unpack_batch;
+struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel);
+void unpack_add(struct unpack_batch *b, const struct image_layer *layer); /* any thread */
+int unpack_end(struct unpack_batch *b, struct error *err); /* waits for all; frees b */
+int layers_ensure(struct core *c, const struct image *image, struct error *err);
+
+/* ---- events.c ---- */
+/* Publishes an event; attributes: "key", "value", …, NULL. Needs the lock. */
+void event_add(struct core *c, const char *type, const char *action, const char *project, const char *id,
+	       const char *name, ...) __attribute__((sentinel));
+int events_load(struct core *c, struct error *err);
+/* A transaction that takes the events waiting to be written along. */
+int events_txn(struct core *c, const struct store_op *ops, size_t n, struct error *err);
+int events_flush(struct core *c, struct error *err);
+void events_free(struct core *c);
+
+/* ---- tasks.c ---- */
+struct task_run;
+/* Starts fn on a thread of its own, or finds the running task with the same kind and key. Gives its JSON.
+ * fn's arg is freed by drop after the run, or at once if there was such a task. */
+int task_start(struct core *c, const char *project, const char *kind, const char *target, const char *key,
+	       int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err), void *arg,
+	       void (*drop)(void *arg), char **json, struct error *err);
+void task_progress(struct core *c, struct task_run *t, const char *message, int64_t done, int64_t total);
+volatile bool *task_cancel_flag(struct task_run *t);
+int task_cancel_fd(struct task_run *t); /* readable once it is cancelled */
+void tasks_cancel_all(struct core *c);
+void task_run_drop(void *t);

@@ -1,0 +1,197 @@
+/* Opening and closing of a core, and what it says about the host. */
+#include "core/core-priv.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/time.h"
+
+#include <sys/utsname.h>
+
+void core_lock(struct core *c) {
+	pthread_mutex_lock(&c->lock);
+}
+
+void core_unlock(struct core *c) {
+	pthread_mutex_unlock(&c->lock);
+}
+
+int core_project_check(struct core *c UNUSED, const char *project, struct error *err) {
+	if (str_same(project, "default"))
+		return 0;
+	return error_set(err, ERROR_NOT_FOUND, "no project is called %.128s", project);
+}
+
+static void core_init(struct core *c, const struct core_config *config) {
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_mutex_init(&c->flush_lock, NULL);
+	pthread_mutex_init(&c->images_write, NULL);
+	pthread_rwlock_init(&c->images_use, NULL);
+	pthread_cond_init(&c->changed, NULL);
+	pthread_cond_init(&c->sync_changed, NULL);
+	pthread_cond_init(&c->flush_wanted, NULL);
+	c->agent_socket = str_copy(config->agent_socket);
+	c->mirrors = strv_copy(config->mirrors);
+	c->on_shutdown = config->on_shutdown;
+	c->arg = config->arg;
+	c->by_id = map_new(NULL);
+	c->by_name = map_new(NULL);
+	c->images = map_new(NULL);
+	c->refs = map_new(NULL);
+	c->layers = map_new(NULL);
+	c->unpacking = map_new(NULL);
+	c->tasks = map_new(task_run_drop);
+	c->unpackers = pool_new(2);
+	c->jobs = pool_new(4);
+	c->runners = pool_new(8);
+	c->follow = follow_new();
+	c->agent_fd = -1;
+	c->started_at = time_now_ns();
+}
+
+static int open_stores(struct core *c, const struct core_config *config, struct error *err) {
+	_cleanup_(free_ptr) char *db = str_format("%s/store.db", config->state);
+	_cleanup_(free_ptr) char *blobs = str_format("%s/content", config->state);
+	int r = config->memory_store ? store_open_memory(&c->store, err) : store_open_sqlite(db, &c->store, err);
+	if (r < 0)
+		return r;
+	r = content_open(blobs, &c->content, err);
+	if (r < 0)
+		return r;
+	r = events_load(c, err);
+	if (r < 0)
+		return r;
+	r = images_load(c, err);
+	return r < 0 ? r : instances_load(c, err);
+}
+
+int core_open(const struct core_config *config, struct core **out, struct error *err) {
+	struct core *c = NEW(struct core);
+	core_init(c, config);
+	int r = open_stores(c, config, err);
+	if (r == 0)
+		r = agent_start(c, err);
+	if (r < 0) {
+		core_close(c);
+		return r;
+	}
+	*out = c;
+	return 0;
+}
+
+bool core_wait_agent(struct core *c, int64_t timeout_ns) {
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += timeout_ns / NS_PER_SEC + 1;
+	WITH_LOCK(c);
+	while (!c->synced && !c->closing && pthread_cond_timedwait(&c->sync_changed, &c->lock, &until) == 0)
+		;
+	return c->synced;
+}
+
+static void drop_entries(struct core *c) {
+	void *value;
+	for (size_t i = 0; map_next(c->by_id, &i, NULL, &value);)
+		entry_unref(c, value);
+	for (size_t i = 0; map_next(c->images, &i, NULL, &value);) {
+		struct image_entry *e = value;
+		image_snap_unref(e->snap);
+		free(e);
+	}
+}
+
+void core_stop_following(struct core *c) {
+	follow_stop(c->follow);
+}
+
+void core_close(struct core *c) {
+	if (!c)
+		return;
+	tasks_cancel_all(c);
+	agent_stop(c);
+	pool_free(c->runners);
+	pool_free(c->unpackers);
+	pool_free(c->jobs);
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (c->store && events_flush(c, &err) < 0)
+		log_warn("the last events are lost: %s", error_text(&err));
+	follow_free(c->follow);
+	drop_entries(c);
+	for (size_t i = 0; i < ARRAY_SIZE(c->lists); i++) {
+		free(c->lists[i].key);
+		list_text_unref(c->lists[i].text);
+	}
+	map_free(c->by_id);
+	map_free(c->by_name);
+	map_free(c->images);
+	map_free(c->refs);
+	map_free(c->layers);
+	map_free(c->unpacking);
+	map_free(c->tasks);
+	events_free(c);
+	fields_free(&msg_hello_table, &c->host);
+	if (c->content)
+		content_close(c->content);
+	if (c->store)
+		store_close(c->store);
+	strv_free(c->mirrors);
+	free(c->agent_socket);
+	free(c);
+}
+
+json_t *core_info(struct core *c) {
+	WITH_LOCK(c);
+	struct utsname u;
+	uname(&u);
+	json_t *info = json_object();
+	json_set_str(info, "version", WABE_VERSION);
+	json_set_str(info, "hostname", u.nodename);
+	json_t *agent = fields_print(&msg_hello_table, &c->host);
+	json_set_bool(agent, "connected", c->synced);
+	json_object_set_new(info, "agent", agent);
+	int64_t running = 0, paused = 0, total = 0;
+	void *value;
+	for (size_t i = 0; map_next(c->by_id, &i, NULL, &value);) {
+		const struct entry *e = value;
+		if (e->creating)
+			continue;
+		total++;
+		running += str_same(e->snap->instance.status.state, "running");
+		paused += str_same(e->snap->instance.status.state, "paused");
+	}
+	json_t *instances = json_object();
+	json_set_int(instances, "total", total);
+	json_set_int(instances, "running", running);
+	json_set_int(instances, "paused", paused);
+	json_object_set_new(info, "instances", instances);
+	json_set_int(info, "images", (int64_t)map_count(c->images));
+	json_set_int(info, "tasks", (int64_t)map_count(c->tasks));
+	json_set_int(info, "revision", c->events.revision);
+	char text[TIME_TEXT_MAX];
+	time_format(c->started_at, text);
+	json_set_str(info, "started_at", text);
+	return info;
+}
+
+struct shutdown {
+	struct core *core;
+	int64_t timeout;
+};
+
+static void shutdown_job(void *arg) {
+	struct shutdown *s = arg;
+	struct core *c = s->core;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct msg_shutdown body = {.timeout = s->timeout};
+	free(s);
+	if (agent_call(c, "shutdown", &body, NULL, &err) < 0)
+		log_warn("stopping the instances: %s", error_text(&err));
+	if (c->on_shutdown)
+		c->on_shutdown(c->arg);
+}
+
+void core_shutdown(struct core *c, int64_t timeout) {
+	struct shutdown *s = NEW(struct shutdown);
+	*s = (struct shutdown){c, timeout};
+	pool_run(c->jobs, shutdown_job, s);
+}

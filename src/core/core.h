@@ -1,0 +1,47 @@
+/* The verbs of wabe: what control does with instances, images and tasks, whatever dialect asked for it.
+ *
+ * A core owns the store, the content store and the connection to the agent. All functions may be called
+ * from several threads at once and block until they are done, unless said otherwise.
+ *
+ * What is durable. Acknowledged creation, change and removal of an instance, an image or a name is on disk
+ * (one transaction each). The status of an instance is the agent's knowledge: it lives in memory here and is
+ * asked for again after every reconnection, never written by itself. Events are written in batches, with the
+ * next transaction or about a second later: the last ones may be lost with the process, their revisions are
+ * never given twice. Tasks live in memory alone: what they have reached is in the stores.
+ *
+ * Keys of the store:
+ *   instances/<project>/<id>   the instance
+ *   names/<project>/<name>     its id
+ *   images/<project>/<id>      the image, without its names
+ *   refs/<project>/<name>      an image's id
+ *   events/<first revision>    a batch of events, a JSON line each; the last 10,000 events are kept */
+#pragma once
+
+#include "base/error.h"
+#include "base/json.h"
+
+struct core;
+
+struct core_config {
+	const char *state;        /* directory of control's own: store.db, content/ */
+	const char *agent_socket;
+	bool memory_store;        /* for tests: nothing but blobs is kept on disk */
+	char *const *mirrors;     /* registry mirrors for docker.io */
+	void (*on_shutdown)(void *arg); /* the daemon shall end: called once after core_shutdown */
+	void *arg;
+};
+
+int core_open(const struct core_config *config, struct core **out, struct error *err);
+/* Waits until the agent has been reached and its instances are known; false after timeout_ns. */
+bool core_wait_agent(struct core *c, int64_t timeout_ns);
+/* Ends the threads of the core; what followers wait for is cut off. */
+void core_close(struct core *c);
+
+/* NOT_FOUND for a project that does not exist. For now there is one, "default". */
+int core_project_check(struct core *c, const char *project, struct error *err);
+/* What this host is and holds, as the native API shows it. */
+json_t *core_info(struct core *c);
+/* Has the agent stop every instance, each within timeout ns, and then end; calls on_shutdown. Returns at once. */
+void core_shutdown(struct core *c, int64_t timeout);
+/* Makes core_close quick: every waiting follower ends now. */
+void core_stop_following(struct core *c);

@@ -1,0 +1,228 @@
+/* What reaches into an instance: attach, exec, statistics, files. */
+#include "core/core-priv.h"
+
+#include "base/str.h"
+#include "image/archive.h"
+
+#include <unistd.h>
+
+static void publish(struct core *c, const struct instance_snap *s, const char *action, const char *key,
+		    const char *value) {
+	const struct instance *i = &s->instance;
+	WITH_LOCK(c);
+	event_add(c, "instance", action, i->project, i->id, i->spec.name, "image", i->spec.image, key, value, NULL);
+}
+
+/* A request whose body is the instance's id alone. */
+static int call_id(struct core *c, const char *project, const char *name, const char *request, void *out,
+		   struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	struct msg_id body = {.id = snap->instance.id};
+	return agent_call(c, request, &body, out, err);
+}
+
+static int stream_expected(int fd, struct error *err) {
+	return fd >= 0 ? 0 : error_set(err, ERROR_INTERNAL, "the agent has sent no stream");
+}
+
+static int attach(struct core *c, const struct instance_snap *s, const char *exec_id, bool in, bool out, bool errors,
+		  int *fd, struct error *err) {
+	struct msg_attach body = {
+		.id = s->instance.id,
+		.exec_id = (char *)exec_id,
+		.stdin_ = in,
+		.stdout_ = out,
+		.stderr_ = errors,
+	};
+	int r = agent_call_fd(c, exec_id ? "exec-attach" : "attach", &body, -1, NULL, fd, err);
+	return r < 0 ? r : stream_expected(*fd, err);
+}
+
+int instance_attach(struct core *c, const char *project, const char *name, bool in, bool out, bool errors, int *fd,
+		    struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	if (r == 0)
+		r = attach(c, snap, NULL, in, out, errors, fd, err);
+	if (r == 0)
+		publish(c, snap, "attach", NULL, NULL);
+	return r;
+}
+
+int instance_exec_attach(struct core *c, const char *project, const char *name, const char *exec_id, int *fd,
+			 struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	return r < 0 ? r : attach(c, snap, exec_id, true, true, true, fd, err);
+}
+
+int instance_exec(struct core *c, const char *project, const char *name, struct msg_exec_start *spec, int *fd,
+		  struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	free(spec->id);
+	free(spec->exec_id);
+	spec->id = str_copy(snap->instance.id);
+	spec->exec_id = random_hex(32);
+	publish(c, snap, "exec_create", "exec_id", spec->exec_id);
+	*fd = -1;
+	r = agent_call_fd(c, "exec-start", spec, -1, NULL, fd, err);
+	if (r == 0 && !spec->detach)
+		r = stream_expected(*fd, err);
+	if (r == 0)
+		publish(c, snap, "exec_start", "exec_id", spec->exec_id);
+	return r;
+}
+
+int instance_exec_state(struct core *c, const char *project, const char *name, const char *exec_id,
+			struct msg_exec_state *out, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	struct msg_exec body = {.id = snap ? snap->instance.id : NULL, .exec_id = (char *)exec_id};
+	return r < 0 ? r : agent_call(c, "exec-state", &body, out, err);
+}
+
+int instance_stats(struct core *c, const char *project, const char *name, struct msg_stats *out, struct error *err) {
+	return call_id(c, project, name, "instance-stats", out, err);
+}
+
+int instance_top(struct core *c, const char *project, const char *name, struct msg_processes *out, struct error *err) {
+	return call_id(c, project, name, "instance-top", out, err);
+}
+
+int instance_diff(struct core *c, const char *project, const char *name, struct msg_changes *out, struct error *err) {
+	return call_id(c, project, name, "instance-diff", out, err);
+}
+
+/* ---- files ---- */
+
+static int archive_call(struct core *c, const char *project, const char *name, const char *request,
+			struct msg_archive *body, int send_fd, void *out, int *recv_fd, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	if (!body->path || !*body->path)
+		return error_field(err, "path", "a path inside the instance is needed");
+	body->id = snap->instance.id;
+	return agent_call_fd(c, request, body, send_fd, out, recv_fd, err);
+}
+
+int instance_archive_stat(struct core *c, const char *project, const char *name, const char *path,
+			  struct msg_file *out, struct error *err) {
+	struct msg_archive body = {.path = (char *)path};
+	return archive_call(c, project, name, "archive-stat", &body, -1, out, NULL, err);
+}
+
+int instance_archive_get(struct core *c, const char *project, const char *name, const char *path, struct msg_file *out,
+			 int *fd, struct error *err) {
+	struct msg_archive body = {.path = (char *)path};
+	int r = archive_call(c, project, name, "archive-get", &body, -1, out, fd, err);
+	return r < 0 ? r : stream_expected(*fd, err);
+}
+
+int instance_archive_put(struct core *c, const char *project, const char *name, const char *path, bool keep_owner,
+			 bool no_overwrite_dir, int tar, struct error *err) {
+	struct msg_archive body = {
+		.path = (char *)path,
+		.keep_owner = keep_owner,
+		.no_overwrite_dir = no_overwrite_dir,
+	};
+	return archive_call(c, project, name, "archive-put", &body, tar, NULL, NULL, err);
+}
+
+static int open_tree(struct core *c, const struct instance_snap *snap, const char *request, bool pause, int *fd,
+		     struct error *err) {
+	struct msg_export body = {.id = snap->instance.id, .pause = pause};
+	int r = agent_call_fd(c, request, &body, -1, NULL, fd, err);
+	return r < 0 ? r : stream_expected(*fd, err);
+}
+
+int instance_export(struct core *c, const char *project, const char *name, int *fd, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	if (r == 0)
+		r = open_tree(c, snap, "instance-export", false, fd, err);
+	if (r == 0)
+		publish(c, snap, "export", NULL, NULL);
+	return r;
+}
+
+/* ---- commit ---- */
+
+static int commit_config(const struct image *base, const json_t *patch, struct image_config *out, struct error *err) {
+	fields_copy(&image_config_table, &base->config, out);
+	int r = patch ? fields_patch(&image_config_table, patch, false, out, err) : 0;
+	if (r < 0) {
+		error_in_field(err, "config");
+		fields_free(&image_config_table, out);
+	}
+	return r;
+}
+
+static int commit_tree(struct core *c, const struct instance_snap *snap, const struct image_snap *base,
+		       const struct commit_options *o, struct image *image, struct error *err) {
+	struct image_config config;
+	int r = commit_config(&base->image, o->config, &config, err);
+	if (r < 0)
+		return r;
+	_cleanup_(close_fd) int fd = -1;
+	_cleanup_(free_ptr) char *command = strv_join(snap->instance.spec.command, " ");
+	struct build_options build = {
+		.base = &base->image,
+		.config = &config,
+		.architecture = base->image.architecture,
+		.comment = o->comment,
+		.author = o->author,
+		.created_by = command,
+	};
+	r = open_tree(c, snap, "instance-commit", o->pause, &fd, err);
+	if (r == 0)
+		r = image_from_tar(c->content, fd, &build, image, err);
+	fields_free(&image_config_table, &config);
+	return r;
+}
+
+static int commit_image(struct core *c, const struct instance_snap *snap, const struct commit_options *o,
+			struct image_snap **out, struct error *err) {
+	core_lock(c);
+	struct image_entry *found = image_find(c, snap->instance.image_id, err);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *base = found ? image_snap_ref(found->snap) : NULL;
+	core_unlock(c);
+	if (!base)
+		return -ERROR_NOT_FOUND;
+	struct image image;
+	int r = commit_tree(c, snap, base, o, &image, err);
+	if (r < 0)
+		return r;
+	strv_free(TAKE_PTR(image.names));
+	if (o->name)
+		strv_add(&image.names, o->name);
+	r = image_store(c, snap->instance.project, &image, out, err);
+	fields_free(&image_table, &image);
+	return r;
+}
+
+int instance_commit(struct core *c, const char *project, const char *name, const struct commit_options *o,
+		    struct image_snap **out, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	_cleanup_(free_ptr) char *full = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	if (r == 0 && o->name)
+		r = image_name_full(o->name, &full, err);
+	if (r < 0)
+		return r;
+	struct commit_options named = *o;
+	named.name = full;
+	pthread_rwlock_rdlock(&c->images_use);
+	r = commit_image(c, snap, &named, out, err);
+	pthread_rwlock_unlock(&c->images_use);
+	if (r == 0)
+		publish(c, snap, "commit", "image_id", (*out)->image.id);
+	return r;
+}

@@ -1,0 +1,527 @@
+/* Creating, changing, removing and listing instances. */
+#include "core/core-priv.h"
+
+#include "base/log.h"
+#include "base/str.h"
+#include "base/time.h"
+
+#include <inttypes.h>
+
+static int failed(struct error *err, enum error_kind kind) {
+	return err && err->kind ? -(int)err->kind : -(int)kind;
+}
+
+static char *instance_key(const char *project, const char *id) {
+	return str_format("instances/%s/%s", project, id);
+}
+
+/* Puts it into the maps; needs the lock. Gives the entry with the maps' reference. */
+static struct entry *entry_add(struct core *c, struct instance_snap *snap, bool creating) {
+	struct entry *e = NEW(struct entry);
+	*e = (struct entry){.refs = 1, .snap = snap, .creating = creating};
+	_cleanup_(free_ptr) char *key = name_key(snap->instance.project, snap->instance.spec.name);
+	map_set(c->by_id, snap->instance.id, e);
+	map_set(c->by_name, key, e);
+	return e;
+}
+
+/* Takes it out of the maps; needs the lock. The maps' reference becomes the caller's. */
+static void entry_take_out(struct core *c, struct entry *e) {
+	const struct instance *i = &e->snap->instance;
+	_cleanup_(free_ptr) char *key = name_key(i->project, i->spec.name);
+	map_take(c->by_id, i->id);
+	if (map_get(c->by_name, key) == e)
+		map_take(c->by_name, key);
+	e->removed = true;
+	c->generation++;
+	pthread_cond_broadcast(&c->changed);
+	follow_wake(c->follow);
+}
+
+static int compare_created(const void *a, const void *b) {
+	const struct instance_snap *x = *(struct instance_snap *const *)a, *y = *(struct instance_snap *const *)b;
+	return x->instance.created_at < y->instance.created_at ? -1 : x->instance.created_at > y->instance.created_at;
+}
+
+int instances_load(struct core *c, struct error *err) {
+	_cleanup_(store_items_free) struct store_items list = {0};
+	int r = store_list(c->store, "instances/", &list, err);
+	if (r < 0)
+		return r;
+	_cleanup_(free_ptr) struct instance_snap **snaps = alloc_array(list.n + 1, sizeof *snaps);
+	size_t n = 0;
+	for (size_t i = 0; i < list.n; i++) {
+		_cleanup_(json_free_ptr) json_t *json = json_parse(list.items[i].value, strlen(list.items[i].value), err);
+		struct instance one;
+		if (!json || fields_parse(&instance_table, json, FIELDS_TRUSTED, &one, err) < 0) {
+			for (size_t k = 0; k < n; k++)
+				instance_snap_unref(snaps[k]);
+			return error_wrap(err, "reading %s", list.items[i].key);
+		}
+		snaps[n++] = instance_snap_new(&one);
+		fields_free(&instance_table, &one);
+	}
+	qsort(snaps, n, sizeof *snaps, compare_created);
+	for (size_t i = 0; i < n; i++)
+		entry_add(c, snaps[i], false);
+	return 0;
+}
+
+/* ---- create ---- */
+
+/* "instance:NAME" becomes "instance:ID". Needs the lock. */
+static int resolve_mode(struct core *c, const char *project, const char *field, char **mode, struct error *err) {
+	if (!*mode || !str_starts(*mode, "instance:"))
+		return 0;
+	struct entry *e = entry_find(c, project, *mode + strlen("instance:"), err);
+	if (!e) {
+		error_in_field(err, field);
+		return failed(err, ERROR_NOT_FOUND);
+	}
+	free(*mode);
+	*mode = str_format("instance:%s", e->snap->instance.id);
+	return 0;
+}
+
+static int resolve_modes(struct core *c, const char *project, struct instance_spec *s, struct error *err) {
+	struct {
+		const char *field;
+		char **mode;
+	} modes[] = {{"pid_mode", &s->pid_mode}, {"ipc_mode", &s->ipc_mode}, {"uts_mode", &s->uts_mode},
+		     {"cgroup_mode", &s->cgroup_mode}, {"network", &s->network}};
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		int r = resolve_mode(c, project, modes[i].field, modes[i].mode, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Needs the lock. */
+static int choose_name(struct core *c, const char *project, struct instance_spec *s, struct error *err) {
+	while (!s->name) {
+		_cleanup_(free_ptr) char *name = instance_name_random();
+		_cleanup_(free_ptr) char *key = name_key(project, name);
+		if (!map_get(c->by_name, key))
+			s->name = TAKE_PTR(name);
+	}
+	_cleanup_(free_ptr) char *key = name_key(project, s->name);
+	struct entry *other = map_get(c->by_name, key);
+	if (!other)
+		return 0;
+	int r = error_set(err, ERROR_EXISTS, "the name %s is taken by instance %.12s: remove or rename that one first",
+			  s->name, other->snap->instance.id);
+	error_in_field(err, "name");
+	return r;
+}
+
+/* Checks the spec against what is there and holds id, name and image by an entry that nobody sees yet. */
+static int reserve(struct core *c, const char *project, struct instance_spec *spec, struct entry **out,
+		   struct error *err) {
+	WITH_LOCK(c);
+	int r = core_project_check(c, project, err);
+	if (r < 0)
+		return r;
+	if (!spec->image)
+		return error_field(err, "image", "an instance needs an image");
+	struct image_entry *image = image_find(c, spec->image, err);
+	if (!image) {
+		error_in_field(err, "image");
+		return failed(err, ERROR_NOT_FOUND);
+	}
+	r = choose_name(c, project, spec, err);
+	if (r == 0)
+		r = resolve_modes(c, project, spec, err);
+	if (r < 0)
+		return r;
+	_cleanup_(free_ptr) char *id = random_hex(INSTANCE_ID_LEN / 2);
+	struct instance i = {
+		.id = id,
+		.project = (char *)project,
+		.created_at = time_now_ns(),
+		.image_id = image->snap->image.id,
+		.spec = *spec,
+		.status = {.state = (char *)"created"},
+	};
+	*out = entry_add(c, instance_snap_new(&i), true);
+	(*out)->refs++;
+	return 0;
+}
+
+int instance_make(struct core *c, const struct instance *i, struct msg_instance_state *state, struct error *err) {
+	core_lock(c);
+	struct image_entry *found = image_find(c, i->image_id, err);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
+	core_unlock(c);
+	if (!image)
+		return failed(err, ERROR_NOT_FOUND);
+	int r = layers_ensure(c, &image->image, err);
+	if (r < 0)
+		return r;
+	struct msg_instance_create body = {.instance = *i, .config = image->image.config};
+	size_t n = image->image.layers.n;
+	_cleanup_(free_ptr) char **layers = alloc_array(n + 1, sizeof *layers);
+	for (size_t k = 0; k < n; k++)
+		layers[k] = image->image.layers.items[k].diff_id;
+	body.layers = layers;
+	return agent_call(c, "instance-create", &body, state, err);
+}
+
+/* One transaction for the instance and its name. */
+static int store_new(struct core *c, const struct instance_snap *s, struct error *err) {
+	const struct instance *i = &s->instance;
+	_cleanup_(free_ptr) char *key = instance_key(i->project, i->id);
+	_cleanup_(free_ptr) char *name = str_format("names/%s/%s", i->project, i->spec.name);
+	struct store_op ops[] = {{STORE_PUT, key, s->json, STORE_ABSENT}, {STORE_PUT, name, i->id, STORE_ABSENT}};
+	return events_txn(c, ops, ARRAY_SIZE(ops), err);
+}
+
+static int store_gone(struct core *c, const struct instance *i, struct error *err) {
+	_cleanup_(free_ptr) char *key = instance_key(i->project, i->id);
+	_cleanup_(free_ptr) char *name = str_format("names/%s/%s", i->project, i->spec.name);
+	struct store_op ops[] = {{STORE_DELETE, key, NULL, STORE_ANY}, {STORE_DELETE, name, NULL, STORE_ANY}};
+	return events_txn(c, ops, ARRAY_SIZE(ops), err);
+}
+
+static void unreserve(struct core *c, struct entry *e) {
+	core_lock(c);
+	entry_take_out(c, e);
+	core_unlock(c);
+	entry_unref(c, e);
+}
+
+/* The instance stands in the store before the agent hears of it: were this process to die in between, the
+ * next one would have it made. */
+static int create_reserved(struct core *c, struct entry *e, struct error *err) {
+	const struct instance *i = &e->snap->instance; /* nobody else changes it yet */
+	struct msg_instance_state state = {0};
+	int r = store_new(c, e->snap, err);
+	if (r < 0)
+		return r;
+	r = instance_make(c, i, &state, err);
+	if (r < 0) {
+		_cleanup_(error_free) struct error undo = ERROR_INIT;
+		if (store_gone(c, i, &undo) < 0)
+			log_error("instance %.12s could not be made, and stays in the store: %s", i->id, error_text(&undo));
+		return r;
+	}
+	WITH_LOCK(c);
+	struct instance made = *i;
+	made.status = state.status;
+	made.uid_base = state.uid_base;
+	e->creating = false;
+	entry_set(c, e, instance_snap_new(&made));
+	fields_free(&msg_instance_state_table, &state);
+	i = &e->snap->instance;
+	event_add(c, "instance", "create", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
+	return 0;
+}
+
+static struct instance_snap *entry_snap(struct core *c, struct entry *e) {
+	WITH_LOCK(c);
+	return instance_snap_ref(e->snap);
+}
+
+int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
+		    struct error *err) {
+	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	int r = reserve(c, project, spec, &ref.entry, err);
+	fields_free(&instance_spec_table, spec);
+	if (r < 0)
+		return r;
+	r = create_reserved(c, ref.entry, err);
+	if (r < 0)
+		unreserve(c, ref.entry);
+	else
+		*out = entry_snap(c, ref.entry);
+	return r;
+}
+
+int instance_get(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {
+	WITH_LOCK(c);
+	struct entry *e = entry_find(c, project, name, err);
+	if (!e)
+		return failed(err, ERROR_NOT_FOUND);
+	*out = instance_snap_ref(e->snap);
+	return 0;
+}
+
+/* ---- change ---- */
+
+/* Waits until no other verb changes the entry. NOT_FOUND when it is gone by then. */
+static int entry_acquire(struct core *c, struct entry *e, struct error *err) {
+	WITH_LOCK(c);
+	while (e->busy && !e->removed)
+		pthread_cond_wait(&c->changed, &c->lock);
+	if (e->removed)
+		return error_set(err, ERROR_NOT_FOUND, "instance %s has been removed", e->snap->instance.spec.name);
+	e->busy = true;
+	return 0;
+}
+
+static void entry_release(struct core *c, struct entry *e) {
+	WITH_LOCK(c);
+	e->busy = false;
+	pthread_cond_broadcast(&c->changed);
+}
+
+/* Takes the new name for e; gives it back with rename_undo. */
+static int rename_begin(struct core *c, struct entry *e, const struct instance *new, struct error *err) {
+	WITH_LOCK(c);
+	_cleanup_(free_ptr) char *key = name_key(new->project, new->spec.name);
+	struct entry *other = map_get(c->by_name, key);
+	if (other) {
+		error_set(err, ERROR_EXISTS, "the name %s is taken by instance %.12s", new->spec.name,
+			  other->snap->instance.id);
+		error_in_field(err, "name");
+		return -ERROR_EXISTS;
+	}
+	map_set(c->by_name, key, e);
+	return 0;
+}
+
+static void name_drop(struct core *c, const struct instance *i) {
+	WITH_LOCK(c);
+	_cleanup_(free_ptr) char *key = name_key(i->project, i->spec.name);
+	map_take(c->by_name, key);
+}
+
+static int store_changed(struct core *c, const struct instance *old, const struct instance_snap *new,
+			 struct error *err) {
+	const struct instance *i = &new->instance;
+	_cleanup_(free_ptr) char *key = instance_key(i->project, i->id);
+	_cleanup_(free_ptr) char *old_name = str_format("names/%s/%s", old->project, old->spec.name);
+	_cleanup_(free_ptr) char *name = str_format("names/%s/%s", i->project, i->spec.name);
+	struct store_op ops[] = {{STORE_PUT, key, new->json, STORE_ANY},
+				 {STORE_DELETE, old_name, NULL, STORE_ANY},
+				 {STORE_PUT, name, i->id, STORE_ABSENT}};
+	return events_txn(c, ops, str_same(old->spec.name, i->spec.name) ? 1 : ARRAY_SIZE(ops), err);
+}
+
+/* The agent first: it checks limits by setting them. */
+static int change(struct core *c, const struct instance *old, const struct instance *new, struct error *err) {
+	struct msg_instance_update body = {.id = new->id, .spec = new->spec};
+	int r = agent_call(c, "instance-update", &body, NULL, err);
+	if (r < 0)
+		return r;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = instance_snap_new(new);
+	r = store_changed(c, old, snap, err);
+	if (r < 0) {
+		body.spec = old->spec;
+		agent_call(c, "instance-update", &body, NULL, NULL);
+	}
+	return r;
+}
+
+static void publish_change(struct core *c, struct entry *e, const struct instance *new) {
+	WITH_LOCK(c);
+	struct instance now = e->snap->instance; /* the status may have moved on */
+	_cleanup_(free_ptr) char *old_name = str_copy(now.spec.name);
+	now.spec = new->spec;
+	entry_set(c, e, instance_snap_new(&now));
+	const struct instance *i = &e->snap->instance;
+	if (!str_same(old_name, i->spec.name))
+		event_add(c, "instance", "rename", i->project, i->id, i->spec.name, "image", i->spec.image, "old_name",
+			  old_name, NULL);
+	else
+		event_add(c, "instance", "update", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
+}
+
+static int update_acquired(struct core *c, struct entry *e, const json_t *patch, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *old = entry_snap(c, e);
+	struct instance new;
+	fields_copy(&instance_table, &old->instance, &new);
+	int r = fields_patch(&instance_spec_table, patch, state_is_up(old->instance.status.state), &new.spec, err);
+	bool renamed = r == 0 && !str_same(new.spec.name, old->instance.spec.name);
+	if (renamed && !new.spec.name)
+		r = error_field(err, "name", "an instance must have a name");
+	if (r == 0 && renamed)
+		r = rename_begin(c, e, &new, err);
+	if (r == 0) {
+		r = change(c, &old->instance, &new, err);
+		if (r == 0)
+			publish_change(c, e, &new);
+		if (renamed)
+			name_drop(c, r == 0 ? &old->instance : &new);
+	}
+	fields_free(&instance_table, &new);
+	return r;
+}
+
+int instance_update(struct core *c, const char *project, const char *name, const json_t *patch,
+		    struct instance_snap **out, struct error *err) {
+	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	int r = entry_get(c, project, name, &ref.entry, err);
+	if (r == 0)
+		r = entry_acquire(c, ref.entry, err);
+	if (r < 0)
+		return r;
+	r = update_acquired(c, ref.entry, patch, err);
+	entry_release(c, ref.entry);
+	if (r == 0)
+		*out = entry_snap(c, ref.entry);
+	return r;
+}
+
+/* ---- remove ---- */
+
+/* The store first: were this process to die in between, the next one would find that the agent has what the
+ * store has not, and finish. */
+static int remove_acquired(struct core *c, struct entry *e, bool force, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, e);
+	const struct instance *i = &snap->instance;
+	if (!force && state_is_up(i->status.state))
+		return error_set(err, ERROR_CONFLICT, "instance %s is %s: stop it first, or remove it by force", i->spec.name,
+				 i->status.state);
+	int r = store_gone(c, i, err);
+	if (r < 0)
+		return r;
+	struct msg_instance_delete body = {.id = i->id, .force = force};
+	struct error gone = ERROR_INIT;
+	r = agent_call(c, "instance-delete", &body, NULL, &gone);
+	if (r < 0 && gone.kind != ERROR_NOT_FOUND) {
+		if (store_new(c, snap, NULL) < 0)
+			log_error("instance %.12s has left the store, but not the agent", i->id);
+		return error_move(err, &gone);
+	}
+	error_free(&gone);
+	core_lock(c);
+	event_add(c, "instance", "destroy", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
+	entry_take_out(c, e);
+	core_unlock(c);
+	entry_unref(c, e);
+	return 0;
+}
+
+int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err) {
+	if (entry_acquire(c, e, NULL) < 0)
+		return 0; /* somebody else has removed it */
+	int r = remove_acquired(c, e, force, err);
+	entry_release(c, e);
+	return r;
+}
+
+int instance_delete(struct core *c, const char *project, const char *name, bool force, struct error *err) {
+	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	int r = entry_get(c, project, name, &ref.entry, err);
+	return r < 0 ? r : instance_remove_entry(c, ref.entry, force, err);
+}
+
+/* ---- list ---- */
+
+static bool label_fits(const struct pairs *labels, const char *wanted) {
+	struct str value = str_view(wanted);
+	struct str key = str_cut(&value, '=');
+	_cleanup_(free_ptr) char *name = str_copyn(key.p, key.len);
+	const char *have = pairs_get(labels, name);
+	return have && (!strchr(wanted, '=') || str_same(have, strchr(wanted, '=') + 1));
+}
+
+static bool fits(const struct entry *e, const char *project, const struct instance_filter *f) {
+	const struct instance *i = &e->snap->instance;
+	if (e->creating || !str_same(i->project, project))
+		return false;
+	if (f->state ? !str_same(i->status.state, f->state) : !f->all && !state_is_up(i->status.state))
+		return false;
+	if (f->name && !strstr(i->spec.name, f->name))
+		return false;
+	for (char *const *l = f->labels; l && *l; l++)
+		if (!label_fits(&i->spec.labels, *l))
+			return false;
+	return true;
+}
+
+/* The newest first. Needs the lock; the snapshots are not referenced. */
+static struct instance_snap **collect(struct core *c, const char *project, const struct instance_filter *f, size_t *n) {
+	struct instance_snap **all = alloc_array(map_count(c->by_id) + 1, sizeof(*all));
+	size_t count = 0;
+	void *value;
+	for (size_t i = 0; map_next(c->by_id, &i, NULL, &value);)
+		if (fits(value, project, f))
+			all[count++] = ((struct entry *)value)->snap;
+	for (size_t i = 0; i < count / 2; i++) {
+		struct instance_snap *swap = all[i];
+		all[i] = all[count - 1 - i];
+		all[count - 1 - i] = swap;
+	}
+	*n = f->limit > 0 && (size_t)f->limit < count ? (size_t)f->limit : count;
+	all[*n] = NULL;
+	return all;
+}
+
+static struct list_text *list_text_ref(struct list_text *t) {
+	__atomic_add_fetch(&t->refs, 1, __ATOMIC_RELAXED);
+	return t;
+}
+
+void list_text_unref(struct list_text *t) {
+	if (!t || __atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	free(t->data);
+	free(t);
+}
+
+/* Needs the lock. */
+static struct list_text *list_build(struct core *c, const char *project, const struct instance_filter *f) {
+	size_t n;
+	_cleanup_(free_ptr) struct instance_snap **snaps = collect(c, project, f, &n);
+	struct buf text = BUF_INIT;
+	buf_addf(&text, "{\"revision\":%" PRId64 ",\"instances\":[", c->events.revision);
+	for (size_t i = 0; i < n; i++) {
+		if (i)
+			buf_addc(&text, ',');
+		buf_add(&text, snaps[i]->json, snaps[i]->json_len);
+	}
+	buf_adds(&text, "]}");
+	struct list_text *t = NEW(struct list_text);
+	t->refs = 1;
+	t->len = text.len;
+	t->data = buf_steal(&text);
+	return t;
+}
+
+/* Needs the lock. The text must also carry the present revision: both are compared. */
+static struct list_cache *cache_find(struct core *c, const char *key) {
+	for (size_t i = 0; i < ARRAY_SIZE(c->lists); i++)
+		if (str_same(c->lists[i].key, key))
+			return &c->lists[i];
+	struct list_cache *slot = &c->lists[c->next_list++ % ARRAY_SIZE(c->lists)];
+	free(slot->key);
+	list_text_unref(slot->text);
+	*slot = (struct list_cache){.key = str_copy(key)};
+	return slot;
+}
+
+int instance_list(struct core *c, const char *project, const struct instance_filter *f, const char *cache_key,
+		  struct list_text **out, struct error *err) {
+	WITH_LOCK(c);
+	int r = core_project_check(c, project, err);
+	if (r < 0)
+		return r;
+	struct list_cache *cache = cache_key ? cache_find(c, cache_key) : NULL;
+	if (cache && cache->text && cache->generation == c->generation && cache->revision == c->events.revision) {
+		*out = list_text_ref(cache->text);
+		return 0;
+	}
+	*out = list_build(c, project, f);
+	if (cache) {
+		list_text_unref(cache->text);
+		cache->text = list_text_ref(*out);
+		cache->generation = c->generation;
+		cache->revision = c->events.revision;
+	}
+	return 0;
+}
+
+int instance_snaps(struct core *c, const char *project, const struct instance_filter *f, struct instance_snap ***out,
+		   struct error *err) {
+	WITH_LOCK(c);
+	int r = core_project_check(c, project, err);
+	if (r < 0)
+		return r;
+	size_t n;
+	*out = collect(c, project, f, &n);
+	for (size_t i = 0; i < n; i++)
+		instance_snap_ref((*out)[i]);
+	return 0;
+}

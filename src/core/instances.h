@@ -1,0 +1,108 @@
+/* The verbs of instances. In all of them `name` is a name, an id, or a prefix of at least 4 digits of an id
+ * that fits one instance (INVALID names two that it fits, NOT_FOUND none). */
+#pragma once
+
+#include "core/core.h"
+#include "core/images.h"
+#include "model/instance.h"
+#include "wire/messages.h"
+
+/* One state of an instance, never changed; shared by count. */
+struct instance_snap {
+	int refs;
+	struct instance instance;
+	char *json; /* as the native API prints it */
+	size_t json_len;
+};
+struct instance_snap *instance_snap_ref(struct instance_snap *s);
+void instance_snap_unref(struct instance_snap *s);
+DEFINE_CLEANUP(instance_snap_unref_ptr, struct instance_snap *, instance_snap_unref);
+
+/* ---- one ---- */
+/* Takes what spec holds (it is empty afterwards), also on failure. NOT_FOUND with field "image" when the
+ * image is not there. */
+int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
+		    struct error *err);
+int instance_get(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err);
+/* Merge patch of the spec; a new name renames. */
+int instance_update(struct core *c, const char *project, const char *name, const json_t *patch,
+		    struct instance_snap **out, struct error *err);
+/* CONFLICT while it runs, unless force, which kills it. */
+int instance_delete(struct core *c, const char *project, const char *name, bool force, struct error *err);
+/* Each of these returns when it has taken effect. Starting what runs and stopping what does not is fine. */
+int instance_start(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err);
+int instance_stop(struct core *c, const char *project, const char *name, const char *signal, int64_t timeout,
+		  struct instance_snap **out, struct error *err); /* timeout < 0, signal NULL: the instance's own */
+int instance_restart(struct core *c, const char *project, const char *name, const char *signal, int64_t timeout,
+		     struct instance_snap **out, struct error *err);
+int instance_kill(struct core *c, const char *project, const char *name, const char *signal, struct error *err);
+int instance_pause(struct core *c, const char *project, const char *name, bool pause, struct instance_snap **out,
+		   struct error *err);
+
+/* ---- many ---- */
+struct instance_filter {
+	bool all;             /* also those that do not run */
+	char *const *labels;  /* key or key=value, all must fit */
+	const char *state, *name; /* name: part of the name */
+	int64_t limit;        /* the newest so many; 0: all */
+};
+struct list_text { /* shared by count; see list_text_unref */
+	int refs;
+	size_t len;
+	char *data;
+};
+/* {"revision":N,"instances":[…]}. cache_key: a text that is the same for the same filter (the query string),
+ * or NULL; an unchanged list is not built again. */
+int instance_list(struct core *c, const char *project, const struct instance_filter *f, const char *cache_key,
+		  struct list_text **out, struct error *err);
+void list_text_unref(struct list_text *t);
+DEFINE_CLEANUP(list_text_unref_ptr, struct list_text *, list_text_unref);
+/* The same as snapshots, NULL-terminated; unreference each, free the array. */
+int instance_snaps(struct core *c, const char *project, const struct instance_filter *f, struct instance_snap ***out,
+		   struct error *err);
+
+/* ---- waiting ---- */
+enum wait_condition { WAIT_NOT_RUNNING, WAIT_NEXT_EXIT, WAIT_REMOVED };
+struct wait_sink {
+	void (*begin)(void *arg); /* the first call, from the caller's thread */
+	/* the last call, once; status as at the exit; error: NULL or why there is none. */
+	void (*done)(void *arg, const struct instance_status *status, const struct error *error);
+	bool (*gone)(void *arg);
+	void *arg;
+};
+/* Returns at once; done is called by another thread (or by this one, when there is nothing to wait for).
+ * On an error the sink is not used. */
+int instance_wait(struct core *c, const char *project, const char *name, enum wait_condition condition,
+		  const struct wait_sink *sink, struct error *err);
+
+/* ---- inside ---- */
+/* *fd: a stream that speaks shim/protocol.h. */
+int instance_attach(struct core *c, const char *project, const char *name, bool in, bool out, bool errors, int *fd,
+		    struct error *err);
+/* id and exec_id of spec are filled in here (exec_id is to be freed by its table). *fd is -1 for detach. */
+int instance_exec(struct core *c, const char *project, const char *name, struct msg_exec_start *spec, int *fd,
+		  struct error *err);
+int instance_exec_state(struct core *c, const char *project, const char *name, const char *exec_id,
+			struct msg_exec_state *out, struct error *err);
+int instance_exec_attach(struct core *c, const char *project, const char *name, const char *exec_id, int *fd,
+			 struct error *err);
+int instance_stats(struct core *c, const char *project, const char *name, struct msg_stats *out, struct error *err);
+int instance_top(struct core *c, const char *project, const char *name, struct msg_processes *out, struct error *err);
+int instance_diff(struct core *c, const char *project, const char *name, struct msg_changes *out, struct error *err);
+
+/* ---- files ---- */
+int instance_archive_stat(struct core *c, const char *project, const char *name, const char *path,
+			  struct msg_file *out, struct error *err);
+int instance_archive_get(struct core *c, const char *project, const char *name, const char *path, struct msg_file *out,
+			 int *fd, struct error *err); /* *fd: a pipe with a tar */
+int instance_archive_put(struct core *c, const char *project, const char *name, const char *path, bool keep_owner,
+			 bool no_overwrite_dir, int tar, struct error *err);
+int instance_export(struct core *c, const char *project, const char *name, int *fd, struct error *err);
+
+struct commit_options {
+	const char *name, *comment, *author; /* name NULL: an image without a name */
+	bool pause;
+	const json_t *config; /* merge patch of the image_config; NULL */
+};
+int instance_commit(struct core *c, const char *project, const char *name, const struct commit_options *o,
+		    struct image_snap **out, struct error *err);

@@ -1,0 +1,119 @@
+/* Layers on their way from the content store into the agent, which unpacks each once: two at a time, and
+ * those that several images wait for only by one of them. */
+#include "core/core-priv.h"
+
+#include "base/str.h"
+
+#include <unistd.h>
+
+struct unpack_batch {
+	struct core *core;
+	pthread_mutex_t lock;
+	pthread_cond_t done;
+	size_t pending;
+	struct error err; /* the first */
+	const volatile bool *cancel;
+};
+
+struct unpack_job {
+	struct unpack_batch *batch;
+	char *digest, *diff_id, *media_type;
+};
+
+/* true: this caller shall unpack it; false: it is there. */
+static bool claim(struct core *c, const char *diff_id) {
+	WITH_LOCK(c);
+	while (map_get(c->unpacking, diff_id))
+		pthread_cond_wait(&c->changed, &c->lock);
+	if (map_get(c->layers, diff_id))
+		return false;
+	map_set(c->unpacking, diff_id, c);
+	return true;
+}
+
+static void unclaim(struct core *c, const char *diff_id, bool there) {
+	WITH_LOCK(c);
+	map_remove(c->unpacking, diff_id);
+	if (there)
+		map_set(c->layers, diff_id, c);
+	pthread_cond_broadcast(&c->changed);
+}
+
+static int unpack(struct core *c, const struct unpack_job *j, struct error *err) {
+	if (!claim(c, j->diff_id))
+		return 0;
+	struct msg_layer body = {.diff_id = j->diff_id, .media_type = j->media_type};
+	_cleanup_(close_fd) int blob = content_blob(c->content, j->digest, NULL, err);
+	int r = blob < 0 ? blob : agent_call_fd(c, "layer-unpack", &body, blob, NULL, NULL, err);
+	unclaim(c, j->diff_id, r == 0);
+	return r < 0 ? error_wrap(err, "unpacking layer %.19s", j->diff_id) : 0;
+}
+
+static void unpack_job(void *arg) {
+	struct unpack_job *j = arg;
+	struct unpack_batch *b = j->batch;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	bool cancelled = b->cancel && *b->cancel;
+	int r = cancelled ? error_set(&err, ERROR_CANCELLED, "cancelled") : unpack(b->core, j, &err);
+	pthread_mutex_lock(&b->lock);
+	if (r < 0 && !b->err.kind)
+		error_move(&b->err, &err);
+	if (--b->pending == 0)
+		pthread_cond_signal(&b->done);
+	pthread_mutex_unlock(&b->lock);
+	free(j->digest);
+	free(j->diff_id);
+	free(j->media_type);
+	free(j);
+}
+
+struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel) {
+	struct unpack_batch *b = NEW(struct unpack_batch);
+	*b = (struct unpack_batch){.core = c, .cancel = cancel};
+	pthread_mutex_init(&b->lock, NULL);
+	pthread_cond_init(&b->done, NULL);
+	return b;
+}
+
+void unpack_add(struct unpack_batch *b, const struct image_layer *layer) {
+	struct unpack_job *j = NEW(struct unpack_job);
+	*j = (struct unpack_job){
+		.batch = b,
+		.digest = str_copy(layer->digest),
+		.diff_id = str_copy(layer->diff_id),
+		.media_type = layer->media_type ? str_copy(layer->media_type) : NULL,
+	};
+	pthread_mutex_lock(&b->lock);
+	b->pending++;
+	pthread_mutex_unlock(&b->lock);
+	pool_run(b->core->unpackers, unpack_job, j);
+}
+
+int unpack_end(struct unpack_batch *b, struct error *err) {
+	pthread_mutex_lock(&b->lock);
+	while (b->pending)
+		pthread_cond_wait(&b->done, &b->lock);
+	pthread_mutex_unlock(&b->lock);
+	int r = b->err.kind ? error_move(err, &b->err) : 0;
+	pthread_mutex_destroy(&b->lock);
+	pthread_cond_destroy(&b->done);
+	free(b);
+	return r;
+}
+
+static bool all_there(struct core *c, const struct image *image) {
+	WITH_LOCK(c);
+	for (size_t i = 0; i < image->layers.n; i++)
+		if (!map_get(c->layers, image->layers.items[i].diff_id))
+			return false;
+	return true;
+}
+
+int layers_ensure(struct core *c, const struct image *image, struct error *err) {
+	if (all_there(c, image))
+		return 0;
+	struct unpack_batch *b = unpack_begin(c, NULL);
+	for (size_t i = 0; i < image->layers.n; i++)
+		unpack_add(b, &image->layers.items[i]);
+	return unpack_end(b, err);
+}

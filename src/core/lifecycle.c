@@ -1,0 +1,216 @@
+/* Starting, stopping and waiting. The agent does it; what it answers and what its events say is merged by
+ * entry_apply. */
+#include "core/core-priv.h"
+
+#include "base/log.h"
+#include "base/str.h"
+
+static struct instance_snap *entry_snap(struct core *c, struct entry *e) {
+	WITH_LOCK(c);
+	return instance_snap_ref(e->snap);
+}
+
+/* One request about one instance that answers with its state. */
+static int call_state(struct core *c, struct entry *e, const char *request, const void *body, struct error *err) {
+	struct msg_instance_state state = {0};
+	int r = agent_call(c, request, body, &state, err);
+	if (r < 0)
+		return r;
+	WITH_LOCK(c);
+	if (!e->removed)
+		entry_apply(c, e, &state.status, state.uid_base);
+	fields_free(&msg_instance_state_table, &state);
+	return 0;
+}
+
+static int image_ready(struct core *c, const struct instance *i, struct error *err) {
+	core_lock(c);
+	struct image_entry *found = image_find(c, i->image_id, NULL);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
+	core_unlock(c);
+	return image ? layers_ensure(c, &image->image, err) : 0;
+}
+
+static int start_entry(struct core *c, struct entry *e, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *before = entry_snap(c, e);
+	if (str_same(before->instance.status.state, "running"))
+		return 0;
+	int r = image_ready(c, &before->instance, err);
+	if (r < 0)
+		return r;
+	struct msg_id body = {.id = before->instance.id};
+	r = call_state(c, e, "instance-start", &body, err);
+	if (r < 0 && before->instance.spec.auto_remove && before->instance.status.started_at == 0) {
+		_cleanup_(error_free) struct error undo = ERROR_INIT;
+		if (instance_remove_entry(c, e, true, &undo) < 0)
+			log_warn("removing %s, which did not start: %s", before->instance.spec.name, error_text(&undo));
+	}
+	return r;
+}
+
+static int stop_entry(struct core *c, struct entry *e, const char *signal, int64_t timeout, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *before = entry_snap(c, e);
+	if (!state_is_up(before->instance.status.state))
+		return 0;
+	struct msg_instance_stop body = {
+		.id = before->instance.id,
+		.signal = (char *)signal,
+		.timeout = timeout < 0 ? -1 : timeout,
+	};
+	int r = call_state(c, e, "instance-stop", &body, err);
+	if (r == 0) {
+		WITH_LOCK(c);
+		const struct instance *i = &e->snap->instance;
+		event_add(c, "instance", "stop", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
+	}
+	return r;
+}
+
+static int check_signal(const char *signal, struct error *err) {
+	if (!signal || signal_from_name(signal) > 0)
+		return 0;
+	return error_field(err, "signal", "%.64s is not the name or number of a signal", signal);
+}
+
+int instance_start(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {
+	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	int r = entry_get(c, project, name, &ref.entry, err);
+	if (r == 0)
+		r = start_entry(c, ref.entry, err);
+	if (r == 0)
+		*out = entry_snap(c, ref.entry);
+	return r;
+}
+
+int instance_stop(struct core *c, const char *project, const char *name, const char *signal, int64_t timeout,
+		  struct instance_snap **out, struct error *err) {
+	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	int r = check_signal(signal, err);
+	if (r == 0)
+		r = entry_get(c, project, name, &ref.entry, err);
+	if (r == 0)
+		r = stop_entry(c, ref.entry, signal, timeout, err);
+	if (r == 0)
+		*out = entry_snap(c, ref.entry);
+	return r;
+}
+
+int instance_restart(struct core *c, const char *project, const char *name, const char *signal, int64_t timeout,
+		     struct instance_snap **out, struct error *err) {
+	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	int r = check_signal(signal, err);
+	if (r == 0)
+		r = entry_get(c, project, name, &ref.entry, err);
+	if (r == 0)
+		r = stop_entry(c, ref.entry, signal, timeout, err);
+	if (r == 0)
+		r = start_entry(c, ref.entry, err);
+	if (r < 0)
+		return r;
+	WITH_LOCK(c);
+	const struct instance *i = &ref.entry->snap->instance;
+	event_add(c, "instance", "restart", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
+	*out = instance_snap_ref(ref.entry->snap);
+	return 0;
+}
+
+int instance_kill(struct core *c, const char *project, const char *name, const char *signal, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = check_signal(signal, err);
+	if (r == 0)
+		r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	const struct instance *i = &snap->instance;
+	struct msg_instance_kill body = {.id = i->id, .signal = (char *)(signal ? signal : "KILL")};
+	r = agent_call(c, "instance-kill", &body, NULL, err);
+	if (r < 0)
+		return r;
+	WITH_LOCK(c);
+	event_add(c, "instance", "kill", i->project, i->id, i->spec.name, "image", i->spec.image, "signal", body.signal,
+		  NULL);
+	return 0;
+}
+
+int instance_pause(struct core *c, const char *project, const char *name, bool pause, struct instance_snap **out,
+		   struct error *err) {
+	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	int r = entry_get(c, project, name, &ref.entry, err);
+	if (r < 0)
+		return r;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *before = entry_snap(c, ref.entry);
+	struct msg_id body = {.id = before->instance.id};
+	r = call_state(c, ref.entry, pause ? "instance-pause" : "instance-unpause", &body, err);
+	if (r == 0)
+		*out = entry_snap(c, ref.entry);
+	return r;
+}
+
+/* ---- waiting ---- */
+
+struct wait_follower {
+	struct follower base;
+	struct core *core;
+	struct entry *entry;
+	enum wait_condition condition;
+	unsigned exits; /* at the beginning */
+	struct wait_sink sink;
+};
+
+static bool wait_is_over(const struct wait_follower *w) {
+	const struct entry *e = w->entry;
+	switch (w->condition) {
+	case WAIT_NOT_RUNNING:
+		return e->removed || !state_is_up(e->snap->instance.status.state);
+	case WAIT_NEXT_EXIT:
+		return e->removed || e->exits != w->exits;
+	case WAIT_REMOVED:
+		return e->removed;
+	}
+	return true;
+}
+
+static enum follow_result wait_step(struct follower *base) {
+	struct wait_follower *w = (struct wait_follower *)base;
+	if (w->sink.gone(w->sink.arg))
+		return FOLLOW_END;
+	WITH_LOCK(w->core);
+	return wait_is_over(w) ? FOLLOW_END : FOLLOW_WAIT;
+}
+
+static void wait_drop(struct follower *base, bool ended) {
+	struct wait_follower *w = (struct wait_follower *)base;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(w->core, w->entry);
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (!ended)
+		error_set(&err, ERROR_UNAVAILABLE, "the daemon ends");
+	w->sink.done(w->sink.arg, &snap->instance.status, ended ? NULL : &err);
+	entry_unref(w->core, w->entry);
+	free(w);
+}
+
+int instance_wait(struct core *c, const char *project, const char *name, enum wait_condition condition,
+		  const struct wait_sink *sink, struct error *err) {
+	struct entry *e;
+	int r = entry_get(c, project, name, &e, err);
+	if (r < 0)
+		return r;
+	struct wait_follower *w = NEW(struct wait_follower);
+	*w = (struct wait_follower){
+		.base = {.step = wait_step, .drop = wait_drop},
+		.core = c,
+		.entry = e,
+		.condition = condition,
+		.sink = *sink,
+	};
+	sink->begin(sink->arg);
+	core_lock(c);
+	w->exits = e->exits;
+	bool over = wait_is_over(w);
+	core_unlock(c);
+	if (over)
+		wait_drop(&w->base, true);
+	else
+		follow_add(c->follow, &w->base);
+	return 0;
+}

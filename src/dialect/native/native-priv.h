@@ -1,0 +1,102 @@
+/* What the files of the native dialect share: DTOs, replies, streams. */
+#pragma once
+
+#include "core/core.h"
+#include "core/instances.h"
+#include "dialect/native/native.h"
+#include "model/field.h"
+
+/* ---- DTOs (dto.c) ---- */
+struct stop_request {
+	int64_t timeout;
+	char *signal;
+};
+struct kill_request {
+	char *signal;
+};
+struct exec_request {
+	char **command, **env;
+	char *user, *workdir;
+	bool tty, stdin_open, privileged, detach;
+	int64_t rows, columns;
+};
+struct pull_request { /* of pull and push */
+	char *name, *platform, *username, *password;
+	bool plain_http, insecure_tls;
+};
+struct bootstrap_request {
+	char *name, *variant, **include;
+};
+struct commit_request {
+	char *name, *comment, *author;
+	bool pause;
+	json_t *config;
+};
+struct tag_request {
+	char *name;
+};
+struct prune_request {
+	bool all;
+};
+struct shutdown_request {
+	int64_t timeout;
+};
+extern const struct field_table stop_request_table, kill_request_table, exec_request_table, pull_request_table,
+	bootstrap_request_table, commit_request_table, tag_request_table, prune_request_table, shutdown_request_table;
+
+/* Parses the body into dto; false: an error has been answered. body, when wanted, is to be released. */
+bool dto_parse(struct http_request *req, const struct field_table *t, void *dto, json_t **body);
+
+/* ---- routes ---- */
+struct native_route {
+	const char *method, *path;
+	http_handler handler;
+	unsigned flags;
+	const char *summary;
+	const char *query;                 /* names of query parameters, separated by spaces; NULL */
+	const struct field_table *request; /* of the JSON body; NULL */
+	const struct field_table *reply;   /* of the JSON answer; NULL: see what */
+	const char *what;                  /* the answer in words, where there is no table */
+	int status;                        /* of success */
+};
+extern const struct native_route instance_routes[], image_routes[], host_routes[]; /* NULL-method row last */
+json_t *openapi_document(void);
+
+/* ---- handlers' helpers (reply.c) ---- */
+#define JSON_TYPE "application/json"
+#define TAR_TYPE "application/x-tar"
+struct core *core_of(struct http_request *req);
+const char *project_of(struct http_request *req);
+const char *name_of(struct http_request *req);
+bool query_bool(struct http_request *req, const char *name, bool otherwise);
+/* A time of the query, 0 where it is not given; false: an error has been answered. */
+bool query_time(struct http_request *req, const char *name, int64_t *ns);
+bool query_int(struct http_request *req, const char *name, int64_t otherwise, int64_t *out);
+void fail(struct http_request *req, const struct error *e);
+void reply_text(struct http_request *req, int status, const char *json, size_t len);
+void reply_table(struct http_request *req, int status, const struct field_table *t, const void *object);
+void reply_instance(struct http_request *req, int status, struct instance_snap *snap);
+void reply_image(struct http_request *req, int status, struct image_snap *snap);
+
+/* ---- streams (stream.c) ---- */
+/* A stream that lives as long as what is followed: sinks take it as their arg. */
+struct line_stream {
+	struct http_request *req; /* until begin */
+	struct http_stream *stream;
+	const char *type;
+	struct buf pending;
+};
+struct line_stream *line_stream_new(struct http_request *req, const char *content_type);
+void line_stream_free(struct line_stream *s);
+void line_stream_begin(void *arg);
+int line_stream_push(struct line_stream *s, const char *line, size_t len); /* adds the newline */
+bool line_stream_gone(void *arg);
+void line_stream_end(void *arg, bool complete); /* frees it */
+
+/* Sends what is read from fd (taken) to its end; a broken end cuts the answer. */
+void reply_stream_fd(struct http_request *req, const char *content_type, int fd);
+/* Runs fn, which writes to fd, and sends what it writes; its error is the answer while nothing was sent. */
+void reply_written(struct http_request *req, const char *content_type,
+		   int (*fn)(int fd, void *arg, struct error *err), void *arg);
+/* Runs fn, which reads the request's body from fd. A body that breaks off gives fn a read error. */
+int with_body(struct http_request *req, int (*fn)(int fd, void *arg, struct error *err), void *arg, struct error *err);

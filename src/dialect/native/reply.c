@@ -1,0 +1,102 @@
+/* What every handler needs: its context, parameters, and answers. The one table from error kinds to
+ * statuses is here. */
+#include "dialect/native/native-priv.h"
+
+#include "base/time.h"
+
+static const int statuses[ERROR_KINDS] = {
+	[ERROR_NONE] = 500,
+	[ERROR_INVALID] = 400,
+	[ERROR_NOT_FOUND] = 404,
+	[ERROR_EXISTS] = 409,
+	[ERROR_CONFLICT] = 409,
+	[ERROR_BUSY] = 409,
+	[ERROR_DENIED] = 403,
+	[ERROR_QUOTA] = 507,
+	[ERROR_NO_SPACE] = 507,
+	[ERROR_TOO_LARGE] = 413,
+	[ERROR_UNSUPPORTED] = 501,
+	[ERROR_UNAVAILABLE] = 503,
+	[ERROR_TIMEOUT] = 408,
+	[ERROR_CANCELLED] = 499,
+	[ERROR_CORRUPT] = 500,
+	[ERROR_UNAUTHORIZED] = 401,
+	[ERROR_NO_COMMAND] = 422,
+	[ERROR_NO_EXEC] = 422,
+	[ERROR_INTERNAL] = 500,
+};
+
+void native_render_error(struct http_request *req, int status, const struct error *e) {
+	json_t *error = json_object();
+	json_set_str(error, "kind", error_kind_name(e->kind));
+	json_set_str(error, "message", error_text(e));
+	if (e->field)
+		json_set_str(error, "field", e->field);
+	_cleanup_(json_free_ptr) json_t *answer = json_object();
+	json_object_set_new(answer, "error", error);
+	http_reply_json(req, status, answer);
+}
+
+void fail(struct http_request *req, const struct error *e) {
+	native_render_error(req, statuses[e->kind], e);
+}
+
+struct core *core_of(struct http_request *req) {
+	return http_context(req);
+}
+
+const char *project_of(struct http_request *req) {
+	return http_param(req, "project");
+}
+
+const char *name_of(struct http_request *req) {
+	return http_param(req, "name");
+}
+
+bool query_bool(struct http_request *req, const char *name, bool otherwise) {
+	const char *value = http_query(req, name);
+	if (!value)
+		return otherwise;
+	return !str_same(value, "false") && !str_same(value, "0");
+}
+
+bool query_time(struct http_request *req, const char *name, int64_t *ns) {
+	const char *value = http_query(req, name);
+	*ns = 0;
+	if (!value || !*value || time_parse(value, ns) == 0)
+		return true;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	error_field(&err, name, "%.64s is not a time: write 2026-11-22T23:09:46Z or seconds since 1970", value);
+	fail(req, &err);
+	return false;
+}
+
+bool query_int(struct http_request *req, const char *name, int64_t otherwise, int64_t *out) {
+	const char *value = http_query(req, name);
+	*out = otherwise;
+	if (!value || (str_to_i64(value, out) == 0 && *out >= 0))
+		return true;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	error_field(&err, name, "%.64s is not a number from 0 up", value);
+	fail(req, &err);
+	return false;
+}
+
+void reply_text(struct http_request *req, int status, const char *json, size_t len) {
+	http_reply(req, status, JSON_TYPE, json, len);
+}
+
+void reply_table(struct http_request *req, int status, const struct field_table *t, const void *object) {
+	_cleanup_(json_free_ptr) json_t *json = fields_print(t, object);
+	http_reply_json(req, status, json);
+}
+
+void reply_instance(struct http_request *req, int status, struct instance_snap *snap) {
+	reply_text(req, status, snap->json, snap->json_len);
+	instance_snap_unref(snap);
+}
+
+void reply_image(struct http_request *req, int status, struct image_snap *snap) {
+	reply_text(req, status, snap->json, snap->json_len);
+	image_snap_unref(snap);
+}

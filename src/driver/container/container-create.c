@@ -1,0 +1,241 @@
+/* Creating a container, seen from the parent: cgroup, clone, id maps, the mounts that it lends, filter,
+ * hooks, limits. Until the end everything made can be undone by killing the child and removing the cgroup;
+ * if the parent itself dies, the child ends as well (it sees its channel close). */
+#include "base/fs.h"
+#include "base/proc.h"
+#include "driver/container/container-priv.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int check_config(const struct container_config *c, struct error *err) {
+	if (!c->id || !*c->id)
+		return error_field(err, "id", "a container needs an id");
+	if (!config_namespace(c, CLONE_NEWNS))
+		return error_set(err, ERROR_UNSUPPORTED, "a container without a mount namespace");
+	if (config_new_namespace(c, CLONE_NEWUSER) && (!c->n_uid_maps || !c->n_gid_maps))
+		return error_field(err, "uid_maps", "a new user namespace needs maps of user and group ids");
+	if (c->hostname && !config_namespace(c, CLONE_NEWUTS))
+		return error_field(err, "hostname", "setting the host name needs a UTS namespace");
+	if (c->domainname && !config_namespace(c, CLONE_NEWUTS))
+		return error_field(err, "domainname", "setting the domain name needs a UTS namespace");
+	for (size_t i = 0; i < c->n_mounts; i++)
+		if (!c->mounts[i].target || c->mounts[i].target[0] != '/')
+			return error_field(err, "mounts", "the mount point %s is not absolute",
+					   c->mounts[i].target ? c->mounts[i].target : "(none)");
+	for (size_t i = 0; i < c->n_devices; i++)
+		if (!c->devices[i].path || c->devices[i].path[0] != '/')
+			return error_field(err, "devices", "the path of a device is not absolute");
+	return process_check(&c->process, err);
+}
+
+/* Those made by clone3; the time, network and cgroup namespaces are made by the child, the network
+ * one so that this slow step overlaps with the parent's work. */
+static uint64_t clone_flags(const struct container_config *c) {
+	uint64_t flags = 0;
+	for (size_t i = 0; i < c->n_namespaces; i++)
+		if (!c->namespaces[i].path)
+			flags |= (uint64_t)c->namespaces[i].flag;
+	return flags & ~(uint64_t)(CLONE_NEWTIME | CLONE_NEWCGROUP | CLONE_NEWNET);
+}
+
+struct pipes {
+	int gate[2], result[2];
+};
+
+static void pipes_close(struct pipes *p) {
+	for (int i = 0; i < 2; i++) {
+		close_fd(&p->gate[i]);
+		close_fd(&p->result[i]);
+	}
+}
+
+static void run_child(const struct container_config *c, const struct container_stdio *io, int sync, const struct pipes *pipes) {
+	struct child k = {
+		.c = c, .process = &c->process, .sync = sync, .root = -1, .gate_in = pipes->gate[0],
+		.gate_hold = pipes->gate[1], .result = pipes->result[1], .master = -1, .slave = -1,
+		.preserve_fds = io->preserve_fds, .null_file = -1, .null_dir = -1, .wants_filter = c->seccomp != NULL,
+		.sets_rlimits = !config_namespace(c, CLONE_NEWUSER),
+	};
+	k.mounts = alloc_array(c->n_mounts + 1, sizeof(int));
+	for (size_t i = 0; i < c->n_mounts; i++)
+		k.mounts[i] = -1;
+	struct error err = ERROR_INIT;
+	if (child_take_stdio(&k, io, &err) < 0)
+		sync_fail(sync, &err);
+	child_run(&k);
+}
+
+static int send_error(struct error *err, int r) {
+	/* a child that has failed has closed its end; why comes as its own message */
+	return r == -EPIPE || r == -ECONNRESET ? 0 : error_errno(err, r, "cannot talk to the first process");
+}
+
+static int send_mount(int sync, int index, int fd, struct error *err) {
+	_cleanup_(close_fd) int mount = fd;
+	if (mount < 0)
+		return mount;
+	int r = sync_send(sync, SYNC_MOUNT, index, NULL, 0, mount);
+	return r < 0 ? send_error(err, r) : 0;
+}
+
+static int send_filter(const struct container_config *c, int sync, struct error *err) {
+	struct sock_fprog filter = {0};
+	unsigned flags = 0;
+	int r = seccomp_compile(c->seccomp, c->process.cap_bounding, &filter, &flags, err);
+	if (r < 0)
+		return error_wrap(err, "seccomp");
+	r = sync_send(sync, SYNC_SECCOMP, (int)flags, filter.filter, filter.len * sizeof *filter.filter, -1);
+	free(filter.filter);
+	return r < 0 ? send_error(err, r) : 0;
+}
+
+static int open_userns(const struct container_config *c, pid_t pid, struct error *err) {
+	if (!config_namespace(c, CLONE_NEWUSER))
+		return -1;
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? error_errno(err, errno, "cannot open the user namespace") : fd;
+}
+
+/* Gives the child all it waits for. */
+static int supply(struct container_config *c, pid_t pid, int sync, struct error *err) {
+	int r = 0;
+	if (config_new_namespace(c, CLONE_NEWUSER)) {
+		r = userns_write_maps(pid, c->uid_maps, c->n_uid_maps, c->gid_maps, c->n_gid_maps, err);
+		if (r == 0 && (r = sync_send(sync, SYNC_MAPPED, 0, NULL, 0, -1)) < 0)
+			return send_error(err, r);
+	}
+	else if (config_namespace(c, CLONE_NEWUSER) && !c->n_uid_maps)
+		r = userns_read_maps(pid, c, err);
+	if (r < 0)
+		return r;
+	if (config_new_namespace(c, CLONE_NEWNS)) {
+		_cleanup_(close_fd) int userns = open_userns(c, pid, err);
+		if (userns < -1)
+			return userns;
+		r = send_mount(sync, -1, root_mount(c, userns, err), err);
+		for (size_t i = 0; r == 0 && i < c->n_mounts; i++)
+			if (mount_is_parents(c, &c->mounts[i]))
+				r = send_mount(sync, (int)i, parent_mount(c, &c->mounts[i], userns, err), err);
+	}
+	return r == 0 && c->seccomp ? send_filter(c, sync, err) : r;
+}
+
+static int run_hooks(const struct container_config *c, pid_t pid, int sync, struct error *err) {
+	_cleanup_(free_ptr) char *state = hooks_state(c->id, "creating", pid, c->bundle, &c->annotations);
+	int r = hooks_run(c->hooks[HOOK_PRESTART].items, c->hooks[HOOK_PRESTART].n, state, err);
+	if (r == 0)
+		r = hooks_run(c->hooks[HOOK_CREATE_RUNTIME].items, c->hooks[HOOK_CREATE_RUNTIME].n, state, err);
+	if (r == 0 && (r = sync_send(sync, SYNC_HOOKS, 0, NULL, 0, -1)) < 0)
+		return send_error(err, r);
+	return r;
+}
+
+/* Until the child waits at the gate. c is NULL for an exec. */
+int parent_await_ready(const struct container_config *c, pid_t pid, int sync, struct container_stdio *io, struct error *err) {
+	for (;;) {
+		_cleanup_(sync_message_free) struct sync_message m;
+		int r = sync_recv(sync, &m);
+		if (r < 0)
+			return error_set(err, ERROR_INTERNAL, "the first process ended while the container was made (out of memory?)");
+		switch (m.type) {
+		case SYNC_ERROR:
+			return sync_error(&m, err);
+		case SYNC_READY:
+			io->terminal_master = TAKE_FD(m.fd);
+			return 0;
+		case SYNC_HOOKS:
+			r = c ? run_hooks(c, pid, sync, err) : 0;
+			if (r < 0)
+				return r;
+			break;
+		default:
+			return error_set(err, ERROR_INTERNAL, "the first process sent no sense");
+		}
+	}
+}
+
+/* Clones, and leads the child up to the gate. On failure the child is dead and reaped. */
+static int make_process(struct container_config *c, struct container_stdio *io, int cgroup, struct container_state *out,
+			struct error *err) {
+	_cleanup_(pipes_close) struct pipes pipes = {{-1, -1}, {-1, -1}};
+	int sync[2];
+	if (pipe2(pipes.gate, O_CLOEXEC) < 0 || pipe2(pipes.result, O_CLOEXEC) < 0 || sync_pair(sync) < 0)
+		return error_errno(err, errno, "cannot make a pipe");
+	out->gate[0] = pipes.gate[0];
+	out->gate[1] = pipes.result[1];
+	struct clone_request q = {
+		.flags = clone_flags(c), .joined = c->namespaces, .n_joined = c->n_namespaces, .pidfd = -1, .cgroup = cgroup,
+		.enter = c->cgroup.path ? &out->cgroup : NULL,
+	};
+	out->pid = clone_child(&q, sync, &out->pidfd, err);
+	if (out->pid == 0)
+		run_child(c, io, sync[1], &pipes);
+	_cleanup_(close_fd) int sock = sync[0];
+	if (out->pid < 0) {
+		close_fd(&sync[1]);
+		return out->pid;
+	}
+	close_fd(&pipes.gate[0]);
+	close_fd(&pipes.result[1]);
+	struct error supplied = ERROR_INIT;
+	int r = supply(c, out->pid, sock, &supplied);
+	if (r == 0)
+		r = parent_await_ready(c, out->pid, sock, io, err);
+	else
+		error_move(err, &supplied);
+	if (r == 0)
+		r = process_set_oom_score(&c->process, out->pid, err);
+	if (r == 0 && config_namespace(c, CLONE_NEWUSER))
+		r = process_set_rlimits(&c->process, out->pid, err);
+	if (r == 0 && (r = proc_start_time(out->pid, &out->pid_start)) < 0)
+		error_errno(err, r, "cannot read the start time of the first process");
+	if (r < 0) {
+		pidfd_send_signal(out->pidfd, SIGKILL, NULL, 0);
+		proc_wait(out->pid);
+		close_fd(&io->terminal_master);
+		return r;
+	}
+	out->start_fd = TAKE_FD(pipes.gate[1]);
+	out->result_fd = TAKE_FD(pipes.result[0]);
+	out->sync_fd = TAKE_FD(sock);
+	return 0;
+}
+
+static void drop_read_maps(const struct container_config *c, struct container_config *own) {
+	if (own->uid_maps != c->uid_maps)
+		free(own->uid_maps);
+	if (own->gid_maps != c->gid_maps)
+		free(own->gid_maps);
+}
+
+int container_create(const struct container_config *c, struct container_stdio *io, struct container_state *out, struct error *err) {
+	*out = (struct container_state){.start_fd = -1, .result_fd = -1, .sync_fd = -1, .pidfd = -1};
+	io->terminal_master = -1;
+	int r = check_config(c, err);
+	if (r == 0 && c->cgroup.path)
+		r = cgroup_create(&c->cgroup, &out->cgroup, err);
+	if (r < 0)
+		return r;
+	_cleanup_(close_fd) int cgroup = c->cgroup.path ? cgroup_open_v2(&out->cgroup) : -1;
+	struct container_config own = *c; /* shares all but the maps of a user namespace that is joined */
+	r = make_process(&own, io, cgroup, out, err);
+	if (r < 0) {
+		if (c->cgroup.path && cgroup_kill(&out->cgroup, SIGKILL, NULL) == 0)
+			cgroup_remove(&out->cgroup, NULL);
+		drop_read_maps(c, &own);
+		container_state_free(out);
+		return r;
+	}
+	out->id = str_copy(c->id);
+	out->config = state_config_print(&own);
+	drop_read_maps(c, &own);
+	return 0;
+}
