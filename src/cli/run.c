@@ -44,6 +44,16 @@ static bool wants_input(const struct invocation *in) {
 	return spec->stdin_open && wants(o->attach, "stdin");
 }
 
+/* What was run has ended, and whoever comes next sees it so: its final status, or with --rm nothing of it. */
+static void settle(const struct invocation *in, const char *id) {
+	const struct instance_spec *spec = in->fields;
+	if (spec->restart.policy && strcmp(spec->restart.policy, "no") != 0)
+		return; /* it may be up again */
+	char *path = api_path(in, "/instances/%s/wait", id);
+	path_query(&path, "condition", spec->auto_remove ? "removed" : "not-running");
+	api_call(in, "POST", path, NULL, NULL, NULL);
+}
+
 static int run_attached(const struct invocation *in, const char *id, struct error *err) {
 	const struct options *o = in->options;
 	const struct instance_spec *spec = in->fields;
@@ -68,8 +78,8 @@ static int run_attached(const struct invocation *in, const char *id, struct erro
 	if (r < 0)
 		return r;
 	r = session_run_to_end(&s, id, err);
-	if (spec->auto_remove && s.ended) /* its name is free again when wabe run --rm has ended */
-		api_call(in, "POST", api_path(in, "/instances/%s/wait?condition=removed", id), NULL, NULL, NULL);
+	if (s.ended)
+		settle(in, id);
 	return r;
 }
 
