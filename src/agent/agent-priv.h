@@ -14,6 +14,7 @@
 #include "driver/container/container.h"
 #include "wire/messages.h"
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #define UID_RANGE 65536u
@@ -33,7 +34,9 @@ struct agent {
 	uint32_t uid_pool;
 	struct loop *loop;
 	int listen_fd;
-	bool own_socket, serving;
+	struct loop_source *on_listen;
+	struct rlimit nofile; /* as it was; what workers start has it */
+	bool serving;
 	struct map *insts; /* id → struct inst */
 	struct child *children;
 	size_t n_children, n_recovering;
@@ -71,6 +74,8 @@ void inst_free(void *i);
 void cleanup_start(struct agent *a); /* a worker removes what other workers have left over */
 /* Starts what recovery or a restart policy wants, after `delay` ns. */
 void inst_restart_later(struct inst *i, int64_t delay);
+/* A restart that was due, and cancelled for the sake of a worker that then failed, is due again. */
+void inst_check_restart(struct inst *i);
 /* The first host id for a new instance's range of UID_RANGE: one that no instance and no user of /etc/subuid
  * has, or, when it shares name spaces with another instance, that one's. */
 int uid_base_for(const struct agent *a, const struct instance_spec *spec, uint32_t *base, struct error *err);
@@ -200,6 +205,8 @@ void shim_ended(struct child *c);
 /* One file, instances/<id>/record.json, in the shape of msg_instance_create. */
 int record_load(const struct agent *a, const char *id, struct msg_instance_create *out, struct error *err);
 int record_save(const struct agent *a, const struct msg_instance_create *r, struct error *err);
+/* Replaces a file that need not outlive the host's running, by its only writer. */
+int file_replace(const char *path, const char *text, size_t n, mode_t mode);
 void record_free(struct msg_instance_create *r);
 int record_write(const char *path, const struct msg_instance_create *r, struct error *err);
 /* The instance's lock, held by flock on its directory: LOCK_EX or LOCK_SH. BUSY past the deadline, NOT_FOUND
@@ -249,6 +256,7 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 int config_build(const struct agent *a, const struct msg_instance_create *r, struct container_config *c, struct error *err);
 /* The part of it that says what the root is made of. */
 void config_root(const struct agent *a, const struct msg_instance_create *r, struct container_config *c);
+bool can_limit_swap(void); /* on this host */
 int limits_to_cgroup(const struct limits *l, struct cgroup_limits *out, struct error *err);
 int config_files_write(const struct agent *a, const struct msg_instance_create *r, struct error *err);
 char **env_merge(char *const *base, char *const *more);

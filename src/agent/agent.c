@@ -7,7 +7,6 @@
 #include "base/time.h"
 
 #include <dirent.h>
-#include <limits.h>
 #include <openssl/evp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -44,11 +43,9 @@ static char *find_shim(const char *wanted) {
 	const char *env = getenv("WABE_SHIM");
 	if (wanted || env)
 		return str_copy(wanted ? wanted : env);
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-	self[MAX(n, 0)] = '\0';
-	char *slash = strrchr(self, '/');
-	_cleanup_(free_ptr) char *beside = str_format("%.*s/wabe-shim", slash ? (int)(slash - self) : 0, self);
+	_cleanup_(free_ptr) char *self = container_program_path();
+	const char *slash = self ? strrchr(self, '/') : NULL;
+	_cleanup_(free_ptr) char *beside = str_format("%.*s/wabe-shim", slash ? (int)(slash - self) : 0, self ? self : "");
 	return access(beside, X_OK) == 0 ? TAKE_PTR(beside) : str_copy("/usr/libexec/wabe/wabe-shim");
 }
 
@@ -78,11 +75,22 @@ static bool needs_recovery(const struct agent *a, const struct msg_instance_crea
 	return !(state_bit(r->instance.status.state) & (S_CREATED | S_EXITED)) || fs_exists(run);
 }
 
+/* It can be seen and removed, and its uid range stays its own. */
+static void load_damaged(struct agent *a, const char *id, const struct error *why) {
+	_cleanup_(free_ptr) char *upper = instance_path(a, id, "upper");
+	struct stat st = {0};
+	stat(upper, &st);
+	log_error("instance %s cannot be read: %s", id, error_text(why));
+	struct inst *i = inst_add(a, id, st.st_uid);
+	status_set_state(&i->status, "dead");
+	status_set_error(&i->status, error_text(why));
+}
+
 static void load_instance(struct agent *a, const char *id) {
 	_cleanup_(record_free) struct msg_instance_create r = {0};
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (record_load(a, id, &r, &err) < 0) {
-		log_error("instance %s cannot be read and is left alone: %s", id, error_text(&err));
+		load_damaged(a, id, &err);
 		return;
 	}
 	struct inst *i = inst_add(a, id, (uint32_t)r.instance.uid_base);
@@ -126,6 +134,9 @@ static int set_up(struct agent *a, const struct agent_options *o, struct error *
 	a->loop = loop_new();
 	a->insts = map_new(inst_free);
 	signal(SIGPIPE, SIG_IGN);
+	getrlimit(RLIMIT_NOFILE, &a->nofile);
+	struct rlimit most = {a->nofile.rlim_max, a->nofile.rlim_max};
+	setrlimit(RLIMIT_NOFILE, &most);
 	if (loop_add_signal(a->loop, SIGTERM, on_end_signal, a) < 0 || loop_add_signal(a->loop, SIGINT, on_end_signal, a) < 0)
 		return error_errno(err, errno, "cannot watch signals");
 	return requests_complete(err) ? peers_listen(a, err) : -ERROR_INTERNAL;

@@ -209,7 +209,7 @@ static int add_throttles(const io_throttles *from, const char *field, struct cgr
 	return 0;
 }
 
-static bool can_limit_swap(void) {
+bool can_limit_swap(void) {
 	return cgroup_version() == 2 || fs_exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes");
 }
 
@@ -620,7 +620,7 @@ static void resolv_text(const struct msg_instance_create *r, struct buf *out) {
 static int write_etc(const struct agent *a, const struct msg_instance_create *r, const char *name, const struct buf *text,
 		     struct error *err) {
 	_cleanup_(free_ptr) char *path = instance_path(a, r->instance.id, name);
-	int result = fs_replace(path, buf_str(text), text->len, 0644);
+	int result = file_replace(path, buf_str(text), text->len, 0644);
 	if (result < 0)
 		return error_errno(err, result, "cannot write %s", path);
 	uid_t owner = (uid_t)r->instance.uid_base;

@@ -125,8 +125,10 @@ int work_delete(struct job *j, struct error *err) {
 		return error_set(err, ERROR_CONFLICT, "instance %.12s runs: stop it first, or remove it by force", m->id);
 	fault_point("delete.locked");
 	result = record_load(a, m->id, &r, err);
-	if (result < 0)
+	if (result < 0 && !m->force)
 		return result;
+	if (result < 0) /* damaged: away with it */
+		r.instance.id = str_copy(m->id);
 	r.instance.status.stopped_by_user = true;
 	result = instance_reap(j, &r, true, err);
 	if (result < 0)

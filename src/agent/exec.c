@@ -45,7 +45,7 @@ static int save_state(const struct exec *x, struct error *err) {
 	json_set_int(json, "pid", x->pid);
 	json_set_int(json, "pid_start", x->pid ? (int64_t)pid_start_time(x->pid) : 0);
 	_cleanup_(free_ptr) char *text = json_print(json);
-	int r = fs_replace(path, text, strlen(text), 0600);
+	int r = file_replace(path, text, strlen(text), 0600);
 	return r < 0 ? error_errno(err, r, "cannot write %s", path) : 0;
 }
 
@@ -143,7 +143,8 @@ int work_exec_start(struct job *j, struct error *err) {
 	close_fd(&x.stream);
 	instance_unlock(&x.lock);
 	struct shim_start shim = {.id = m->exec_id, .dir = x.dir, .pid = x.pid, .listen_fd = x.listen_fd, .in = x.in[1], .out = x.out[0],
-				  .err_ = x.err[0], .terminal = x.io.terminal_master, .exec = true, .wait_attach = !m->detach};
+				  .err_ = x.err[0], .terminal = x.io.terminal_master, .exec = true,
+				  .stdin_once = true, .wait_attach = !m->detach};
 	shim_exec(j->agent, &shim, err);
 	log_error("exec %.12s: %s", m->exec_id, error_text(err));
 	kill(x.pid, SIGKILL);

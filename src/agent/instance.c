@@ -91,6 +91,11 @@ static void restart_by_policy(struct inst *i, bool at_once) {
 	i->backoff = MIN(i->backoff * 2, BACKOFF_MAX);
 }
 
+void inst_check_restart(struct inst *i) {
+	if (str_same(i->status.state, "restarting") && !i->restart_timer)
+		inst_restart_later(i, i->backoff);
+}
+
 void inst_recover(struct agent *a, const char *id) {
 	struct inst *i = inst_get(a, id);
 	if (!i)

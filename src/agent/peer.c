@@ -15,6 +15,7 @@
 
 #define PEERS_MAX 1024
 #define REQUEST_TIMEOUT (10 * NS_PER_SEC)
+#define ACCEPT_PAUSE (100 * NS_PER_MS)
 #define ANSWER_TIMEOUT (30 * NS_PER_SEC)
 /* What may wait for a reader: an answer of any size, but of events no more than this. */
 #define EVENTS_MAX ((size_t)1 << 20)
@@ -279,9 +280,19 @@ static void on_peer(UNUSED struct loop_source *s, uint32_t events, void *arg) {
 	}
 }
 
+static void accept_again(void *arg) {
+	struct agent *a = arg;
+	loop_set_events(a->on_listen, EPOLLIN);
+}
+
 static void on_accept(UNUSED struct loop_source *s, UNUSED uint32_t events, void *arg) {
 	struct agent *a = arg;
 	_cleanup_(close_fd) int fd = accept4(a->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+		log_warn("no descriptor is left for one more connection");
+		loop_set_events(a->on_listen, 0);
+		loop_add_timer(a->loop, time_mono_ns() + ACCEPT_PAUSE, accept_again, a);
+	}
 	if (fd < 0)
 		return;
 	struct ucred who;
@@ -324,10 +335,11 @@ void peers_serve(struct agent *a) {
 	if (a->serving)
 		return;
 	a->serving = true;
-	loop_add_fd(a->loop, a->listen_fd, EPOLLIN, on_accept, a);
+	a->on_listen = loop_add_fd(a->loop, a->listen_fd, EPOLLIN, on_accept, a);
 }
 
 void peers_free(struct agent *a) {
+	loop_remove(a->on_listen);
 	while (a->peers)
 		peer_close(a->peers);
 }

@@ -7,6 +7,7 @@
 #include "base/time.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -64,6 +65,18 @@ int record_load(const struct agent *a, const char *id, struct msg_instance_creat
 	if (!json)
 		return -(int)(err ? err->kind : ERROR_INTERNAL);
 	return fields_parse(&msg_instance_create_table, json, FIELDS_TRUSTED, out, err);
+}
+
+int file_replace(const char *path, const char *text, size_t n, mode_t mode) {
+	_cleanup_(free_ptr) char *temporary = str_format("%s.new", path);
+	unlink(temporary);
+	_cleanup_(close_fd) int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	if (fd < 0)
+		return -errno;
+	int r = fs_write_all(fd, text, n);
+	if (r == 0 && rename(temporary, path) < 0)
+		r = -errno;
+	return r;
 }
 
 int record_write(const char *path, const struct msg_instance_create *r, struct error *err) {
@@ -175,7 +188,8 @@ int pid_open(pid_t pid, uint64_t start) {
 	if (pid <= 0)
 		return -1;
 	_cleanup_(close_fd) int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (fd < 0 || !start || pid_start_time(pid) != start)
+	struct pollfd ended = {fd, POLLIN, 0}; /* a zombie is there, but has ended */
+	if (fd < 0 || !start || pid_start_time(pid) != start || poll(&ended, 1, 0) != 0)
 		return -1;
 	return TAKE_FD(fd);
 }
@@ -213,7 +227,9 @@ int run_save(const struct agent *a, const char *id, const struct run_state *s, s
 	json_set_int(json, "started_at", s->started_at);
 	if (s->created)
 		json_object_set_new(json, "container", container_state_print(&s->container));
-	return write_json(path, json, err);
+	_cleanup_(free_ptr) char *text = json_print(json);
+	int r = file_replace(path, text, strlen(text), 0600);
+	return r < 0 ? error_errno(err, r, "cannot write %s", path) : 0;
 }
 
 int run_pidfd(const struct run_state *s) {

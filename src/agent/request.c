@@ -32,6 +32,26 @@ static int64_t memory_total(void) {
 	return (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
 }
 
+static bool kernel_since(const struct utsname *host, int major, int minor) {
+	int have_major = 0, have_minor = 0;
+	sscanf(host->release, "%d.%d", &have_major, &have_minor);
+	return have_major > major || (have_major == major && have_minor >= minor);
+}
+
+static bool has_userns(void) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	return fs_read("/proc/sys/user/max_user_namespaces", 64, &text) == 0 && strtol(buf_str(&text), NULL, 10) > 0;
+}
+
+static const char *go_architecture(const char *machine) {
+	static const char *const names[][2] = {
+		{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"i686", "386"}, {"armv7l", "arm"}, {"loongarch64", "loong64"}};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(names[i][0], machine) == 0)
+			return names[i][1];
+	return machine; /* ppc64le, s390x, riscv64 … are the same */
+}
+
 static int do_hello(struct job *j, UNUSED struct error *err) {
 	struct utsname host;
 	uname(&host);
@@ -39,14 +59,13 @@ static int do_hello(struct job *j, UNUSED struct error *err) {
 		.version = (char *)WABE_VERSION,
 		.cgroup_version = cgroup_version(),
 		.kernel = host.release,
-		.architecture = host.machine,
+		.architecture = (char *)go_architecture(host.machine),
 		.cpus = sysconf(_SC_NPROCESSORS_ONLN),
 		.memory = memory_total(),
-		.userns = fs_exists("/proc/self/ns/user"),
-		.idmapped_mounts = fs_exists("/proc/self/ns/user"),
-		.overlay_idmap = fs_exists("/proc/self/ns/user"),
-		.swap_limit = fs_exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes") ||
-			      (cgroup_version() == 2 && fs_exists("/proc/swaps")),
+		.userns = has_userns(),
+		.idmapped_mounts = kernel_since(&host, 5, 12),
+		.overlay_idmap = kernel_since(&host, 5, 19),
+		.swap_limit = can_limit_swap(),
 	};
 	peer_answer(j->peer, j->handler, &reply, NULL, 0);
 	return 0;
@@ -90,6 +109,8 @@ static int do_attach(struct job *j, struct error *err) {
 	const struct msg_attach *m = j->body;
 	struct inst *i = inst_get(j->agent, j->id);
 	_cleanup_(free_ptr) char *dir = run_path(j->agent, m->id, NULL);
+	if (!i->shim && state_bit(i->status.state) & S_UP)
+		return error_set(err, ERROR_CONFLICT, "instance %.12s has ended just now", m->id);
 	if (!i->shim && i->early_fd < 0) {
 		i->early_fd = shim_listen(dir, err);
 		if (i->early_fd < 0)
@@ -240,17 +261,17 @@ static struct handler handlers[] = {
 	{"exec-start", .inline_ = do_exec_start, .work = work_exec_start, .states = S_RUNNING, .id = ID(msg_exec_start)},
 	{"exec-state", .inline_ = do_exec_state, .states = S_ANY, .id = ID(msg_exec)},
 	{"exec-delete", .work = work_exec_delete, .states = S_ANY, .id = ID(msg_exec)},
-	{"instance-stats", .work = work_stats, .states = S_ANY, .id = ID(msg_id), .cancel = true},
-	{"instance-top", .work = work_top, .states = S_UP, .id = ID(msg_id), .cancel = true},
-	{"instance-logs", .work = work_logs, .states = S_ANY, .id = ID(msg_id), .cancel = true},
-	{"instance-diff", .work = work_diff, .states = S_ANY, .id = ID(msg_id), .cancel = true},
+	{"instance-stats", .work = work_stats, .states = S_ANY, .id = ID(msg_id)},
+	{"instance-top", .work = work_top, .states = S_UP, .id = ID(msg_id)},
+	{"instance-logs", .work = work_logs, .states = S_ANY, .id = ID(msg_id)},
+	{"instance-diff", .work = work_diff, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-export", .work = work_export, .states = S_ANY, .id = ID(msg_export)},
 	{"instance-commit", .work = work_commit, .states = S_ANY, .id = ID(msg_export)},
 	{"archive-get", .work = work_archive_get, .states = S_ANY, .id = ID(msg_archive)},
 	{"archive-put", .work = work_archive_put, .states = S_ANY, .id = ID(msg_archive)},
-	{"archive-stat", .work = work_archive_stat, .states = S_ANY, .id = ID(msg_archive), .cancel = true},
+	{"archive-stat", .work = work_archive_stat, .states = S_ANY, .id = ID(msg_archive)},
 	{"layer-unpack", .work = work_layer_unpack, .id = NO_ID, .cancel = true},
-	{"layer-list", .work = work_layer_list, .id = NO_ID, .cancel = true},
+	{"layer-list", .work = work_layer_list, .id = NO_ID},
 	{"layer-delete", .work = work_layer_delete, .id = NO_ID},
 	{"bootstrap", .work = work_bootstrap, .id = NO_ID, .cancel = true},
 };

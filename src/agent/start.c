@@ -131,13 +131,11 @@ static int record_running(struct start *s, struct error *err) {
 /* All that was begun is undone; what is left of a process is killed. */
 static void undo(struct start *s) {
 	_cleanup_(free_ptr) char *state = str_format("%s/state.json", s->dir);
-	_cleanup_(free_ptr) char *socket = str_format("%s/socket", s->dir);
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (s->run.created && container_destroy(&s->run.container, &err) < 0) {
 		log_error("instance %.12s: %s", s->job->id, error_text(&err));
 		return; /* the mark stays: recovery tries again */
 	}
-	unlink(socket);
 	unlink(state);
 }
 

@@ -60,9 +60,10 @@ bool restart_wanted(const struct msg_instance_create *r) {
 	       (p->max_retries == 0 || st->restart_count < p->max_retries);
 }
 
-/* Files that name the run; state.json last of what recovery looks for. What execs have left stays. */
+/* What says that there is a run, then how it ended. The socket stays: clients of the next start may wait at it
+ * already. So does what execs have left. */
 static void remove_run(const struct agent *a, const char *id) {
-	static const char *const names[] = {"state.json", "socket", "exit"};
+	static const char *const names[] = {"state.json", "exit"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		_cleanup_(free_ptr) char *path = run_path(a, id, names[i]);
 		unlink(path);

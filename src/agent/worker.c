@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -56,18 +57,27 @@ static void reset_signals(void) {
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* From here on the peer may go without ending the worker. */
+static void report_answered(const struct job *j) {
+	if (j->handler->cancel)
+		job_report(j, NULL, NULL, json_pack("{sb}", "answered", 1));
+}
+
 __attribute__((noreturn)) static void worker_run(struct job *j) {
 	struct error err = ERROR_INIT;
 	reset_signals();
+	setrlimit(RLIMIT_NOFILE, &j->agent->nofile);
 	setsid(); /* a signal to the daemon's process group is not for shims */
 	close_others(j);
 	if (j->sock >= 0)
 		fd_set_nonblock(j->sock, false);
 	prctl(PR_SET_NAME, "wabe-worker");
 	int r = j->handler->work(j, &err);
-	if (r < 0 && j->sock >= 0)
+	if (r < 0 && j->sock >= 0) {
+		report_answered(j);
 		wire_send_error(j->sock, &err);
-	else if (r < 0)
+	}
+	if (r < 0 && j->sock < 0)
 		log_warn("%s of %.12s failed: %s", j->handler->name, j->id, error_text(&err));
 	_exit(r < 0 ? 1 : 0);
 }
@@ -87,8 +97,7 @@ void job_report(const struct job *j, const char *action, const struct instance_s
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err) {
 	if (j->sock < 0)
 		return 0;
-	if (j->handler->cancel) /* from here on the peer may go */
-		job_report(j, NULL, NULL, json_pack("{sb}", "answered", 1));
+	report_answered(j);
 	const struct field_table *t = j->handler->request->reply;
 	_cleanup_(json_free_ptr) json_t *body = reply ? fields_print(t, reply) : json_object();
 	return wire_send(j->sock, "ok", body, fds, nfds, err);
@@ -172,6 +181,8 @@ static void worker_ended(struct child *c, bool crashed, int code) {
 		inst_recover(a, c->id);
 	if (i && !creating && c->handler == &job_health)
 		health_ended(i);
+	if (i && !creating)
+		inst_check_restart(i);
 	if (crashed && (creating || !*c->id) && c->handler != &job_cleanup)
 		cleanup_start(a);
 	if (c->recovering && --a->n_recovering == 0)

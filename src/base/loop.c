@@ -26,6 +26,7 @@ struct loop {
 	struct loop_source *timers; /* earliest first */
 	struct loop_source *dead;
 	int signal_fd;
+	struct loop_source *signal_source;
 	sigset_t signals;
 	struct {
 		void (*fn)(int, void *);
@@ -54,6 +55,7 @@ static void free_list(struct loop_source *s) {
 void loop_free(struct loop *l) {
 	if (!l)
 		return;
+	free(l->signal_source);
 	free_list(l->timers);
 	free_list(l->dead);
 	close_fd(&l->epoll);
@@ -107,7 +109,7 @@ int loop_add_signal(struct loop *l, int signo, void (*fn)(int, void *), void *ar
 	l->on_signal[signo].fn = fn;
 	l->on_signal[signo].arg = arg;
 	if (first)
-		loop_add_fd(l, fd, EPOLLIN, on_signal_fd, l);
+		l->signal_source = loop_add_fd(l, fd, EPOLLIN, on_signal_fd, l);
 	return 0;
 }
 

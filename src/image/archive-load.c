@@ -149,15 +149,16 @@ static int take_file(struct loader *l, struct archive *a, const char *name, stru
 	if (r < 0)
 		return r;
 	if (said && strcmp(said, digest) != 0)
-		return error_set(err, ERROR_CORRUPT, "blob %s of the archive is corrupt: its content has the digest %s", said,
-				 digest);
+		return error_set(err, ERROR_CORRUPT, "blob %s of the archive is corrupt: its content has the digest %s",
+				 said, digest);
 	map_set(l->files, name, TAKE_PTR(digest));
 	return 0;
 }
 
 /* Files that nothing refers to. */
 static bool is_unused(const char *name) {
-	return strcmp(name, "repositories") == 0 || strcmp(name, "oci-layout") == 0 || str_ends(name, "/VERSION") || str_ends(name, "/json");
+	return strcmp(name, "repositories") == 0 || strcmp(name, "oci-layout") == 0 || str_ends(name, "/VERSION") ||
+	       str_ends(name, "/json");
 }
 
 static int take_entry(struct loader *l, struct archive *a, struct archive_entry *e, struct error *err) {
@@ -208,8 +209,9 @@ static int read_archive(struct loader *l, int fd, struct error *err) {
 		if (state == ARCHIVE_RETRY)
 			continue;
 		if (state != ARCHIVE_OK && state != ARCHIVE_WARN)
-			return l->entries ? damaged(a, err) :
-					    error_set(err, ERROR_INVALID, "it is not a tar archive, nor one compressed with gzip or zstd");
+			return l->entries ? damaged(a, err)
+					  : error_set(err, ERROR_INVALID,
+						      "it is not a tar archive, nor one compressed with gzip or zstd");
 		int r = take_entry(l, a, e, err);
 		if (r < 0)
 			return r;
@@ -241,7 +243,8 @@ static int take_from_layout(struct loader *l, const char *digest, struct error *
 	if (i) {
 		ingest_restart(i);
 		ssize_t n;
-		while ((n = RETRY_EINTR(read(fd, l->chunk, CHUNK))) > 0 && (r = ingest_write(i, l->chunk, (size_t)n, err)) == 0)
+		while ((n = RETRY_EINTR(read(fd, l->chunk, CHUNK))) > 0 &&
+		       (r = ingest_write(i, l->chunk, (size_t)n, err)) == 0)
 			;
 		if (n < 0)
 			r = error_errno(err, errno, "cannot read %s in the image layout", name);
@@ -296,7 +299,8 @@ static int add_annotated_name(struct image *image, const struct descriptor *d, s
 }
 
 /* Follows indexes to the manifest for this host, and sees to it that all of it is there. */
-static int find_manifest(struct loader *l, const struct descriptor *top, struct manifest *m, char **digest, struct error *err) {
+static int find_manifest(struct loader *l, const struct descriptor *top, struct manifest *m, char **digest,
+			 struct error *err) {
 	*digest = str_copy(top->digest);
 	_cleanup_(free_ptr) char *type = str_copy(top->media_type);
 	for (int depth = 0; depth < LINKS_MAX; depth++) {
@@ -321,8 +325,8 @@ static int find_manifest(struct loader *l, const struct descriptor *top, struct 
 	return error_set(err, ERROR_INVALID, "indexes refer to indexes without end");
 }
 
-static int read_oci_image(struct loader *l, const struct descriptor *top, struct manifest *m, char **digest, struct image *out,
-			  struct error *err) {
+static int read_oci_image(struct loader *l, const struct descriptor *top, struct manifest *m, char **digest,
+			  struct image *out, struct error *err) {
 	_cleanup_(buf_free) struct buf config = BUF_INIT;
 	int r = find_manifest(l, top, m, digest, err);
 	if (r == 0)
@@ -369,7 +373,8 @@ static int load_oci(struct loader *l, struct error *err) {
 }
 
 /* A layer of a docker archive: plain tar, or compressed by some programs. */
-static int take_docker_layer(struct loader *l, const char *name, const char *diff_id, struct image *image, struct error *err) {
+static int take_docker_layer(struct loader *l, const char *name, const char *diff_id, struct image *image,
+			     struct error *err) {
 	const char *digest = find_file(l, name);
 	if (!digest)
 		return error_set(err, ERROR_CORRUPT, "the archive is not complete: layer %.200s is missing", name);
@@ -391,8 +396,8 @@ static int take_docker_layer(struct loader *l, const char *name, const char *dif
 		return error_set(err, ERROR_UNSUPPORTED, "layer %.200s is compressed with neither gzip nor zstd", name);
 	case COMPRESSION_NONE:
 		if (strcmp(digest, diff_id) != 0)
-			return error_set(err, ERROR_CORRUPT, "layer %.200s is corrupt: it should be %s and is %s", name, diff_id,
-					 digest);
+			return error_set(err, ERROR_CORRUPT, "layer %.200s is corrupt: it should be %s and is %s", name,
+					 diff_id, digest);
 	}
 	image->layers.items[image->layers.n++] =
 		(struct image_layer){str_copy(digest), str_copy(diff_id), str_copy(type), (int64_t)size};
@@ -404,7 +409,8 @@ static int take_docker_layers(struct loader *l, const json_t *layers, char *cons
 			      struct error *err) {
 	size_t n = json_array_size(layers);
 	if (n != strv_len(diff_ids))
-		return error_set(err, ERROR_INVALID, "manifest.json has %zu layers, the image's config %zu", n, strv_len(diff_ids));
+		return error_set(err, ERROR_INVALID, "manifest.json has %zu layers, the image's config %zu", n,
+				 strv_len(diff_ids));
 	image->layers.items = alloc_array(n, sizeof *image->layers.items);
 	for (size_t i = 0; i < n; i++) {
 		const char *name = json_string_value(json_array_get(layers, i));
@@ -433,7 +439,8 @@ static int fill_docker_image(struct loader *l, const json_t *entry, struct image
 	const char *name = json_get_str(entry, "Config");
 	const char *digest = name ? find_file(l, name) : NULL;
 	if (!digest)
-		return error_set(err, ERROR_CORRUPT, "the archive is not complete: config %.200s is missing", name ? name : "");
+		return error_set(err, ERROR_CORRUPT, "the archive is not complete: config %.200s is missing",
+				 name ? name : "");
 	_cleanup_(buf_free) struct buf config = BUF_INIT, manifest = BUF_INIT;
 	_cleanup_(strv_free_ptr) char **diff_ids = NULL;
 	int r = content_read(l->c, digest, &config, err);
@@ -471,7 +478,8 @@ static int add_docker_names(struct loader *l, const json_t *entry, struct error 
 	return 0;
 }
 
-static int load_docker(struct loader *l, int (*each)(struct loader *, const json_t *, struct error *), struct error *err) {
+static int load_docker(struct loader *l, int (*each)(struct loader *, const json_t *, struct error *),
+		       struct error *err) {
 	_cleanup_(json_free_ptr) json_t *list = json_parse(buf_str(&l->manifest), l->manifest.len, err);
 	if (!list)
 		return error_wrap(err, "manifest.json");
@@ -496,7 +504,8 @@ static int load_images(struct loader *l, struct error *err) {
 	} else if (l->has_manifest) {
 		r = load_docker(l, load_docker_image, err);
 	} else {
-		r = error_set(err, ERROR_INVALID, "the archive holds no image: neither index.json nor manifest.json is in it");
+		r = error_set(err, ERROR_INVALID,
+			      "the archive holds no image: neither index.json nor manifest.json is in it");
 	}
 	if (r == 0 && !l->images.n)
 		r = error_set(err, ERROR_INVALID, "the archive holds no image");
@@ -518,7 +527,8 @@ static int read_layout(struct loader *l, const char *dir, struct error *err) {
 }
 
 static int load(struct content *c, int fd, const char *dir, struct image **images, size_t *n, struct error *err) {
-	struct loader l = {.c = c, .files = map_new(free), .links = map_new(free), .chunk = alloc_zero(CHUNK), .dir = -1};
+	struct loader l = {
+		.c = c, .files = map_new(free), .links = map_new(free), .chunk = alloc_zero(CHUNK), .dir = -1};
 	content_hold(c);
 	int r = dir ? read_layout(&l, dir, err) : read_archive(&l, fd, err);
 	if (r == 0)

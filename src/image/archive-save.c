@@ -113,7 +113,8 @@ static json_t *index_entry(const struct image *image, uint64_t size, const char 
 		json_t *annotations = json_object();
 		const char *tag = strrchr(name, ':');
 		json_set_str(annotations, "io.containerd.image.name", name);
-		json_set_str(annotations, "org.opencontainers.image.ref.name", tag && !strchr(tag, '/') ? tag + 1 : name);
+		json_set_str(annotations, "org.opencontainers.image.ref.name",
+			     tag && !strchr(tag, '/') ? tag + 1 : name);
 		json_object_set_new(o, "annotations", annotations);
 	}
 	return o;
@@ -179,7 +180,8 @@ static int write_docker(struct saver *s, const struct image *images, size_t n, s
 		json_set_str(o, "Config", config);
 		json_object_set_new(o, "RepoTags", json_from_strv(tags));
 		for (size_t k = 0; k < images[i].layers.n; k++)
-			json_array_append_new(layers, json_sprintf("blobs/sha256/%s", images[i].layers.items[k].digest + 7));
+			json_array_append_new(layers,
+					      json_sprintf("blobs/sha256/%s", images[i].layers.items[k].digest + 7));
 		json_object_set_new(o, "Layers", layers);
 		json_array_append_new(list, o);
 		add_repositories(repositories, &images[i], tags);

@@ -6,17 +6,21 @@
 #include "model/image.h"
 
 /* Reads a docker or OCI archive (plain, gzip or zstd) from fd into the content store. *images: what it
- * held, names filled from its tags; free each with fields_free(&image_table, …) and the array. */
+ * held, names filled from its tags; free each with fields_free(&image_table, …) and the array. Reads once
+ * from front to back, so a pipe will do. Of an index the host's platform is taken. Hold the content store
+ * (content_hold) until the images are filed. INVALID, CORRUPT (also: incomplete), TOO_LARGE, UNSUPPORTED,
+ * NO_SPACE; no image is visible then, and blobs that came are left to the next collection. */
 int archive_load(struct content *c, int fd, struct image **images, size_t *n, struct error *err);
 /* A directory in OCI image layout. */
 int archive_load_layout(struct content *c, const char *dir, struct image **images, size_t *n, struct error *err);
 /* Writes one archive that is both: docker's manifest.json and OCI's index.json over the same blobs, as
- * `docker save` of today does. */
+ * `docker save` of today does. The same images give the same bytes. fd may be a pipe; SIGPIPE must be
+ * ignored. CORRUPT (a blob fails its digest): what was written has no end mark. */
 int archive_save(struct content *c, const struct image *images, size_t n, int fd, struct error *err);
 
 /* Stores the tar (plain, gzip, zstd) from fd as the single layer of a new image, or on top of base (its
  * layers, its config) as a commit does. The layer is stored compressed with gzip unless it came
- * compressed. config NULL: empty or base's. */
+ * compressed. config NULL: empty or base's. A stream without the tar's end mark is CORRUPT: its writer died. */
 struct build_options {
 	const struct image *base; /* NULL: none */
 	const struct image_config *config;

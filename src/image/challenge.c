@@ -39,10 +39,10 @@ static char *take_quoted(const char **p) {
 
 /* Keeps the value if the parameter is one that we need and has not been seen. */
 static void keep(struct challenge *out, const char *name, char *value) {
-	char **to = !strcasecmp(name, "realm")     ? &out->realm :
-		    !strcasecmp(name, "service") ? &out->service :
-		    !strcasecmp(name, "scope")   ? &out->scope :
-						   NULL;
+	char **to = !strcasecmp(name, "realm")	   ? &out->realm
+		    : !strcasecmp(name, "service") ? &out->service
+		    : !strcasecmp(name, "scope")   ? &out->scope
+						   : NULL;
 	if (to && !*to)
 		*to = value;
 	else

@@ -178,8 +178,8 @@ int config_parse(const char *text, size_t n, struct image *out, char ***diff_ids
 	return r;
 }
 
-int image_from_parts(const struct manifest *m, const char *manifest_digest, const char *config, size_t n, struct image *out,
-		     struct error *err) {
+int image_from_parts(const struct manifest *m, const char *manifest_digest, const char *config, size_t n,
+		     struct image *out, struct error *err) {
 	fields_init(&image_table, out);
 	_cleanup_(strv_free_ptr) char **diff_ids = NULL;
 	int r = config_parse(config, n, out, &diff_ids, err);
@@ -232,7 +232,12 @@ static void print_health(json_t *o, const struct health_check *h) {
 	const struct {
 		const char *key;
 		int64_t value;
-	} numbers[] = {{"Interval", h->interval}, {"Timeout", h->timeout}, {"StartPeriod", h->start_period}, {"Retries", h->retries}};
+	} numbers[] = {
+		{"Interval", h->interval},
+		{"Timeout", h->timeout},
+		{"StartPeriod", h->start_period},
+		{"Retries", h->retries},
+	};
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		if (numbers[i].value)
 			json_set_int(health, numbers[i].key, numbers[i].value);

@@ -26,7 +26,8 @@ int digest_hex(const char *digest, const char **hex, struct error *err) {
 		return 0;
 	}
 	if (str_starts(digest, "sha512:") || str_starts(digest, "sha384:"))
-		return error_set(err, ERROR_UNSUPPORTED, "digests of the kind %.6s are not supported, only sha256", digest);
+		return error_set(err, ERROR_UNSUPPORTED, "digests of the kind %.6s are not supported, only sha256",
+				 digest);
 	return error_set(err, ERROR_INVALID, "\"%.80s\" is not a digest: it must be sha256: and 64 hexadecimal digits",
 			 digest);
 }
@@ -97,9 +98,9 @@ int content_open(const char *dir, struct content **out, struct error *err) {
 	if (c->dir < 0)
 		r = error_errno(err, errno, "cannot open the content directory %s", dir);
 	else if (flock(c->dir, LOCK_EX | LOCK_NB) < 0)
-		r = errno == EWOULDBLOCK ?
-			error_set(err, ERROR_BUSY, "the content directory %s is in use by another process", dir) :
-			error_errno(err, errno, "cannot lock the content directory %s", dir);
+		r = errno == EWOULDBLOCK
+			    ? error_set(err, ERROR_BUSY, "the content directory %s is in use by another process", dir)
+			    : error_errno(err, errno, "cannot lock the content directory %s", dir);
 	else {
 		_cleanup_(close_fd) int all = open_dir(c->dir, "blobs", err);
 		r = all;

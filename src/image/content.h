@@ -33,7 +33,7 @@ int content_ingest(struct content *c, const char *digest, struct ingest **out, s
 int content_ingest_until(struct content *c, const char *digest, const volatile bool *cancel, struct ingest **out,
 			 struct error *err);
 uint64_t ingest_offset(const struct ingest *i); /* bytes that are there already from an earlier try */
-void ingest_restart(struct ingest *i);          /* drops them (the server does not do ranges) */
+void ingest_restart(struct ingest *i);		/* drops them (the server does not do ranges) */
 int ingest_write(struct ingest *i, const void *data, size_t n, struct error *err);
 /* Checks the digest, makes it visible and durable. digest_out: "sha256:…", free it; may be NULL. Frees i.
  * CORRUPT (the partial file is dropped). */
@@ -45,11 +45,17 @@ int content_put(struct content *c, const void *data, size_t n, char **digest, st
 
 /* Removes blobs for which keep says no, and partial files older than a day; gives the bytes freed (may be
  * NULL). Blobs ingested or found present after the call began, or under a hold, are kept. */
-int content_collect(struct content *c, bool (*keep)(const char *digest, void *arg), void *arg, uint64_t *freed, struct error *err);
+int content_collect(struct content *c, bool (*keep)(const char *digest, void *arg), void *arg, uint64_t *freed,
+		    struct error *err);
 /* Between hold and release no collection removes a blob that was ingested or found present meanwhile: take
  * a hold before a pull, load or build, and release it once the store refers to the image. Holds nest. */
 void content_hold(struct content *c);
 void content_release(struct content *c);
+
+/* A flag that another thread may set; NULL is never set. */
+static inline bool flag_is_set(const volatile bool *flag) {
+	return flag && __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
 
 /* "sha256:<hex>" of data, free it. */
 char *digest_of(const void *data, size_t n);

@@ -48,9 +48,9 @@ struct builder {
 	const struct build_options *o;
 	int fd;
 	struct ingest *ingest;
-	struct hash *plain;    /* of the uncompressed tar */
+	struct hash *plain;	       /* of the uncompressed tar */
 	struct compressor *compressor; /* NULL: the tar came compressed */
-	enum compression kind; /* as stored */
+	enum compression kind;	       /* as stored */
 	uint8_t first[TAR_BLOCK];
 	size_t n_first;
 	uint64_t size, zeros; /* of the uncompressed tar; zeros: at its end so far */
@@ -142,10 +142,10 @@ static int pass_all(struct builder *b, struct decompressor *d, char *chunk, ssiz
 
 static int wanted_compression(const struct builder *b, enum compression *out, struct error *err) {
 	const char *name = b->o->compression ? b->o->compression : "gzip";
-	*out = !strcmp(name, "gzip") ? COMPRESSION_GZIP :
-	       !strcmp(name, "zstd") ? COMPRESSION_ZSTD :
-	       !strcmp(name, "none") ? COMPRESSION_NONE :
-				       COMPRESSION_UNKNOWN;
+	*out = !strcmp(name, "gzip")   ? COMPRESSION_GZIP
+	       : !strcmp(name, "zstd") ? COMPRESSION_ZSTD
+	       : !strcmp(name, "none") ? COMPRESSION_NONE
+				       : COMPRESSION_UNKNOWN;
 	if (*out == COMPRESSION_UNKNOWN)
 		return error_field(err, "compression", "compression must be gzip, zstd or none");
 	return 0;
@@ -157,7 +157,8 @@ static int read_layer(struct builder *b, struct error *err) {
 	ssize_t n = read_full(b->fd, chunk, CHUNK);
 	enum compression came = compression_of(chunk, n > 0 ? (size_t)n : 0);
 	if (came == COMPRESSION_UNKNOWN)
-		return error_set(err, ERROR_UNSUPPORTED, "the tar archive is compressed with neither gzip nor zstd: decompress "
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "the tar archive is compressed with neither gzip nor zstd: decompress "
 				 "it first");
 	int r = wanted_compression(b, &b->kind, err);
 	if (r < 0)
@@ -227,8 +228,7 @@ static json_t *array_of(json_t *o, const char *key) {
 static size_t history_layers(const json_t *history) {
 	size_t n = 0, i;
 	json_t *entry;
-	json_array_foreach(history, i, entry)
-		n += !json_get_bool(entry, "empty_layer");
+	json_array_foreach(history, i, entry) n += !json_get_bool(entry, "empty_layer");
 	return n;
 }
 

@@ -40,7 +40,7 @@ static void wait_changed(struct content *c, const volatile bool *cancel) {
 static int claim(struct content *c, const char *hex, const volatile bool *cancel, bool *there, struct error *err) {
 	int r = 0;
 	pthread_mutex_lock(&c->lock);
-	while (map_get(c->busy, hex) && !(cancel && *cancel))
+	while (map_get(c->busy, hex) && !flag_is_set(cancel))
 		wait_changed(c, cancel);
 	*there = faccessat(c->blobs, hex, F_OK, 0) == 0;
 	if (*there)

@@ -12,8 +12,8 @@
 #define WORD_MAX 256
 
 static const char *const layer_types[] = {
-	TYPE_OCI_LAYER,          TYPE_OCI_LAYER "+gzip",  TYPE_OCI_LAYER "+zstd",
-	TYPE_DOCKER_LAYER,       TYPE_DOCKER_LAYER ".gzip", TYPE_DOCKER_LAYER ".zstd",
+	TYPE_OCI_LAYER,	   TYPE_OCI_LAYER "+gzip",    TYPE_OCI_LAYER "+zstd",
+	TYPE_DOCKER_LAYER, TYPE_DOCKER_LAYER ".gzip", TYPE_DOCKER_LAYER ".zstd",
 };
 
 static bool is_one_of(const char *s, const char *const *list, size_t n) {
@@ -109,8 +109,10 @@ static int check_layer(const json_t *o, const struct descriptor *d, struct error
 	if (is_one_of(d->media_type, layer_types, ARRAY_SIZE(layer_types)))
 		return 0;
 	if (strstr(d->media_type, "nondistributable") || strstr(d->media_type, "foreign") || json_object_get(o, "urls"))
-		return error_set(err, ERROR_UNSUPPORTED, "layer %s may not be distributed by registries (%s): such images "
-				 "are not supported", d->digest, d->media_type);
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "layer %s may not be distributed by registries (%s): such images "
+				 "are not supported",
+				 d->digest, d->media_type);
 	return error_set(err, ERROR_UNSUPPORTED, "layer %s has the unknown type %s", d->digest, d->media_type);
 }
 
@@ -158,7 +160,8 @@ static int find_type(const json_t *o, const char *given, struct manifest *m, str
 	int r = take_word(o, "mediaType", &m->media_type, err);
 	if (r < 0)
 		return r;
-	bool manifests = json_object_get(o, "manifests"), layers = json_object_get(o, "layers") || json_object_get(o, "config");
+	bool manifests = json_object_get(o, "manifests"),
+	     layers = json_object_get(o, "layers") || json_object_get(o, "config");
 	if (given && !is_index_type(given) && !is_manifest_type(given))
 		given = NULL; /* "application/json", "text/plain" of simple servers */
 	if (m->media_type && given && is_index_type(m->media_type) != is_index_type(given))
@@ -177,7 +180,8 @@ static int parse(const json_t *o, const char *given, struct manifest *m, struct 
 	if (!json_is_object(o))
 		return error_set(err, ERROR_INVALID, "a manifest must be an object");
 	if (json_get_int(o, "schemaVersion") == 1)
-		return error_set(err, ERROR_UNSUPPORTED, "the image is stored in the obsolete manifest schema 1: push it again "
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "the image is stored in the obsolete manifest schema 1: push it again "
 				 "with a program of today");
 	if (json_get_int(o, "schemaVersion") != 2)
 		return error_field(err, "schemaVersion", "schemaVersion must be 2");
@@ -193,7 +197,8 @@ static int parse(const json_t *o, const char *given, struct manifest *m, struct 
 int manifest_parse(const char *text, size_t n, const char *media_type, struct manifest *out, struct error *err) {
 	*out = (struct manifest){0};
 	if (n > MANIFEST_MAX)
-		return error_set(err, ERROR_TOO_LARGE, "a manifest of %zu bytes is over the limit of %zu", n, MANIFEST_MAX);
+		return error_set(err, ERROR_TOO_LARGE, "a manifest of %zu bytes is over the limit of %zu", n,
+				 MANIFEST_MAX);
 	_cleanup_(json_free_ptr) json_t *o = json_parse(text, n, err);
 	int r = o ? parse(o, media_type, out, err) : -ERROR_INVALID;
 	if (r < 0)
@@ -215,9 +220,10 @@ void manifest_free(struct manifest *m) {
 static const struct {
 	const char *machine, *architecture, *variant;
 } machines[] = {
-	{"x86_64", "amd64", NULL},   {"aarch64", "arm64", "v8"},   {"armv7l", "arm", "v7"},   {"armv8l", "arm", "v7"},
-	{"armv6l", "arm", "v6"},     {"i686", "386", NULL},        {"i586", "386", NULL},     {"ppc64le", "ppc64le", NULL},
-	{"riscv64", "riscv64", NULL}, {"mips64", "mips64le", NULL}, {"loongarch64", "loong64", NULL},
+	{"x86_64", "amd64", NULL},    {"aarch64", "arm64", "v8"},	{"armv7l", "arm", "v7"},
+	{"armv8l", "arm", "v7"},      {"armv6l", "arm", "v6"},		{"i686", "386", NULL},
+	{"i586", "386", NULL},	      {"ppc64le", "ppc64le", NULL},	{"riscv64", "riscv64", NULL},
+	{"mips64", "mips64le", NULL}, {"loongarch64", "loong64", NULL},
 };
 
 static size_t this_machine(void) {
@@ -276,8 +282,8 @@ static void add_platform(struct buf *b, const char *os, const char *architecture
 	buf_addf(b, "%s/%s%s%s", os ? os : "linux", architecture, variant ? "/" : "", variant ? variant : "");
 }
 
-int manifest_select(const struct manifest *index, const struct registry_options *platform, const struct descriptor **out,
-		    struct error *err) {
+int manifest_select(const struct manifest *index, const struct registry_options *platform,
+		    const struct descriptor **out, struct error *err) {
 	int best = 0;
 	_cleanup_(buf_free) struct buf have = BUF_INIT_MAX(2048), want = BUF_INIT;
 	for (size_t i = 0; i < index->items.n; i++) {
@@ -297,8 +303,8 @@ int manifest_select(const struct manifest *index, const struct registry_options 
 	bool given = platform && platform->architecture;
 	add_platform(&want, platform ? platform->os : NULL, given ? platform->architecture : host_architecture(),
 		     given ? platform->variant : host_variant());
-	return error_set(err, ERROR_NOT_FOUND, "the image has nothing for the platform %s, only for: %s", buf_str(&want),
-			 have.len ? buf_str(&have) : "none");
+	return error_set(err, ERROR_NOT_FOUND, "the image has nothing for the platform %s, only for: %s",
+			 buf_str(&want), have.len ? buf_str(&have) : "none");
 }
 
 /* --- printing --- */

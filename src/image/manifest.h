@@ -23,16 +23,16 @@ struct descriptor {
 	char *media_type, *digest;
 	int64_t size;
 	char *os, *architecture, *variant; /* an index's entry; NULL when not given */
-	char *name;     /* annotation io.containerd.image.name */
-	char *ref_name; /* annotation org.opencontainers.image.ref.name */
-	bool attestation; /* says something about another entry, is not an image */
+	char *name;			   /* annotation io.containerd.image.name */
+	char *ref_name;			   /* annotation org.opencontainers.image.ref.name */
+	bool attestation;		   /* says something about another entry, is not an image */
 };
 
 struct manifest {
 	bool index;
 	char *media_type;
-	struct descriptor config;                /* of a manifest */
-	FIELD_LIST_OF(struct descriptor) items;  /* layers, lowest first; or the entries of an index */
+	struct descriptor config;		/* of a manifest */
+	FIELD_LIST_OF(struct descriptor) items; /* layers, lowest first; or the entries of an index */
 };
 
 /* media_type: what came along with the text (a Content-Type, a descriptor's), or NULL. INVALID,
@@ -40,8 +40,8 @@ struct manifest {
 int manifest_parse(const char *text, size_t n, const char *media_type, struct manifest *out, struct error *err);
 void manifest_free(struct manifest *m);
 /* The index's entry that fits the platform best; NOT_FOUND names those that there are. */
-int manifest_select(const struct manifest *index, const struct registry_options *platform, const struct descriptor **out,
-		    struct error *err);
+int manifest_select(const struct manifest *index, const struct registry_options *platform,
+		    const struct descriptor **out, struct error *err);
 /* Whether the entry is for the platform at all. */
 bool platform_fits(const struct descriptor *d, const struct registry_options *platform);
 
@@ -54,8 +54,8 @@ json_t *config_print(const struct image_config *c);
 /* An OCI manifest over the config blob (image->id, of config_size bytes) and image->layers. */
 char *manifest_print(const struct image *image, int64_t config_size);
 /* Joins what manifest and config say into *out, all but names. */
-int image_from_parts(const struct manifest *m, const char *manifest_digest, const char *config, size_t n, struct image *out,
-		     struct error *err);
+int image_from_parts(const struct manifest *m, const char *manifest_digest, const char *config, size_t n,
+		     struct image *out, struct error *err);
 
 /* The host's architecture and variant in Go's words ("arm", "v7"). */
 const char *host_architecture(void);

@@ -76,9 +76,9 @@ static int fetch_token(struct endpoint *e, CURL *curl, const struct challenge *c
 	} else {
 		add_query(&query, curl, "account", e->username);
 	}
-	_cleanup_(free_ptr) char *url = identity ?
-		str_copy(c->realm) :
-		str_format("%s%c%s", c->realm, strchr(c->realm, '?') ? '&' : '?', buf_str(&query));
+	_cleanup_(free_ptr) char *url =
+		identity ? str_copy(c->realm)
+			 : str_format("%s%c%s", c->realm, strchr(c->realm, '?') ? '&' : '?', buf_str(&query));
 	char *form[] = {"Content-Type: application/x-www-form-urlencoded", NULL};
 	_cleanup_(request_free) struct request q = {
 		.method = identity ? "POST" : "GET",
@@ -96,7 +96,7 @@ static int fetch_token(struct endpoint *e, CURL *curl, const struct challenge *c
 	if (r < 0)
 		return error_wrap(err, "cannot get a token");
 	if (!request_ok(&q))
-		return request_error(e, &q, "a token", err);
+		return login_error(e, &q, err);
 	r = take_token(e, &q, out, err);
 	if (q.text.data)
 		explicit_bzero(q.text.data, q.text.len);
@@ -125,7 +125,8 @@ static char *current(struct endpoint *e, unsigned *generation) {
 }
 
 /* Renews the authorization unless another thread has done so since `seen`. *renewed: there is a new one. */
-static int renew(struct endpoint *e, CURL *curl, const struct request *q, unsigned seen, bool *renewed, struct error *err) {
+static int renew(struct endpoint *e, CURL *curl, const struct request *q, unsigned seen, bool *renewed,
+		 struct error *err) {
 	_cleanup_(secret_free) char *fresh = NULL;
 	int r = 0;
 	pthread_mutex_lock(&e->lock);

@@ -57,15 +57,16 @@ static void origin_free(struct origin *o) {
 static int origin_of(const char *url, struct origin *out) {
 	*out = (struct origin){0};
 	_cleanup_(url_cleanup) CURLU *u = curl_url();
-	if (curl_url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER) || curl_url_get(u, CURLUPART_SCHEME, &out->scheme, 0) ||
-	    curl_url_get(u, CURLUPART_HOST, &out->host, 0) ||
+	if (curl_url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER) ||
+	    curl_url_get(u, CURLUPART_SCHEME, &out->scheme, 0) || curl_url_get(u, CURLUPART_HOST, &out->host, 0) ||
 	    curl_url_get(u, CURLUPART_PORT, &out->port, CURLU_DEFAULT_PORT))
 		return -EINVAL;
 	return 0;
 }
 
 static bool same_origin(const struct origin *a, const struct origin *b) {
-	return strcasecmp(a->scheme, b->scheme) == 0 && strcasecmp(a->host, b->host) == 0 && strcmp(a->port, b->port) == 0;
+	return strcasecmp(a->scheme, b->scheme) == 0 && strcasecmp(a->host, b->host) == 0 &&
+	       strcmp(a->port, b->port) == 0;
 }
 
 bool endpoint_owns(const struct endpoint *e, const char *url) {
@@ -80,14 +81,16 @@ static int check_url(const struct endpoint *e, const char *url, struct origin *o
 	if (strcasecmp(origin->scheme, "https") == 0)
 		return 0;
 	if (strcasecmp(origin->scheme, "http") != 0)
-		return error_set(err, ERROR_DENIED, "%s refers to %s, which is neither http nor https", e->name, origin->host);
+		return error_set(err, ERROR_DENIED, "%s refers to %s, which is neither http nor https", e->name,
+				 origin->host);
 	if (is_loopback(origin->host) || e->o->plain_http || endpoint_owns(e, url))
 		return 0;
-	return error_set(err, ERROR_DENIED, "%s leads to plain HTTP on %s, which has to be asked for", e->name, origin->host);
+	return error_set(err, ERROR_DENIED, "%s leads to plain HTTP on %s, which has to be asked for", e->name,
+			 origin->host);
 }
 
 bool endpoint_cancelled(const struct endpoint *e) {
-	return (e->o->cancel && *e->o->cancel) || (e->stop && *e->stop);
+	return flag_is_set(e->o->cancel) || flag_is_set(e->stop);
 }
 
 /* --- callbacks of curl --- */
@@ -149,7 +152,8 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg) {
 	if (n > 5 && strncasecmp(data, "HTTP/", 5) == 0) {
 		drop_answer(q); /* of a 100 Continue, or of a proxy */
 		const char *space = memchr(data, ' ', n);
-		for (const char *p = space ? space + 1 : data; p < data + n && isdigit((unsigned char)*p) && q->status < 100; p++)
+		for (const char *p = space ? space + 1 : data;
+		     p < data + n && isdigit((unsigned char)*p) && q->status < 100; p++)
 			q->status = q->status * 10 + (*p - '0');
 		return n;
 	}
@@ -190,10 +194,9 @@ static int on_seek(void *arg, curl_off_t offset, int origin) {
 	return CURL_SEEKFUNC_OK;
 }
 
-static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl, UNUSED curl_off_t ul_total, UNUSED curl_off_t ul) {
+static int on_progress(void *arg, UNUSED curl_off_t dl_total, UNUSED curl_off_t dl, UNUSED curl_off_t ul_total,
+		       UNUSED curl_off_t ul) {
 	struct request *q = arg;
-	(void)dl_total;
-	(void)dl;
 	if (q->sent && q->body_sent)
 		q->sent(q->body_sent, q->arg);
 	return endpoint_cancelled(q->e);
@@ -355,14 +358,24 @@ static char *own_words(const struct request *q) {
 	return words;
 }
 
+int login_error(const struct endpoint *e, const struct request *q, struct error *err) {
+	_cleanup_(free_ptr) char *words = own_words(q);
+	if (q->status >= 500 || q->status == 429)
+		return error_set(err, ERROR_UNAVAILABLE, "the token server of %s answers %ld: %s", e->name, q->status,
+				 words ? words : "try again later");
+	return error_set(err, ERROR_UNAUTHORIZED, "%s refuses the login: %s", e->name,
+			 words ? words : "user name or password is wrong");
+}
+
 int request_error(const struct endpoint *e, const struct request *q, const char *what, struct error *err) {
 	_cleanup_(free_ptr) char *words = own_words(q);
 	switch (q->status) {
 	case 401:
-		return error_set(err, ERROR_UNAUTHORIZED, "%s asks for a login to %s, or does not have it: %s", e->name, what,
-				 words ? words : "authentication required");
+		return error_set(err, ERROR_UNAUTHORIZED, "%s asks for a login to %s, or does not have it: %s", e->name,
+				 what, words ? words : "authentication required");
 	case 403:
-		return error_set(err, ERROR_DENIED, "%s denies access to %s: %s", e->name, what, words ? words : "forbidden");
+		return error_set(err, ERROR_DENIED, "%s denies access to %s: %s", e->name, what,
+				 words ? words : "forbidden");
 	case 404:
 		return error_set(err, ERROR_NOT_FOUND, "%s not found%s%s", what, words ? ": " : "", words ? words : "");
 	case 413:
@@ -371,8 +384,8 @@ int request_error(const struct endpoint *e, const struct request *q, const char 
 		return error_set(err, ERROR_UNAVAILABLE, "%s gets too many requests: %s", e->name,
 				 words ? words : "try again later, or log in");
 	default:
-		return error_set(err, q->status >= 500 ? ERROR_UNAVAILABLE : ERROR_INVALID, "%s answers %ld for %s%s%s", e->name,
-				 q->status, what, words ? ": " : "", words ? words : "");
+		return error_set(err, q->status >= 500 ? ERROR_UNAVAILABLE : ERROR_INVALID, "%s answers %ld for %s%s%s",
+				 e->name, q->status, what, words ? ": " : "", words ? words : "");
 	}
 }
 

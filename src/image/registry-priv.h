@@ -12,16 +12,16 @@
 /* A registry, or a mirror of one, as one repository of it is used. Shared by threads; each brings a CURL
  * handle of its own. */
 struct endpoint {
-	char *base;       /* "https://host[:port]" */
-	char *name;       /* as it is named in messages: "docker.io" */
+	char *base; /* "https://host[:port]" */
+	char *name; /* as it is named in messages: "docker.io" */
 	char *repository;
-	const char *actions;             /* "pull" or "pull,push" */
+	const char *actions;		 /* "pull" or "pull,push" */
 	const char *username, *password; /* NULL for a mirror */
 	const struct registry_options *o;
-	const volatile bool *stop;       /* true: a fellow thread has failed; may be NULL */
-	pthread_mutex_t lock;            /* over the two below */
-	char *authorization;             /* the header's value; NULL: none needed so far */
-	unsigned generation;             /* counts changes of authorization */
+	const volatile bool *stop; /* true: a fellow thread has failed; may be NULL */
+	pthread_mutex_t lock;	   /* over the two below */
+	char *authorization;	   /* the header's value; NULL: none needed so far */
+	unsigned generation;	   /* counts changes of authorization */
 };
 
 /* One request and its answer. Zero what is not needed; request_free drops the answer. */
@@ -30,7 +30,7 @@ struct request {
 	const char *url;
 	char *const *headers; /* "Name: value" */
 	const void *body;     /* of PUT and POST: text … */
-	int body_fd;          /* … or, if body is NULL and has_body_fd, a file from its start */
+	int body_fd;	      /* … or, if body is NULL and has_body_fd, a file from its start */
 	bool has_body_fd;
 	uint64_t body_size;
 	void (*sent)(uint64_t done, void *arg); /* may be NULL */
@@ -40,9 +40,9 @@ struct request {
 	size_t text_max; /* of `text`; past it TOO_LARGE; 0: 64 KiB */
 
 	long status;
-	bool strayed;     /* a redirect has led to another origin: the answer is not the registry's own */
-	bool transient;   /* the failure may pass: worth another try */
-	struct buf text;  /* body of an answer without sink, or with an error status (then cut at 64 KiB) */
+	bool strayed;	 /* a redirect has led to another origin: the answer is not the registry's own */
+	bool transient;	 /* the failure may pass: worth another try */
+	struct buf text; /* body of an answer without sink, or with an error status (then cut at 64 KiB) */
 	char *content_type, *digest, *location, *content_range, *challenge;
 	int64_t retry_after; /* seconds */
 	/* while it runs */
@@ -67,6 +67,8 @@ char *http_resolve(const char *base, const char *location, struct error *err);
 void request_free(struct request *q);
 /* The kind that fits the status, with the registry's own words. what: "manifest of docker.io/library/x:1". */
 int request_error(const struct endpoint *e, const struct request *q, const char *what, struct error *err);
+/* The same for the answer of a token server. */
+int login_error(const struct endpoint *e, const struct request *q, struct error *err);
 bool request_ok(const struct request *q); /* 2xx */
 
 /* registry-auth.c */
@@ -85,7 +87,8 @@ bool retry_again(struct retry *t, struct endpoint *e, const struct request *q, i
 
 /* registry.c: runs job(i) for 0 ≤ i < n on up to o->parallel threads; stops at the first failure, which it
  * gives. *stop is set for the others then. */
-int run_parallel(const struct registry_options *o, size_t n, int (*job)(size_t i, CURL *curl, void *arg, struct error *err),
-		 void *arg, volatile bool *stop, struct error *err);
+int run_parallel(const struct registry_options *o, size_t n,
+		 int (*job)(size_t i, CURL *curl, void *arg, struct error *err), void *arg, volatile bool *stop,
+		 struct error *err);
 
 void curl_cleanup(CURL **curl);

@@ -71,8 +71,14 @@ static int upload_once(struct push *p, CURL *curl, struct upload *u, struct requ
 			return -ERROR_CORRUPT;
 		char *headers[] = {"Content-Type: application/octet-stream", NULL};
 		request_free(q);
-		*q = (struct request){.method = "PUT", .url = put, .headers = headers, .body_fd = u->fd,
-				      .has_body_fd = true, .body_size = (uint64_t)u->blob->size, .sent = sent, .arg = u};
+		*q = (struct request){.method = "PUT",
+				      .url = put,
+				      .headers = headers,
+				      .body_fd = u->fd,
+				      .has_body_fd = true,
+				      .body_size = (uint64_t)u->blob->size,
+				      .sent = sent,
+				      .arg = u};
 		r = endpoint_request(&p->endpoint, curl, q, err);
 		q->headers = NULL;
 	}
@@ -117,8 +123,8 @@ static int push_manifest(struct push *p, CURL *curl, const char *digest, const c
 	_cleanup_(free_ptr) char *url = endpoint_url(&p->endpoint, "manifests/%s", reference);
 	_cleanup_(free_ptr) char *type = str_format("Content-Type: %s", p->manifest.media_type);
 	char *headers[] = {type, NULL};
-	_cleanup_(request_free) struct request q = {.method = "PUT", .url = url, .headers = headers,
-						    .body = buf_str(&p->text), .body_size = p->text.len};
+	_cleanup_(request_free) struct request q = {
+		.method = "PUT", .url = url, .headers = headers, .body = buf_str(&p->text), .body_size = p->text.len};
 	struct retry t = retry_start(&p->endpoint, TRIES);
 	int r;
 	do
@@ -129,14 +135,16 @@ static int push_manifest(struct push *p, CURL *curl, const char *digest, const c
 	if (!request_ok(&q))
 		return request_error(&p->endpoint, &q, p->what, err);
 	if (q.digest && str_starts(q.digest, "sha256:") && strcmp(q.digest, digest) != 0)
-		return error_set(err, ERROR_CORRUPT, "%s stored the manifest of %s under the digest %.80s instead of %s",
-				 p->endpoint.name, p->what, q.digest, digest);
+		return error_set(err, ERROR_CORRUPT,
+				 "%s stored the manifest of %s under the digest %.80s instead of %s", p->endpoint.name,
+				 p->what, q.digest, digest);
 	return 0;
 }
 
 static int push(struct push *p, const struct image *image, const struct image_ref *ref, struct error *err) {
 	if (ref->digest && strcmp(ref->digest, image->digest) != 0)
-		return error_set(err, ERROR_INVALID, "%s names another digest than the image's, %s", p->what, image->digest);
+		return error_set(err, ERROR_INVALID, "%s names another digest than the image's, %s", p->what,
+				 image->digest);
 	int r = content_read(p->c, image->digest, &p->text, err);
 	if (r == 0)
 		r = manifest_parse(buf_str(&p->text), p->text.len, image->media_type, &p->manifest, err);
@@ -158,8 +166,8 @@ static int push(struct push *p, const struct image *image, const struct image_re
 	return push_manifest(p, curl, image->digest, ref->tag ? ref->tag : image->digest, err);
 }
 
-int registry_push(struct content *c, const struct image *image, const struct image_ref *ref, const struct registry_options *o,
-		  struct error *err) {
+int registry_push(struct content *c, const struct image *image, const struct image_ref *ref,
+		  const struct registry_options *o, struct error *err) {
 	struct push p = {.c = c, .o = o, .what = image_ref_print(ref)};
 	p.text.max = 2 * CONTENT_READ_MAX;
 	int r = push(&p, image, ref, err);

@@ -39,7 +39,7 @@ static void *work(void *arg) {
 		abort(); /* memory */
 	for (;;) {
 		pthread_mutex_lock(&j->lock);
-		size_t i = *j->stop ? j->n : j->next++;
+		size_t i = flag_is_set(j->stop) ? j->n : j->next++;
 		pthread_mutex_unlock(&j->lock);
 		if (i >= j->n)
 			return NULL;
@@ -49,14 +49,15 @@ static void *work(void *arg) {
 		if (r < 0 && j->result == 0) {
 			j->result = r;
 			error_move(&j->failed, &err);
-			*j->stop = true;
+			__atomic_store_n(j->stop, true, __ATOMIC_RELAXED);
 		}
 		pthread_mutex_unlock(&j->lock);
 	}
 }
 
-int run_parallel(const struct registry_options *o, size_t n, int (*job)(size_t i, CURL *curl, void *arg, struct error *err),
-		 void *arg, volatile bool *stop, struct error *err) {
+int run_parallel(const struct registry_options *o, size_t n,
+		 int (*job)(size_t i, CURL *curl, void *arg, struct error *err), void *arg, volatile bool *stop,
+		 struct error *err) {
 	struct jobs j = {.n = n, .job = job, .arg = arg, .stop = stop};
 	pthread_mutex_init(&j.lock, NULL);
 	pthread_t threads[PARALLEL_MAX];
@@ -76,8 +77,8 @@ struct download {
 	struct ingest *ingest;
 	const struct descriptor *blob;
 	const struct registry_options *o;
-	uint64_t from;    /* the range that was asked for begins here */
-	bool begun;       /* the answer's first bytes have come */
+	uint64_t from;	  /* the range that was asked for begins here */
+	bool begun;	  /* the answer's first bytes have come */
 	bool wrong_range; /* the answer is another range than was asked for */
 };
 
@@ -103,15 +104,16 @@ static int take_bytes(struct request *q, const void *data, size_t n, struct erro
 		d->begun = true;
 		if (q->status == 206 && !range_begins(q->content_range, d->from)) {
 			d->wrong_range = true;
-			return error_set(err, ERROR_CORRUPT, "%s sends another part of blob %s than was asked for", q->e->name,
-					 d->blob->digest);
+			return error_set(err, ERROR_CORRUPT, "%s sends another part of blob %s than was asked for",
+					 q->e->name, d->blob->digest);
 		}
 		if (q->status != 206 && d->from)
 			ingest_restart(d->ingest);
 	}
 	if (n > (uint64_t)d->blob->size - ingest_offset(d->ingest))
-		return error_set(err, ERROR_CORRUPT, "blob %s is longer than the %" PRId64 " bytes that its manifest says",
-				 d->blob->digest, d->blob->size);
+		return error_set(err, ERROR_CORRUPT,
+				 "blob %s is longer than the %" PRId64 " bytes that its manifest says", d->blob->digest,
+				 d->blob->size);
 	int r = ingest_write(d->ingest, data, n, err);
 	if (r == 0)
 		report(d->o, d->blob, ingest_offset(d->ingest), "downloading");
@@ -134,7 +136,9 @@ static int download_once(struct endpoint *e, CURL *curl, struct download *d, str
 	if (d->wrong_range || (r == 0 && q->status == 416)) {
 		ingest_restart(d->ingest);
 		q->transient = true;
-		return r < 0 ? r : error_set(err, ERROR_CORRUPT, "%s does not have the rest of blob %s", e->name, d->blob->digest);
+		return r < 0 ? r
+			     : error_set(err, ERROR_CORRUPT, "%s does not have the rest of blob %s", e->name,
+					 d->blob->digest);
 	}
 	if (r < 0 || !request_ok(q))
 		return r;
@@ -171,7 +175,8 @@ static int download(struct endpoint *e, CURL *curl, struct download *d, struct e
 		}
 		if (r < 0)
 			return r;
-		_cleanup_(free_ptr) char *what = str_format("blob %s of %s/%s", d->blob->digest, e->name, e->repository);
+		_cleanup_(free_ptr) char *what =
+			str_format("blob %s of %s/%s", d->blob->digest, e->name, e->repository);
 		return request_error(e, &q, what, err);
 	}
 }
@@ -184,8 +189,8 @@ struct source {
 	volatile bool stop;
 };
 
-static int fetch_once(struct content *c, struct source *s, const struct registry_options *o, const struct descriptor *blob,
-		      CURL *curl, bool *resumed, struct error *err) {
+static int fetch_once(struct content *c, struct source *s, const struct registry_options *o,
+		      const struct descriptor *blob, CURL *curl, bool *resumed, struct error *err) {
 	struct ingest *ingest;
 	int r = content_ingest_until(c, blob->digest, o->cancel ? o->cancel : &s->stop, &ingest, err);
 	if (r < 0)
@@ -211,8 +216,8 @@ static int fetch_once(struct content *c, struct source *s, const struct registry
 	return r;
 }
 
-static int fetch_blob(struct content *c, struct source *s, const struct registry_options *o, const struct descriptor *blob,
-		      CURL *curl, struct error *err) {
+static int fetch_blob(struct content *c, struct source *s, const struct registry_options *o,
+		      const struct descriptor *blob, CURL *curl, struct error *err) {
 	bool resumed = false;
 	int r = fetch_once(c, s, o, blob, curl, &resumed, err);
 	if (r == -ERROR_CORRUPT && resumed) /* what an earlier try left may have been at fault */
@@ -240,7 +245,8 @@ static int fetch_manifest(struct endpoint *e, CURL *curl, const char *reference,
 	_cleanup_(free_ptr) char *real = digest_of(buf_str(&q.text), q.text.len);
 	const char *said = str_starts(reference, "sha256:") ? reference : q.digest;
 	if (said && str_starts(said, "sha256:") && strcmp(said, real) != 0)
-		return error_set(err, ERROR_CORRUPT, "the manifest of %s is corrupt: it should be %.80s and is %s", what, said, real);
+		return error_set(err, ERROR_CORRUPT, "the manifest of %s is corrupt: it should be %.80s and is %s",
+				 what, said, real);
 	buf_truncate(text, 0);
 	buf_add(text, buf_str(&q.text), q.text.len);
 	*digest = TAKE_PTR(real);
@@ -285,8 +291,8 @@ static int resolve(struct pull *p, struct endpoint *e, CURL *curl, struct error 
 	for (int depth = 0; depth < INDEX_DEPTH; depth++) {
 		int r = get_manifest(p, e, curl, reference, err);
 		if (r == 0 && size >= 0 && (uint64_t)size != p->text.len)
-			r = error_set(err, ERROR_CORRUPT, "%s: manifest %s has %zu bytes, its index says %" PRId64, p->what,
-				      reference, p->text.len, size);
+			r = error_set(err, ERROR_CORRUPT, "%s: manifest %s has %zu bytes, its index says %" PRId64,
+				      p->what, reference, p->text.len, size);
 		if (r < 0 || !p->manifest.index)
 			return r;
 		const struct descriptor *d;
@@ -354,8 +360,9 @@ static int check_platform(const struct pull *p, struct error *err) {
 	if (!p->o->architecture || platform_fits(&is, p->o))
 		return 0;
 	return error_set(err, ERROR_NOT_FOUND, "%s is for the platform %s/%s%s%s, not for %s/%s%s%s", p->what, i->os,
-			 i->architecture, i->variant ? "/" : "", i->variant ? i->variant : "", p->o->os ? p->o->os : "linux",
-			 p->o->architecture, p->o->variant ? "/" : "", p->o->variant ? p->o->variant : "");
+			 i->architecture, i->variant ? "/" : "", i->variant ? i->variant : "",
+			 p->o->os ? p->o->os : "linux", p->o->architecture, p->o->variant ? "/" : "",
+			 p->o->variant ? p->o->variant : "");
 }
 
 static void find_unique(struct pull *p) {

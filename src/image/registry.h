@@ -7,30 +7,34 @@
 
 struct registry_options {
 	const char *username, *password; /* NULL: anonymous; username "<token>": password is an identity token */
-	bool plain_http;                 /* HTTP also to hosts other than loopback */
-	bool insecure_tls;               /* do not check certificates */
-	char *const *mirrors;            /* for docker.io: "http://127.0.0.1:5000", tried first, in order, anonymously */
-	const char *architecture;        /* NULL: the host's; as in GOARCH */
+	bool plain_http;		 /* HTTP also to hosts other than loopback */
+	bool insecure_tls;		 /* do not check certificates */
+	char *const *mirrors;	  /* for docker.io: "http://127.0.0.1:5000", tried first, in order, anonymously */
+	const char *architecture; /* NULL: the host's; as in GOARCH */
 	const char *os, *variant;
-	int parallel;                    /* blobs at once; 0: 3 */
-	void (*progress)(const char *blob, uint64_t done, uint64_t total, const char *what, void *arg); /* any thread; may be NULL */
+	int parallel; /* blobs at once; 0: 3 */
+	void (*progress)(const char *blob, uint64_t done, uint64_t total, const char *what,
+			 void *arg); /* any thread; may be NULL */
 	/* called as each layer's blob has arrived, in any order, to begin unpacking; one call at a time, once for
 	 * each digest; may be NULL */
 	void (*layer_ready)(const struct image_layer *layer, void *arg);
 	void *arg;
-	const volatile bool *cancel;     /* true: stop soon with CANCELLED; may be NULL */
-	int64_t retry_delay;             /* ns before the first retry, doubled for each further one; 0: 500 ms */
-	int64_t stall_timeout;           /* ns without a byte before a connection is given up; 0: 30 s */
+	const volatile bool *cancel; /* true: stop soon with CANCELLED; may be NULL */
+	int64_t retry_delay;	     /* ns before the first retry, doubled for each further one; 0: 500 ms */
+	int64_t stall_timeout;	     /* ns without a byte before a connection is given up; 0: 30 s */
 };
 
 /* Fetches manifest, config and layers into the content store; fills *out (names: the reference). Hold the
  * content store (content_hold) until the image is filed. UNAUTHORIZED, DENIED, NOT_FOUND (also when there is
  * nothing for the platform), UNAVAILABLE, TIMEOUT, CORRUPT, TOO_LARGE, UNSUPPORTED, NO_SPACE, CANCELLED. */
-int registry_pull(struct content *c, const struct image_ref *ref, const struct registry_options *o, struct image *out, struct error *err);
+int registry_pull(struct content *c, const struct image_ref *ref, const struct registry_options *o, struct image *out,
+		  struct error *err);
 /* Sends what the registry has not: blobs, then the manifest as it is, so that its digest stays. */
-int registry_push(struct content *c, const struct image *image, const struct image_ref *ref, const struct registry_options *o, struct error *err);
+int registry_push(struct content *c, const struct image *image, const struct image_ref *ref,
+		  const struct registry_options *o, struct error *err);
 
 /* Reads manifest and config of an image that the content store holds. manifest_digest may be that of an
  * index: then the platform's manifest is taken (platform NULL: the host's). That the layers are there is
  * not checked. */
-int image_from_content(struct content *c, const char *manifest_digest, const struct registry_options *platform, struct image *out, struct error *err);
+int image_from_content(struct content *c, const char *manifest_digest, const struct registry_options *platform,
+		       struct image *out, struct error *err);

@@ -97,6 +97,10 @@ int record_save(struct oci *o, struct record *r, struct error *err) {
 
 int record_remove(struct oci *o, const char *id, struct error *err) {
 	_cleanup_(free_ptr) char *dir = directory(o, id);
+	_cleanup_(free_ptr) char *file = str_format("%s/state.json", dir);
+	/* mostly that is all there is */
+	if (unlink(file) == 0 && rmdir(dir) == 0)
+		return 0;
 	int r = fs_remove_tree(dir);
 	return r < 0 ? error_errno(err, r, "cannot remove %s", dir) : 0;
 }

@@ -19,7 +19,7 @@ static bool verbose;
 
 static void on_progress(const char *blob, uint64_t done, uint64_t total, const char *what, UNUSED void *arg) {
 	if (cancel_after && done >= cancel_after)
-		cancelled = true;
+		__atomic_store_n(&cancelled, true, __ATOMIC_RELAXED);
 	if (verbose || strcmp(what, "retrying") == 0)
 		fprintf(stderr, "%s %s %" PRIu64 "/%" PRIu64 "\n", what, blob, done, total);
 }
@@ -30,7 +30,8 @@ static void on_layer(const struct image_layer *layer, UNUSED void *arg) {
 }
 
 static struct registry_options options_from_env(void) {
-	const char *mirrors = getenv("TOOL_MIRRORS"), *parallel = getenv("TOOL_PARALLEL"), *after = getenv("TOOL_CANCEL_AFTER");
+	const char *mirrors = getenv("TOOL_MIRRORS"), *parallel = getenv("TOOL_PARALLEL"),
+		   *after = getenv("TOOL_CANCEL_AFTER");
 	if (after)
 		cancel_after = strtoull(after, NULL, 10);
 	verbose = getenv("TOOL_VERBOSE");
@@ -145,8 +146,11 @@ static int save(struct content *c, char **args, struct error *err) {
 static int import(struct content *c, const char *base_digest, struct error *err) {
 	struct image base = {0}, image;
 	char *command[] = {"/bin/sh", NULL}, *env[] = {"A=1", NULL}, *test[] = {"CMD", "true", NULL};
-	struct image_config config = {.command = command, .env = env, .health = {.command = test, .interval = 5 * NS_PER_SEC}};
-	struct build_options o = {.config = base_digest ? NULL : &config, .comment = "imported", .created_by = "image_tool",
+	struct image_config config = {
+		.command = command, .env = env, .health = {.command = test, .interval = 5 * NS_PER_SEC}};
+	struct build_options o = {.config = base_digest ? NULL : &config,
+				  .comment = "imported",
+				  .created_by = "image_tool",
 				  .compression = getenv("TOOL_COMPRESSION")};
 	int r = base_digest ? image_from_content(c, base_digest, NULL, &base, err) : 0;
 	if (base_digest)

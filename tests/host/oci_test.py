@@ -667,12 +667,20 @@ def create_start_state_kill_delete():
 
 
 @test
-def start_reports_a_missing_command():
+def create_reports_a_missing_command_and_start_one_that_went():
     with Bundle("nonesuch") as b:
         b.write()
-        quiet("create", "-b", b.dir, b.id)
-        r = oci("start", b.id)
+        r = oci("create", "-b", b.dir, b.id)
         assert r.returncode == 127 and "not found" in r.stderr
+        b.leaves_nothing()
+    with Bundle("/tool") as b:
+        root = b.own_root()
+        shutil.copy(root + "/bin/busybox", root + "/tool")
+        b.write()
+        quiet("create", "-b", b.dir, b.id)
+        os.unlink(root + "/tool")
+        r = oci("start", b.id)
+        assert r.returncode == 127 and "No such file" in r.stderr
 
 
 @test

@@ -170,7 +170,7 @@ class Agent:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [BUILD + "/tests/host/agent_run", self.state, self.run, str(self.uid),
-                 os.environ.get("WABE_SHIM", BUILD + "/src/shim/wabe-shim")],
+                 os.environ.get("WABE_SHIM", BUILD + "/wabe-shim")],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, env=env, start_new_session=True)
         wait_until(self.answers, 60, "the agent's readiness")
         return self
@@ -352,6 +352,18 @@ class Agent:
             wait_until(nothing, 40, "cleanliness")
         except AssertionError:
             raise AssertionError(f"left over: {self.leftovers()}\n{self.log()}") from None
+
+    def restore(self):
+        """A running agent without instances."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.start()
+        for i in self.call("instance-list").get("instances", []):
+            try:
+                self.delete(i["id"])
+            except (Refused, Gone):
+                pass
 
     def close(self):
         """Ends everything, whatever state it is in."""

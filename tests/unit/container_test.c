@@ -388,6 +388,13 @@ static void failures_leave_nothing(void **state) {
 	}
 }
 
+static void program_path(void **state) {
+	(void)state;
+	_cleanup_(free_ptr) char *path = container_program_path();
+	assert_non_null(path);
+	assert_true(str_ends(path, "container_test"));
+}
+
 static int set_up(void **state) {
 	(void)state;
 	snprintf(top, sizeof top, "/tmp/wabe-container-test-%d", getpid());
@@ -413,7 +420,7 @@ int main(void) {
 		cmocka_unit_test(defaults),             cmocka_unit_test(privileged_on_host_ids),
 		cmocka_unit_test(users),                cmocka_unit_test(missing_users),
 		cmocka_unit_test(init_reaps_and_forwards), cmocka_unit_test(state_is_enough),
-		cmocka_unit_test(failures_leave_nothing),
+		cmocka_unit_test(failures_leave_nothing), cmocka_unit_test(program_path),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

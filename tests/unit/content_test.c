@@ -6,11 +6,11 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -78,8 +78,9 @@ static void test_put_and_read(void **state) {
 static void test_bad_digests(void **state) {
 	struct place *p = *state;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	static const char *const bad[] = {"", "sha256:", "sha256:../../../etc/passwd", "hello", HELLO "0",
-					  "sha256:2CF24DBA5FB0A30E26E83B2AC5B9E29E1B161E5C1FA7425E73043362938B9824"};
+	static const char *const bad[] = {
+		"",	 "sha256:", "sha256:../../../etc/passwd",
+		"hello", HELLO "0", "sha256:2CF24DBA5FB0A30E26E83B2AC5B9E29E1B161E5C1FA7425E73043362938B9824"};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		assert_false(content_has(p->c, bad[i]));
 		assert_int_equal(content_blob(p->c, bad[i], NULL, &err), -ERROR_INVALID);
@@ -232,7 +233,7 @@ static void test_waiting(void **state) {
 	assert_int_equal(content_ingest(p->c, HELLO, &first, &err), 0);
 	assert_int_equal(ingest_write(first, "he", 2, &err), 0);
 	assert_int_equal(pthread_create(&thread, NULL, wait_for_it, &t), 0);
-	cancel = true;
+	__atomic_store_n(&cancel, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	assert_int_equal(t.r, -ERROR_CANCELLED);
 	/* one that waits goes on where the first one gave up */

@@ -940,6 +940,12 @@ static int set_up(UNUSED void **state) {
 }
 
 static int tear_down(UNUSED void **state) {
+	/* what a failed test may have left mounted */
+	static const char *const mounts[] = {"small", "refusals/proc", "refusals/vol", "merged2", "merged"};
+	for (size_t i = 0; i < ARRAY_SIZE(mounts); i++) {
+		_cleanup_(free_ptr) char *path = in_top(mounts[i]);
+		umount2(path, MNT_DETACH);
+	}
 	int r = fs_remove_tree(top);
 	free(top);
 	return r;

@@ -270,6 +270,8 @@ void child_finish(struct child *k, const struct user_ids *ids) {
 		error_errno(&err, r, "cannot take the terminal");
 	if (r == 0 && !entered)
 		r = process_enter_cwd(p, &err);
+	if (r == 0)
+		r = process_look_up(p, &err);
 	if (r < 0)
 		sync_fail(k->sync, &err);
 	if (sync_send(k->sync, SYNC_READY, 0, NULL, 0, k->master) < 0)

@@ -191,6 +191,11 @@ static int mask_source(int *keep, bool directory, struct error *err) {
 		close(fd);
 		return error_set(err, ERROR_INTERNAL, "/dev/null of the host is not the null device");
 	}
+	int r = mount_change(fd, false, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0, 0);
+	if (r < 0) {
+		close(fd);
+		return error_errno(err, r, "cannot make the mask read-only");
+	}
 	return fd;
 }
 

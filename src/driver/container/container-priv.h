@@ -124,6 +124,8 @@ int process_enter_cwd(const struct container_process *p, struct error *err);
 /* Ids, groups, capabilities (CAP_SYS_ADMIN stays until process_confine where the filter needs it). */
 int process_take_identity(const struct container_process *p, const struct user_ids *u, bool keep_admin, struct error *err);
 int process_confine(const struct container_process *p, const struct sock_fprog *filter, unsigned flags, struct error *err);
+/* Whether the command is there: most that are missing are found out before anything starts. */
+int process_look_up(const struct container_process *p, struct error *err);
 /* Only comes back on failure. */
 int process_exec(const struct container_process *p, const char *home, struct error *err);
 /* In the parent, on the child: what may need more power than the child has. */

@@ -9,6 +9,7 @@
 #include "driver/container/container-priv.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
@@ -51,6 +52,19 @@ static char **own_arguments(struct buf *text) {
 	return argv;
 }
 
+#define PROGRAM_VARIABLE "WABE_PROGRAM"
+
+char *container_program_path(void) {
+	char path[PATH_MAX];
+	const char *kept = getenv(PROGRAM_VARIABLE);
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path);
+	/* the path of a mount that is attached nowhere is "/", that of a copy in memory "/memfd:…" */
+	bool hidden = n == 1 || (n > 0 && strncmp(path, "/memfd:", 7) == 0);
+	if (hidden)
+		return kept ? str_copy(kept) : NULL;
+	return n > 0 && n < (ssize_t)sizeof path ? str_copyn(path, (size_t)n) : NULL;
+}
+
 int container_protect_self(struct error *err) {
 	_cleanup_(close_fd) int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)
@@ -66,6 +80,9 @@ int container_protect_self(struct error *err) {
 	_cleanup_(strv_free_ptr) char **argv = own_arguments(&text);
 	if (!argv)
 		return error_set(err, ERROR_INTERNAL, "cannot read /proc/self/cmdline");
+	_cleanup_(free_ptr) char *program = container_program_path();
+	if (program)
+		setenv(PROGRAM_VARIABLE, program, 1);
 	syscall(SYS_execveat, safe, "", argv, environ, AT_EMPTY_PATH);
 	return error_errno(err, errno, "cannot execute the own program from its read-only mount");
 }

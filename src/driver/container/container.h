@@ -73,7 +73,7 @@ struct container_process {
 	uint16_t rows, columns;
 	int64_t oom_score_adj;
 	bool has_oom_score_adj;
-	char *apparmor_profile, *selinux_label; /* UNSUPPORTED where the kernel lacks them */
+	char *apparmor_profile, *selinux_label; /* for the exec; UNSUPPORTED where the kernel lacks them */
 };
 
 struct container_config {
@@ -140,7 +140,8 @@ int container_state_parse(const json_t *json, struct container_state *s, struct 
 void container_state_free(struct container_state *s);
 bool container_state_alive(const struct container_state *s);
 
-/* Builds everything up to the exec. On failure nothing is left behind. No mount becomes visible on the
+/* Builds everything up to the exec; NO_COMMAND, NO_EXEC when the command is not there or cannot be executed.
+ * On failure nothing is left behind. No mount becomes visible on the
  * host: the root lives in the mount namespace of the container alone, and goes with it. The upper directory
  * belongs to the caller, who made it with the owner and mode that the container's "/" is to have (with a user
  * namespace: the host id of the container's root); INVALID when it does not.
@@ -149,7 +150,7 @@ int container_create(const struct container_config *c, struct container_stdio *i
 /* Until here (or container_start) the first process dies with the caller; from here on it waits for a
  * start from any process. For callers that end before the start. */
 void container_hand_over(struct container_state *s);
-/* NO_COMMAND, NO_EXEC when the exec fails (then the process has ended). Works on a parsed state too. */
+/* NO_COMMAND, NO_EXEC when the exec fails all the same (then the process has ended). Works on a parsed state too. */
 int container_start(struct container_state *s, struct error *err);
 /* A further process in the same name spaces, cgroup, seccomp filter, capabilities (those of p; a
  * privileged exec has all that the container's bounding set on this host allows). Gives its pid (a child of
@@ -174,6 +175,9 @@ int container_root_mount(const struct container_config *c, struct error *err);
  * executes itself again from a read-only mount (or a sealed copy), so that nobody in a container can write
  * to the program through /proc/PID/exe (CVE-2019-5736). Comes back at once where that is so already. */
 int container_protect_self(struct error *err);
+/* Where the program's file lies, also after container_protect_self, which hides it from /proc/self/exe; free it.
+ * NULL when it cannot be read. */
+char *container_program_path(void);
 
 /* The default profile: capabilities, masked and read-only paths, mounts of /proc, /sys, /dev …, device
  * nodes and rules, seccomp; what `docker run` gives. Fills the empty parts of c. */
