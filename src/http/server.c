@@ -414,22 +414,33 @@ static void cut_all(struct http_server *s) {
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* libmicrohttpd must not be stopped while it holds anything suspended; afterwards nothing resumes. */
-static void resume_all(struct http_server *s) {
-	pthread_mutex_lock(&s->resume);
-	__atomic_store_n(&s->stopped, true, __ATOMIC_RELEASE);
-	pthread_mutex_lock(&s->lock);
-	for (struct http_request *req = s->requests; req; req = req->next) {
-		bool resume;
+/* One that waits, with a reference; no longer marked as such. */
+static struct http_request *take_suspended(struct http_server *s) {
+	struct http_request *found = NULL;
 
+	pthread_mutex_lock(&s->lock);
+	for (struct http_request *req = s->requests; req && !found; req = req->next) {
 		pthread_mutex_lock(&req->lock);
-		resume = req->suspended;
+		if (req->suspended)
+			found = http_request_ref(req);
 		req->suspended = false;
 		pthread_mutex_unlock(&req->lock);
-		if (resume)
-			MHD_resume_connection(req->connection);
 	}
 	pthread_mutex_unlock(&s->lock);
+	return found;
+}
+
+/* libmicrohttpd must not be stopped while it holds anything suspended; afterwards nothing resumes. It may call
+ * on_completed with a lock of its own held, so that its functions are not called with the server's. */
+static void resume_all(struct http_server *s) {
+	struct http_request *req;
+
+	pthread_mutex_lock(&s->resume);
+	__atomic_store_n(&s->stopped, true, __ATOMIC_RELEASE);
+	while ((req = take_suspended(s))) {
+		MHD_resume_connection(req->connection);
+		http_request_unref(req);
+	}
 	pthread_mutex_unlock(&s->resume);
 }
 
