@@ -34,19 +34,21 @@
 #define _cleanup_(fn) __attribute__((cleanup(fn)))
 
 /* The value of an owning pointer, which is left NULL: the owner changes. */
-#define TAKE_PTR(p)                      \
-	({                               \
-		__typeof__(p) taken_ = (p); \
-		(p) = NULL;              \
-		taken_;                  \
+#define TAKE_PTR(p)                             \
+	({                                      \
+		__typeof__(p) *from_ = &(p);    \
+		__typeof__(p) taken_ = *from_;  \
+		*from_ = NULL;                  \
+		taken_;                         \
 	})
 
 /* The same for a descriptor, left at -1. */
-#define TAKE_FD(fd)          \
-	({                   \
-		int taken_ = (fd); \
-		(fd) = -1;   \
-		taken_;      \
+#define TAKE_FD(fd)              \
+	({                       \
+		int *from_ = &(fd);     \
+		int taken_ = *from_;    \
+		*from_ = -1;     \
+		taken_;          \
 	})
 
 /* Defines NAME, usable with _cleanup_ on a variable of type `type` (a pointer), that calls fn on its value. */

@@ -10,7 +10,8 @@ static const struct option_row options[] = {
 	OPTION(struct options, no_stdin, BOOL, "no-stdin", .doc = "Output only"),
 	OPTION(struct options, detach_keys, STRING, "detach-keys", .placeholder = "KEYS", .def = DETACH_KEYS,
 	       .doc = "Leave it running"),
-	OPTION(struct options, sig_proxy, BOOL, "sig-proxy", .def = "true", .doc = "Passes signals on; =false does not"),
+	OPTION(struct options, sig_proxy, BOOL, "sig-proxy", .def = "true",
+	       .doc = "Passes signals on; =false does not"),
 	{0},
 };
 

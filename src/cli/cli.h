@@ -68,14 +68,18 @@ struct create_options {
 	char *pull, *platform, *cidfile;
 	bool quiet;
 };
-#define CREATE_OPTIONS(struct_, member_)                                                                              \
-	OPTION(struct_, member_.pull, STRING, "pull", .placeholder = "POLICY", .def = "missing",                      \
-	       .doc = "Fetches the image: missing, always, never"),                                                   \
-	OPTION(struct_, member_.platform, STRING, "platform", .placeholder = "OS/ARCH", .doc = "Of a fetched image"), \
-	OPTION(struct_, member_.quiet, BOOL, "quiet,q", .doc = "Shows no progress of fetching"),                      \
-	OPTION(struct_, member_.env_files, STRINGS, "env-file", .placeholder = "FILE", .doc = "Environment from a file"), \
-	OPTION(struct_, member_.label_files, STRINGS, "label-file", .placeholder = "FILE", .doc = "Labels from a file"), \
-	OPTION(struct_, member_.cidfile, STRING, "cidfile", .placeholder = "FILE", .doc = "Writes the id there")
+#define CREATE_OPTIONS(struct_, member_)                                                                 \
+	OPTION(struct_, member_.pull, STRING, "pull", .placeholder = "POLICY", .def = "missing",         \
+	       .doc = "Fetches the image: missing, always, never"),                                      \
+		OPTION(struct_, member_.platform, STRING, "platform", .placeholder = "OS/ARCH",          \
+		       .doc = "Of a fetched image"),                                                     \
+		OPTION(struct_, member_.quiet, BOOL, "quiet,q", .doc = "Shows no progress of fetching"), \
+		OPTION(struct_, member_.env_files, STRINGS, "env-file", .placeholder = "FILE",           \
+		       .doc = "Environment from a file"),                                                \
+		OPTION(struct_, member_.label_files, STRINGS, "label-file", .placeholder = "FILE",       \
+		       .doc = "Labels from a file"),                                                     \
+		OPTION(struct_, member_.cidfile, STRING, "cidfile", .placeholder = "FILE",               \
+		       .doc = "Writes the id there")
 /* Fills the spec from arguments (image, command), the client's environment, and files: environment, seccomp
  * profile, paths of volumes. */
 int spec_finish(const struct invocation *in, const struct create_options *o, struct error *err);
@@ -107,7 +111,7 @@ struct session {
 };
 /* Whether the keys are some, and the terminal one: before anything is made for a session. */
 int session_check(bool tty, bool input, const char *detach_keys, struct error *err);
-/* Connects. Signals are held back from here on. */
+/* Connects. Signals are held back and the terminal is raw from here on, until session_close. */
 int session_open(struct session *s, struct error *err);
 /* Copies until the end: the exit status, 0 after a detach; negative when the stream broke off. */
 int session_run(struct session *s, struct error *err);

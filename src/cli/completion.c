@@ -2,8 +2,6 @@
  * options come from the tables, names of instances, images and tasks from the daemon. */
 #include "cli/cli.h"
 
-extern const struct command command_completion;
-
 static const char script[] =
 	"_wabe() {\n"
 	"\tlocal IFS=$'\\n'\n"
@@ -35,7 +33,8 @@ static void tell_commands(struct wanted *w, const char *first) {
 		if (!(*c)->group)
 			continue;
 		if (first) {
-			if (space && strncmp(name, first, (size_t)(space - name)) == 0 && strlen(first) == (size_t)(space - name))
+			if (space && strncmp(name, first, (size_t)(space - name)) == 0 &&
+			    strlen(first) == (size_t)(space - name))
 				tell(w, space + 1);
 			continue;
 		}
@@ -54,7 +53,8 @@ static void tell_names(const struct invocation *in, struct wanted *w, const char
 	size_t i;
 	json_t *item;
 	json_array_foreach(json_object_get(reply, list), i, item) {
-		const char *name = instance ? json_get_str(json_object_get(item, "spec"), "name") : json_get_str(item, "id");
+		const char *name =
+			instance ? json_get_str(json_object_get(item, "spec"), "name") : json_get_str(item, "id");
 		_cleanup_(strv_free_ptr) char **names = json_get_strv(item, "names");
 		for (char **n = names; image && n && *n; n++)
 			tell(w, str_starts(*n, "docker.io/library/") ? *n + strlen("docker.io/library/") : *n);
@@ -121,10 +121,6 @@ static int run(struct invocation *in, struct error *err) {
 	}
 	if (in->n_args && strcmp(in->args[0], "words") == 0)
 		return words(in, err);
-	if (in->n_args && strcmp(in->args[0], "--help") == 0) {
-		help_command(&command_completion);
-		return 0;
-	}
 	return error_set(err, ERROR_INVALID, "usage: wabe completion bash");
 }
 

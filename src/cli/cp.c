@@ -5,11 +5,11 @@
 #include "base/fs.h"
 #include "base/proc.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 struct options {
@@ -109,24 +109,37 @@ static int fetch(const struct invocation *in, const char *name, const char *path
 static int fetch_into(const struct invocation *in, const char *name, const char *path, const char *dir, bool strip,
 		      struct error *err) {
 	const struct options *o = in->options;
-	char *argv[] = {"tar", "-x", "-f", "-", "-C", (char *)dir, o->archive ? "--same-owner" : "--no-same-owner",
-			o->archive ? "--same-permissions" : "--no-same-permissions", strip ? "--strip-components=1" : NULL, NULL};
+	char *argv[] = {"tar",
+			"-x",
+			"-f",
+			"-",
+			"-C",
+			(char *)dir,
+			o->archive ? "--same-owner" : "--no-same-owner",
+			o->archive ? "--same-permissions" : "--no-same-permissions",
+			strip ? "--strip-components=1" : NULL,
+			NULL};
 	struct tar t;
 	int r = tar_start(argv, true, &t, err);
 	return r < 0 ? r : tar_end(&t, fetch(in, name, path, t.fd, err), err);
 }
 
-/* The one thing in a directory. */
+/* The one thing in a directory; NULL when there are none or several. */
 static char *only_entry(const char *dir) {
-	_cleanup_(buf_free) struct buf out = BUF_INIT_MAX(8192);
-	struct proc p = {.argv = (char *[]){"find", (char *)dir, "-mindepth", "1", "-maxdepth", "1", "-print0", NULL}, .output = &out};
-	if (proc_run_ok(&p, NULL) < 0 || !out.len || strlen(out.data) + 1 != out.len)
+	_cleanup_(strv_free_ptr) char **names = NULL;
+	DIR *d = opendir(dir);
+	if (!d)
 		return NULL;
-	return str_copy(out.data);
+	for (struct dirent *e; (e = readdir(d));)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			strv_add(&names, e->d_name);
+	closedir(d);
+	return strv_len(names) == 1 ? str_format("%s/%s", dir, names[0]) : NULL;
 }
 
 /* To a name that is not there, or is a file. */
-static int fetch_as(const struct invocation *in, const char *name, const char *path, const char *target, struct error *err) {
+static int fetch_as(const struct invocation *in, const char *name, const char *path, const char *target,
+		    struct error *err) {
 	_cleanup_(free_ptr) char *parent = dir_name(target), *dir = str_format("%s/.wabe-cp-XXXXXX", parent);
 	if (!mkdtemp(dir))
 		return error_errno(err, errno, "cannot write to %s", parent);
@@ -140,7 +153,8 @@ static int fetch_as(const struct invocation *in, const char *name, const char *p
 	return r;
 }
 
-static int copy_out(const struct invocation *in, const char *name, const char *path, const char *target, struct error *err) {
+static int copy_out(const struct invocation *in, const char *name, const char *path, const char *target,
+		    struct error *err) {
 	bool content = is_content(path);
 	if (strcmp(target, "-") == 0)
 		return fetch(in, name, path, STDOUT_FILENO, err);
@@ -194,8 +208,8 @@ static char *rename_rule(const char *base, const char *new) {
 	return buf_steal(&b);
 }
 
-static int send_tree(const struct invocation *in, const char *source, const char *name, const char *dir, const char *new,
-		     struct error *err) {
+static int send_tree(const struct invocation *in, const char *source, const char *name, const char *dir,
+		     const char *new, struct error *err) {
 	bool content = is_content(source);
 	_cleanup_(free_ptr) char *parent = content ? str_copy(source) : dir_name(source),
 				 *base = content ? str_copy(".") : base_name(source), *rule = new ? rename_rule(base, new) : NULL;
@@ -205,7 +219,8 @@ static int send_tree(const struct invocation *in, const char *source, const char
 	return r < 0 ? r : tar_end(&t, send_archive(in, name, dir, t.fd, err), err);
 }
 
-static int copy_in(const struct invocation *in, const char *source, const char *name, const char *path, struct error *err) {
+static int copy_in(const struct invocation *in, const char *source, const char *name, const char *path,
+		   struct error *err) {
 	if (strcmp(source, "-") == 0)
 		return send_archive(in, name, path, STDIN_FILENO, err);
 	struct stat st;
@@ -228,7 +243,8 @@ static int run(struct invocation *in, struct error *err) {
 	if (from == to)
 		return error_set(err, ERROR_INVALID, "one of the two must be INSTANCE:PATH");
 	signal(SIGPIPE, SIG_IGN);
-	return from ? copy_out(in, name, path, in->args[1], err) : copy_in(in, in->args[0], other_name, other_path, err);
+	return from ? copy_out(in, name, path, in->args[1], err)
+		    : copy_in(in, in->args[0], other_name, other_path, err);
 }
 
 const struct command command_cp = {

@@ -15,7 +15,11 @@ static int run(struct invocation *in, struct error *err) {
 	json_t *change;
 	json_array_foreach(changes, i, change) {
 		const char *kind = json_get_str(change, "kind"), *path = json_get_str(change, "path");
-		printf("%c %s\n", str_same(kind, "added") ? 'A' : str_same(kind, "deleted") ? 'D' : 'C', path ? path : "");
+		printf("%c %s\n",
+		       str_same(kind, "added")	   ? 'A'
+		       : str_same(kind, "deleted") ? 'D'
+						   : 'C',
+		       path ? path : "");
 	}
 	return 0;
 }

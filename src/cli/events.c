@@ -7,7 +7,8 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, since, STRING, "since", .placeholder = "TIME", .doc = "From then on: a time, or 10m ago"),
+	OPTION(struct options, since, STRING, "since", .placeholder = "TIME",
+	       .doc = "From then on: a time, or 10m ago"),
 	OPTION(struct options, until, STRING, "until", .placeholder = "TIME", .doc = "Up to then"),
 	OPTION(struct options, from, STRING, "from", .placeholder = "REVISION", .doc = "From a revision on"),
 	OPTION(struct options, type, STRING, "type", .placeholder = "TYPE", .doc = "instance, image or task"),
@@ -35,8 +36,9 @@ static int print_event(const json_t *event, void *arg) {
 		_cleanup_(free_ptr) char *line = json_print(event);
 		puts(line);
 	} else {
-		const char *name = json_get_str(event, "name"), *id = json_get_str(event, "id"), *time = json_get_str(event, "time"),
-			   *type = json_get_str(event, "type"), *action = json_get_str(event, "action");
+		const char *name = json_get_str(event, "name"), *id = json_get_str(event, "id"),
+			   *time = json_get_str(event, "time"), *type = json_get_str(event, "type"),
+			   *action = json_get_str(event, "action");
 		_cleanup_(free_ptr) char *shown = text_shown(name ? name : id ? id : "-");
 		printf("%s %s %s %s", time ? time : "-", type ? type : "-", action ? action : "-", shown);
 		print_attributes(json_object_get(event, "attributes"));

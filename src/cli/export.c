@@ -6,7 +6,8 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, output, STRING, "output,o", .placeholder = "FILE", .doc = "A file; standard output if not given"),
+	OPTION(struct options, output, STRING, "output,o", .placeholder = "FILE",
+	       .doc = "A file; standard output if not given"),
 	{0},
 };
 

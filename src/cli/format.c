@@ -18,7 +18,8 @@ char *format_age(const char *time) {
 	static const struct {
 		const char *name;
 		int64_t seconds;
-	} units[] = {{"year", 31536000}, {"month", 2592000}, {"week", 604800}, {"day", 86400}, {"hour", 3600}, {"minute", 60}};
+	} units[] = {{"year", 31536000}, {"month", 2592000}, {"week", 604800},
+		     {"day", 86400},	 {"hour", 3600},     {"minute", 60}};
 	int64_t ns;
 	if (!time || time_parse(time, &ns) < 0)
 		return str_copy("-");
@@ -51,7 +52,8 @@ int parse_when(const char *text, char **out, struct error *err) {
 	if (!digits && str_to_duration(text, &ns) == 0)
 		ns = time_now_ns() - ns;
 	else if (time_parse(text, &ns) < 0)
-		return error_set(err, ERROR_INVALID, "\"%s\" is neither a time (2026-11-22T23:09:46Z) nor a time ago (10m)", text);
+		return error_set(err, ERROR_INVALID,
+				 "\"%s\" is neither a time (2026-11-22T23:09:46Z) nor a time ago (10m)", text);
 	char formatted[TIME_TEXT_MAX];
 	time_format(ns, formatted);
 	free(*out);

@@ -8,7 +8,8 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, variant, STRING, "variant", .placeholder = "NAME", .def = "minbase", .doc = "minbase, or system with an init"),
+	OPTION(struct options, variant, STRING, "variant", .placeholder = "NAME", .def = "minbase",
+	       .doc = "minbase, or system with an init"),
 	OPTION(struct options, include, STRINGS, "include", .placeholder = "PACKAGE,…", .doc = "Further packages"),
 	OPTION(struct options, quiet, BOOL, "quiet,q", .doc = "Shows no progress"),
 	{0},
@@ -36,7 +37,8 @@ static int run(struct invocation *in, struct error *err) {
 	if (r < 0)
 		return r;
 	const char *id = json_get_str(task, "id");
-	r = id ? task_wait(in, id, o->quiet, &final, err) : error_set(err, ERROR_CORRUPT, "the daemon's answer has no task");
+	r = id ? task_wait(in, id, o->quiet, &final, err)
+	       : error_set(err, ERROR_CORRUPT, "the daemon's answer has no task");
 	if (r == 0)
 		puts(json_get_str(final, "result") ? json_get_str(final, "result") : in->args[0]);
 	return r;
@@ -47,7 +49,8 @@ const struct command command_image_bootstrap = {
 	.group = "Images",
 	.usage = "[OPTION…] DISTRIBUTION:SUITE",
 	.doc = "Build an image from the host's package sources",
-	.examples = "wabe image bootstrap debian:bookworm\nwabe image bootstrap --variant system --include vim,curl debian:bookworm",
+	.examples =
+		"wabe image bootstrap debian:bookworm\nwabe image bootstrap --variant system --include vim,curl debian:bookworm",
 	.options = options,
 	.options_size = sizeof(struct options),
 	.min_args = 1,

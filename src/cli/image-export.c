@@ -6,13 +6,15 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, output, STRING, "output,o", .placeholder = "FILE", .doc = "A file; standard output if not given"),
+	OPTION(struct options, output, STRING, "output,o", .placeholder = "FILE",
+	       .doc = "A file; standard output if not given"),
 	{0},
 };
 
 static int run(struct invocation *in, struct error *err) {
 	const struct options *o = in->options;
-	_cleanup_(json_free_ptr) json_t *body = json_pack("{s:s,s:[s]}", "image", in->args[0], "command", "true"), *instance = NULL;
+	_cleanup_(json_free_ptr) json_t *body = json_pack("{s:s,s:[s]}", "image", in->args[0], "command", "true"),
+					*instance = NULL;
 	int r = api_call(in, "POST", api_path(in, "/instances"), body, &instance, err);
 	const char *id = json_get_str(instance, "id");
 	if (r < 0 || !id)

@@ -6,7 +6,8 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, input, STRING, "input,i", .placeholder = "FILE", .def = "-", .doc = "A file; - is standard input"),
+	OPTION(struct options, input, STRING, "input,i", .placeholder = "FILE", .def = "-",
+	       .doc = "A file; - is standard input"),
 	{0},
 };
 

@@ -9,8 +9,10 @@ struct options {
 
 static const struct option_row options[] = {
 	OPTION(struct options, platform, STRING, "platform", .placeholder = "OS/ARCH", .doc = "Of another machine"),
-	OPTION(struct options, username, STRING, "username,u", .placeholder = "NAME", .doc = "For the registry; the password is read from WABE_PASSWORD"),
-	OPTION(struct options, plain_http, BOOL, "plain-http", .doc = "Without TLS, also for other hosts than this one"),
+	OPTION(struct options, username, STRING, "username,u", .placeholder = "NAME",
+	       .doc = "For the registry; the password is read from WABE_PASSWORD"),
+	OPTION(struct options, plain_http, BOOL, "plain-http",
+	       .doc = "Without TLS, also for other hosts than this one"),
 	OPTION(struct options, quiet, BOOL, "quiet,q", .doc = "Shows no progress"),
 	{0},
 };

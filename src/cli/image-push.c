@@ -7,8 +7,10 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, username, STRING, "username,u", .placeholder = "NAME", .doc = "For the registry; the password is read from WABE_PASSWORD"),
-	OPTION(struct options, plain_http, BOOL, "plain-http", .doc = "Without TLS, also for other hosts than this one"),
+	OPTION(struct options, username, STRING, "username,u", .placeholder = "NAME",
+	       .doc = "For the registry; the password is read from WABE_PASSWORD"),
+	OPTION(struct options, plain_http, BOOL, "plain-http",
+	       .doc = "Without TLS, also for other hosts than this one"),
 	OPTION(struct options, quiet, BOOL, "quiet,q", .doc = "Shows no progress"),
 	{0},
 };
@@ -25,7 +27,8 @@ static int run(struct invocation *in, struct error *err) {
 	if (r < 0)
 		return r;
 	const char *id = json_get_str(task, "id");
-	return id ? task_wait(in, id, o->quiet, NULL, err) : error_set(err, ERROR_CORRUPT, "the daemon's answer has no task");
+	return id ? task_wait(in, id, o->quiet, NULL, err)
+		  : error_set(err, ERROR_CORRUPT, "the daemon's answer has no task");
 }
 
 const struct command command_image_push = {

@@ -12,7 +12,8 @@ static void print_object(const json_t *object, int depth) {
 			print_object(value, depth + 1);
 			continue;
 		}
-		_cleanup_(free_ptr) char *text = json_is_string(value) ? str_copy(json_string_value(value)) : json_print(value);
+		_cleanup_(free_ptr) char *text =
+			json_is_string(value) ? str_copy(json_string_value(value)) : json_print(value);
 		printf(" %s\n", text);
 	}
 }

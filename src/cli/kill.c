@@ -6,7 +6,8 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, signal, STRING, "signal,s", .placeholder = "SIGNAL", .def = "KILL", .doc = "Name or number"),
+	OPTION(struct options, signal, STRING, "signal,s", .placeholder = "SIGNAL", .def = "KILL",
+	       .doc = "Name or number"),
 	{0},
 };
 

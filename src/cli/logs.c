@@ -13,7 +13,8 @@ struct options {
 static const struct option_row options[] = {
 	OPTION(struct options, follow, BOOL, "follow,f", .doc = "Goes on as output comes"),
 	OPTION(struct options, tail, STRING, "tail,n", .placeholder = "N", .def = "all", .doc = "Only the last lines"),
-	OPTION(struct options, since, STRING, "since", .placeholder = "TIME", .doc = "From then on: a time, or 10m ago"),
+	OPTION(struct options, since, STRING, "since", .placeholder = "TIME",
+	       .doc = "From then on: a time, or 10m ago"),
 	OPTION(struct options, until, STRING, "until", .placeholder = "TIME", .doc = "Up to then"),
 	OPTION(struct options, timestamps, BOOL, "timestamps,t", .doc = "A time before each line"),
 	{0},

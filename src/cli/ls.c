@@ -12,14 +12,16 @@ struct options {
 static const struct option_row options[] = {
 	OPTION(struct options, all, BOOL, "all,a", .doc = "Also those that do not run"),
 	OPTION(struct options, quiet, BOOL, "quiet,q", .doc = "Ids only"),
-	OPTION(struct options, filters, STRINGS, "filter,f", .placeholder = "KEY=VALUE", .doc = "label=K=V, state=S, name=N"),
+	OPTION(struct options, filters, STRINGS, "filter,f", .placeholder = "KEY=VALUE",
+	       .doc = "label=K=V, state=S, name=N"),
 	OPTION(struct options, limit, INT, "last,n", .placeholder = "N", .doc = "At most so many, newest first"),
 	OPTION(struct options, no_trunc, BOOL, "no-trunc", .doc = "Whole ids and commands"),
 	{0},
 };
 
 static int add_filter(char **path, const char *filter, struct error *err) {
-	static const char *const known[][2] = {{"label", "label"}, {"state", "state"}, {"status", "state"}, {"name", "name"}};
+	static const char *const known[][2] = {
+		{"label", "label"}, {"state", "state"}, {"status", "state"}, {"name", "name"}};
 	_cleanup_(free_ptr) char *key = str_copyn(filter, strcspn(filter, "="));
 	const char *value = filter + strlen(key);
 	for (size_t i = 0; *value && i < ARRAY_SIZE(known); i++)
@@ -60,10 +62,12 @@ static void add_row(struct table *t, const json_t *instance, bool whole) {
 	const json_t *spec = json_object_get(instance, "spec");
 	char digits[13];
 	_cleanup_(strv_free_ptr) char **command = json_get_strv(spec, "command");
-	_cleanup_(free_ptr) char *text = strv_join(command, " "), *state = state_text(json_object_get(instance, "status")),
+	_cleanup_(free_ptr) char *text = strv_join(command, " "),
+				 *state = state_text(json_object_get(instance, "status")),
 				 *age = format_age(json_get_str(instance, "created_at"));
 	const char *id = json_get_str(instance, "id");
-	table_add(t, json_get_str(spec, "name"), whole ? id : short_id(id, digits), json_get_str(spec, "image"), text, state, age);
+	table_add(t, json_get_str(spec, "name"), whole ? id : short_id(id, digits), json_get_str(spec, "image"), text,
+		  state, age);
 }
 
 static int run(struct invocation *in, struct error *err) {

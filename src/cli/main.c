@@ -50,8 +50,10 @@ static int global_options(char *const **words, struct invocation *in, struct err
 }
 
 static int unknown_command(char *const *words, struct error *err) {
-	_cleanup_(free_ptr) char *first = text_shown(words[0]), *second = words[1] ? text_shown(words[1]) : str_copy("");
-	return error_set(err, ERROR_INVALID, "there is no command %s%s%s: see wabe --help", first, *second ? " " : "", second);
+	_cleanup_(free_ptr) char *first = text_shown(words[0]),
+				 *second = words[1] ? text_shown(words[1]) : str_copy("");
+	return error_set(err, ERROR_INVALID, "there is no command %s%s%s: see wabe --help", first, *second ? " " : "",
+			 second);
 }
 
 /* "wabe image", "wabe image --help": what is there of images. 1: told */

@@ -1,8 +1,6 @@
 /* Command lines: options by a command's table and by a noun's field table. */
 #include "cli/command.h"
 
-#include <stdio.h>
-
 /* A flag that was found: of the command's own table, or of its fields. */
 struct flag {
 	const struct option_row *row;
@@ -49,8 +47,9 @@ static int set_number(enum option_type type, int64_t *to, const char *text, stru
 										      : str_to_i64(text, to);
 	if (r == 0)
 		return 0;
-	const char *what = type == OPTION_SIZE ? "a size such as 512MiB" : type == OPTION_DURATION ? "a time such as 1m30s"
-												   : "a number";
+	const char *what = type == OPTION_SIZE	     ? "a size such as 512MiB"
+			   : type == OPTION_DURATION ? "a time such as 1m30s"
+						     : "a number";
 	return error_set(err, ERROR_INVALID, "\"%s\" is not %s", text, what);
 }
 
@@ -71,7 +70,8 @@ static int set_option(const struct option_row *o, void *options, const char *tex
 	}
 }
 
-static int set_flag(const struct flag *f, const char *name, const char *text, struct invocation *in, struct error *err) {
+static int set_flag(const struct flag *f, const char *name, const char *text, struct invocation *in,
+		    struct error *err) {
 	struct error e = ERROR_INIT;
 	int r = f->row ? set_option(f->row, in->options, text, &e) : field_set_text(f->field, f->object, text, &e);
 	if (r < 0) {
@@ -87,8 +87,8 @@ static int set_flag(const struct flag *f, const char *name, const char *text, st
 
 static int unknown(const struct command *c, const char *name, struct error *err) {
 	_cleanup_(free_ptr) char *shown = text_shown(name);
-	return error_set(err, ERROR_INVALID, "there is no option %s%s: see wabe %s --help", shown[0] && shown[1] ? "--" : "-",
-			 shown, c->name);
+	return error_set(err, ERROR_INVALID, "there is no option %s%s: see wabe %s --help",
+			 shown[0] && shown[1] ? "--" : "-", shown, c->name);
 }
 
 /* "--name", "--name=value", "--name value"; *next is the word behind it. 1: --help */
@@ -163,8 +163,8 @@ static int check_count(const struct command *c, struct invocation *in, struct er
 	if (in->n_args < c->min_args)
 		return error_set(err, ERROR_INVALID, "usage: wabe %s %s", c->name, c->usage);
 	if (in->n_args > max)
-		return error_set(err, ERROR_INVALID, "\"%s\" is one argument too many: usage: wabe %s %s", in->args[max], c->name,
-				 c->usage);
+		return error_set(err, ERROR_INVALID, "\"%s\" is one argument too many: usage: wabe %s %s",
+				 in->args[max], c->name, c->usage);
 	return 0;
 }
 
@@ -178,6 +178,8 @@ int options_parse(const struct command *c, char *const *words, struct invocation
 		fields_init(c->fields, in->fields);
 	}
 	if (c->raw) {
+		if (*words && strcmp(*words, "--help") == 0)
+			return 1;
 		in->args = strv_copy(words);
 		in->n_args = strv_len(in->args);
 		return 0;

@@ -30,7 +30,8 @@ static void show_bar(struct progress *p, const char *message, int64_t done, int6
 	fprintf(stderr, "\r\033[K%s", message);
 	if (total > 0) {
 		int filled = (int)((double)MIN(done, total) / (double)total * BAR);
-		fprintf(stderr, " [%.*s%*s] %s of %s", filled, "==============================", BAR - filled, "", have, all);
+		fprintf(stderr, " [%.*s%*s] %s of %s", filled, "==============================", BAR - filled, "", have,
+			all);
 	} else if (done) {
 		fprintf(stderr, " %s", have);
 	}
@@ -113,7 +114,8 @@ static int judge(json_t *task, const char *id, struct error *err) {
 	if (str_same(state, "cancelled"))
 		return error_set(err, ERROR_CANCELLED, "task %s was cancelled", id);
 	if (str_same(state, "failed"))
-		return error_set(err, kind ? error_kind_from_name(kind) : ERROR_INTERNAL, "%s", message ? message : "it failed");
+		return error_set(err, kind ? error_kind_from_name(kind) : ERROR_INTERNAL, "%s",
+				 message ? message : "it failed");
 	return error_set(err, ERROR_UNAVAILABLE, "task %s goes on, but the daemon ended the connection", id);
 }
 

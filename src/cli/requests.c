@@ -105,7 +105,8 @@ static int to_fd(const char *data, size_t n, void *arg) {
 
 int download(const struct invocation *in, char *path, const char *file, struct error *err) {
 	_cleanup_(free_ptr) char *owned = path;
-	int out = file ? open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	int out = file ? open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)
+		       : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (out < 0)
 		return error_errno(err, errno, "cannot write %s", file ? file : "to standard output");
 	_cleanup_(close_fd) int fd = out;

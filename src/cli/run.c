@@ -14,7 +14,8 @@ static const struct option_row options[] = {
 	       .doc = "Only these: stdin, stdout, stderr"),
 	OPTION(struct options, detach_keys, STRING, "detach-keys", .placeholder = "KEYS", .def = DETACH_KEYS,
 	       .doc = "Leave it running"),
-	OPTION(struct options, sig_proxy, BOOL, "sig-proxy", .def = "true", .doc = "Passes signals on; =false does not"),
+	OPTION(struct options, sig_proxy, BOOL, "sig-proxy", .def = "true",
+	       .doc = "Passes signals on; =false does not"),
 	CREATE_OPTIONS(struct options, create),
 	{0},
 };
@@ -43,6 +44,16 @@ static bool wants_input(const struct invocation *in) {
 	return spec->stdin_open && wants(o->attach, "stdin");
 }
 
+/* What was run has ended, and whoever comes next sees it so: its final status, or with --rm nothing of it. */
+static void settle(const struct invocation *in, const char *id) {
+	const struct instance_spec *spec = in->fields;
+	if (spec->restart.policy && strcmp(spec->restart.policy, "no") != 0)
+		return; /* it may be up again */
+	char *path = api_path(in, "/instances/%s/wait", id);
+	path_query(&path, "condition", spec->auto_remove ? "removed" : "not-running");
+	api_call(in, "POST", path, NULL, NULL, NULL);
+}
+
 static int run_attached(const struct invocation *in, const char *id, struct error *err) {
 	const struct options *o = in->options;
 	const struct instance_spec *spec = in->fields;
@@ -64,7 +75,12 @@ static int run_attached(const struct invocation *in, const char *id, struct erro
 		drop(in, id);
 	else
 		r = start(in, id, err);
-	return r < 0 ? r : session_run_to_end(&s, id, err);
+	if (r < 0)
+		return r;
+	r = session_run_to_end(&s, id, err);
+	if (s.ended)
+		settle(in, id);
+	return r;
 }
 
 static int run(struct invocation *in, struct error *err) {
@@ -94,8 +110,9 @@ const struct command command_run = {
 	.group = "Instances",
 	.usage = "[OPTION…] IMAGE [COMMAND [ARGUMENT…]]",
 	.doc = "Run a command in a new instance",
-	.details = "Ends with the status of the command; 125 when wabe itself fails, 126 when the command cannot be executed,\n"
-		   "127 when it is not there.",
+	.details =
+		"Ends with the status of the command; 125 when wabe itself fails, 126 when the command cannot be executed,\n"
+		"127 when it is not there.",
 	.examples = "wabe run --rm -it debian:bookworm bash\n"
 		    "wabe run -d --name web --restart always -m 256m --cpus 0.5 web:1\n"
 		    "echo hello | wabe run --rm -i debian:bookworm cat\n"

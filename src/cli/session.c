@@ -52,7 +52,8 @@ int session_check(bool tty, bool input, const char *detach_keys, struct error *e
 }
 
 static void hold_signals(struct session *s) {
-	static const int always[] = {SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGQUIT}, forwarded[] = {SIGUSR1, SIGUSR2, SIGALRM};
+	static const int always[] = {SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGQUIT},
+			 forwarded[] = {SIGUSR1, SIGUSR2, SIGALRM};
 	sigset_t set;
 	sigemptyset(&set);
 	for (size_t i = 0; i < ARRAY_SIZE(always); i++)
@@ -65,7 +66,8 @@ static void hold_signals(struct session *s) {
 }
 
 static void queue_frame(struct session *s, enum shim_frame type, const void *data, size_t n) {
-	const char header[SHIM_HEADER] = {(char)type, 0, 0, 0, (char)(n >> 24), (char)(n >> 16), (char)(n >> 8), (char)n};
+	const char header[SHIM_HEADER] = {(char)type,	  0,	  0, 0, (char)(n >> 24), (char)(n >> 16),
+					  (char)(n >> 8), (char)n};
 	buf_add(&s->to_send, header, sizeof header);
 	buf_add(&s->to_send, data, n);
 }
@@ -109,7 +111,10 @@ int session_open(struct session *s, struct error *err) {
 	fd_set_nonblock(s->sock, true);
 	s->input_open = s->input;
 	queue_size(s);
-	return flush(s, err);
+	r = flush(s, err);
+	if (r == 0 && s->tty && s->input)
+		terminal_raw();
+	return r;
 }
 
 void session_close(struct session *s) {
@@ -257,8 +262,6 @@ static int turn(struct session *s, struct error *err) {
 }
 
 int session_run(struct session *s, struct error *err) {
-	if (s->tty && s->input)
-		terminal_raw();
 	queue_size(s);
 	int r = take_frames(s, err);
 	while (r == 0 && !s->ended && !s->detached && !s->signo)
@@ -267,7 +270,9 @@ int session_run(struct session *s, struct error *err) {
 	if (s->ended)
 		return s->status;
 	if (s->detached) {
-		fprintf(stderr, s->is_exec ? "\ndetached: it goes on in %s\n" : "\ndetached: wabe attach %s comes back\n", s->name);
+		fprintf(stderr,
+			s->is_exec ? "\ndetached: it goes on in %s\n" : "\ndetached: wabe attach %s comes back\n",
+			s->name);
 		return 0;
 	}
 	return r < 0 ? r : 128 + s->signo;
@@ -279,7 +284,8 @@ int session_run_to_end(struct session *s, const char *id, struct error *err) {
 	if (r != -ERROR_UNAVAILABLE)
 		return r < 0 ? error_move(err, &e) : r;
 	_cleanup_(json_free_ptr) json_t *end = NULL;
-	if (api_call(s->in, "POST", api_path(s->in, "/instances/%s/wait?condition=not-running", id), NULL, &end, NULL) < 0)
+	if (api_call(s->in, "POST", api_path(s->in, "/instances/%s/wait?condition=not-running", id), NULL, &end, NULL) <
+	    0)
 		return error_move(err, &e);
 	error_free(&e);
 	return (int)json_get_int(end, "exit_code");

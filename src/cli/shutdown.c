@@ -6,7 +6,8 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, timeout, STRING, "timeout,t", .placeholder = "TIME", .def = "10s", .doc = "Until instances are killed"),
+	OPTION(struct options, timeout, STRING, "timeout,t", .placeholder = "TIME", .def = "10s",
+	       .doc = "Until instances are killed"),
 	{0},
 };
 

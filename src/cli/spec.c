@@ -157,7 +157,8 @@ int pull_image(const struct invocation *in, const json_t *request, bool quiet, c
 	return r;
 }
 
-static int pull_for(const struct invocation *in, const char *name, const char *platform, bool quiet, struct error *err) {
+static int pull_for(const struct invocation *in, const char *name, const char *platform, bool quiet,
+		    struct error *err) {
 	_cleanup_(json_free_ptr) json_t *request = json_pack("{s:s}", "name", name);
 	json_set_str(request, "platform", platform);
 	if (!quiet)
@@ -176,7 +177,8 @@ static bool is_reference(const char *name) {
 
 /* A missing image rather than a missing instance whose name space was to be shared. */
 static bool image_is_missing(int r, const struct error *err) {
-	return r == -ERROR_NOT_FOUND && (!err->field || strcmp(err->field, "image") == 0 || strcmp(err->field, "spec.image") == 0);
+	return r == -ERROR_NOT_FOUND &&
+	       (!err->field || strcmp(err->field, "image") == 0 || strcmp(err->field, "spec.image") == 0);
 }
 
 static int create(const struct invocation *in, const struct create_options *o, json_t **instance, struct error *err) {

@@ -11,7 +11,8 @@ static const struct option_row options[] = {
 	OPTION(struct options, interactive, BOOL, "interactive,i", .doc = "Gives it input too"),
 	OPTION(struct options, detach_keys, STRING, "detach-keys", .placeholder = "KEYS", .def = DETACH_KEYS,
 	       .doc = "Leave it running"),
-	OPTION(struct options, sig_proxy, BOOL, "sig-proxy", .def = "true", .doc = "Passes signals on; =false does not"),
+	OPTION(struct options, sig_proxy, BOOL, "sig-proxy", .def = "true",
+	       .doc = "Passes signals on; =false does not"),
 	{0},
 };
 

@@ -32,7 +32,8 @@ static int read_one(const struct invocation *in, const char *name, struct readin
 }
 
 static double cpu_percent(const struct reading *before, const struct reading *now) {
-	int64_t used = json_get_int(now->stats, "cpu_ns") - json_get_int(before->stats, "cpu_ns"), passed = now->at - before->at;
+	int64_t used = json_get_int(now->stats, "cpu_ns") - json_get_int(before->stats, "cpu_ns"),
+		passed = now->at - before->at;
 	return passed > 0 && used > 0 ? 100.0 * (double)used / (double)passed : 0;
 }
 
@@ -40,10 +41,13 @@ static void add_row(struct table *t, const char *name, const struct reading *bef
 	const json_t *s = now->stats;
 	int64_t memory = json_get_int(s, "memory"), limit = json_get_int(s, "memory_limit");
 	_cleanup_(free_ptr) char *cpu = str_format("%.1f%%", cpu_percent(before, now));
-	_cleanup_(free_ptr) char *used = format_bytes(memory), *max = limit > 0 ? format_bytes(limit) : str_copy("unlimited");
+	_cleanup_(free_ptr) char *used = format_bytes(memory),
+				 *max = limit > 0 ? format_bytes(limit) : str_copy("unlimited");
 	_cleanup_(free_ptr) char *both = str_format("%s / %s", used, max);
-	_cleanup_(free_ptr) char *share = limit > 0 ? str_format("%.1f%%", 100.0 * (double)memory / (double)limit) : str_copy("-");
-	_cleanup_(free_ptr) char *in = format_bytes(json_get_int(s, "read_bytes")), *out = format_bytes(json_get_int(s, "write_bytes"));
+	_cleanup_(free_ptr) char *share =
+		limit > 0 ? str_format("%.1f%%", 100.0 * (double)memory / (double)limit) : str_copy("-");
+	_cleanup_(free_ptr) char *in = format_bytes(json_get_int(s, "read_bytes")),
+				 *out = format_bytes(json_get_int(s, "write_bytes"));
 	_cleanup_(free_ptr) char *io = str_format("%s / %s", in, out);
 	_cleanup_(free_ptr) char *pids = str_format("%" PRId64, json_get_int(s, "pids"));
 	table_add(t, name, cpu, both, share, io, pids);
@@ -58,8 +62,8 @@ static void show_json(char *const *names, const struct reading *now) {
 }
 
 static void show_table(char *const *names, const struct reading *before, const struct reading *now, bool clear) {
-	struct table *t =
-		table_new((const char *const[]){"NAME", "CPU", "MEMORY / LIMIT", "SHARE", "READ / WRITTEN", "PIDS", NULL});
+	struct table *t = table_new(
+		(const char *const[]){"NAME", "CPU", "MEMORY / LIMIT", "SHARE", "READ / WRITTEN", "PIDS", NULL});
 	for (size_t i = 0; names && names[i]; i++)
 		add_row(t, names[i], &before[i], &now[i]);
 	if (clear)
@@ -67,7 +71,8 @@ static void show_table(char *const *names, const struct reading *before, const s
 	table_print(t, true);
 }
 
-static void show(const struct invocation *in, char *const *names, const struct reading *before, const struct reading *now) {
+static void show(const struct invocation *in, char *const *names, const struct reading *before,
+		 const struct reading *now) {
 	const struct options *o = in->options;
 	if (in->json)
 		show_json(names, now);

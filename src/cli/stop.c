@@ -6,8 +6,10 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, timeout, STRING, "timeout,t", .placeholder = "TIME", .doc = "Until it is killed; its own if not given"),
-	OPTION(struct options, signal, STRING, "signal,s", .placeholder = "SIGNAL", .doc = "Asks it to end; its own if not given"),
+	OPTION(struct options, timeout, STRING, "timeout,t", .placeholder = "TIME",
+	       .doc = "Until it is killed; its own if not given"),
+	OPTION(struct options, signal, STRING, "signal,s", .placeholder = "SIGNAL",
+	       .doc = "Asks it to end; its own if not given"),
 	{0},
 };
 

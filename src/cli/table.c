@@ -3,7 +3,6 @@
 #include "cli/cli.h"
 
 #include <unistd.h>
-#include <wchar.h>
 
 #define GAP 2
 #define NARROWEST 8

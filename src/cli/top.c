@@ -6,7 +6,8 @@ static void add_process(struct table *t, const json_t *p) {
 	_cleanup_(free_ptr) char *parent = str_format("%lld", (long long)json_get_int(p, "parent"));
 	_cleanup_(free_ptr) char *memory = format_bytes(json_get_int(p, "memory"));
 	_cleanup_(free_ptr) char *time = format_seconds(json_get_int(p, "cpu_ns"));
-	table_add(t, json_get_str(p, "user"), pid, parent, json_get_str(p, "state"), memory, time, json_get_str(p, "command"));
+	table_add(t, json_get_str(p, "user"), pid, parent, json_get_str(p, "state"), memory, time,
+		  json_get_str(p, "command"));
 }
 
 static int run(struct invocation *in, struct error *err) {
@@ -19,7 +20,8 @@ static int run(struct invocation *in, struct error *err) {
 		print_json(processes);
 		return 0;
 	}
-	struct table *t = table_new((const char *const[]){"USER", "PID", "PARENT", "STATE", "MEMORY", "TIME", "COMMAND", NULL});
+	struct table *t =
+		table_new((const char *const[]){"USER", "PID", "PARENT", "STATE", "MEMORY", "TIME", "COMMAND", NULL});
 	size_t i;
 	json_t *p;
 	json_array_foreach(processes, i, p)

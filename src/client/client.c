@@ -71,9 +71,10 @@ static int connect_daemon(const char *path, struct connection *conn, struct erro
 	int errnum = -conn->fd;
 	conn->fd = -1;
 	if (errnum == EACCES)
-		return error_set(err, ERROR_DENIED, "no access to the daemon at %s: be root or in the group wabe", path);
-	return error_set(err, ERROR_UNAVAILABLE, "cannot reach the daemon at %s (%s): is \"wabe daemon\" running?", path,
-			 strerror(errnum));
+		return error_set(err, ERROR_DENIED, "no access to the daemon at %s: be root or in the group wabe",
+				 path);
+	return error_set(err, ERROR_UNAVAILABLE, "cannot reach the daemon at %s (%s): is \"wabe daemon\" running?",
+			 path, strerror(errnum));
 }
 
 static int send_request(struct connection *conn, const char *method, const char *path, const char *headers,
@@ -129,7 +130,8 @@ static enum error_kind kind_of_status(int status) {
 static int take_error(const struct connection *conn, const struct buf *body, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *json = json_parse(buf_str(body), body->len, NULL);
 	const json_t *e = json_object_get(json, "error");
-	const char *kind = json_get_str(e, "kind"), *message = json_get_str(e, "message"), *field = json_get_str(e, "field");
+	const char *kind = json_get_str(e, "kind"), *message = json_get_str(e, "message"),
+		   *field = json_get_str(e, "field");
 	enum error_kind k = kind ? error_kind_from_name(kind) : kind_of_status(conn->status);
 	if (k == ERROR_NONE)
 		k = ERROR_INTERNAL;
@@ -219,7 +221,8 @@ static int send_body(struct client *c, int fd, struct error *err) {
 int client_upload(struct client *c, const char *method, const char *path, const char *content_type, int fd,
 		  json_t **reply, struct error *err) {
 	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(REPLY_MAX);
-	_cleanup_(free_ptr) char *headers = str_format("Content-Type: %s\r\nTransfer-Encoding: chunked\r\n", content_type);
+	_cleanup_(free_ptr) char *headers =
+		str_format("Content-Type: %s\r\nTransfer-Encoding: chunked\r\n", content_type);
 	int r = connect_daemon(c->path, &c->conn, err);
 	c->conn.close_after = false;
 	if (r == 0)

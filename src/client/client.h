@@ -16,7 +16,8 @@ DEFINE_CLEANUP(client_free_ptr, struct client *, client_free);
 
 /* A JSON request; body NULL: none. *reply (NULL: not wanted) is the JSON answer, or NULL for an empty one.
  * An error answer becomes *err with its kind, message and field. path is already encoded: client_path. */
-int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **reply, struct error *err);
+int client_call(struct client *c, const char *method, const char *path, const json_t *body, json_t **reply,
+		struct error *err);
 /* The answer's body goes to `sink` in pieces as they come (sink < 0 stops with CANCELLED). */
 int client_stream(struct client *c, const char *method, const char *path, const json_t *body,
 		  int (*sink)(const char *data, size_t n, void *arg), void *arg, struct error *err);
@@ -25,7 +26,8 @@ int client_upload(struct client *c, const char *method, const char *path, const 
 		  json_t **reply, struct error *err);
 /* An upgraded stream by POST, on a connection of its own: the raw socket, owned by the caller; *early is what came
  * behind the headers. */
-int client_upgrade(struct client *c, const char *path, const json_t *body, int *sock, struct buf *early, struct error *err);
+int client_upgrade(struct client *c, const char *path, const json_t *body, int *sock, struct buf *early,
+		   struct error *err);
 
 /* A header of the last answer (any case), or NULL; valid until the next request. */
 const char *client_header(const struct client *c, const char *name);

@@ -115,7 +115,8 @@ static int read_header_lines(struct connection *c, struct error *err) {
 }
 
 static int interpret_headers(struct connection *c, struct error *err) {
-	const char *coding = header_find(c->headers, "Transfer-Encoding"), *length = header_find(c->headers, "Content-Length"),
+	const char *coding = header_find(c->headers, "Transfer-Encoding"),
+		   *length = header_find(c->headers, "Content-Length"),
 		   *connection = header_find(c->headers, "Connection");
 	c->chunked = coding && strcasecmp(coding, "chunked") == 0;
 	c->has_length = !c->chunked && length;

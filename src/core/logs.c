@@ -248,33 +248,26 @@ static int read_past(struct log_reader *r) {
 struct log_follower {
 	struct follower base;
 	struct log_reader *reader;
-	int watch;
-	char *name; /* of the file that is watched, as the kernel tells it */
+	int watch; /* of the newest file, or negative */
 };
 
-static char *file_name(int fd) {
+/* The newest file is called "log", and gets another name when a newer one takes its place. */
+static bool was_rotated(const struct log_reader *r) {
 	char path[FD_PATH_MAX], name[PATH_MAX];
-	ssize_t n = readlink(fd_path(fd, path), name, sizeof name);
-	return n < 0 ? str_copy("") : str_copyn(name, (size_t)n);
+	if (r->n == 0)
+		return false;
+	ssize_t n = readlink(fd_path(r->fds[r->n - 1], path), name, sizeof name - 1);
+	if (n < 0)
+		return false;
+	name[n] = 0;
+	return !str_ends(name, "/log");
 }
 
 static void watch_newest(struct log_follower *f) {
 	struct log_reader *r = f->reader;
 	if (f->watch >= 0)
 		follow_unwatch_file(r->core->follow, f->watch);
-	f->watch = -1;
-	free(TAKE_PTR(f->name));
-	if (r->n == 0)
-		return;
-	f->watch = follow_watch_file(r->core->follow, r->fds[r->n - 1]);
-	f->name = file_name(r->fds[r->n - 1]);
-}
-
-static bool was_rotated(const struct log_follower *f) {
-	if (!f->name)
-		return false;
-	_cleanup_(free_ptr) char *now = file_name(f->reader->fds[f->reader->n - 1]);
-	return !str_same(now, f->name);
+	f->watch = r->n ? follow_watch_file(r->core->follow, r->fds[r->n - 1]) : -1;
 }
 
 /* Asks for the files anew and goes on behind the one that was read last. */
@@ -317,7 +310,7 @@ static enum follow_result log_step(struct follower *base) {
 		if (r->unflushed >= FLUSH_BYTES && (result = flush(r, false)) < 0)
 			break;
 		result = read_block(r);
-		if (result == 0 && was_rotated(f))
+		if (result == 0 && was_rotated(r))
 			result = reopen(f) < 0 ? -EPIPE : 1;
 	}
 	int flushed = result == -EAGAIN ? result : flush(r, false);
@@ -327,7 +320,7 @@ static enum follow_result log_step(struct follower *base) {
 		return FOLLOW_END;
 	if (r->filter.until && time_now_ns() > r->filter.until)
 		return FOLLOW_END;
-	return f->watch >= 0 ? FOLLOW_WAIT : FOLLOW_SOON;
+	return f->watch >= 0 || r->n == 0 ? FOLLOW_WAIT : FOLLOW_SOON;
 }
 
 static void log_drop(struct follower *base, bool ended) {
@@ -337,7 +330,6 @@ static void log_drop(struct follower *base, bool ended) {
 		follow_unwatch_file(r->core->follow, f->watch);
 	r->sink.end(r->sink.arg, ended);
 	reader_free(r);
-	free(f->name);
 	free(f);
 }
 

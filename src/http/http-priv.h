@@ -14,6 +14,8 @@
 #define HTTP_UPLOAD_MAX ((size_t)256 << 10)  /* bytes of a streamed body that wait for a slow handler */
 #define HTTP_DRAIN_MAX ((uint64_t)64 << 20)  /* of a refused body are read, so that the client hears why */
 
+#define HTTP_IDLE_TIMEOUT 300u               /* seconds, of a connection */
+
 struct http_pair {
 	char *name, *value;
 };
@@ -83,6 +85,7 @@ struct http_request {
 	int status;
 
 	/* stream.c */
+	bool streams;
 	struct buf out;
 	size_t out_taken;
 	bool out_ended, out_complete;

@@ -17,7 +17,9 @@
 
 #define CONNECTIONS_MAX 4096
 #define CONNECTION_MEMORY ((size_t)64 << 10) /* request line and headers fit in here */
-#define CONNECTION_TIMEOUT 300               /* seconds without a byte: idle, or an incomplete request */
+/* Seconds without a byte, before the connection is cut (HTTP_IDLE_TIMEOUT between requests and in answers): */
+#define HEAD_TIMEOUT 30  /* in the middle of the headers */
+#define BODY_TIMEOUT 60  /* in the middle of a body */
 #define STOP_GRACE (3 * NS_PER_SEC)
 
 /* ---- requests ---- */
@@ -147,9 +149,14 @@ static void run_handler(struct http_request *req) {
 
 /* ---- on libmicrohttpd's thread ---- */
 
-static void *on_uri(void *arg, const char *uri, UNUSED struct MHD_Connection *connection) {
+static void set_timeout(struct MHD_Connection *connection, unsigned seconds) {
+	MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, seconds);
+}
+
+static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connection) {
 	struct http_request *req = request_new(arg);
 
+	set_timeout(connection, HEAD_TIMEOUT);
 	req->bad = http_target_parse(uri, &req->target);
 	return req;
 }
@@ -176,7 +183,7 @@ static void refuse(struct http_request *req, int status) {
 
 	switch (status) {
 	case MHD_HTTP_BAD_REQUEST:
-		error_set(&e, ERROR_INVALID, "the request's path or query is not properly encoded");
+		error_set(&e, ERROR_INVALID, "the path or query of the request is not properly encoded, or too long");
 		break;
 	case MHD_HTTP_NOT_FOUND:
 		error_set(&e, ERROR_NOT_FOUND, "there is nothing at %s", req->target.path);
@@ -206,6 +213,7 @@ static bool streams_body(const struct http_request *req) {
 static void headers_seen(struct http_request *req, struct MHD_Connection *connection, const char *method) {
 	const char *expect;
 
+	set_timeout(connection, BODY_TIMEOUT);
 	req->seen = true;
 	req->connection = connection;
 	req->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
@@ -257,6 +265,8 @@ static enum MHD_Result queue_answer(struct http_request *req) {
 	if (!req->answer)
 		return MHD_NO;
 	req->phase = HTTP_QUEUED;
+	/* a stream may stand still for as long as its reader likes; stream.c sets this back at its end */
+	set_timeout(req->connection, req->streams ? 0 : HTTP_IDLE_TIMEOUT);
 	r = MHD_queue_response(req->connection, (unsigned)req->status, req->answer);
 	MHD_destroy_response(TAKE_PTR(req->answer));
 	log_debug("http: %s %s: %d", req->method, req->target.path, req->status);
@@ -361,7 +371,7 @@ static struct MHD_Daemon *start_daemon(struct http_server *s, int fd) {
 			     MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
 			     MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, s,
 			     MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT,
-			     (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_TIMEOUT,
+			     (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_TIMEOUT,
 			     MHD_OPTION_THREAD_STACK_SIZE, (size_t)512 << 10, MHD_OPTION_END);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return d;
@@ -404,22 +414,33 @@ static void cut_all(struct http_server *s) {
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* libmicrohttpd must not be stopped while it holds anything suspended; afterwards nothing resumes. */
-static void resume_all(struct http_server *s) {
-	pthread_mutex_lock(&s->resume);
-	__atomic_store_n(&s->stopped, true, __ATOMIC_RELEASE);
-	pthread_mutex_lock(&s->lock);
-	for (struct http_request *req = s->requests; req; req = req->next) {
-		bool resume;
+/* One that waits, with a reference; no longer marked as such. */
+static struct http_request *take_suspended(struct http_server *s) {
+	struct http_request *found = NULL;
 
+	pthread_mutex_lock(&s->lock);
+	for (struct http_request *req = s->requests; req && !found; req = req->next) {
 		pthread_mutex_lock(&req->lock);
-		resume = req->suspended;
+		if (req->suspended)
+			found = http_request_ref(req);
 		req->suspended = false;
 		pthread_mutex_unlock(&req->lock);
-		if (resume)
-			MHD_resume_connection(req->connection);
 	}
 	pthread_mutex_unlock(&s->lock);
+	return found;
+}
+
+/* libmicrohttpd must not be stopped while it holds anything suspended; afterwards nothing resumes. It may call
+ * on_completed with a lock of its own held, so that its functions are not called with the server's. */
+static void resume_all(struct http_server *s) {
+	struct http_request *req;
+
+	pthread_mutex_lock(&s->resume);
+	__atomic_store_n(&s->stopped, true, __ATOMIC_RELEASE);
+	while ((req = take_suspended(s))) {
+		MHD_resume_connection(req->connection);
+		http_request_unref(req);
+	}
 	pthread_mutex_unlock(&s->resume);
 }
 

@@ -35,6 +35,8 @@ static ssize_t on_read(void *arg, UNUSED uint64_t position, char *to, size_t max
 	else if (!http_suspend(req))
 		r = MHD_CONTENT_READER_END_WITH_ERROR;
 	pthread_mutex_unlock(&req->lock);
+	if (r < 0)
+		MHD_set_connection_option(req->connection, MHD_CONNECTION_OPTION_TIMEOUT, HTTP_IDLE_TIMEOUT);
 	return r;
 }
 
@@ -58,6 +60,7 @@ struct http_stream *http_stream_begin(struct http_request *req, int status, cons
 	}
 	if (content_type)
 		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+	req->streams = true;
 	http_request_ref(req);
 	http_answer(req, status, r);
 	return (struct http_stream *)req;

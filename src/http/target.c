@@ -77,20 +77,23 @@ static int query_parse(struct str query, struct http_pairs *out) {
 	return 0;
 }
 
+/* No path of ours is longer; matching would take time for the square of it. */
+#define SEGMENTS_MAX 256
+
 static int segments_parse(const char *path, char ***out) {
-	const char *end;
+	const char *p = path + 1;
 
-	for (const char *p = path + 1;; p = end + 1) {
-		char *segment;
-
-		end = strchrnul(p, '/');
-		segment = http_decode((struct str){p, (size_t)(end - p)}, false);
+	for (size_t n = 0; n < SEGMENTS_MAX; n++) {
+		const char *end = strchrnul(p, '/');
+		char *segment = http_decode((struct str){p, (size_t)(end - p)}, false);
 		if (!segment)
 			return -EINVAL;
 		strv_take(out, segment);
 		if (!*end)
 			return 0;
+		p = end + 1;
 	}
+	return -EINVAL;
 }
 
 /* "http://host/path", as to a proxy, is allowed by RFC 9112 and means the path. */

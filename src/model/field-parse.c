@@ -248,7 +248,8 @@ static int check_changes(const struct field_table *t, const void *old, const voi
 		if (!running || f->flags & FIELD_LIVE)
 			continue;
 		if (f->type != FIELD_OBJECT) {
-			int r = error_set(err, ERROR_CONFLICT, "cannot be changed while the instance runs: stop it first");
+			int r = error_set(err, ERROR_CONFLICT,
+					  "cannot be changed while the instance runs: stop it first");
 			error_in_field(err, f->name);
 			return r;
 		}

@@ -155,9 +155,11 @@ static char *split_suffixes(const char *text, struct image_ref *ref) {
 
 static int check_ref(const struct image_ref *ref, const char *name, const char *shown, struct error *err) {
 	if (strlen(name) == DIGEST_HEX && strspn(name, "0123456789abcdef") == DIGEST_HEX)
-		return error_set(err, ERROR_INVALID, "\"%s\" is not an image's name: 64 hexadecimal digits are an id", shown);
+		return error_set(err, ERROR_INVALID, "\"%s\" is not an image's name: 64 hexadecimal digits are an id",
+				 shown);
 	if (!registry_ok(ref->registry))
-		return error_set(err, ERROR_INVALID, "\"%s\" is not an image's name: its registry is not a host name", shown);
+		return error_set(err, ERROR_INVALID, "\"%s\" is not an image's name: its registry is not a host name",
+				 shown);
 	if (has_upper(ref->repository, strlen(ref->repository)))
 		return error_set(err, ERROR_INVALID, "\"%s\" is not an image's name: it must be in lower case", shown);
 	if (!repository_ok(ref->repository))

@@ -14,8 +14,10 @@ static const struct field_table layer_table = {
 };
 
 static const struct field config_fields[] = {
-	FIELD(struct image_config, entrypoint, FIELD_STRINGS, .max = 8192, .doc = "Program that gets the command as arguments"),
-	FIELD(struct image_config, command, FIELD_STRINGS, .max = 8192, .doc = "Command, or the entrypoint's arguments"),
+	FIELD(struct image_config, entrypoint, FIELD_STRINGS, .max = 8192,
+	      .doc = "Program that gets the command as arguments"),
+	FIELD(struct image_config, command, FIELD_STRINGS, .max = 8192,
+	      .doc = "Command, or the entrypoint's arguments"),
 	FIELD(struct image_config, env, FIELD_STRINGS, .max = 4096, .doc = "Environment, KEY=VALUE"),
 	FIELD(struct image_config, workdir, FIELD_STRING, .doc = "Working directory"),
 	FIELD(struct image_config, user, FIELD_STRING, .max = 256, .check = text_check, .doc = "user[:group]"),

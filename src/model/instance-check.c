@@ -146,19 +146,23 @@ int sysctl_check(const char *key, struct error *err) {
 	if (!only(key, LETTERS DIGITS "._/-") || has_dotdot(key) || strstr(key, ".."))
 		return error_set(err, ERROR_INVALID, "%s is not the name of a kernel parameter", shown);
 	if (!is_ipc_sysctl(key) && !str_starts(key, "net."))
-		return error_set(err, ERROR_INVALID, "%s belongs to the whole host: net.*, fs.mqueue.* and those of System V "
-				 "IPC can be set", shown);
+		return error_set(err, ERROR_INVALID,
+				 "%s belongs to the whole host: net.*, fs.mqueue.* and those of System V "
+				 "IPC can be set",
+				 shown);
 	return 0;
 }
 
 int ulimit_name_check(const char *name, struct error *err) {
-	static const char *const names[] = {"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue",
-					    "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"};
+	static const char *const names[] = {"as",      "core",	   "cpu",	 "data",   "fsize", "locks",
+					    "memlock", "msgqueue", "nice",	 "nofile", "nproc", "rss",
+					    "rtprio",  "rttime",   "sigpending", "stack"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (strcmp(names[i], name) == 0)
 			return 0;
-	return invalid(err, "must be one of as, core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, "
-			    "rtprio, rttime, sigpending, stack");
+	return invalid(err,
+		       "must be one of as, core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, "
+		       "rtprio, rttime, sigpending, stack");
 }
 
 /* One range "3" or "0-7". */
@@ -228,9 +232,10 @@ int extra_host_check(const char *entry, struct error *err) {
 }
 
 int mount_option_check(const char *option, struct error *err) {
-	static const char *const options[] = {"suid",     "nosuid",     "dev",         "nodev",       "exec",       "noexec",
-					      "atime",    "noatime",    "diratime",    "nodiratime",  "relatime",   "norelatime",
-					      "sync",     "async",      "strictatime", "nostrictatime", "nosymfollow"};
+	static const char *const options[] = {"suid",	       "nosuid",     "dev",	"nodev",    "exec",
+					      "noexec",	       "atime",	     "noatime", "diratime", "nodiratime",
+					      "relatime",      "norelatime", "sync",	"async",    "strictatime",
+					      "nostrictatime", "nosymfollow"};
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		if (strcmp(options[i], option) == 0)
 			return 0;

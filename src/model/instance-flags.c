@@ -52,8 +52,10 @@ int parse_security_option(const char *text, void *to, struct error *err) {
 		s->unmask_paths = true;
 	} else {
 		_cleanup_(free_ptr) char *shown = text_shown(text);
-		return error_set(err, ERROR_UNSUPPORTED, "there is no security option \"%s\": no-new-privileges, seccomp=…, "
-				 "systempaths=unconfined are known", shown);
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "there is no security option \"%s\": no-new-privileges, seccomp=…, "
+				 "systempaths=unconfined are known",
+				 shown);
 	}
 	return 0;
 }

@@ -58,7 +58,8 @@ TABLE(msg_instance_states_table, "msg_instance_states", struct msg_instance_stat
 
 static const struct field stop_fields[] = {
 	ID_FIELD(struct msg_instance_stop),
-	FIELD(struct msg_instance_stop, signal, FIELD_STRING, .max = 32, .check = signal_check, .doc = "Its own if not given"),
+	FIELD(struct msg_instance_stop, signal, FIELD_STRING, .max = 32, .check = signal_check,
+	      .doc = "Its own if not given"),
 	FIELD(struct msg_instance_stop, timeout, FIELD_DURATION, .min = INT64_C(-86400000000000), .def = "-1s",
 	      .doc = "Until it is killed; negative: its own"),
 };
@@ -79,7 +80,8 @@ TABLE(msg_instance_delete_table, "msg_instance_delete", struct msg_instance_dele
 
 static const struct field update_fields[] = {
 	ID_FIELD(struct msg_instance_update),
-	FIELD(struct msg_instance_update, spec, FIELD_OBJECT, .sub = &instance_spec_table, .doc = "All of the new spec"),
+	FIELD(struct msg_instance_update, spec, FIELD_OBJECT, .sub = &instance_spec_table,
+	      .doc = "All of the new spec"),
 };
 TABLE(msg_instance_update_table, "msg_instance_update", struct msg_instance_update, update_fields, "A changed spec");
 
@@ -95,8 +97,10 @@ TABLE(msg_attach_table, "msg_attach", struct msg_attach, attach_fields, "What to
 static const struct field exec_start_fields[] = {
 	ID_FIELD(struct msg_exec_start),
 	EXEC_ID_FIELD(struct msg_exec_start, FIELD_REQUIRED),
-	FIELD(struct msg_exec_start, command, FIELD_STRINGS, .flags = FIELD_REQUIRED, .max = 8192, .doc = "What to run"),
-	FIELD(struct msg_exec_start, env, FIELD_STRINGS, .max = 4096, .check = env_check, .doc = "Beside the instance's"),
+	FIELD(struct msg_exec_start, command, FIELD_STRINGS, .flags = FIELD_REQUIRED, .max = 8192,
+	      .doc = "What to run"),
+	FIELD(struct msg_exec_start, env, FIELD_STRINGS, .max = 4096, .check = env_check,
+	      .doc = "Beside the instance's"),
 	FIELD(struct msg_exec_start, user, FIELD_STRING, .max = 256, .check = text_check, .doc = "user[:group]"),
 	FIELD(struct msg_exec_start, workdir, FIELD_STRING, .check = path_check, .doc = "Working directory"),
 	FIELD(struct msg_exec_start, tty, FIELD_BOOL, .doc = "Gives it a terminal"),
@@ -133,7 +137,8 @@ static const struct field stats_fields[] = {
 	STAT(periods, "Periods of its quota"),
 	STAT_BYTES(memory, "In use"),
 	STAT_BYTES(memory_max, "Most that was in use"),
-	FIELD(struct msg_stats, memory_limit, FIELD_SIZE, .def = "0", .min = -1, .doc = "Its limit, or the host's memory"),
+	FIELD(struct msg_stats, memory_limit, FIELD_SIZE, .def = "0", .min = -1,
+	      .doc = "Its limit, or the host's memory"),
 	STAT_BYTES(memory_cache, "Of it cache of files"),
 	STAT(memory_failures, "How often the limit was hit"),
 	STAT_BYTES(swap, "In swap"),
@@ -161,7 +166,8 @@ static const struct field process_fields[] = {
 static TABLE(process_table, "process_row", struct process_row, process_fields, "A process");
 
 static const struct field processes_fields[] = {
-	FIELD(struct msg_processes, processes, FIELD_LIST, .max = 32768, .sub = &process_table, .doc = "All of an instance"),
+	FIELD(struct msg_processes, processes, FIELD_LIST, .max = 32768, .sub = &process_table,
+	      .doc = "All of an instance"),
 };
 TABLE(msg_processes_table, "msg_processes", struct msg_processes, processes_fields, "Processes");
 
@@ -202,7 +208,8 @@ static const struct field export_fields[] = {
 TABLE(msg_export_table, "msg_export", struct msg_export, export_fields, "What to export");
 
 static const struct field layer_fields[] = {
-	FIELD(struct msg_layer, diff_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check, .doc = "Of the layer"),
+	FIELD(struct msg_layer, diff_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check,
+	      .doc = "Of the layer"),
 	FIELD(struct msg_layer, media_type, FIELD_STRING, .max = 256, .check = text_check, .doc = "Of the blob"),
 };
 TABLE(msg_layer_table, "msg_layer", struct msg_layer, layer_fields, "A layer");
@@ -211,7 +218,8 @@ static const struct field unpacked_fields[] = {BYTES_FIELD(struct msg_layer_unpa
 TABLE(msg_layer_unpacked_table, "msg_layer_unpacked", struct msg_layer_unpacked, unpacked_fields, "An unpacked layer");
 
 static const struct field layers_fields[] = {
-	FIELD(struct msg_layers, diff_ids, FIELD_STRINGS, .max = 16384, .check = digest_check, .doc = "All that are there"),
+	FIELD(struct msg_layers, diff_ids, FIELD_STRINGS, .max = 16384, .check = digest_check,
+	      .doc = "All that are there"),
 };
 TABLE(msg_layers_table, "msg_layers", struct msg_layers, layers_fields, "Layers");
 
@@ -260,9 +268,11 @@ TABLE(msg_event_table, "msg_event", struct msg_event, event_fields, "Something h
 
 const struct wire_request wire_requests[] = {
 	REQUEST("hello", empty, hello, "What the agent and its host are"),
-	REQUEST("instance-create", instance_create, instance_state, "Directories, uid range and record; again: the same"),
+	REQUEST("instance-create", instance_create, instance_state,
+		"Directories, uid range and record; again: the same"),
 	REQUEST("instance-start", id, instance_state, "Starts it; says whether its command could be executed"),
-	REQUEST("instance-stop", instance_stop, instance_state, "Signal, then after the timeout SIGKILL; waits for the end"),
+	REQUEST("instance-stop", instance_stop, instance_state,
+		"Signal, then after the timeout SIGKILL; waits for the end"),
 	REQUEST("instance-kill", instance_kill, empty, "A signal to its first process"),
 	REQUEST("instance-pause", id, instance_state, "Freezes it"),
 	REQUEST("instance-unpause", id, instance_state, "Lets it go on"),

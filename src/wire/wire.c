@@ -42,7 +42,8 @@ int wire_send(int sock, const char *type, const json_t *body, const int *fds, si
 	size_t n = 0;
 	_cleanup_(free_ptr) char *text = frame_text(type, body, &n);
 	if (!text)
-		return error_set(err, ERROR_TOO_LARGE, "message %s is over the limit of %zu bytes", type, WIRE_FRAME_MAX);
+		return error_set(err, ERROR_TOO_LARGE, "message %s is over the limit of %zu bytes", type,
+				 WIRE_FRAME_MAX);
 	int r = sock_send_fds(sock, text, n, fds, nfds);
 	return r < 0 ? error_errno(err, r, "cannot send message %s", type) : 0;
 }
@@ -177,7 +178,8 @@ static int handle_frame(struct wire_call *c, struct wire_frame *f, struct error 
 	if (strcmp(f->type, "error") == 0)
 		return take_error(f->body, err);
 	if (strcmp(f->type, "ok") != 0)
-		return error_set(err, ERROR_CORRUPT, "the agent's answer to %s is neither ok nor an error", c->request->name);
+		return error_set(err, ERROR_CORRUPT, "the agent's answer to %s is neither ok nor an error",
+				 c->request->name);
 	int r = take_reply(c, f, err);
 	return r < 0 ? r : 1;
 }

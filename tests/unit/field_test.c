@@ -34,7 +34,8 @@ static int parse_part(const char *text, void *to, struct error *err) {
 
 static const struct field part_fields[] = {
 	FIELD(struct part, name, FIELD_STRING, .flags = FIELD_REQUIRED, .check = text_check, .doc = "d"),
-	FIELD(struct part, weight, FIELD_INT, .max = 10, .def = "3", .flags = FIELD_LIVE, .flag = "weight,w", .doc = "d"),
+	FIELD(struct part, weight, FIELD_INT, .max = 10, .def = "3", .flags = FIELD_LIVE, .flag = "weight,w",
+	      .doc = "d"),
 };
 static const struct field_table part_table = {"part", "d", sizeof(struct part), part_fields, ARRAY_SIZE(part_fields)};
 
@@ -53,7 +54,8 @@ static const struct field thing_fields[] = {
 	FIELD(struct thing, words, FIELD_STRINGS, .max = 3, .flag = "word", .doc = "d"),
 	FIELD(struct thing, labels, FIELD_PAIRS, .max = 3, .flags = FIELD_LIVE, .flag = "label", .doc = "d"),
 	FIELD(struct thing, part, FIELD_OBJECT, .sub = &part_table, .doc = "d"),
-	FIELD(struct thing, parts, FIELD_LIST, .max = 2, .sub = &part_table, .flag = "part", .parse = parse_part, .doc = "d"),
+	FIELD(struct thing, parts, FIELD_LIST, .max = 2, .sub = &part_table, .flag = "part", .parse = parse_part,
+	      .doc = "d"),
 	FIELD(struct thing, any, FIELD_JSON, .doc = "d"),
 };
 
@@ -92,9 +94,9 @@ static void test_tables(UNUSED void **state) {
 	}
 }
 
-#define FULL                                                                                                      \
-	"{\"text\":\"abc\",\"mode\":\"b\",\"fixed\":\"f\",\"on\":false,\"count\":-2,\"size\":1024,\"wait\":\"1m30s\"," \
-	"\"cpus\":1.5,\"at\":\"2026-11-22T23:09:46.500000000Z\",\"words\":[\"x\",\"\"],\"labels\":{\"k\":\"v\",\"l\":\"\"},"       \
+#define FULL                                                                                                                 \
+	"{\"text\":\"abc\",\"mode\":\"b\",\"fixed\":\"f\",\"on\":false,\"count\":-2,\"size\":1024,\"wait\":\"1m30s\","       \
+	"\"cpus\":1.5,\"at\":\"2026-11-22T23:09:46.500000000Z\",\"words\":[\"x\",\"\"],\"labels\":{\"k\":\"v\",\"l\":\"\"}," \
 	"\"part\":{\"name\":\"p\",\"weight\":0},\"parts\":[{\"name\":\"q\",\"weight\":3}],\"any\":[1,{\"a\":null}]}"
 
 static void test_parse_print(UNUSED void **state) {
@@ -116,15 +118,19 @@ static void test_parse_print(UNUSED void **state) {
 
 static void test_forms(UNUSED void **state) {
 	struct thing t;
-	assert_int_equal(parse("{\"part\":{\"name\":\"p\"},\"secret\":\"s\",\"size\":\"2k\",\"wait\":1.5,\"cpus\":\"0.25\","
-			       "\"text\":null,\"on\":null}", 0, &t, NULL), 0);
+	assert_int_equal(
+		parse("{\"part\":{\"name\":\"p\"},\"secret\":\"s\",\"size\":\"2k\",\"wait\":1.5,\"cpus\":\"0.25\","
+		      "\"text\":null,\"on\":null}",
+		      0, &t, NULL),
+		0);
 	assert_int_equal(t.size, 2048);
 	assert_int_equal(t.wait, 1500000000);
 	assert_prints(&t, "{\"mode\":\"a\",\"on\":true,\"size\":2048,\"wait\":\"1s500ms\",\"cpus\":0.25,"
 			  "\"part\":{\"name\":\"p\",\"weight\":3}}");
 	fields_free(&thing_table, &t);
-	assert_int_equal(parse("{\"part\":{\"name\":\"p\"},\"wait\":\"-1ns\",\"off\":true,\"future\":1}", FIELDS_TRUSTED, &t,
-			       NULL), 0);
+	assert_int_equal(parse("{\"part\":{\"name\":\"p\"},\"wait\":\"-1ns\",\"off\":true,\"future\":1}",
+			       FIELDS_TRUSTED, &t, NULL),
+			 0);
 	assert_int_equal(t.wait, -1);
 	assert_true(t.off);
 	fields_free(&thing_table, &t);
@@ -158,7 +164,8 @@ static void test_refused(UNUSED void **state) {
 		{"{\"part\":{\"name\":\"p\"},\"words\":[1]}", "words", "list of texts"},
 		{"{\"part\":{\"name\":\"p\"},\"labels\":{\"\":\"\"}}", "labels", "empty key"},
 		{"{\"part\":{\"name\":\"p\"},\"labels\":{\"a\":1}}", "labels", "texts"},
-		{"{\"part\":{\"name\":\"p\"},\"parts\":[{\"name\":\"a\"},{\"name\":\"a\\n\"}]}", "parts[1].name", "control"},
+		{"{\"part\":{\"name\":\"p\"},\"parts\":[{\"name\":\"a\"},{\"name\":\"a\\n\"}]}", "parts[1].name",
+		 "control"},
 		{"{\"part\":{\"name\":\"p\"},\"parts\":[{},{},{}]}", "parts", "at most 2"},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -192,11 +199,13 @@ static void test_patch(UNUSED void **state) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	struct thing t;
 	assert_int_equal(parse(FULL, 0, &t, &err), 0);
-	assert_int_equal(patch("{\"labels\":{\"k\":null,\"n\":\"1\"},\"words\":[\"z\"],\"part\":{\"weight\":9},\"mode\":null,"
-			       "\"at\":null,\"any\":null,\"parts\":null,\"wait\":null,\"cpus\":null,\"on\":null}", false, &t,
-			       &err), 0);
-#define PATCHED                                                                                                    \
-	"{\"text\":\"abc\",\"mode\":\"a\",\"fixed\":\"f\",\"on\":true,\"count\":-2,\"size\":1024,\"words\":[\"z\"],"        \
+	assert_int_equal(
+		patch("{\"labels\":{\"k\":null,\"n\":\"1\"},\"words\":[\"z\"],\"part\":{\"weight\":9},\"mode\":null,"
+		      "\"at\":null,\"any\":null,\"parts\":null,\"wait\":null,\"cpus\":null,\"on\":null}",
+		      false, &t, &err),
+		0);
+#define PATCHED                                                                                                      \
+	"{\"text\":\"abc\",\"mode\":\"a\",\"fixed\":\"f\",\"on\":true,\"count\":-2,\"size\":1024,\"words\":[\"z\"]," \
 	"\"labels\":{\"l\":\"\",\"n\":\"1\"},\"part\":{\"name\":\"p\",\"weight\":9}}"
 	assert_prints(&t, PATCHED);
 	static const struct {
@@ -219,8 +228,9 @@ static void test_patch(UNUSED void **state) {
 		assert_string_equal(err.field, rows[i].field);
 		assert_prints(&t, PATCHED);
 	}
-	assert_int_equal(patch("{\"fixed\":\"f\",\"size\":1024,\"labels\":{\"n\":\"2\"},\"part\":{\"weight\":1}}", true, &t,
-			       &err), 0);
+	assert_int_equal(patch("{\"fixed\":\"f\",\"size\":1024,\"labels\":{\"n\":\"2\"},\"part\":{\"weight\":1}}", true,
+			       &t, &err),
+			 0);
 	assert_int_equal(t.part.weight, 1);
 	fields_free(&thing_table, &t);
 }
@@ -267,11 +277,11 @@ static void test_schema(UNUSED void **state) {
 	fields_schema(&thing_table, schemas);
 	fields_schema(&instance_table, schemas);
 	_cleanup_(free_ptr) char *part = json_print(json_object_get(schemas, "part"));
-	assert_string_equal(part,
-			    "{\"type\":\"object\",\"description\":\"d\",\"properties\":{\"name\":{\"type\":\"string\","
-			    "\"maxLength\":4096,\"description\":\"d\"},\"weight\":{\"type\":\"integer\",\"format\":\"int64\","
-			    "\"minimum\":0,\"maximum\":10,\"description\":\"d\",\"default\":3}},\"required\":[\"name\"],"
-			    "\"additionalProperties\":false}");
+	assert_string_equal(
+		part, "{\"type\":\"object\",\"description\":\"d\",\"properties\":{\"name\":{\"type\":\"string\","
+		      "\"maxLength\":4096,\"description\":\"d\"},\"weight\":{\"type\":\"integer\",\"format\":\"int64\","
+		      "\"minimum\":0,\"maximum\":10,\"description\":\"d\",\"default\":3}},\"required\":[\"name\"],"
+		      "\"additionalProperties\":false}");
 	json_t *spec = json_object_get(json_object_get(schemas, "instance_spec"), "properties");
 	assert_non_null(json_object_get(spec, "mounts"));
 	assert_null(json_object_get(spec, "volume"));

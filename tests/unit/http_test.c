@@ -393,6 +393,11 @@ static void test_limits(UNUSED void **state) {
 		buf_addf(&chunked, "3E8\r\n%01000d\r\n", i);
 	buf_adds(&chunked, "0\r\n\r\n");
 	assert_answer(chunked.data, "HTTP/1.1 413 ", NULL);
+	buf_adds(&target, "GET /v1/rest");
+	for (int i = 0; i < 5000; i++)
+		buf_adds(&target, "/x");
+	buf_adds(&target, " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+	assert_answer(target.data, "HTTP/1.1 400 ", NULL);
 	buf_adds(&headers, "GET /v1/hello HTTP/1.1\r\nHost: x\r\n");
 	for (int i = 0; i < 1000; i++)
 		buf_addf(&headers, "X-%d: %0100d\r\n", i, i);

@@ -81,7 +81,8 @@ static void test_refused(UNUSED void **state) {
 		{"\"mounts\":[{\"target\":\"/b\"}]", "mounts[0].source"},
 		{"\"mounts\":[{\"source\":\"/a\",\"target\":\"/b\",\"size\":5}]", "mounts[0].size"},
 		{"\"mounts\":[{\"source\":\"/a\",\"target\":\"/b\",\"subpath\":\"../c\"}]", "mounts[0].subpath"},
-		{"\"mounts\":[{\"source\":\"/a\",\"target\":\"/b\",\"options\":[\"nodev,suid\"]}]", "mounts[0].options[0]"},
+		{"\"mounts\":[{\"source\":\"/a\",\"target\":\"/b\",\"options\":[\"nodev,suid\"]}]",
+		 "mounts[0].options[0]"},
 		{"\"mounts\":[{\"type\":\"tmpfs\",\"target\":\"/b\",\"mode\":\"99\"}]", "mounts[0].mode"},
 		{"\"mounts\":[{\"type\":\"tmpfs\",\"target\":\"/b\"},{\"type\":\"tmpfs\",\"target\":\"//b/./\"}]",
 		 "mounts[1].target"},
@@ -148,7 +149,8 @@ static void test_flags(UNUSED void **state) {
 		{"security-opt", "systempaths=unconfined", "\"unmask_paths\":true"},
 		{"device", "/dev/fuse", "\"devices\":[{\"path\":\"/dev/fuse\"}]"},
 		{"device", "/dev/fuse:r", "\"devices\":[{\"path\":\"/dev/fuse\",\"permissions\":\"r\"}]"},
-		{"device", "/dev/a:/dev/b:rw", "\"devices\":[{\"path\":\"/dev/a\",\"target\":\"/dev/b\",\"permissions\":\"rw\"}]"},
+		{"device", "/dev/a:/dev/b:rw",
+		 "\"devices\":[{\"path\":\"/dev/a\",\"target\":\"/dev/b\",\"permissions\":\"rw\"}]"},
 		{"ulimit", "nofile=10", "\"ulimits\":[{\"name\":\"nofile\",\"soft\":10,\"hard\":10}]"},
 		{"ulimit", "core=0:-1", "\"ulimits\":[{\"name\":\"core\",\"hard\":-1}]"},
 		{"cpus", "0.5", "\"cpus\":0.5"},
@@ -195,10 +197,21 @@ static void test_flags(UNUSED void **state) {
 
 static void test_flags_refused(UNUSED void **state) {
 	static const char *const rows[][2] = {
-		{"restart", "on-failure:x"}, {"restart", "now"},        {"ulimit", "nofile"},     {"ulimit", "nofile=a"},
-		{"mount", "type=bind,colour=red"}, {"mount", "readonly=maybe"}, {"device-read-bps", "/dev/sda"},
-		{"hugepages", "2MB"},        {"security-opt", "apparmor=x"}, {"log-opt", "labels=x"}, {"tty", "perhaps"},
-		{"no-healthcheck", "false"}, {"name", "a b"},           {"label", "=x"},          {"cpus", "-1"},
+		{"restart", "on-failure:x"},
+		{"restart", "now"},
+		{"ulimit", "nofile"},
+		{"ulimit", "nofile=a"},
+		{"mount", "type=bind,colour=red"},
+		{"mount", "readonly=maybe"},
+		{"device-read-bps", "/dev/sda"},
+		{"hugepages", "2MB"},
+		{"security-opt", "apparmor=x"},
+		{"log-opt", "labels=x"},
+		{"tty", "perhaps"},
+		{"no-healthcheck", "false"},
+		{"name", "a b"},
+		{"label", "=x"},
+		{"cpus", "-1"},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct instance_spec s;
@@ -254,9 +267,10 @@ static void test_signals(UNUSED void **state) {
 		const char *name;
 		int signo;
 	} rows[] = {
-		{"SIGTERM", SIGTERM}, {"TERM", SIGTERM}, {"term", SIGTERM}, {"15", 15}, {"0", 0}, {"64", 64}, {"65", 0},
-		{"SIGRTMIN", 34}, {"RTMIN+3", 37}, {"SIGRTMAX", 64}, {"SIGRTMAX-1", 63}, {"RTMIN-1", 0}, {"RTMIN+31", 0},
-		{"CLD", SIGCHLD}, {"", 0}, {"SIG", 0}, {"-1", 0}, {"SIGX", 0},
+		{"SIGTERM", SIGTERM}, {"TERM", SIGTERM}, {"term", SIGTERM}, {"15", 15},	      {"0", 0},
+		{"64", 64},	      {"65", 0},	 {"SIGRTMIN", 34},  {"RTMIN+3", 37},  {"SIGRTMAX", 64},
+		{"SIGRTMAX-1", 63},   {"RTMIN-1", 0},	 {"RTMIN+31", 0},   {"CLD", SIGCHLD}, {"", 0},
+		{"SIG", 0},	      {"-1", 0},	 {"SIGX", 0},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		assert_int_equal(signal_from_name(rows[i].name), rows[i].signo);

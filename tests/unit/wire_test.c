@@ -191,8 +191,8 @@ static void count_progress(const json_t *body, void *arg) {
 	*(int64_t *)arg += json_get_int(body, "done");
 }
 
-static int call(const struct answer *answers, struct msg_instance_state *reply, size_t fds_max, int *fds, int64_t *progress,
-		struct error *err) {
+static int call(const struct answer *answers, struct msg_instance_state *reply, size_t fds_max, int *fds,
+		int64_t *progress, struct error *err) {
 	struct agent a = agent_start(answers);
 	struct msg_id body = {.id = (char *)ID};
 	struct wire_call c = {
@@ -223,7 +223,8 @@ static void test_call(UNUSED void **state) {
 	close(fds[1]);
 	assert_int_equal(count_fds(), before);
 
-	static const struct answer failed[] = {{"error", "{\"kind\":\"busy\",\"message\":\"m\",\"field\":\"f\"}", 0}, {0}};
+	static const struct answer failed[] = {{"error", "{\"kind\":\"busy\",\"message\":\"m\",\"field\":\"f\"}", 0},
+					       {0}};
 	assert_int_equal(call(failed, &reply, 0, NULL, &progress, &err), -ERROR_BUSY);
 	assert_string_equal(error_text(&err), "m");
 	assert_string_equal(err.field, "f");

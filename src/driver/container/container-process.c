@@ -6,13 +6,15 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/capability.h>
-#include <linux/securebits.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <grp.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -174,12 +176,42 @@ int process_take_identity(const struct container_process *p, const struct user_i
 	return 0;
 }
 
+/* What a security module is to do at the next exec. The container may have covered parts of its /proc: the file
+ * has to be in a procfs, reached without crossing a mount (CVE-2019-16884). */
+static int write_exec_label(const char *file, const char *label, struct error *err) {
+	_cleanup_(close_fd) int proc = open("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct statfs fs;
+	if (proc < 0 || fstatfs(proc, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
+		return error_set(err, ERROR_UNSUPPORTED, "a security label needs a /proc in the container");
+	struct open_how how = {.flags = O_WRONLY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV};
+	_cleanup_(close_fd) int fd = (int)syscall(SYS_openat2, proc, file, &how, sizeof how);
+	if (fd < 0)
+		return error_errno(err, errno, "cannot open /proc/%s", file);
+	if (RETRY_EINTR(write(fd, label, strlen(label))) < 0)
+		return error_errno(err, errno, "cannot set the security label \"%s\" (is the profile loaded?)", label);
+	return 0;
+}
+
+static int set_labels(const struct container_process *p, struct error *err) {
+	int r = 0;
+	if (p->apparmor_profile && *p->apparmor_profile) {
+		_cleanup_(free_ptr) char *text = str_format("exec %s", p->apparmor_profile);
+		r = write_exec_label("thread-self/attr/apparmor/exec", text, err);
+	}
+	if (r == 0 && p->selinux_label && *p->selinux_label)
+		r = write_exec_label("thread-self/attr/exec", p->selinux_label, err);
+	return r;
+}
+
 int process_confine(const struct container_process *p, const struct sock_fprog *filter, unsigned flags, struct error *err) {
+	int r = set_labels(p, err);
+	if (r < 0)
+		return r;
 	if (p->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_errno(err, errno, "cannot set no_new_privs");
 	if (!filter)
 		return 0;
-	int r = seccomp_install(filter, flags, err);
+	r = seccomp_install(filter, flags, err);
 	if (r < 0 || p->no_new_privileges)
 		return r;
 	r = set_caps(p->cap_effective, p->cap_permitted, p->cap_inheritable);

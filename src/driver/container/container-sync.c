@@ -45,6 +45,9 @@ int sync_recv(int sock, struct sync_message *m) {
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof control};
 	*m = (struct sync_message){.fd = -1};
 	ssize_t r = RETRY_EINTR(recvmsg(sock, &msg, MSG_CMSG_CLOEXEC));
+	/* a peer that ended with something unread resets first; what it had sent, why it ended, comes after that */
+	if (r < 0 && errno == ECONNRESET)
+		r = RETRY_EINTR(recvmsg(sock, &msg, MSG_CMSG_CLOEXEC));
 	if (r < 0)
 		return -errno;
 	if ((size_t)r < sizeof head)

@@ -73,7 +73,7 @@ struct container_process {
 	uint16_t rows, columns;
 	int64_t oom_score_adj;
 	bool has_oom_score_adj;
-	char *apparmor_profile, *selinux_label; /* UNSUPPORTED where the kernel lacks them */
+	char *apparmor_profile, *selinux_label; /* for the exec; UNSUPPORTED where the kernel lacks them */
 };
 
 struct container_config {
