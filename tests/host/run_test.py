@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """`wabe run` and its kin, from the outside: what a user sees of streams, statuses, terminals, faults."""
 import concurrent.futures
-import errno
 import json
 import os
 import pty
@@ -465,11 +464,8 @@ def own_executable_is_out_of_reach(d):
     d.cli("rm", "-f", "evil")
     with open(WABE, "rb") as f:
         assert f.read() == before
-    try:
-        os.close(os.open(f"/proc/{d.pids()['agent']}/exe", os.O_WRONLY))
-        raise AssertionError("the agent's executable can be opened for writing")
-    except OSError as e:
-        equal(e.errno, errno.EROFS)
+    where = os.statvfs(f"/proc/{d.pids()['agent']}/exe")
+    assert where.f_flag & os.ST_RDONLY, "the agent's executable lies on a mount that can be written"
     r = d.cli("run", "--rm", "-w", "/proc/self/fd/7", IMAGE, "pwd", check=False)
     assert r.returncode != 0 and "/" != r.stdout.strip(), r
 
