@@ -45,7 +45,8 @@ static char *find_shim(const char *wanted) {
 		return str_copy(wanted ? wanted : env);
 	_cleanup_(free_ptr) char *self = container_program_path();
 	const char *slash = self ? strrchr(self, '/') : NULL;
-	_cleanup_(free_ptr) char *beside = str_format("%.*s/wabe-shim", slash ? (int)(slash - self) : 0, self ? self : "");
+	_cleanup_(free_ptr) char *beside = str_format("%.*s/wabe-shim", slash ? (int)(slash - self) : 0,
+						      self ? self : "");
 	return access(beside, X_OK) == 0 ? TAKE_PTR(beside) : str_copy("/usr/libexec/wabe/wabe-shim");
 }
 
@@ -137,7 +138,8 @@ static int set_up(struct agent *a, const struct agent_options *o, struct error *
 	getrlimit(RLIMIT_NOFILE, &a->nofile);
 	struct rlimit most = {a->nofile.rlim_max, a->nofile.rlim_max};
 	setrlimit(RLIMIT_NOFILE, &most);
-	if (loop_add_signal(a->loop, SIGTERM, on_end_signal, a) < 0 || loop_add_signal(a->loop, SIGINT, on_end_signal, a) < 0)
+	if (loop_add_signal(a->loop, SIGTERM, on_end_signal, a) < 0 ||
+	    loop_add_signal(a->loop, SIGINT, on_end_signal, a) < 0)
 		return error_errno(err, errno, "cannot watch signals");
 	return requests_complete(err) ? peers_listen(a, err) : -ERROR_INTERNAL;
 }

@@ -122,7 +122,8 @@ int work_delete(struct job *j, struct error *err) {
 	_cleanup_(close_fd) int shim = runs ? run_pidfd(&run) : -1;
 	run_free(&run);
 	if (shim >= 0 && !m->force)
-		return error_set(err, ERROR_CONFLICT, "instance %.12s runs: stop it first, or remove it by force", m->id);
+		return error_set(err, ERROR_CONFLICT, "instance %.12s runs: stop it first, or remove it by force",
+				 m->id);
 	fault_point("delete.locked");
 	result = record_load(a, m->id, &r, err);
 	if (result < 0 && !m->force)
@@ -148,8 +149,8 @@ int work_delete(struct job *j, struct error *err) {
 		job_report(j, "destroy", &r.instance.status, json_pack("{sb}", "gone", 1));
 		int left = fs_remove_tree(gone);
 		if (left < 0)
-			log_warn("%s could not be removed whole (%s); the next start of the agent goes on with it", gone,
-				 strerror(-left));
+			log_warn("%s could not be removed whole (%s); the next start of the agent goes on with it",
+				 gone, strerror(-left));
 		result = job_answer(j, NULL, NULL, 0, err);
 	}
 	return result;

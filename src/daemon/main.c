@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "control/control.h"
 #include "daemon/supervise.h"
+#include "driver/container/container.h"
 
 #include <getopt.h>
 #include <pwd.h>
@@ -153,6 +154,8 @@ int main(int argc, char **argv) {
 		return EXIT_SUCCESS;
 	if (r == 0)
 		r = find_user(&o.daemon, &err);
+	if (r == 0 && !str_same(o.role, "control")) /* control enters no container */
+		r = container_protect_self(&err);
 	if (r == 0)
 		r = run_role(&o, &err);
 	if (r < 0)

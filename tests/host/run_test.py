@@ -464,6 +464,8 @@ def own_executable_is_out_of_reach(d):
     d.cli("rm", "-f", "evil")
     with open(WABE, "rb") as f:
         assert f.read() == before
+    where = os.statvfs(f"/proc/{d.pids()['agent']}/exe")
+    assert where.f_flag & os.ST_RDONLY, "the agent's executable lies on a mount that can be written"
     r = d.cli("run", "--rm", "-w", "/proc/self/fd/7", IMAGE, "pwd", check=False)
     assert r.returncode != 0 and "/" != r.stdout.strip(), r
 
