@@ -39,8 +39,6 @@ static int fill(const char *dir, struct msg_instance_create *m, uint32_t uid_bas
 		r = make_dir(dir, "work", 0700, 0, err);
 	if (r == 0)
 		r = make_dir(dir, "log", 0700, 0, err);
-	if (r == 0 && !m->layers)
-		r = make_dir(dir, "empty", 0755, 0, err);
 	if (r < 0)
 		return r;
 	fault_point("create.filled");
