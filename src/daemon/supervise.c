@@ -6,6 +6,7 @@
 #include "agent/agent.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "base/time.h"
 #include "control/control.h"
 
@@ -106,8 +107,15 @@ static void run_control(const struct supervisor *s) {
 	char listen_fd[16], ready_fd[16];
 	snprintf(listen_fd, sizeof listen_fd, "%d", s->control_fd);
 	snprintf(ready_fd, sizeof ready_fd, "%d", s->ready_fd);
-	char *argv[] = {"wabed", "--role", "control", "--state", (char *)s->options->state, "--run",
-			(char *)s->options->run, "--listen-fd", listen_fd, "--ready-fd", ready_fd, NULL};
+	const char *const own[] = {"wabed", "--role", "control", "--state", s->options->state, "--run", s->options->run,
+				   "--listen-fd", listen_fd, "--ready-fd", ready_fd};
+	char **argv = NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		strv_add(&argv, own[i]);
+	for (char **m = s->options->mirrors; m && *m; m++) {
+		strv_add(&argv, "--mirror");
+		strv_add(&argv, *m);
+	}
 	fd_set_cloexec(s->control_fd, false);
 	fd_set_cloexec(s->ready_fd, false);
 	fexecve(s->self, argv, environ);
