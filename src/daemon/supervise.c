@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define DELAY_MIN (20 * NS_PER_MS)
-#define DELAY_MAX (5 * NS_PER_SEC)
+#define DELAY_MAX NS_PER_SEC
 #define LONG_LIFE (10 * NS_PER_SEC)
 #define END_WAIT_MS 20000 /* for a role to end when told to; being killed harms none */
 #define LOCK_TRIES 40 /* of 50 ms: a daemon that was killed takes its roles along in a moment */

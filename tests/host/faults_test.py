@@ -14,7 +14,6 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from consistent import consistent, empty, listing
-from registry import Registry
 from tap import contains, equal, need, note, run, test
 from wabe import WABE, Daemon, busybox_rootfs, wait_until
 
@@ -66,7 +65,7 @@ def quietly(d, *args):
 def kill(d, role):
     try:
         os.kill(d.pids()[role], signal.SIGKILL)
-    except (KeyError, ProcessLookupError, FileNotFoundError, TypeError):
+    except (KeyError, ProcessLookupError):
         pass  # it is being started again
 
 
@@ -154,9 +153,12 @@ def storm(d, work, seconds, threads=3, roles=("agent", "control")):
         running = [pool.submit(one, n) for n in range(threads)]
         try:
             while time.monotonic() < until and not any(r.done() for r in running):
-                time.sleep(random.uniform(0.05, 0.6))
+                time.sleep(random.uniform(0.05, 0.8))
                 kill(d, random.choice(roles))
                 kills += 1
+                wait_until(lambda: len(d.pids()) == 2, 60, "both roles")
+                if kills % 3:  # else amid what they do first
+                    d.cli("info", check=False)
         finally:
             stop.set()
         for r in running:

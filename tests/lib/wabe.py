@@ -106,15 +106,14 @@ class Daemon:
                        f"the end of {pid}")
 
     def pids(self):
-        """{"agent": pid, "control": pid} of the running daemon, by role title or uid."""
+        """{"agent": pid, "control": pid} of the running daemon, by uid; without what is just being started again."""
         found = {}
-        for pid in [self.process.pid] + children(self.process.pid):
-            uid = status_field(pid, "Uid").split()[0]
-            if uid != "0":
-                found["control"] = pid
-            elif pid != self.process.pid or not children(self.process.pid):
-                found.setdefault("agent", pid)
-        found.setdefault("agent", self.process.pid)
+        for pid in children(self.process.pid):
+            try:
+                uid = status_field(pid, "Uid").split()[0]
+            except (OSError, AttributeError):
+                continue
+            found["agent" if uid == "0" else "control"] = pid
         return found
 
     def close(self):
