@@ -27,6 +27,7 @@ struct agent {
 	char *dir;       /* STATE/agent */
 	char *instances; /* STATE/agent/instances */
 	char *layers;    /* STATE/agent/layers */
+	char *base;      /* STATE/agent/base: the layer above those of every image */
 	char *tmp;       /* STATE/agent/tmp */
 	char *shims;     /* RUN/shim */
 	char *cgroup;    /* "wabe/<hash of the state directory>" */
@@ -123,7 +124,8 @@ struct child {
 /* Forks a worker for j; *j's descriptors stay the caller's. */
 int worker_start(struct agent *a, const struct job *j, struct error *err);
 /* Watches a shim that runs already. */
-struct child *child_watch(struct agent *a, enum child_kind kind, pid_t pid, int pidfd, const char *id, const char *exec_id);
+struct child *child_watch(struct agent *a, enum child_kind kind, pid_t pid, int pidfd, const char *id,
+			  const char *exec_id);
 void child_cancel(struct child *c);
 void children_free(struct agent *a);
 
@@ -227,7 +229,8 @@ char *layer_path(const struct agent *a, const char *diff_id, const char *name);
 void status_set_state(struct instance_status *s, const char *state);
 void status_set_error(struct instance_status *s, const char *text);
 
-/* RUN/shim/<id>/state.json: there from before the first step of a start until the run has been put away. */
+/* RUN/shim/<id>/state.json: there from before the first step of a start until the run has been put away;
+ * NOT_FOUND: it does not run. */
 struct run_state {
 	pid_t shim; /* or the worker that becomes it */
 	uint64_t shim_start;
@@ -235,7 +238,7 @@ struct run_state {
 	bool created;       /* the container is complete */
 	struct container_state container;
 };
-int run_load(const struct agent *a, const char *id, struct run_state *out, struct error *err); /* NOT_FOUND: does not run */
+int run_load(const struct agent *a, const char *id, struct run_state *out, struct error *err);
 int run_save(const struct agent *a, const char *id, const struct run_state *s, struct error *err);
 void run_free(struct run_state *s);
 /* A descriptor of the shim, or -1 when it has ended. */
@@ -253,7 +256,8 @@ bool exit_file_read(const char *file, int64_t *code, int64_t *when);
 int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill, struct error *err);
 /* Fills c from a record: what `docker run` would give. Name spaces that are shared stay open in this process
  * until it ends. */
-int config_build(const struct agent *a, const struct msg_instance_create *r, struct container_config *c, struct error *err);
+int config_build(const struct agent *a, const struct msg_instance_create *r, struct container_config *c,
+		 struct error *err);
 /* The part of it that says what the root is made of. */
 void config_root(const struct agent *a, const struct msg_instance_create *r, struct container_config *c);
 bool can_limit_swap(void); /* on this host */
@@ -280,6 +284,14 @@ struct shim_start {
 	bool exec, wait_attach, stdin_once;
 };
 int shim_exec(const struct agent *a, const struct shim_start *s, struct error *err);
+/* Pipes between a process and its shim, our ends in in[1], out[0], err[0]; -1 where there are none. Their files
+ * belong to owner, for the process may open them again as /dev/stdout. */
+struct stdio_pipes {
+	int in[2], out[2], err[2];
+};
+#define STDIO_PIPES_INIT ((struct stdio_pipes){{-1, -1}, {-1, -1}, {-1, -1}})
+int stdio_pipes_open(struct stdio_pipes *p, bool tty, bool input, uid_t owner, struct container_stdio *io,
+		     struct error *err);
 /* A socket listening in dir (made if need be). */
 int shim_listen(const char *dir, struct error *err);
 /* Connects to a shim's socket and asks to attach with bits of enum shim_attach; a descriptor for control. */

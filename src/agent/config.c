@@ -71,8 +71,9 @@ static int process_args(const struct msg_instance_create *r, char ***args, struc
 }
 
 static int add_rlimits(const struct instance_spec *spec, struct container_process *p, struct error *err) {
-	static const char *const known[] = {"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice",
-					    "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"};
+	static const char *const known[] = {"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue",
+					    "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending",
+					    "stack"};
 	p->rlimits = alloc_array(spec->ulimits.n + 1, sizeof *p->rlimits);
 	for (size_t i = 0; i < spec->ulimits.n; i++) {
 		const struct ulimit *u = &spec->ulimits.items[i];
@@ -126,7 +127,8 @@ static int join_namespace(const struct agent *a, const char *field, const char *
 	struct run_state run;
 	if (run_load(a, id, &run, NULL) < 0 || !run.created || !container_state_alive(&run.container)) {
 		run_free(&run);
-		return error_set(err, ERROR_CONFLICT, "%s: instance %.12s, which is to be shared with, does not run", field, id);
+		return error_set(err, ERROR_CONFLICT, "%s: instance %.12s, which is to be shared with, does not run",
+				 field, id);
 	}
 	_cleanup_(free_ptr) char *path = str_format("/proc/%d/ns/%s", run.container.pid, name);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -219,7 +221,8 @@ int limits_to_cgroup(const struct limits *l, struct cgroup_limits *out, struct e
 	out->cpu_quota = l->cpu_quota;
 	if (l->cpus) {
 		if (l->cpu_quota)
-			return error_field(err, "spec.limits.cpus", "cpus and cpu_quota say the same: give one of them");
+			return error_field(err, "spec.limits.cpus",
+					   "cpus and cpu_quota say the same: give one of them");
 		out->cpu_period = l->cpu_period ? (uint64_t)l->cpu_period : CPU_PERIOD;
 		out->cpu_quota = (int64_t)((double)l->cpus / 1e9 * (double)out->cpu_period);
 	}
@@ -238,11 +241,14 @@ int limits_to_cgroup(const struct limits *l, struct cgroup_limits *out, struct e
 			str_copy(l->hugepages.items[i].size), (uint64_t)l->hugepages.items[i].limit};
 	int r = add_throttles(&l->io_read_bps, "spec.limits.io_read_bps", &out->read_bps, &out->n_read_bps, err);
 	if (r == 0)
-		r = add_throttles(&l->io_write_bps, "spec.limits.io_write_bps", &out->write_bps, &out->n_write_bps, err);
+		r = add_throttles(&l->io_write_bps, "spec.limits.io_write_bps", &out->write_bps, &out->n_write_bps,
+				  err);
 	if (r == 0)
-		r = add_throttles(&l->io_read_iops, "spec.limits.io_read_iops", &out->read_iops, &out->n_read_iops, err);
+		r = add_throttles(&l->io_read_iops, "spec.limits.io_read_iops", &out->read_iops, &out->n_read_iops,
+				  err);
 	if (r == 0)
-		r = add_throttles(&l->io_write_iops, "spec.limits.io_write_iops", &out->write_iops, &out->n_write_iops, err);
+		r = add_throttles(&l->io_write_iops, "spec.limits.io_write_iops", &out->write_iops,
+				  &out->n_write_iops, err);
 	return r;
 }
 
@@ -266,7 +272,8 @@ static int parse_device_rule(const char *text, struct cgroup_device_rule *out, s
 	char type, access[4], major_text[16], minor_text[16];
 	int used = 0;
 	*out = (struct cgroup_device_rule){.allow = true};
-	if (sscanf(text, "%c %15[0-9*]:%15[0-9*] %3[rwm]%n", &type, major_text, minor_text, access, &used) != 4 || text[used] ||
+	if (sscanf(text, "%c %15[0-9*]:%15[0-9*] %3[rwm]%n", &type, major_text, minor_text, access, &used) != 4 ||
+	    text[used] ||
 	    !strchr("abc", type) || parse_number_or_any(major_text, &out->major) < 0 ||
 	    parse_number_or_any(minor_text, &out->minor) < 0)
 		return error_field(err, "spec.device_rules", "\"%s\" is not a rule such as \"c 1:3 rwm\"", text);
@@ -290,7 +297,8 @@ static int build_devices(const struct instance_spec *spec, struct container_conf
 		int r = lookup_device(d->path, "spec.devices", &mode, &dev, err);
 		if (r < 0)
 			return r;
-		struct cgroup_device_rule rule = {.allow = true, .type = S_ISBLK(mode) ? 'b' : 'c', .major = major(dev), .minor = minor(dev)};
+		struct cgroup_device_rule rule = {.allow = true, .type = S_ISBLK(mode) ? 'b' : 'c',
+						  .major = major(dev), .minor = minor(dev)};
 		snprintf(rule.access, sizeof rule.access, "%s", d->permissions ? d->permissions : "rwm");
 		add_device_rule(c, &rule);
 		/* bound, not made: in a user name space nodes cannot be made */
@@ -321,7 +329,8 @@ static bool is_beneath(const char *path, const char *dir) {
  * wabe's own. */
 static int bind_source(const struct agent *a, const struct mount *m, char **path, struct error *err) {
 	if (!m->source || m->source[0] != '/')
-		return error_field(err, "spec.mounts.source", "the source of a bind mount is an absolute path on the host");
+		return error_field(err, "spec.mounts.source",
+				   "the source of a bind mount is an absolute path on the host");
 	_cleanup_(close_fd) int fd = open(m->source, O_PATH | O_CLOEXEC);
 	if (fd < 0) {
 		int r = error_errno(err, errno, "the source %s of a bind mount cannot be opened", m->source);
@@ -361,7 +370,8 @@ static int mount_flag(const char *option, unsigned long *set, unsigned long *cle
 		unsigned long set, clear;
 	} options[] = {
 		{"nosuid", MS_NOSUID, 0}, {"suid", 0, MS_NOSUID}, {"nodev", MS_NODEV, 0}, {"dev", 0, MS_NODEV},
-		{"noexec", MS_NOEXEC, 0}, {"exec", 0, MS_NOEXEC}, {"noatime", MS_NOATIME, 0}, {"nodiratime", MS_NODIRATIME, 0},
+		{"noexec", MS_NOEXEC, 0}, {"exec", 0, MS_NOEXEC}, {"noatime", MS_NOATIME, 0},
+		{"nodiratime", MS_NODIRATIME, 0},
 		{"relatime", MS_RELATIME, 0}, {"ro", MS_RDONLY, 0}, {"rw", 0, MS_RDONLY}, {"sync", MS_SYNCHRONOUS, 0},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
@@ -379,7 +389,8 @@ static unsigned long propagation_flag(const char *name) {
 		const char *name;
 		unsigned long flag;
 	} names[] = {
-		{"private", MS_PRIVATE}, {"rprivate", MS_PRIVATE | MS_REC}, {"slave", MS_SLAVE}, {"rslave", MS_SLAVE | MS_REC},
+		{"private", MS_PRIVATE}, {"rprivate", MS_PRIVATE | MS_REC}, {"slave", MS_SLAVE},
+		{"rslave", MS_SLAVE | MS_REC},
 		{"shared", MS_SHARED}, {"rshared", MS_SHARED | MS_REC},
 	};
 	for (size_t i = 0; name && i < ARRAY_SIZE(names); i++)
@@ -388,7 +399,8 @@ static unsigned long propagation_flag(const char *name) {
 	return MS_PRIVATE | MS_REC;
 }
 
-static int add_bind(const struct agent *a, const struct mount *m, bool idmap, struct container_config *c, struct error *err) {
+static int add_bind(const struct agent *a, const struct mount *m, bool idmap, struct container_config *c,
+		    struct error *err) {
 	char *source;
 	int r = bind_source(a, m, &source, err);
 	if (r < 0)
@@ -403,7 +415,8 @@ static int add_bind(const struct agent *a, const struct mount *m, bool idmap, st
 	to->idmap = idmap;
 	for (size_t i = 0; m->options && m->options[i]; i++)
 		if (mount_flag(m->options[i], &to->flags, &to->clear_flags) < 0)
-			return error_field(err, "spec.mounts.options", "a bind mount has no option \"%s\"", m->options[i]);
+			return error_field(err, "spec.mounts.options", "a bind mount has no option \"%s\"",
+					   m->options[i]);
 	return 0;
 }
 
@@ -419,7 +432,8 @@ static int add_tmpfs(const struct mount *m, struct container_config *c, struct e
 		buf_addf(&data, ",size=%lld", (long long)m->size);
 	for (size_t i = 0; m->options && m->options[i]; i++)
 		if (mount_flag(m->options[i], &to->flags, &to->clear_flags) < 0)
-			return error_field(err, "spec.mounts.options", "a tmpfs has no option \"%s\" here", m->options[i]);
+			return error_field(err, "spec.mounts.options", "a tmpfs has no option \"%s\" here",
+					   m->options[i]);
 	to->data = buf_steal(&data);
 	return 0;
 }
@@ -498,8 +512,7 @@ static void add_maps(const struct msg_instance_create *r, struct container_confi
 static void add_layers(const struct agent *a, const struct msg_instance_create *r, struct container_config *c) {
 	for (size_t i = 0; r->layers && r->layers[i]; i++)
 		strv_take(&c->lowers, layer_path(a, r->layers[i], "fs"));
-	if (!c->lowers) /* an image without layers: an empty directory below */
-		strv_take(&c->lowers, instance_path(a, r->instance.id, "empty"));
+	strv_add(&c->lowers, a->base);
 	c->upper = instance_path(a, r->instance.id, "upper");
 	c->work = instance_path(a, r->instance.id, "work");
 }
@@ -522,7 +535,8 @@ static struct container_defaults defaults_of(const struct instance_spec *spec) {
 	};
 }
 
-int config_build(const struct agent *a, const struct msg_instance_create *r, struct container_config *c, struct error *err) {
+int config_build(const struct agent *a, const struct msg_instance_create *r, struct container_config *c,
+		 struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
 	config_root(a, r, c);
 	c->readonly_root = spec->read_only;
@@ -586,7 +600,8 @@ static void hosts_text(const struct msg_instance_create *r, const char *hostname
 	if (!str_same(spec->network, "host") || fs_read("/etc/hosts", 1 << 20, out) < 0) {
 		buf_truncate(out, 0);
 		buf_adds(out, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-			      "fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
+			      "fe00::\tip6-localnet\nff00::\tip6-mcastprefix\n"
+			      "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
 		if (spec->domainname && *spec->domainname)
 			buf_addf(out, "127.0.1.1\t%s.%s %s\n", hostname, spec->domainname, hostname);
 		else
@@ -595,7 +610,8 @@ static void hosts_text(const struct msg_instance_create *r, const char *hostname
 	for (size_t i = 0; spec->extra_hosts && spec->extra_hosts[i]; i++) {
 		const char *colon = strchr(spec->extra_hosts[i], ':'); /* name:address, which may hold colons */
 		if (colon)
-			buf_addf(out, "%s\t%.*s\n", colon + 1, (int)(colon - spec->extra_hosts[i]), spec->extra_hosts[i]);
+			buf_addf(out, "%s\t%.*s\n", colon + 1, (int)(colon - spec->extra_hosts[i]),
+				 spec->extra_hosts[i]);
 	}
 }
 
@@ -617,8 +633,8 @@ static void resolv_text(const struct msg_instance_create *r, struct buf *out) {
 
 /* The file belongs to the container's root, which may edit it; so it is overwritten in place by name only
  * here, where nobody else can put a link. */
-static int write_etc(const struct agent *a, const struct msg_instance_create *r, const char *name, const struct buf *text,
-		     struct error *err) {
+static int write_etc(const struct agent *a, const struct msg_instance_create *r, const char *name,
+		     const struct buf *text, struct error *err) {
 	_cleanup_(free_ptr) char *path = instance_path(a, r->instance.id, name);
 	int result = file_replace(path, buf_str(text), text->len, 0644);
 	if (result < 0)

@@ -39,8 +39,6 @@ static int fill(const char *dir, struct msg_instance_create *m, uint32_t uid_bas
 		r = make_dir(dir, "work", 0700, 0, err);
 	if (r == 0)
 		r = make_dir(dir, "log", 0700, 0, err);
-	if (r == 0 && !m->layers)
-		r = make_dir(dir, "empty", 0755, 0, err);
 	if (r < 0)
 		return r;
 	fault_point("create.filled");
@@ -122,7 +120,8 @@ int work_delete(struct job *j, struct error *err) {
 	_cleanup_(close_fd) int shim = runs ? run_pidfd(&run) : -1;
 	run_free(&run);
 	if (shim >= 0 && !m->force)
-		return error_set(err, ERROR_CONFLICT, "instance %.12s runs: stop it first, or remove it by force", m->id);
+		return error_set(err, ERROR_CONFLICT, "instance %.12s runs: stop it first, or remove it by force",
+				 m->id);
 	fault_point("delete.locked");
 	result = record_load(a, m->id, &r, err);
 	if (result < 0 && !m->force)
@@ -147,8 +146,8 @@ int work_delete(struct job *j, struct error *err) {
 		job_report(j, "destroy", &r.instance.status, json_pack("{sb}", "gone", 1));
 		int left = fs_remove_tree(gone);
 		if (left < 0)
-			log_warn("%s could not be removed whole (%s); the next start of the agent goes on with it", gone,
-				 strerror(-left));
+			log_warn("%s could not be removed whole (%s); the next start of the agent goes on with it",
+				 gone, strerror(-left));
 		result = job_answer(j, NULL, NULL, 0, err);
 	}
 	return result;

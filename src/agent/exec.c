@@ -23,7 +23,8 @@ struct exec {
 	struct run_state run;
 	struct container_config config;
 	struct container_stdio io;
-	int lock, in[2], out[2], err[2], listen_fd, stream;
+	struct stdio_pipes pipes;
+	int lock, listen_fd, stream;
 	char *dir;
 	pid_t pid;
 };
@@ -55,28 +56,9 @@ static int load_instance(struct exec *x, struct error *err) {
 	int r = instance_lock(a, id, LOCK_SH, LOCK_WAIT, &x->lock, err);
 	if (r == 0)
 		r = record_load(a, id, &x->record, err);
-	if (r == 0 && (run_load(a, id, &x->run, NULL) < 0 || !x->run.created || !container_state_alive(&x->run.container)))
+	if (r == 0 && (run_load(a, id, &x->run, NULL) < 0 || !x->run.created ||
+		       !container_state_alive(&x->run.container)))
 		r = error_set(err, ERROR_CONFLICT, "instance %.12s does not run", id);
-	return r;
-}
-
-static int open_pipe(int p[2], int end, uid_t owner, struct error *err) {
-	if (pipe2(p, O_CLOEXEC) < 0 || fchown(p[end], owner, owner) < 0)
-		return error_errno(err, errno, "cannot make a pipe");
-	return 0;
-}
-
-static int open_stdio(struct exec *x, bool input, struct error *err) {
-	uid_t owner = (uid_t)x->record.instance.uid_base;
-	x->io = (struct container_stdio){-1, -1, -1, 0, -1};
-	if (x->config.process.terminal)
-		return 0;
-	int r = input ? open_pipe(x->in, 0, owner, err) : 0;
-	if (r == 0)
-		r = open_pipe(x->out, 1, owner, err);
-	if (r == 0)
-		r = open_pipe(x->err, 1, owner, err);
-	x->io = (struct container_stdio){x->in[0], x->out[1], x->err[1], 0, -1};
 	return r;
 }
 
@@ -87,7 +69,8 @@ static int open_dir(struct exec *x, const struct msg_exec_start *m, struct error
 	if (r < 0)
 		return error_errno(err, r, "cannot make %s", base);
 	if (mkdir(x->dir, 0700) < 0)
-		return errno == EEXIST ? error_set(err, ERROR_EXISTS, "instance %.12s has an exec %s already", m->id, m->exec_id)
+		return errno == EEXIST ? error_set(err, ERROR_EXISTS, "instance %.12s has an exec %s already", m->id,
+						   m->exec_id)
 				       : error_errno(err, errno, "cannot make %s", x->dir);
 	r = save_state(x, err);
 	x->listen_fd = r == 0 ? shim_listen(x->dir, err) : -1;
@@ -109,7 +92,7 @@ static int start_process(struct exec *x, const struct msg_exec_start *m, struct 
 	x->config.process.columns = (uint16_t)m->columns;
 	if (m->tty && !strv_env_get(x->config.process.env, "TERM"))
 		strv_add(&x->config.process.env, "TERM=xterm");
-	r = open_stdio(x, m->stdin_open, err);
+	r = stdio_pipes_open(&x->pipes, m->tty, m->stdin_open, (uid_t)x->record.instance.uid_base, &x->io, err);
 	if (r == 0)
 		r = container_exec(&x->run.container, &x->config.process, m->privileged, &x->io, &x->pid, err);
 	fault_point("exec.started");
@@ -118,8 +101,8 @@ static int start_process(struct exec *x, const struct msg_exec_start *m, struct 
 
 int work_exec_start(struct job *j, struct error *err) {
 	const struct msg_exec_start *m = j->body;
-	_cleanup_(exec_free) struct exec x = {.job = j, .lock = -1, .in = {-1, -1}, .out = {-1, -1}, .err = {-1, -1},
-					      .listen_fd = -1, .stream = -1};
+	_cleanup_(exec_free) struct exec x = {.job = j, .pipes = STDIO_PIPES_INIT, .lock = -1, .listen_fd = -1,
+					      .stream = -1};
 	container_config_init(&x.config);
 	int r = load_instance(&x, err);
 	if (r < 0)
@@ -142,8 +125,9 @@ int work_exec_start(struct job *j, struct error *err) {
 	close_fd(&j->sock);
 	close_fd(&x.stream);
 	instance_unlock(&x.lock);
-	struct shim_start shim = {.id = m->exec_id, .dir = x.dir, .pid = x.pid, .listen_fd = x.listen_fd, .in = x.in[1], .out = x.out[0],
-				  .err_ = x.err[0], .terminal = x.io.terminal_master, .exec = true,
+	struct shim_start shim = {.id = m->exec_id, .dir = x.dir, .pid = x.pid, .listen_fd = x.listen_fd,
+				  .in = x.pipes.in[1], .out = x.pipes.out[0],
+				  .err_ = x.pipes.err[0], .terminal = x.io.terminal_master, .exec = true,
 				  .stdin_once = true, .wait_attach = !m->detach};
 	shim_exec(j->agent, &shim, err);
 	log_error("exec %.12s: %s", m->exec_id, error_text(err));
@@ -158,8 +142,10 @@ int work_exec_delete(struct job *j, struct error *err) {
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	if (fs_read(path, 65536, &text) == 0) {
 		_cleanup_(json_free_ptr) json_t *state = json_parse(buf_str(&text), text.len, NULL);
-		_cleanup_(close_fd) int process = pid_open((pid_t)json_get_int(state, "pid"), (uint64_t)json_get_int(state, "pid_start"));
-		_cleanup_(close_fd) int shim = pid_open((pid_t)json_get_int(state, "shim"), (uint64_t)json_get_int(state, "shim_start"));
+		_cleanup_(close_fd) int process = pid_open((pid_t)json_get_int(state, "pid"),
+							   (uint64_t)json_get_int(state, "pid_start"));
+		_cleanup_(close_fd) int shim = pid_open((pid_t)json_get_int(state, "shim"),
+							(uint64_t)json_get_int(state, "shim_start"));
 		if (process >= 0)
 			syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0);
 		struct pollfd p = {shim, POLLIN, 0};

@@ -154,7 +154,8 @@ int work_archive_get(struct job *j, struct error *err) {
 	if (r == 0)
 		r = answer_stream(j, &file, &writer, err);
 	if (r == 0)
-		r = tree_pack(x.root, m->path, str_same(file.name, "/") ? "." : file.name, access_base(&x), writer, err);
+		r = tree_pack(x.root, m->path, str_same(file.name, "/") ? "." : file.name, access_base(&x), writer,
+			      err);
 	if (r == 0)
 		guard_finish(&writer);
 	fields_free(&msg_file_table, &file);

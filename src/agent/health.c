@@ -172,5 +172,6 @@ int health_work(struct job *j, struct error *err) {
 	json_t *extra = json_object();
 	json_set_bool(extra, "healthy", ok);
 	job_report(j, NULL, NULL, extra);
-	return r == -ERROR_NOT_FOUND || r == -ERROR_NO_COMMAND || r == -ERROR_NO_EXEC ? 0 : r; /* a bad check is no bad agent */
+	/* a bad check is no bad agent */
+	return r == -ERROR_NOT_FOUND || r == -ERROR_NO_COMMAND || r == -ERROR_NO_EXEC ? 0 : r;
 }

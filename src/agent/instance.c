@@ -249,7 +249,8 @@ static bool range_foreign(const struct buf *text, uint32_t base) {
 		first = str_copyn(field.p, field.len);
 		count = str_copyn(line.p, line.len);
 		uint64_t from, n;
-		if (str_to_u64(first, 10, &from) == 0 && str_to_u64(count, 10, &n) == 0 && from < (uint64_t)base + UID_RANGE &&
+		if (str_to_u64(first, 10, &from) == 0 && str_to_u64(count, 10, &n) == 0 &&
+		    from < (uint64_t)base + UID_RANGE &&
 		    base < from + n)
 			return true;
 	}
@@ -289,7 +290,8 @@ int uid_base_for(const struct agent *a, const struct instance_spec *spec, uint32
 		if (!i || !i->uid_base)
 			continue;
 		if (shared && i->uid_base != shared->uid_base)
-			return error_field(err, joins[n].field, "instances %.12s and %.12s have different user ids: both cannot be shared with",
+			return error_field(err, joins[n].field,
+				"instances %.12s and %.12s have different user ids: both cannot be shared with",
 					   i->id, shared->id);
 		shared = i;
 	}

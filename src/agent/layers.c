@@ -34,7 +34,8 @@ static int sync_fs(const char *dir) {
 }
 
 /* Writes the size beside the tree, so that it need not be counted again. */
-static int finish_layer(const struct agent *a, const char *temporary, const char *path, uint64_t size, struct error *err) {
+static int finish_layer(const struct agent *a, const char *temporary, const char *path, uint64_t size,
+			struct error *err) {
 	_cleanup_(free_ptr) char *file = str_format("%s/size", temporary);
 	_cleanup_(free_ptr) char *text = str_format("%llu\n", (unsigned long long)size);
 	int r = fs_replace(file, text, strlen(text), 0600);
@@ -162,13 +163,15 @@ int work_layer_delete(struct job *j, struct error *err) {
 /* --- bootstrap --- */
 
 /* What makes a whole system of the smallest one. */
-#define SYSTEM_PACKAGES "systemd,systemd-sysv,dbus,udev,ifupdown,iproute2,iputils-ping,login,passwd,kmod,procps,less,netbase"
+static const char system_packages[] = "systemd,systemd-sysv,dbus,udev,ifupdown,iproute2,iputils-ping,login,passwd,"
+				      "kmod,procps,less,netbase";
 #define LINE_MAX_SHOWN ((size_t)4096)
 
 static bool name_is(const char *name, const char *further) {
 	size_t n = 0;
 	for (; name[n]; n++)
-		if (!islower((unsigned char)name[n]) && !isdigit((unsigned char)name[n]) && !(n && strchr(further, name[n])))
+		if (!islower((unsigned char)name[n]) && !isdigit((unsigned char)name[n]) && 
+		    !(n && strchr(further, name[n])))
 			return false;
 	return n > 0 && n <= 128;
 }
@@ -183,7 +186,8 @@ static int check_bootstrap(const struct msg_bootstrap *m, struct error *err) {
 }
 
 /* In the child: becomes mmdebstrap, with the tar on standard output. */
-__attribute__((noreturn)) static void exec_mmdebstrap(const struct msg_bootstrap *m, const char *tmp, int out, int errors) {
+__attribute__((noreturn)) static void exec_mmdebstrap(const struct msg_bootstrap *m, const char *tmp, int out,
+						      int errors) {
 	_cleanup_(strv_free_ptr) char **argv = NULL, **env = NULL, **include = NULL;
 	bool system = str_same(m->variant, "system");
 	strv_add(&argv, "mmdebstrap");
@@ -191,7 +195,7 @@ __attribute__((noreturn)) static void exec_mmdebstrap(const struct msg_bootstrap
 	strv_add(&argv, "--variant=minbase");
 	strv_add(&argv, "--format=tar");
 	if (system)
-		strv_add(&include, SYSTEM_PACKAGES);
+		strv_add(&include, system_packages);
 	for (size_t i = 0; m->include && m->include[i]; i++)
 		strv_add(&include, m->include[i]);
 	_cleanup_(free_ptr) char *packages = strv_join(include, ",");
@@ -202,9 +206,10 @@ __attribute__((noreturn)) static void exec_mmdebstrap(const struct msg_bootstrap
 	strv_add(&env, "PATH=/usr/sbin:/usr/bin:/sbin:/bin");
 	strv_add(&env, "LANG=C.UTF-8");
 	strv_take(&env, str_format("TMPDIR=%s", tmp));
-	for (const char *const *name = (const char *const[]){"http_proxy", "https_proxy", "no_proxy", NULL}; *name; name++)
-		if (getenv(*name))
-			strv_take(&env, str_format("%s=%s", *name, getenv(*name)));
+	static const char *const proxies[] = {"http_proxy", "https_proxy", "no_proxy"};
+	for (size_t i = 0; i < ARRAY_SIZE(proxies); i++)
+		if (getenv(proxies[i]))
+			strv_take(&env, str_format("%s=%s", proxies[i], getenv(proxies[i])));
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(errors, 2) < 0)
 		_exit(127);
@@ -288,7 +293,8 @@ static int run_mmdebstrap(struct job *j, const char *tmp, struct error *err) {
 	if (r < 0)
 		return r;
 	if (status != 0 || writer < 0)
-		return error_set(err, ERROR_INTERNAL, "mmdebstrap failed with status %d: %s", status, last ? last : "no message");
+		return error_set(err, ERROR_INTERNAL, "mmdebstrap failed with status %d: %s", status,
+				 last ? last : "no message");
 	guard_finish(&writer);
 	return 0;
 }

@@ -27,7 +27,9 @@ static size_t open_files(int dir, int *fds, ino_t *inodes) {
 	char name[16];
 	for (int number = WIRE_FDS_MAX - 1; number >= 0; number--) {
 		struct stat st;
-		int fd = openat(dir, log_name(number, name), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		/* the newest one is there even before the shim comes to open it */
+		int create = number ? 0 : O_CREAT;
+		int fd = openat(dir, log_name(number, name), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | create, 0644);
 		inodes[number] = 0;
 		if (fd < 0)
 			continue;

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PEERS_MAX 1024
@@ -143,6 +144,8 @@ void peer_error(struct peer *p, const struct error *err) {
 	json_set_str(body, "kind", error_kind_name(err->kind));
 	json_set_str(body, "message", error_text(err));
 	json_set_str(body, "field", err->field);
+	while (p->nfds) /* of a request that never became whole: they are no part of the answer */
+		close_fd(&p->fds[--p->nfds]);
 	add_frame(p, "error", body);
 	finish(p);
 }
@@ -204,7 +207,8 @@ static int take_frame(struct peer *p, struct wire_frame *f, struct error *err) {
 	const uint8_t *h = (const uint8_t *)p->in.data;
 	size_t n = h[0] | (size_t)h[1] << 8 | (size_t)h[2] << 16 | (size_t)h[3] << 24;
 	if (n > WIRE_FRAME_MAX)
-		return error_set(err, ERROR_TOO_LARGE, "a request of %zu bytes is over the limit of %zu", n, WIRE_FRAME_MAX);
+		return error_set(err, ERROR_TOO_LARGE, "a request of %zu bytes is over the limit of %zu", n,
+				 WIRE_FRAME_MAX);
 	if (p->in.len < n + 4)
 		return 0;
 	if (p->in.len > n + 4)
@@ -318,7 +322,9 @@ int peers_listen(struct agent *a, struct error *err) {
 	a->listen_fd = a->options.listen_fd;
 	if (a->listen_fd < 0) {
 		_cleanup_(free_ptr) char *path = str_format("%s/agent.sock", a->options.run);
-		a->listen_fd = sock_listen_unix(path, 0600);
+		/* a worker of an agent that was killed just now may hold the socket for a moment */
+		for (int tries = 0; tries < 20 && (a->listen_fd = sock_listen_unix(path, 0600)) == -EADDRINUSE; tries++)
+			nanosleep(&(struct timespec){.tv_nsec = 50 * NS_PER_MS}, NULL);
 		if (a->listen_fd == -EADDRINUSE)
 			return error_set(err, ERROR_EXISTS, "an agent runs already on %s", path);
 		if (a->listen_fd < 0)

@@ -156,7 +156,8 @@ int instance_lock(const struct agent *a, const char *id, int how, int64_t deadli
 				       : error_errno(err, errno, "cannot open %s", path);
 	int r = lock_file(fd, how, deadline);
 	if (r == -EBUSY)
-		return error_set(err, ERROR_BUSY, "another operation on instance %s goes on; try again when it is done", id);
+		return error_set(err, ERROR_BUSY,
+				 "another operation on instance %s goes on; try again when it is done", id);
 	if (r < 0)
 		return error_errno(err, r, "cannot lock %s", path);
 	if (!lock_is_of(fd, path))

@@ -45,7 +45,8 @@ static bool has_userns(void) {
 
 static const char *go_architecture(const char *machine) {
 	static const char *const names[][2] = {
-		{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"i686", "386"}, {"armv7l", "arm"}, {"loongarch64", "loong64"}};
+		{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"i686", "386"}, {"armv7l", "arm"}, 
+		{"loongarch64", "loong64"}};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (strcmp(names[i][0], machine) == 0)
 			return names[i][1];
@@ -258,7 +259,8 @@ static struct handler handlers[] = {
 	{"instance-update", .work = work_update, .states = S_ANY, .id = ID(msg_instance_update)},
 	{"attach", .inline_ = do_attach, .states = S_ANY, .id = ID(msg_attach)},
 	{"exec-attach", .inline_ = do_exec_attach, .states = S_UP, .id = ID(msg_attach)},
-	{"exec-start", .inline_ = do_exec_start, .work = work_exec_start, .states = S_RUNNING, .id = ID(msg_exec_start)},
+	{"exec-start", .inline_ = do_exec_start, .work = work_exec_start, .states = S_RUNNING,
+	 .id = ID(msg_exec_start)},
 	{"exec-state", .inline_ = do_exec_state, .states = S_ANY, .id = ID(msg_exec)},
 	{"exec-delete", .work = work_exec_delete, .states = S_ANY, .id = ID(msg_exec)},
 	{"instance-stats", .work = work_stats, .states = S_ANY, .id = ID(msg_id)},
@@ -317,7 +319,8 @@ static int check_state(struct agent *a, const struct handler *h, const void *bod
 
 static int run(struct agent *a, struct peer *p, const struct handler *h, void *body, struct wire_frame *f,
 	       struct error *err) {
-	struct job j = {.agent = a, .handler = h, .body = body, .nfds = f->nfds, .peer = p, .sock = peer_fd(p), .listen_fd = -1};
+	struct job j = {.agent = a, .handler = h, .body = body, .nfds = f->nfds, .peer = p, .sock = peer_fd(p),
+			.listen_fd = -1};
 	memcpy(j.fds, f->fds, sizeof j.fds);
 	if (h->id != NO_ID) {
 		int r = check_state(a, h, body, &j, err);

@@ -64,6 +64,26 @@ int shim_attach(const char *dir, unsigned want, struct error *err) {
 	return TAKE_FD(sock);
 }
 
+static int open_pipe(int p[2], int end, uid_t owner, struct error *err) {
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return error_errno(err, errno, "cannot make a pipe");
+	return fchown(p[end], owner, owner) < 0 ? error_errno(err, errno, "cannot give a pipe to user %u", owner) : 0;
+}
+
+int stdio_pipes_open(struct stdio_pipes *p, bool tty, bool input, uid_t owner, struct container_stdio *io,
+		     struct error *err) {
+	*io = (struct container_stdio){-1, -1, -1, 0, -1};
+	if (tty)
+		return 0;
+	int r = input ? open_pipe(p->in, 0, owner, err) : 0;
+	if (r == 0)
+		r = open_pipe(p->out, 1, owner, err);
+	if (r == 0)
+		r = open_pipe(p->err, 1, owner, err);
+	*io = (struct container_stdio){p->in[0], p->out[1], p->err[1], 0, -1};
+	return r;
+}
+
 /* The places that shim/shim.h names. */
 enum { PLACE_LISTEN = 3, PLACE_IN, PLACE_OUT, PLACE_ERR, PLACE_READY, PLACE_END };
 

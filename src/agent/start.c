@@ -20,7 +20,8 @@ struct start {
 	struct run_state run;
 	struct container_config config;
 	struct container_stdio io;
-	int in[2], out[2], err[2], listen_fd;
+	struct stdio_pipes pipes;
+	int listen_fd;
 	char *dir; /* RUN/shim/<id> */
 };
 
@@ -29,28 +30,6 @@ static void start_free(struct start *s) {
 	container_config_free(&s->config);
 	run_free(&s->run);
 	free(s->dir);
-}
-
-static int make_pipe(int p[2], int end, uid_t owner, struct error *err) {
-	if (pipe2(p, O_CLOEXEC) < 0)
-		return error_errno(err, errno, "cannot make a pipe");
-	/* the process may open it again, as /dev/stdout */
-	return fchown(p[end], owner, owner) < 0 ? error_errno(err, errno, "cannot give a pipe to user %u", owner) : 0;
-}
-
-static int make_stdio(struct start *s, struct error *err) {
-	const struct instance_spec *spec = &s->record.instance.spec;
-	uid_t owner = (uid_t)s->record.instance.uid_base;
-	s->io = (struct container_stdio){-1, -1, -1, 0, -1};
-	if (spec->tty)
-		return 0;
-	int r = spec->stdin_open ? make_pipe(s->in, 0, owner, err) : 0;
-	if (r == 0)
-		r = make_pipe(s->out, 1, owner, err);
-	if (r == 0)
-		r = make_pipe(s->err, 1, owner, err);
-	s->io = (struct container_stdio){s->in[0], s->out[1], s->err[1], 0, -1};
-	return r;
 }
 
 /* The run directory, the mark that a run begins, the socket. */
@@ -102,8 +81,9 @@ static int create_container(struct start *s, struct error *err) {
 		r = make_workdir(s, err);
 	if (r == 0)
 		r = config_files_write(a, &s->record, err);
+	const struct instance *i = &s->record.instance;
 	if (r == 0)
-		r = make_stdio(s, err);
+		r = stdio_pipes_open(&s->pipes, i->spec.tty, i->spec.stdin_open, (uid_t)i->uid_base, &s->io, err);
 	fault_point("start.configured");
 	if (r == 0)
 		r = container_create(&s->config, &s->io, &s->run.container, err);
@@ -186,9 +166,9 @@ static int become_shim(struct start *s, struct error *err) {
 		.log_max_files = log->max_files,
 		.pid = s->run.container.pid,
 		.listen_fd = s->listen_fd,
-		.in = s->in[1],
-		.out = s->out[0],
-		.err_ = s->err[0],
+		.in = s->pipes.in[1],
+		.out = s->pipes.out[0],
+		.err_ = s->pipes.err[0],
 		.terminal = s->io.terminal_master,
 		.wait_attach = s->job->early_clients,
 		.stdin_once = s->record.instance.spec.stdin_once,
@@ -208,7 +188,7 @@ static int check(struct start *s, bool *skip, struct error *err) {
 }
 
 int work_start(struct job *j, struct error *err) {
-	_cleanup_(start_free) struct start s = {.job = j, .in = {-1, -1}, .out = {-1, -1}, .err = {-1, -1}, .listen_fd = -1};
+	_cleanup_(start_free) struct start s = {.job = j, .pipes = STDIO_PIPES_INIT, .listen_fd = -1};
 	_cleanup_(instance_unlock) int lock = -1;
 	container_config_init(&s.config);
 	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);

@@ -24,7 +24,8 @@ static int64_t system_cpu_ns(void) {
 	struct str line = str_cut(&all, '\n');
 	_cleanup_(free_ptr) char *copy = str_copyn(line.p, line.len);
 	unsigned long long v[8] = {0}, sum = 0;
-	sscanf(copy, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7]);
+	sscanf(copy, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6],
+	       &v[7]);
 	for (size_t i = 0; i < ARRAY_SIZE(v); i++)
 		sum += v[i];
 	return (int64_t)sum * (NS_PER_SEC / sysconf(_SC_CLK_TCK));
@@ -113,7 +114,8 @@ static bool read_process(pid_t pid, uint32_t base, struct process_row *row) {
 	unsigned long long user, system, start;
 	long resident;
 	if (!from || !end ||
-	    sscanf(end + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu %*u %ld", &state,
+	    sscanf(end + 1,
+		   " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu %*u %ld", &state,
 		   &parent, &user, &system, &start, &resident) != 6)
 		return false;
 	int64_t tick = NS_PER_SEC / sysconf(_SC_CLK_TCK);
@@ -146,7 +148,8 @@ int work_top(struct job *j, struct error *err) {
 	struct msg_processes reply = {0};
 	reply.processes.items = alloc_array(n + 1, sizeof *reply.processes.items);
 	for (size_t i = 0; i < n; i++)
-		if (read_process(pids[i], (uint32_t)record.instance.uid_base, &reply.processes.items[reply.processes.n]))
+		if (read_process(pids[i], (uint32_t)record.instance.uid_base,
+				 &reply.processes.items[reply.processes.n]))
 			reply.processes.n++;
 	r = job_answer(j, &reply, NULL, 0, err);
 	fields_free(&msg_processes_table, &reply);

@@ -177,7 +177,8 @@ static json_t *running_execs(const struct agent *a, const char *id) {
 		if (e->d_name[0] == '.' || fs_read(path, 65536, &text) < 0)
 			continue;
 		_cleanup_(json_free_ptr) json_t *state = json_parse(buf_str(&text), text.len, NULL);
-		_cleanup_(close_fd) int fd = pid_open((pid_t)json_get_int(state, "shim"), (uint64_t)json_get_int(state, "shim_start"));
+		_cleanup_(close_fd) int fd = pid_open((pid_t)json_get_int(state, "shim"),
+						      (uint64_t)json_get_int(state, "shim_start"));
 		if (fd < 0)
 			continue;
 		json_set_str(state, "id", e->d_name);

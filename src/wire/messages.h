@@ -104,6 +104,9 @@ struct msg_processes {
 	FIELD_LIST_OF(struct process_row) processes;
 };
 
+/* Streams that replies carry (archive-get, instance-export, instance-commit, bootstrap) are sockets to be read to
+ * their end: a whole one ends with 0 bytes, a broken one (also when the agent's worker dies) with ECONNRESET. */
+
 /* Files of an instance. "archive-get": reply msg_file and a pipe from which a tar of path is read.
  * "archive-put": a pipe or file with a tar comes along and is unpacked into the directory path.
  * "archive-stat": reply msg_file. */

@@ -178,9 +178,8 @@ class Agent:
     def answers(self):
         assert self.process.poll() is None, f"the agent ended with {self.process.returncode}:\n{self.log()}"
         try:
-            Connection(self.path).close()
-            return True
-        except OSError:
+            return self.call("hello")
+        except (OSError, Gone):
             return False
 
     def kill(self):

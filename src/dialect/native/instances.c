@@ -1,10 +1,14 @@
 /* Routes of instances: what they are, starting and stopping, waiting. */
 #include "dialect/native/instances.h"
 
+static void drop_text(void *arg) {
+	list_text_unref(arg);
+}
+
 static void list(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(strv_free_ptr) char **labels = http_query_all(req, "label");
-	_cleanup_(list_text_unref_ptr) struct list_text *text = NULL;
+	struct list_text *text;
 	struct instance_filter f = {
 		.all = query_bool(req, "all", false),
 		.labels = labels,
@@ -18,7 +22,7 @@ static void list(struct http_request *req) {
 						   f.name ? f.name : "", (long long)f.limit, joined);
 	if (instance_list(core_of(req), project_of(req), &f, key, &text, &err) < 0)
 		return fail(req, &err);
-	reply_text(req, 200, text->data, text->len);
+	http_reply_shared(req, 200, JSON_TYPE, text->data, text->len, drop_text, text);
 }
 
 static void create(struct http_request *req) {
