@@ -20,6 +20,40 @@
 
 #include <cmocka.h>
 
+/* As jansson lays it out, from compact text and from its own. */
+static void test_json_text_indent(UNUSED void **state) {
+	static const char *const values[] = {
+		"[]", "{}", "\"\"", "-1.5", "null", "[1]", "[[],{},[{}],\"a]\\\\\",true]", "{\"a\":{\"b\":[1,2,{\"c\":\"\\\"},x\"}]},\"d\":false}",
+		"[[[[[[[[[[[[[[[[[[[[1],2]]]]]]]]]]]]]]]]]],\"\"]",
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+		_cleanup_(json_free_ptr) json_t *value = json_loads(values[i], JSON_DECODE_ANY, NULL);
+		_cleanup_(free_ptr) char *expected = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
+		_cleanup_(buf_free) struct buf once = BUF_INIT, twice = BUF_INIT;
+		json_text_indent(str_view(values[i]), &once);
+		assert_string_equal(buf_str(&once), expected);
+		json_text_indent(str_view(expected), &twice);
+		assert_string_equal(buf_str(&twice), expected);
+	}
+}
+
+static void test_json_text_member(UNUSED void **state) {
+	static const char text[] = " {\"x\" : \"a\\\"}\" , \"list\":[1,{\"list\":2}] ,\"n\":12}";
+	struct str value;
+	assert_true(json_text_member(str_view(text), "x", &value) && str_is(value, "\"a\\\"}\""));
+	assert_true(json_text_member(str_view(text), "list", &value) && str_is(value, "[1,{\"list\":2}]"));
+	assert_true(json_text_member(str_view(text), "n", &value) && str_is(value, "12"));
+	assert_false(json_text_member(str_view(text), "y", &value));
+	/* cut off anywhere, nothing behind the end is read */
+	for (size_t n = 0; n < sizeof text; n++) {
+		_cleanup_(free_ptr) char *cut = malloc(n ? n : 1);
+		_cleanup_(buf_free) struct buf out = BUF_INIT;
+		memcpy(cut, text, n);
+		json_text_member((struct str){cut, n}, "n", &value);
+		json_text_indent((struct str){cut, n}, &out);
+	}
+}
+
 static void test_buf(UNUSED void **state) {
 	_cleanup_(buf_free) struct buf b = BUF_INIT_MAX(300);
 	assert_string_equal(buf_str(&b), "");
@@ -279,7 +313,9 @@ static void test_json(UNUSED void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_buf),     cmocka_unit_test(test_sizes),  cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_buf),
+		cmocka_unit_test(test_json_text_indent),
+		cmocka_unit_test(test_json_text_member),     cmocka_unit_test(test_sizes),  cmocka_unit_test(test_durations),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_vectors), cmocka_unit_test(test_map),
 		cmocka_unit_test(test_time),    cmocka_unit_test(test_errors), cmocka_unit_test(test_files),
 		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_proc), cmocka_unit_test(test_loop),
