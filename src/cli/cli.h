@@ -90,6 +90,14 @@ json_t *spec_patch(const struct invocation *in);
 /* Creates what in->fields says; a missing image is pulled as o->pull says. Writes the cidfile. */
 int spec_create(const struct invocation *in, const struct create_options *o, json_t **instance, struct error *err);
 
+/* ---- stop.c: what restart has in common with it ---- */
+struct stop_options {
+	char *timeout, *signal;
+};
+extern const struct option_row stop_options[];
+/* Posts these options to path of each instance named. An exit status. */
+int stop_each(struct invocation *in, const char *path);
+
 /* Pulls by the request's body (docs/API.md). id (NULL: not wanted): of the image, to be freed. */
 int pull_image(const struct invocation *in, const json_t *request, bool quiet, char **id, struct error *err);
 
