@@ -547,6 +547,17 @@ def descriptors_do_not_leak():
 
 
 @test
+def the_hosts_null_device_stays_outside():
+    look = "stat -L -c %d /dev/null /proc/self/fd/0"
+    with sh(look) as b:
+        mine, given = b.output().split()
+        assert mine == given, "the descriptor is of the host's /dev"
+        oci("delete", "-f", b.id)
+        b.start("sleep", "1000")
+        assert b.exec(["sh", "-c", look]).stdout.split() == [mine, mine]
+
+
+@test
 def preserved_descriptors_arrive():
     with sh("cat <&3") as b:
         b.write()
