@@ -711,6 +711,27 @@ def create_start_state_kill_delete():
 
 
 @test
+def a_start_that_comes_twice_touches_no_descriptor_of_the_containers():
+    with sh("for n in 3 4 5 6 7 8 9; do eval \"exec $n<>/tmp/f\"; done; touch /tmp/open; sleep 1000") as b:
+        b.config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+        pid = b.start()
+        deadline = time.monotonic() + 20
+        while not os.path.exists(f"/proc/{pid}/root/tmp/open"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        path = f"{ROOT}/{b.id}/state.json"
+        with open(path) as f:
+            state = json.load(f)
+        state["status"] = "created"  # as if a crash had come before it was written down
+        assert all(3 <= n <= 9 for n in state["container"]["gate"][:2]), state
+        with open(path, "w") as f:
+            json.dump(state, f)
+        r = oci("start", b.id)
+        assert r.returncode == 125 and "started already" in r.stderr, r.stderr
+        assert os.path.getsize(f"/proc/{pid}/root/tmp/f") == 0
+
+
+@test
 def create_reports_a_missing_command_and_start_one_that_went():
     with Bundle("nonesuch") as b:
         b.write()
