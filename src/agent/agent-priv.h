@@ -27,6 +27,7 @@ struct agent {
 	char *dir;       /* STATE/agent */
 	char *instances; /* STATE/agent/instances */
 	char *layers;    /* STATE/agent/layers */
+	char *base;      /* STATE/agent/base: the layer above those of every image */
 	char *tmp;       /* STATE/agent/tmp */
 	char *shims;     /* RUN/shim */
 	char *cgroup;    /* "wabe/<hash of the state directory>" */

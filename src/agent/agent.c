@@ -7,6 +7,7 @@
 #include "base/time.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <openssl/evp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -70,6 +71,25 @@ static int make_dirs(struct agent *a, struct error *err) {
 	return 0;
 }
 
+/* The layer between an image and what an instance writes: the places that wabe mounts something on, so that they
+ * are no change of the instance's own. */
+static int make_base(struct agent *a, struct error *err) {
+	static const char *const dirs[] = {"", "/dev", "/etc", "/proc", "/sys"};
+	static const char *const files[] = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"};
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		_cleanup_(free_ptr) char *path = str_format("%s%s", a->base, dirs[i]);
+		if ((mkdir(path, 0755) < 0 && errno != EEXIST) || chmod(path, 0755) < 0)
+			return error_errno(err, errno, "cannot make %s", path);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		_cleanup_(free_ptr) char *path = str_format("%s%s", a->base, files[i]);
+		_cleanup_(close_fd) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+		if (fd < 0 || fchmod(fd, 0644) < 0)
+			return error_errno(err, errno, "cannot make %s", path);
+	}
+	return 0;
+}
+
 /* Is there anything to do about it before requests come? */
 static bool needs_recovery(const struct agent *a, const struct msg_instance_create *r) {
 	_cleanup_(free_ptr) char *run = run_path(a, r->instance.id, "state.json");
@@ -124,9 +144,12 @@ static int set_up(struct agent *a, const struct agent_options *o, struct error *
 	a->dir = str_format("%s/agent", o->state);
 	a->instances = str_format("%s/instances", a->dir);
 	a->layers = str_format("%s/layers", a->dir);
+	a->base = str_format("%s/base", a->dir);
 	a->tmp = str_format("%s/tmp", a->dir);
 	a->shims = str_format("%s/shim", o->run);
 	int r = make_dirs(a, err);
+	if (r == 0)
+		r = make_base(a, err);
 	if (r < 0)
 		return r;
 	a->cgroup = cgroup_prefix(o->state);
@@ -162,6 +185,7 @@ static void tear_down(struct agent *a) {
 	free(a->dir);
 	free(a->instances);
 	free(a->layers);
+	free(a->base);
 	free(a->tmp);
 	free(a->shims);
 	free(a->cgroup);

@@ -512,8 +512,7 @@ static void add_maps(const struct msg_instance_create *r, struct container_confi
 static void add_layers(const struct agent *a, const struct msg_instance_create *r, struct container_config *c) {
 	for (size_t i = 0; r->layers && r->layers[i]; i++)
 		strv_take(&c->lowers, layer_path(a, r->layers[i], "fs"));
-	if (!c->lowers) /* an image without layers: an empty directory below */
-		strv_take(&c->lowers, instance_path(a, r->instance.id, "empty"));
+	strv_add(&c->lowers, a->base);
 	c->upper = instance_path(a, r->instance.id, "upper");
 	c->work = instance_path(a, r->instance.id, "work");
 }

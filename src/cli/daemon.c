@@ -36,9 +36,15 @@ static int run(struct invocation *in, struct error *err) {
 const struct command command_daemon = {
 	.name = "daemon",
 	.group = "Daemon",
-	.usage = "[--state DIR] [--run DIR] [--listen ADDRESS:PORT]",
+	.usage = "[--state DIR] [--run DIR] [--mirror URL…]",
 	.doc = "Run the daemon, in the foreground",
 	.examples = "wabe daemon\nwabe daemon --state /tmp/a/state --run /tmp/a/run",
+	.details = "Writes \"ready\" to standard output once it serves, and its log to standard error. SIGTERM ends it;\n"
+		   "instances go on running: `wabe shutdown` stops them, too.\n"
+		   "  --state DIR   what lasts: images, instances, the store (default /var/lib/wabe, or WABE_STATE)\n"
+		   "  --run DIR     sockets (default /run/wabe, or WABE_RUN)\n"
+		   "  --mirror URL  a mirror of docker.io, which is asked first for images from there, as in\n"
+		   "                http://127.0.0.1:5000; may be given several times",
 	.raw = true,
 	.max_args = SIZE_MAX,
 	.run = run,

@@ -93,7 +93,13 @@ static int serve(const struct control_options *o, const char *own, int listen_fd
 	_cleanup_(close_fd) int shutdown = eventfd(0, EFD_CLOEXEC);
 	struct core *core;
 	struct http_server *server;
-	struct core_config config = {.state = own, .agent_socket = agent, .on_shutdown = on_shutdown, .arg = &shutdown};
+	struct core_config config = {
+		.state = own,
+		.agent_socket = agent,
+		.mirrors = o->mirrors,
+		.on_shutdown = on_shutdown,
+		.arg = &shutdown,
+	};
 	int ready = o->ready_fd;
 	int r = core_open(&config, &core, err);
 	if (r < 0)

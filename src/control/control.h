@@ -10,6 +10,7 @@ struct control_options {
 	uid_t uid;          /* whom to become */
 	gid_t gid;
 	int listen_fd;      /* a listening socket that the caller has made (taken over); -1: RUN/wabe.sock is made */
+	char *const *mirrors; /* registry mirrors for docker.io, as in core_config; NULL: none */
 	int ready_fd;       /* gets "ready\n" once requests are served, and is closed; -1: none */
 };
 

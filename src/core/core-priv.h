@@ -98,10 +98,11 @@ struct core {
 
 	struct map *images, *refs; /* id → image_entry; name → image_entry of images */
 	pthread_mutex_t images_write; /* one change of images and names at a time; taken before lock */
-	pthread_rwlock_t images_use; /* read: images come into being; write: unused blobs and layers go */
 
 	struct map *layers; /* diff_id → "": unpacked by the agent */
-	struct map *unpacking;
+	struct map *unpacking; /* diff_id: being unpacked or removed just now */
+	struct map *layers_held; /* diff_id: found or unpacked under a hold, see collect.c */
+	unsigned layer_holds;
 	struct pool *unpackers, *jobs, *runners;
 
 	struct events events;
@@ -176,8 +177,18 @@ int image_name_full(const char *text, char **full, struct error *err);
 int image_store(struct core *c, const char *project, const struct image *image, struct image_snap **out,
 		struct error *err);
 struct image_snap *image_snap_ref(struct image_snap *s);
-/* Removes blobs and layers that no image needs. BUSY while images are being added. */
+
+/* ---- collect.c ---- */
+/* Removes blobs and layers that no image needs. */
 int images_collect(struct core *c, uint64_t *freed, struct error *err);
+/* Between hold and release no collection removes a blob or layer that was added or found there meanwhile:
+ * from before a pull, load or build until the image is stored. Holds nest. */
+void images_hold(struct core *c);
+void images_release(struct core *c);
+/* The layer was found there. Needs the lock. */
+void layer_note(struct core *c, const char *diff_id);
+/* Under a hold: this image's blobs stay until its end, whatever happens to the image. */
+void image_keep(struct core *c, const struct image *image);
 
 /* ---- layers.c ---- */
 /* Layers of one image on their way into the agent, two at a time. */

@@ -26,7 +26,6 @@ static void core_init(struct core *c, const struct core_config *config) {
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->flush_lock, NULL);
 	pthread_mutex_init(&c->images_write, NULL);
-	pthread_rwlock_init(&c->images_use, NULL);
 	pthread_cond_init(&c->changed, NULL);
 	pthread_cond_init(&c->sync_changed, NULL);
 	pthread_cond_init(&c->flush_wanted, NULL);
@@ -40,6 +39,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->refs = map_new(NULL);
 	c->layers = map_new(NULL);
 	c->unpacking = map_new(NULL);
+	c->layers_held = map_new(NULL);
 	c->tasks = map_new(task_run_drop);
 	c->unpackers = pool_new(2);
 	c->jobs = pool_new(4);
@@ -127,6 +127,7 @@ void core_close(struct core *c) {
 	map_free(c->refs);
 	map_free(c->layers);
 	map_free(c->unpacking);
+	map_free(c->layers_held);
 	map_free(c->tasks);
 	events_free(c);
 	fields_free(&msg_hello_table, &c->host);

@@ -219,9 +219,9 @@ int instance_commit(struct core *c, const char *project, const char *name, const
 		return r;
 	struct commit_options named = *o;
 	named.name = full;
-	pthread_rwlock_rdlock(&c->images_use);
+	images_hold(c);
 	r = commit_image(c, snap, &named, out, err);
-	pthread_rwlock_unlock(&c->images_use);
+	images_release(c);
 	if (r == 0)
 		publish(c, snap, "commit", "image_id", (*out)->image.id);
 	return r;

@@ -25,8 +25,10 @@ static bool claim(struct core *c, const char *diff_id) {
 	WITH_LOCK(c);
 	while (map_get(c->unpacking, diff_id))
 		pthread_cond_wait(&c->changed, &c->lock);
-	if (map_get(c->layers, diff_id))
+	if (map_get(c->layers, diff_id)) {
+		layer_note(c, diff_id);
 		return false;
+	}
 	map_set(c->unpacking, diff_id, c);
 	return true;
 }
@@ -34,8 +36,10 @@ static bool claim(struct core *c, const char *diff_id) {
 static void unclaim(struct core *c, const char *diff_id, bool there) {
 	WITH_LOCK(c);
 	map_remove(c->unpacking, diff_id);
-	if (there)
+	if (there) {
 		map_set(c->layers, diff_id, c);
+		layer_note(c, diff_id);
+	}
 	pthread_cond_broadcast(&c->changed);
 }
 
@@ -103,9 +107,12 @@ int unpack_end(struct unpack_batch *b, struct error *err) {
 
 static bool all_there(struct core *c, const struct image *image) {
 	WITH_LOCK(c);
-	for (size_t i = 0; i < image->layers.n; i++)
-		if (!map_get(c->layers, image->layers.items[i].diff_id))
+	for (size_t i = 0; i < image->layers.n; i++) {
+		const char *diff_id = image->layers.items[i].diff_id;
+		if (!map_get(c->layers, diff_id))
 			return false;
+		layer_note(c, diff_id);
+	}
 	return true;
 }
 

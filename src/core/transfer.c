@@ -1,4 +1,4 @@
-/* Images come and go: pull, push, bootstrap as tasks; load, save, import. All that adds holds images_use, so
+/* Images come and go: pull, push, bootstrap as tasks; load, save, import. All that adds takes a hold, so
  * that nothing is collected that is just on its way to being needed. */
 #include "core/core-priv.h"
 
@@ -172,9 +172,9 @@ static int pull_run(struct core *c, struct task_run *task, void *arg, char **res
 	struct transfer *t = arg;
 	t->core = c;
 	t->task = task;
-	pthread_rwlock_rdlock(&c->images_use);
+	images_hold(c);
 	int r = pull_and_store(t, result, err);
-	pthread_rwlock_unlock(&c->images_use);
+	images_release(c);
 	return r;
 }
 
@@ -204,9 +204,10 @@ static int push_run(struct core *c, struct task_run *task, void *arg, char **res
 	if (r < 0)
 		return r;
 	struct registry_options o = registry_options_of(t);
-	pthread_rwlock_rdlock(&c->images_use);
+	images_hold(c);
+	image_keep(c, &snap->image);
 	r = registry_push(c->content, &snap->image, &ref, &o, err);
-	pthread_rwlock_unlock(&c->images_use);
+	images_release(c);
 	image_ref_free(&ref);
 	if (r == 0) {
 		publish(c, t->project, "push", snap->image.id, t->name);
@@ -263,9 +264,9 @@ int image_import(struct core *c, const char *project, const char *name, int fd, 
 	if (r < 0)
 		return r;
 	struct build_options o = {.config = config, .comment = comment, .created_by = "wabe image import"};
-	pthread_rwlock_rdlock(&c->images_use);
+	images_hold(c);
 	r = build_image(c, project, full, fd, &o, "import", out, err);
-	pthread_rwlock_unlock(&c->images_use);
+	images_release(c);
 	return r;
 }
 
@@ -345,9 +346,9 @@ static int bootstrap_run(struct core *c, struct task_run *task, void *arg, char 
 	struct bootstrap *b = arg;
 	b->core = c;
 	b->task = task;
-	pthread_rwlock_rdlock(&c->images_use);
+	images_hold(c);
 	int r = bootstrap_build(b, result, err);
-	pthread_rwlock_unlock(&c->images_use);
+	images_release(c);
 	return r;
 }
 
@@ -413,9 +414,9 @@ int image_load(struct core *c, const char *project, int fd, struct image_snap **
 	int r = core_project_check(c, project, err);
 	if (r < 0)
 		return r;
-	pthread_rwlock_rdlock(&c->images_use);
+	images_hold(c);
 	r = load_all(c, project, fd, images, err);
-	pthread_rwlock_unlock(&c->images_use);
+	images_release(c);
 	return r;
 }
 
@@ -470,8 +471,10 @@ int image_save(struct core *c, const char *project, char *const *names, int fd, 
 			return r;
 		choose(&k, snap, names[i]);
 	}
-	pthread_rwlock_rdlock(&c->images_use);
+	images_hold(c);
+	for (size_t i = 0; i < k.n; i++)
+		image_keep(c, &k.images[i]);
 	int r = archive_save(c->content, k.images, k.n, fd, err);
-	pthread_rwlock_unlock(&c->images_use);
+	images_release(c);
 	return r;
 }

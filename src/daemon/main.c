@@ -21,6 +21,8 @@ static const char usage[] =
 	"  --state DIR         what lasts (default /var/lib/wabe, or WABE_STATE)\n"
 	"  --run DIR           sockets (default /run/wabe, or WABE_RUN)\n"
 	"  --listen ADDR:PORT  not supported yet: it will serve the API with TLS\n"
+	"  --mirror URL        of docker.io: asked first for its images, as in http://127.0.0.1:5000;\n"
+	"                      may be given several times\n"
 	"  --role ROLE         both (default), or one alone: control, agent\n"
 	"  --version\n"
 	"\n"
@@ -48,6 +50,7 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 		{"state", required_argument, NULL, 's'},     {"run", required_argument, NULL, 'r'},
 		{"listen", required_argument, NULL, 'l'},    {"role", required_argument, NULL, 'o'},
 		{"listen-fd", required_argument, NULL, 'L'}, {"ready-fd", required_argument, NULL, 'R'},
+		{"mirror", required_argument, NULL, 'm'},
 		{"help", no_argument, NULL, 'h'},            {"version", no_argument, NULL, 'v'},
 		{0},
 	};
@@ -62,6 +65,7 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 		case 's': o->daemon.state = optarg; break;
 		case 'r': o->daemon.run = optarg; break;
 		case 'o': o->role = optarg; break;
+		case 'm': strv_add(&o->daemon.mirrors, optarg); break;
 		case 'L': o->listen_fd = parse_fd(optarg); break;
 		case 'R': o->ready_fd = parse_fd(optarg); break;
 		case 'l': return error_set(err, ERROR_UNSUPPORTED, "--listen %s: this version serves no network, only the socket in %s", optarg, o->daemon.run);
@@ -74,6 +78,9 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 		return error_set(err, ERROR_INVALID, "unexpected argument %s, see wabed --help", argv[optind]);
 	if (o->daemon.state[0] != '/' || o->daemon.run[0] != '/')
 		return error_set(err, ERROR_INVALID, "--state and --run must be absolute paths");
+	for (char **m = o->daemon.mirrors; m && *m; m++)
+		if (!str_starts(*m, "http://") && !str_starts(*m, "https://"))
+			return error_set(err, ERROR_INVALID, "--mirror %s: it must begin with http:// or https://", *m);
 	return 0;
 }
 
@@ -97,6 +104,7 @@ static int role_control(const struct options *o, struct error *err) {
 		.run = o->daemon.run,
 		.uid = o->daemon.uid,
 		.gid = o->daemon.gid,
+		.mirrors = o->daemon.mirrors,
 		.listen_fd = o->listen_fd,
 		.ready_fd = o->ready_fd,
 	};
@@ -160,6 +168,7 @@ int main(int argc, char **argv) {
 		r = run_role(&o, &err);
 	if (r < 0)
 		fprintf(stderr, "wabed: %s\n", error_text(&err));
+	strv_free(o.daemon.mirrors);
 	/* A confined process cannot run what sanitizers do at the end. */
 	fflush(NULL);
 	_exit(r < 0 ? EXIT_FAILURE : r);

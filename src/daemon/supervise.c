@@ -6,6 +6,7 @@
 #include "agent/agent.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "base/time.h"
 #include "control/control.h"
 
@@ -17,12 +18,14 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define DELAY_MIN (20 * NS_PER_MS)
-#define DELAY_MAX (5 * NS_PER_SEC)
+#define DELAY_MAX NS_PER_SEC
 #define LONG_LIFE (10 * NS_PER_SEC)
+#define END_WAIT_MS 20000 /* for a role to end when told to; being killed harms none */
 #define LOCK_TRIES 40 /* of 50 ms: a daemon that was killed takes its roles along in a moment */
 
 static int lock_file(const char *dir, const char *role, struct error *err) {
@@ -104,8 +107,15 @@ static void run_control(const struct supervisor *s) {
 	char listen_fd[16], ready_fd[16];
 	snprintf(listen_fd, sizeof listen_fd, "%d", s->control_fd);
 	snprintf(ready_fd, sizeof ready_fd, "%d", s->ready_fd);
-	char *argv[] = {"wabed", "--role", "control", "--state", (char *)s->options->state, "--run",
-			(char *)s->options->run, "--listen-fd", listen_fd, "--ready-fd", ready_fd, NULL};
+	const char *const own[] = {"wabed", "--role", "control", "--state", s->options->state, "--run", s->options->run,
+				   "--listen-fd", listen_fd, "--ready-fd", ready_fd};
+	char **argv = NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		strv_add(&argv, own[i]);
+	for (char **m = s->options->mirrors; m && *m; m++) {
+		strv_add(&argv, "--mirror");
+		strv_add(&argv, *m);
+	}
 	fd_set_cloexec(s->control_fd, false);
 	fd_set_cloexec(s->ready_fd, false);
 	fexecve(s->self, argv, environ);
@@ -193,7 +203,13 @@ static void role_stop(struct role *r) {
 	int status;
 	if (!r->pid)
 		return;
+	_cleanup_(close_fd) int ended = (int)syscall(SYS_pidfd_open, r->pid, 0);
+	struct pollfd p = {ended, POLLIN, 0};
 	kill(r->pid, SIGTERM);
+	if (poll(&p, 1, END_WAIT_MS) == 0) {
+		log_warn("%s does not end, killing it", r->name);
+		kill(r->pid, SIGKILL);
+	}
 	RETRY_EINTR(waitpid(r->pid, &status, 0));
 	r->pid = 0;
 }
@@ -210,6 +226,8 @@ static void watch(struct supervisor *s, int ready) {
 		if (fds[0].revents)
 			end = take_signal(s);
 	}
+	/* an agent that has died is not started again: who waits for its answer must hear so */
+	close_fd(&s->agent_fd);
 	role_stop(&s->roles[1]);
 	role_stop(&s->roles[0]);
 }

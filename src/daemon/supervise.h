@@ -7,6 +7,7 @@ struct daemon_options {
 	const char *state, *run;
 	uid_t uid; /* of the user wabe */
 	gid_t gid;
+	char **mirrors; /* registry mirrors for docker.io; NULL: none */
 };
 
 /* Holds STATE/ROLE.lock and RUN/ROLE.lock for the life of the process: EXISTS when another daemon does. */
