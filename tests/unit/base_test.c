@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -236,6 +237,29 @@ static void test_files(UNUSED void **state) {
 	assert_int_equal(fs_remove_tree(dir), 0);
 }
 
+/* Deeper than there are descriptors, and than a path can say. */
+static void test_deep_tree(UNUSED void **state) {
+	char top[] = "/tmp/wabe-base-test-XXXXXX";
+	assert_non_null(mkdtemp(top));
+	int fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 5000; i++) {
+		assert_int_equal(mkdirat(fd, ".deep-3", 0700), 0);
+		int below = openat(fd, ".deep-3", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(below >= 0);
+		close(fd);
+		fd = below;
+	}
+	close(fd);
+	struct rlimit before, few = {.rlim_cur = 200};
+	getrlimit(RLIMIT_NOFILE, &before);
+	few.rlim_max = before.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &few);
+	int r = fs_remove_tree(top);
+	setrlimit(RLIMIT_NOFILE, &before);
+	assert_int_equal(r, 0);
+	assert_false(fs_exists(top));
+}
+
 static void test_descriptors(UNUSED void **state) {
 	int pair[2], fds[2], got[1];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -319,7 +343,7 @@ int main(void) {
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_vectors), cmocka_unit_test(test_map),
 		cmocka_unit_test(test_time),    cmocka_unit_test(test_errors), cmocka_unit_test(test_files),
 		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_proc), cmocka_unit_test(test_loop),
-		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_json),    cmocka_unit_test(test_deep_tree),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }
