@@ -83,8 +83,8 @@ def clean(d):
         d.cli("rm", "-f", i, check=False)
 
 
-def sh(d, text, *options, **kw):
-    return d.cli("run", "--rm", *options, IMAGE, "sh", "-c", text, **kw)
+def sh(d, script, *options, **kw):
+    return d.cli("run", "--rm", *options, IMAGE, "sh", "-c", script, **kw)
 
 
 # ---- limits and ends ----
