@@ -94,7 +94,7 @@ int work_create(struct job *j, struct error *err) {
 	if (r == 0)
 		r = fill(temporary, m, j->uid_base, err);
 	fault_point("create.record");
-	if (r == 0 && (fsync(dir) < 0 || rename(temporary, path) < 0))
+	if (r == 0 && rename(temporary, path) < 0) /* writing the record has put the directory on disk */
 		r = error_errno(err, errno, "cannot make %s", path);
 	if (r < 0) {
 		fs_remove_tree(temporary);
@@ -141,8 +141,7 @@ int work_delete(struct job *j, struct error *err) {
 	result = remove_leftover(gone, err);
 	if (result == 0 && rename(path, gone) < 0)
 		result = error_errno(err, errno, "cannot remove %s", path);
-	if (result == 0) {
-		fs_fsync_dir(a->instances);
+	if (result == 0) { /* what a power cut brings back, control has removed again */
 		fault_point("delete.renamed");
 		fs_remove_tree(run_dir);
 		fault_point("delete.run");

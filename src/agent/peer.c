@@ -144,6 +144,8 @@ void peer_error(struct peer *p, const struct error *err) {
 	json_set_str(body, "kind", error_kind_name(err->kind));
 	json_set_str(body, "message", error_text(err));
 	json_set_str(body, "field", err->field);
+	while (p->nfds) /* of a request that never became whole: they are no part of the answer */
+		close_fd(&p->fds[--p->nfds]);
 	add_frame(p, "error", body);
 	finish(p);
 }

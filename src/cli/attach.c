@@ -38,7 +38,10 @@ static int run(struct invocation *in, struct error *err) {
 	};
 	path_query(&s.path, "stdin", input ? "true" : "false");
 	r = session_open(&s, err);
-	return r < 0 ? r : session_run_to_end(&s, name, err);
+	if (r < 0)
+		return r;
+	const char *policy = json_get_str(json_object_get(spec, "restart"), "policy");
+	return session_run_to_end(&s, name, policy, json_get_bool(spec, "auto_remove"), err);
 }
 
 const struct command command_attach = {

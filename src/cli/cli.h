@@ -116,8 +116,10 @@ int session_open(struct session *s, struct error *err);
 /* Copies until the end: the exit status, 0 after a detach; negative when the stream broke off. */
 int session_run(struct session *s, struct error *err);
 void session_close(struct session *s);
-/* session_run; and where the stream broke off (the daemon was restarted), asks how the instance ended. */
-int session_run_to_end(struct session *s, const char *id, struct error *err);
+/* session_run; and where the stream broke off (the daemon was restarted), asks how the instance ended. Returns
+ * once everybody sees the end: the final status, or nothing of an instance that is removed by itself. Of one
+ * whose restart policy (NULL: no) brings it back the end of this run is all that is waited for. */
+int session_run_to_end(struct session *s, const char *id, const char *policy, bool auto_remove, struct error *err);
 #define DETACH_KEYS "ctrl-p,ctrl-q"
 /* 127 and 126 for errors that say so, else 125. */
 int exit_status_of(const struct error *err);

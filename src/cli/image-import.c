@@ -2,12 +2,11 @@
 #include "cli/cli.h"
 
 struct options {
-	char *message, *platform;
+	char *message;
 };
 
 static const struct option_row options[] = {
 	OPTION(struct options, message, STRING, "message,m", .placeholder = "TEXT", .doc = "Where it is from"),
-	OPTION(struct options, platform, STRING, "platform", .placeholder = "OS/ARCH", .doc = "Of another machine"),
 	{0},
 };
 
@@ -20,7 +19,6 @@ static int run(struct invocation *in, struct error *err) {
 	_cleanup_(free_ptr) char *path = api_path(in, "/images/import");
 	path_query(&path, "name", in->args[1]);
 	path_query(&path, "comment", o->message);
-	path_query(&path, "platform", o->platform);
 	struct progress *p = progress_of_upload(in->client, "importing", fd);
 	int r = client_upload(in->client, "POST", path, "application/x-tar", fd, &image, err);
 	progress_end(p);
@@ -34,6 +32,7 @@ const struct command command_image_import = {
 	.group = "Images",
 	.usage = "[OPTION…] FILE|- IMAGE",
 	.doc = "Make an image from an archive of a root file system",
+	.details = "A tar, which may be compressed. - is standard input.",
 	.examples = "wabe image import rootfs.tar.gz my/root:1",
 	.options = options,
 	.options_size = sizeof(struct options),

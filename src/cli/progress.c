@@ -46,6 +46,8 @@ static void show_line(struct progress *p, const char *message, int64_t done, int
 	_cleanup_(free_ptr) char *have = format_bytes(done), *all = format_bytes(total);
 	if (total > 0)
 		fprintf(stderr, "%s: %s of %s\n", message, have, all);
+	else if (done)
+		fprintf(stderr, "%s: %s\n", message, have);
 	else
 		fprintf(stderr, "%s\n", message);
 	p->last = now;
@@ -100,7 +102,7 @@ static int on_task(const json_t *task, void *arg) {
 	struct waiting *w = arg;
 	json_decref(w->task);
 	w->task = json_deep_copy(task);
-	if (w->progress)
+	if (w->progress && str_same(json_get_str(task, "state"), "running"))
 		progress_update(w->progress, json_get_str(task, "message"), json_get_int(task, "done"),
 				json_get_int(task, "total"));
 	return 0;

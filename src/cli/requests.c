@@ -4,6 +4,7 @@
 #include "base/fs.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 char *api_path(const struct invocation *in, const char *fmt, ...) {
@@ -122,6 +123,11 @@ int open_input(const char *file, struct error *err) {
 	int fd = strcmp(file, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return error_errno(err, errno, "cannot read %s", file);
+	struct stat st;
+	if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+		close(fd);
+		return error_set(err, ERROR_INVALID, "%s is a directory: pack it first, as with tar -C %s -cf FILE .", file, file);
+	}
 	if (isatty(fd)) {
 		close(fd);
 		return error_set(err, ERROR_INVALID, "give a file: an archive is not typed in");

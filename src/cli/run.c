@@ -44,16 +44,6 @@ static bool wants_input(const struct invocation *in) {
 	return spec->stdin_open && wants(o->attach, "stdin");
 }
 
-/* What was run has ended, and whoever comes next sees it so: its final status, or with --rm nothing of it. */
-static void settle(const struct invocation *in, const char *id) {
-	const struct instance_spec *spec = in->fields;
-	if (spec->restart.policy && strcmp(spec->restart.policy, "no") != 0)
-		return; /* it may be up again */
-	char *path = api_path(in, "/instances/%s/wait", id);
-	path_query(&path, "condition", spec->auto_remove ? "removed" : "not-running");
-	api_call(in, "POST", path, NULL, NULL, NULL);
-}
-
 static int run_attached(const struct invocation *in, const char *id, struct error *err) {
 	const struct options *o = in->options;
 	const struct instance_spec *spec = in->fields;
@@ -77,10 +67,7 @@ static int run_attached(const struct invocation *in, const char *id, struct erro
 		r = start(in, id, err);
 	if (r < 0)
 		return r;
-	r = session_run_to_end(&s, id, err);
-	if (s.ended)
-		settle(in, id);
-	return r;
+	return session_run_to_end(&s, id, spec->restart.policy, spec->auto_remove, err);
 }
 
 static int run(struct invocation *in, struct error *err) {

@@ -278,9 +278,19 @@ int session_run(struct session *s, struct error *err) {
 	return r < 0 ? r : 128 + s->signo;
 }
 
-int session_run_to_end(struct session *s, const char *id, struct error *err) {
+static void wait_settled(const struct session *s, const char *id, const char *policy, bool auto_remove) {
+	if (policy && strcmp(policy, "no") != 0)
+		return;
+	char *path = api_path(s->in, "/instances/%s/wait", id);
+	path_query(&path, "condition", auto_remove ? "removed" : "not-running");
+	api_call(s->in, "POST", path, NULL, NULL, NULL); /* it may be gone already */
+}
+
+int session_run_to_end(struct session *s, const char *id, const char *policy, bool auto_remove, struct error *err) {
 	struct error e = ERROR_INIT;
 	int r = session_run(s, &e);
+	if (s->ended)
+		wait_settled(s, id, policy, auto_remove);
 	if (r != -ERROR_UNAVAILABLE)
 		return r < 0 ? error_move(err, &e) : r;
 	_cleanup_(json_free_ptr) json_t *end = NULL;

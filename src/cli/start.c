@@ -37,7 +37,10 @@ static int start_attached(struct invocation *in, const char *name, struct error 
 	r = session_open(&s, err);
 	if (r == 0)
 		r = api_call(in, "POST", api_path(in, "/instances/%s/start", name), NULL, NULL, err);
-	return r < 0 ? r : session_run_to_end(&s, name, err);
+	if (r < 0)
+		return r;
+	const char *policy = json_get_str(json_object_get(spec, "restart"), "policy");
+	return session_run_to_end(&s, name, policy, json_get_bool(spec, "auto_remove"), err);
 }
 
 static int run(struct invocation *in, struct error *err) {

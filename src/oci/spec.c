@@ -179,9 +179,12 @@ static int cgroup(struct oci *o, const json_t *l, struct container_config *c, st
 	return r;
 }
 
-static int64_t offset(const json_t *o, const char *clock) {
+static int offset(const json_t *o, const char *clock, int64_t *ns, struct error *err) {
 	const json_t *v = json_object_get(o, clock);
-	return json_get_int(v, "secs") * 1000000000 + json_get_int(v, "nanosecs");
+	if (__builtin_mul_overflow(json_get_int(v, "secs"), 1000000000, ns) ||
+	    __builtin_add_overflow(*ns, json_get_int(v, "nanosecs"), ns))
+		return error_field(err, "linux.timeOffsets", "the offset of the %s clock is out of range", clock);
+	return 0;
 }
 
 static int linux_part(struct oci *o, const json_t *l, struct container_config *c, struct error *err) {
@@ -208,8 +211,11 @@ static int linux_part(struct oci *o, const json_t *l, struct container_config *c
 	const json_t *seccomp = json_object_get(l, "seccomp");
 	c->seccomp = json_is_object(seccomp) ? json_incref((json_t *)seccomp) : NULL;
 	const json_t *offsets = json_object_get(l, "timeOffsets");
-	c->timens_monotonic = offset(offsets, "monotonic");
-	c->timens_boottime = offset(offsets, "boottime");
+	r = offset(offsets, "monotonic", &c->timens_monotonic, err);
+	if (r == 0)
+		r = offset(offsets, "boottime", &c->timens_boottime, err);
+	if (r < 0)
+		return r;
 	const char *propagation = json_get_str(l, "rootfsPropagation");
 	if (propagation && *propagation && !(c->root_propagation = spec_propagation(propagation)))
 		return error_field(err, "linux.rootfsPropagation", "there is no propagation called %s", propagation);

@@ -241,7 +241,7 @@ static void write_exit(void) {
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return;
-	if (write(fd, text, (size_t)(p - text)) == p - text && fsync(fd) == 0)
+	if (write(fd, text, (size_t)(p - text)) == p - text)
 		exit_written = rename(temporary, path) == 0;
 	close(fd);
 }

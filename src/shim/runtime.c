@@ -136,10 +136,6 @@ int ftruncate(int fd, off_t size) {
 	return (int)CALL(SYS_ftruncate, fd, size);
 }
 
-int fsync(int fd) {
-	return (int)CALL(SYS_fsync, fd);
-}
-
 int rename(const char *from, const char *to) {
 	return (int)CALL(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }

@@ -5,6 +5,7 @@ WABE_OCI is the command ("build/wabe oci"). Needs root. Output is TAP."""
 import array
 import contextlib
 import copy
+import ctypes
 import json
 import os
 import pty
@@ -342,8 +343,15 @@ def propagation_is_private_unless_asked_for():
             assert "master:" in b.output()
             entry["options"] = ["rbind", "rshared"]
             assert "shared:" in b.output()
+            b.process["args"] = ["sh", "-c", "grep ' /data' /proc/self/mountinfo"]
+            os.mkdir(b.dir + "/src/sub")
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", b.dir + "/src/sub"], check=True)
+            for option in ("private", "slave"): # not recursive: what lies inside is no peer of the host's either
+                entry["options"] = ["rbind", option]
+                out = b.output()
+                assert "/data/sub" in out and "shared:" not in out, (option, out)
         finally:
-            subprocess.run(["umount", b.dir + "/src"], check=True)
+            subprocess.run(["umount", "-R", b.dir + "/src"], check=True)
 
 
 @test
@@ -601,6 +609,31 @@ def keyring_is_its_own():
         assert b.run().returncode == 0
 
 
+def with_secret_key():
+    """In a session keyring of its own: a key that only who possesses that keyring can see."""
+    libc = ctypes.CDLL(None)
+    libc.syscall.restype = ctypes.c_long
+    add_key, keyctl, session = 248, 250, ctypes.c_int(-3)
+    libc.syscall(keyctl, 1, None)
+    key = libc.syscall(add_key, b"user", b"wabe-test-secret", b"x", ctypes.c_size_t(1), session)
+    assert key > 0 and libc.syscall(keyctl, 5, ctypes.c_int(key), 0x3f000000) == 0
+
+
+@test
+def the_callers_keyring_is_not_handed_on():
+    if os.uname().machine != "x86_64":
+        return
+    with Bundle("cat", "/proc/keys") as b:
+        b.linux["maskedPaths"] = []
+        assert "wabe-test-secret" in subprocess.run(["cat", "/proc/keys"], capture_output=True, text=True,
+                                                    preexec_fn=with_secret_key).stdout
+        assert "wabe-test-secret" not in b.run(preexec_fn=with_secret_key).stdout
+        oci("delete", "-f", b.id)
+        b.start("sleep", "1000")
+        r = b.exec(["cat", "/proc/keys"], preexec_fn=with_secret_key)
+        assert r.returncode == 0 and "wabe-test-secret" not in r.stdout, r.stdout
+
+
 # --- terminals ---
 
 @test
@@ -792,6 +825,35 @@ def exec_into_what_does_not_run_fails():
         b.stopped()
         r = b.exec(["true"])
         assert r.returncode == 125 and "not running" in r.stderr
+
+
+@test
+def exec_that_the_container_stops_is_given_up():
+    with user_ns(Bundle()) as b:
+        b.start("sh", "-c", "while :; do kill -STOP -1; done")
+        r = b.exec(["true"])
+        assert r.returncode == 125 and "in time" in r.stderr, r.stderr
+        assert oci("ps", b.id).stdout.count("\n") == 2, oci("ps", b.id).stdout
+
+
+@test
+def exec_inherits_nothing_of_its_caller():
+    with user_ns(Bundle()) as b:
+        b.start("sh", "-c", "while :; do kill -STOP -1; done")
+        holder = os.open(TOP, os.O_RDONLY | os.O_DIRECTORY)
+        child = subprocess.Popen([*WABE, "--root", ROOT, "exec", b.id, "true"], pass_fds=[holder],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 20
+            while len(pids := json.loads(oci("ps", "-f", "json", b.id).stdout)) < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            joined = max(pids, key=lambda pid: os.stat(f"/proc/{pid}").st_ctime_ns)
+            links = [os.readlink(f"/proc/{joined}/fd/{n}") for n in os.listdir(f"/proc/{joined}/fd")]
+            assert not any(TOP in link for link in links), links
+        finally:
+            child.wait()
+            os.close(holder)
 
 
 @test

@@ -16,7 +16,7 @@ import tempfile
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from registry import DOCKER, OCI, Image, Registry, digest, layer, noise, tar  # noqa: E402
+from registry import DOCKER, OCI, Image, Registry, debian_registry, digest, layer, noise, skopeo, tar, write_layout  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
 
 TOOL = sys.argv.pop(sys.argv.index("--tool") + 1)
@@ -79,12 +79,6 @@ def blobs(content):
 
 def partials(content):
     return os.listdir(os.path.join(content, "ingest"))
-
-
-def skopeo(*args):
-    p = subprocess.run(["skopeo", *args], capture_output=True, text=True, timeout=120)
-    equal(p.returncode, 0, p.stderr)
-    return p.stdout
 
 
 # --- a registry that behaves ---
@@ -581,40 +575,9 @@ def pushes_not_to_strangers(place):
 def debian(place):
     """address of a docker-registry of our own"""
     need("docker-registry", shutil.which("docker-registry") and shutil.which("skopeo"))
-    if place.debian:
-        return place.debian[1]
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        host = "127.0.0.1:%d" % s.getsockname()[1]
-    config = os.path.join(place.dir, "registry.yml")
-    with open(config, "w") as f:
-        f.write(f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {place.dir}/registry}}}}\n"
-                f"http: {{addr: '{host}', secret: x}}\n")
-    p = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    place.debian = (p, host)
-    while p.poll() is None:
-        try:
-            socket.create_connection(host.split(":"), timeout=1).close()
-            return host
-        except OSError:
-            threading.Event().wait(0.05)
-    raise AssertionError("docker-registry does not start")
-
-
-def write_layout(path, images):
-    """An OCI layout directory with (image, ref name) pairs."""
-    os.makedirs(os.path.join(path, "blobs/sha256"))
-    files = [("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')]
-    index = {"schemaVersion": 2, "manifests": []}
-    for image, name in images:
-        files += [("blobs/sha256/" + d[7:], b) for d, b in {**image.blobs, image.digest: image.manifest}.items()]
-        index["manifests"].append({"mediaType": OCI + "manifest.v1+json", "digest": image.digest, "size": len(image.manifest),
-                                   "annotations": {"org.opencontainers.image.ref.name": name}})
-    files.append(("index.json", json.dumps(index).encode()))
-    for name, data in files:
-        with open(os.path.join(path, name), "wb") as f:
-            f.write(data)
-    return files
+    if not place.debian:
+        place.debian = debian_registry(place.dir)
+    return place.debian[1]
 
 
 @test

@@ -5,7 +5,10 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import random
+import socket
+import subprocess
 import tarfile
 import threading
 import urllib.parse
@@ -238,3 +241,46 @@ class Registry:
         if h.command != "HEAD":
             h.wfile.write(body)
         return True
+
+
+# --- Debian's registry and skopeo ---
+
+def debian_registry(directory):
+    """(process, address) of a docker-registry that keeps its files in a directory"""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        host = "127.0.0.1:%d" % s.getsockname()[1]
+    config = os.path.join(directory, "registry.yml")
+    with open(config, "w") as f:
+        f.write(f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {directory}/registry}}}}\n"
+                f"http: {{addr: '{host}', secret: x}}\n")
+    p = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while p.poll() is None:
+        try:
+            socket.create_connection(host.split(":"), timeout=1).close()
+            return p, host
+        except OSError:
+            threading.Event().wait(0.05)
+    raise AssertionError("docker-registry does not start")
+
+
+def skopeo(*args):
+    p = subprocess.run(["skopeo", *args], capture_output=True, text=True, timeout=120)
+    assert p.returncode == 0, p.stderr
+    return p.stdout
+
+
+def write_layout(path, images):
+    """An OCI layout directory with (image, ref name) pairs."""
+    os.makedirs(os.path.join(path, "blobs/sha256"))
+    files = [("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')]
+    index = {"schemaVersion": 2, "manifests": []}
+    for image, name in images:
+        files += [("blobs/sha256/" + d[7:], b) for d, b in {**image.blobs, image.digest: image.manifest}.items()]
+        index["manifests"].append({"mediaType": OCI + "manifest.v1+json", "digest": image.digest, "size": len(image.manifest),
+                                   "annotations": {"org.opencontainers.image.ref.name": name}})
+    files.append(("index.json", json.dumps(index).encode()))
+    for name, data in files:
+        with open(os.path.join(path, name), "wb") as f:
+            f.write(data)
+    return files

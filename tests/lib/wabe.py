@@ -54,7 +54,8 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Daemon:
-    def __init__(self, name="test", env=None):
+    def __init__(self, name="test", env=None, args=()):
+        self.args = list(args)  # of `wabe daemon`
         # short: a unix socket's path holds 107 bytes
         self.dir = tempfile.mkdtemp(prefix=f"wabe-{name}-", dir="/var/tmp")
         os.chmod(self.dir, 0o755)
@@ -65,7 +66,7 @@ class Daemon:
 
     def start(self, seconds=60, **env):
         log = open(self.log_path, "ab")
-        self.process = subprocess.Popen([WABE, "daemon", "--state", self.state, "--run", self.run_dir],
+        self.process = subprocess.Popen([WABE, "daemon", "--state", self.state, "--run", self.run_dir, *self.args],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                         env=dict(self.env, **env), start_new_session=True)
         log.close()
@@ -91,6 +92,18 @@ class Daemon:
         self.process.stdout.close()
         self.process = None
         return status
+
+    def kill(self):
+        """SIGKILL to all of the daemon at once: instances stay."""
+        pids = [self.process.pid, *self.pids().values()]
+        for pid in set(pids):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+        self.process = None
+        for pid in pids:
+            wait_until(lambda: not os.path.exists(f"/proc/{pid}") or status_field(pid, "State").startswith("Z"), 20,
+                       f"the end of {pid}")
 
     def pids(self):
         """{"agent": pid, "control": pid} of the running daemon, by uid; without what is just being started again."""

@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -115,6 +116,10 @@ static int system_calls(void) {
 	CHECK(syscall(SYS_kill, getppid(), 0) < 0 && errno == ENOSYS);
 	CHECK(syscall(SYS_setuid, 0) < 0 && errno == ENOSYS);
 	CHECK(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0 && errno == ENOSYS);
+	int pending;
+	CHECK(syscall(SYS_ioctl, 0, TIOCSTI, "x") < 0 && errno == ENOSYS);
+	CHECK(syscall(SYS_ioctl, 0, TIOCSTI | 1UL << 32, "x") < 0 && errno == ENOSYS);
+	CHECK(ioctl(socket(AF_UNIX, SOCK_STREAM, 0), FIONREAD, &pending) == 0);
 	CHECK(socket(AF_PACKET, SOCK_RAW, 0) < 0);
 	CHECK(socket(AF_VSOCK, SOCK_STREAM, 0) < 0 && errno == ENOSYS);
 	CHECK(socket(AF_INET, SOCK_STREAM, 0) >= 0);

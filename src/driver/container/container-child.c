@@ -205,24 +205,9 @@ int child_take_stdio(struct child *k, const struct container_stdio *io, struct e
 	return 0;
 }
 
-/* Everything from `from` on but keep[] (ascending). */
-static void close_but(unsigned from, const int *keep, size_t n) {
-	for (size_t i = 0; i < n; i++) {
-		if ((unsigned)keep[i] > from)
-			syscall(SYS_close_range, from, (unsigned)keep[i] - 1, 0);
-		from = (unsigned)keep[i] + 1;
-	}
-	syscall(SYS_close_range, from, ~0U, 0);
-}
-
-static int compare_ints(const void *a, const void *b) {
-	return *(const int *)a - *(const int *)b;
-}
-
 static void close_rest(struct child *k) {
 	int keep[4] = {k->sync, k->gate_in, k->gate_hold, k->result};
-	qsort(keep, ARRAY_SIZE(keep), sizeof keep[0], compare_ints);
-	close_but(3 + (unsigned)k->preserve_fds, keep, ARRAY_SIZE(keep));
+	close_all_but(3 + (unsigned)k->preserve_fds, keep, ARRAY_SIZE(keep));
 	for (int fd = 3; fd < 3 + k->preserve_fds; fd++)
 		fd_set_cloexec(fd, false);
 }
@@ -261,6 +246,7 @@ static int start_hooks(struct child *k, struct error *err) {
 void child_finish(struct child *k, const struct user_ids *ids) {
 	struct error err = ERROR_INIT;
 	const struct container_process *p = k->process;
+	syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0); /* a kernel without keys has none to share */
 	/* root may enter where the user may not, and the other way round (a file system that squashes root) */
 	bool entered = process_enter_cwd(p, NULL) == 0;
 	int r = k->sets_rlimits ? process_set_rlimits(p, 0, &err) : 0;
@@ -292,7 +278,6 @@ void child_finish(struct child *k, const struct user_ids *ids) {
 void child_run(struct child *k) {
 	struct error err = ERROR_INIT;
 	int r = set_up_namespaces(k, &err);
-	syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0); /* a kernel without keys has none to share */
 	if (r == 0 && config_new_namespace(k->c, CLONE_NEWNS))
 		r = set_up_root(k, &err);
 	_cleanup_(close_fd) int root = r < 0 ? -1 : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -55,9 +55,36 @@ static int join_all(const struct clone_request *q, struct error *err) {
 	return 0;
 }
 
+static int compare_ints(const void *a, const void *b) {
+	return *(const int *)a - *(const int *)b;
+}
+
+void close_all_but(unsigned from, int *keep, size_t n) {
+	qsort(keep, n, sizeof keep[0], compare_ints);
+	for (size_t i = 0; i < n; i++) {
+		if (keep[i] < 0 || (unsigned)keep[i] < from)
+			continue;
+		if ((unsigned)keep[i] > from)
+			syscall(SYS_close_range, from, (unsigned)keep[i] - 1, 0);
+		from = (unsigned)keep[i] + 1;
+	}
+	syscall(SYS_close_range, from, ~0U, 0);
+}
+
+/* Before anything of the container's can see the process. */
+static void close_foreign(const struct clone_request *q, int sync) {
+	_cleanup_(free_ptr) int *keep = alloc_array(q->n_keep + 2, sizeof *keep);
+	for (size_t i = 0; i < q->n_keep; i++)
+		keep[i] = q->keep[i];
+	keep[q->n_keep] = sync;
+	keep[q->n_keep + 1] = q->pidfd;
+	close_all_but(3 + (unsigned)q->preserve_fds, keep, q->n_keep + 2);
+}
+
 /* In the go-between; comes back in the child alone. */
 static void go_between(const struct clone_request *q, int sync[2]) {
 	struct error err = ERROR_INIT;
+	close_foreign(q, sync[1]);
 	if ((q->enter && cgroup_enter(q->enter, 0, &err) < 0) || join_all(q, &err) < 0)
 		sync_fail(sync[1], &err);
 	pid_t pid = clone3(q->flags | CLONE_PARENT, 0, -1, NULL);
@@ -75,7 +102,6 @@ static pid_t clone_joined(const struct clone_request *q, int sync[2], int *pidfd
 	if (between < 0)
 		return error_errno(err, errno, "cannot fork");
 	if (between == 0) {
-		close_fd(&sync[0]);
 		go_between(q, sync);
 		return 0;
 	}
@@ -103,6 +129,9 @@ pid_t clone_child(const struct clone_request *q, int sync[2], int *pidfd, struct
 	pid_t pid = clone3(q->flags, SIGCHLD, q->cgroup, pidfd);
 	if (pid < 0)
 		return error_errno(err, errno, "cannot make a process in new namespaces");
-	close_fd(&sync[pid == 0 ? 0 : 1]);
+	if (pid == 0)
+		close_foreign(q, sync[1]);
+	else
+		close_fd(&sync[1]);
 	return pid;
 }

@@ -3,9 +3,11 @@
  * if the parent itself dies, the child ends as well (it sees its channel close). */
 #include "base/fs.h"
 #include "base/proc.h"
+#include "base/time.h"
 #include "driver/container/container-priv.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
@@ -138,11 +140,24 @@ static int run_hooks(const struct container_config *c, pid_t pid, int sync, stru
 	return r;
 }
 
+int parent_await_exec(int fd, int64_t deadline, struct error *err) {
+	struct pollfd p = {fd, POLLIN, 0};
+	int64_t left = MAX(deadline - time_mono_ns(), (int64_t)0);
+	int n = RETRY_EINTR(poll(&p, 1, (int)(left / NS_PER_MS)));
+	return n > 0 ? 0
+		     : error_set(err, ERROR_TIMEOUT, "the process did not start in time: is it stopped by the container, or is its "
+						     "file system stuck?");
+}
+
 /* Until the child waits at the gate. c is NULL for an exec. */
 int parent_await_ready(const struct container_config *c, pid_t pid, int sync, struct container_stdio *io, struct error *err) {
+	int64_t deadline = time_mono_ns() + EXEC_WAIT;
 	for (;;) {
-		_cleanup_(sync_message_free) struct sync_message m;
-		int r = sync_recv(sync, &m);
+		_cleanup_(sync_message_free) struct sync_message m = {.fd = -1};
+		int r = c ? 0 : parent_await_exec(sync, deadline, err);
+		if (r < 0)
+			return r;
+		r = sync_recv(sync, &m);
 		if (r < 0)
 			return error_set(err, ERROR_INTERNAL, "the first process ended while the container was made (out of memory?)");
 		switch (m.type) {
@@ -171,8 +186,9 @@ static int make_process(struct container_config *c, struct container_stdio *io, 
 		return error_errno(err, errno, "cannot make a pipe");
 	out->gate[0] = pipes.gate[0];
 	out->gate[1] = pipes.result[1];
+	const int keep[] = {io->in, io->out, io->err, pipes.gate[0], pipes.gate[1], pipes.result[1]};
 	struct clone_request q = {
-		.flags = clone_flags(c), .joined = c->namespaces, .n_joined = c->n_namespaces, .pidfd = -1, .cgroup = cgroup,
+		.keep = keep, .n_keep = ARRAY_SIZE(keep), .preserve_fds = io->preserve_fds, .flags = clone_flags(c), .joined = c->namespaces, .n_joined = c->n_namespaces, .pidfd = -1, .cgroup = cgroup,
 		.enter = c->cgroup.path ? &out->cgroup : NULL,
 	};
 	out->pid = clone_child(&q, sync, &out->pidfd, err);

@@ -87,7 +87,8 @@ static int make_node(const struct container_config *c, int dev, const struct con
 	}
 	if ((uid > 0 || gid > 0) && fchownat(dir, slash + 1, (uid_t)uid, (gid_t)gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return error_errno(err, errno, "cannot set the owner of the device %s", d->path);
-	return fchmodat(dir, slash + 1, d->mode & 07777, 0) < 0 ? error_errno(err, errno, "cannot set the mode of %s", d->path)
+	/* the directory may be one that another container changes, and a link would be looked up from the host's root */
+	return fchmodat(dir, slash + 1, d->mode & 07777, AT_SYMLINK_NOFOLLOW) < 0 ? error_errno(err, errno, "cannot set the mode of %s", d->path)
 								 : 0;
 }
 

@@ -5,6 +5,7 @@
  * /proc entry. */
 #include "base/fs.h"
 #include "base/proc.h"
+#include "base/time.h"
 #include "driver/container/container-priv.h"
 
 #include <fcntl.h>
@@ -49,6 +50,22 @@ static int send_filter(const struct container_config *c, const struct container_
 	return 0; /* if it has gone, what it sent says why */
 }
 
+/* As long as the process, which the container can stop, takes to write it, and no longer than EXEC_WAIT. */
+static int read_result(int fd, struct buf *text, struct error *err) {
+	int64_t deadline = time_mono_ns() + EXEC_WAIT;
+	for (char chunk[4096];;) {
+		int r = parent_await_exec(fd, deadline, err);
+		if (r < 0)
+			return r;
+		ssize_t n = RETRY_EINTR(read(fd, chunk, sizeof chunk));
+		if (n < 0)
+			return error_errno(err, errno, "cannot read the result of the start");
+		if (n == 0)
+			return 0;
+		buf_add(text, chunk, (size_t)n);
+	}
+}
+
 static int lead(const struct container_config *c, const struct container_process *p, pid_t pid, int sync, int gate, int result,
 		struct container_stdio *io, struct error *err) {
 	int r = c->seccomp ? send_filter(c, p, sync, err) : 0;
@@ -63,9 +80,9 @@ static int lead(const struct container_config *c, const struct container_process
 	if (RETRY_EINTR(write(gate, "s", 1)) != 1)
 		return error_errno(err, errno, "cannot start the process");
 	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(65536);
-	r = fs_read_fd(result, 65000, &text);
+	r = read_result(result, &text, err);
 	if (r < 0)
-		return error_errno(err, r, "cannot read the result of the start");
+		return r;
 	return text.len ? sync_unpack_error(0, text.data, text.len, err) : 0;
 }
 
@@ -87,7 +104,8 @@ static int exec_in(const struct container_state *s, const struct container_confi
 	if (pipe2(gate, O_CLOEXEC) < 0 || pipe2(result, O_CLOEXEC) < 0 || sync_pair(sync) < 0)
 		return error_errno(err, errno, "cannot make a pipe");
 	_cleanup_(close_fd) int cgroup = s->cgroup.path ? cgroup_open_v2(&s->cgroup) : -1;
-	struct clone_request q = {.pidfd = first, .cgroup = cgroup, .enter = s->cgroup.path ? &s->cgroup : NULL};
+	const int keep[] = {io->in, io->out, io->err, gate[0], gate[1], result[1]};
+	struct clone_request q = {.keep = keep, .n_keep = ARRAY_SIZE(keep), .preserve_fds = io->preserve_fds, .pidfd = first, .cgroup = cgroup, .enter = s->cgroup.path ? &s->cgroup : NULL};
 	pid_t pid = clone_child(&q, sync, &pidfd, err);
 	if (pid == 0)
 		run_child(c, p, io, sync[1], gate, result[1]);

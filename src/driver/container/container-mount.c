@@ -127,11 +127,14 @@ static int attach_mount(struct child *k, const struct container_mount *m, int mo
 	r = mount_attach(mount, target);
 	if (r < 0)
 		return error_errno(err, r, "cannot mount %s on %s", m->type ? m->type : m->source, m->target);
-	/* a new file system is private, a bind may be a peer of the host's mount: private unless asked for */
+	/* a new file system is private, a bind may be a peer of the host's mount: private unless asked for; and what
+	 * lies in it stays a peer only where all of it is to be shared */
 	unsigned long propagation = m->propagation & (MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE);
-	if (propagation)
+	if (propagation && !(propagation & MS_SHARED) && !(m->propagation & MS_REC))
+		r = mount_change(mount, true, 0, 0, MS_SLAVE);
+	if (r == 0 && propagation)
 		r = mount_change(mount, (m->propagation & MS_REC) != 0, 0, 0, propagation);
-	else if (mount_is_parents(k->c, m))
+	else if (r == 0 && mount_is_parents(k->c, m))
 		r = mount_change(mount, true, 0, 0, MS_PRIVATE);
 	return r < 0 ? error_errno(err, r, "cannot set the propagation of %s", m->target) : 0;
 }

@@ -101,6 +101,9 @@ int tty_adopt(int slave);
 
 /* container-create.c: leads a child up to the gate (c NULL: one of exec). */
 int parent_await_ready(const struct container_config *c, pid_t pid, int sync, struct container_stdio *io, struct error *err);
+#define EXEC_WAIT (10 * NS_PER_SEC)
+/* Until fd can be read, or has ended; TIMEOUT after EXEC_WAIT: the container can stop a process that comes in. */
+int parent_await_exec(int fd, int64_t deadline, struct error *err);
 
 /* container-child.c: the first process, from its clone to its exec; never returns. */
 void child_run(struct child *k) __attribute__((noreturn));
@@ -146,9 +149,14 @@ struct clone_request {
 	int pidfd;                  /* instead of joined: all namespaces of this process; -1 */
 	int cgroup;                 /* CLONE_INTO_CGROUP; -1 */
 	const struct cgroup_state *enter; /* where namespaces are joined, before that; NULL: none */
+	const int *keep;            /* all that the child inherits, besides 0 to 2 + preserve_fds and its channel; -1: none */
+	size_t n_keep;
+	int preserve_fds;
 };
-/* As fork: 0 in the child, which has closed sync[0]; in the parent its pid and *pidfd. */
+/* As fork: 0 in the child, which has closed all but sync[1] and what it is to keep; in the parent its pid and *pidfd. */
 pid_t clone_child(const struct clone_request *q, int sync[2], int *pidfd, struct error *err);
+/* Closes all descriptors from `from` on but those in keep (any order, -1: none), which gets sorted. */
+void close_all_but(unsigned from, int *keep, size_t n);
 
 /* container-hooks.c */
 int hooks_run(const struct container_hook *hooks, size_t n, const char *state, struct error *err);

@@ -188,8 +188,9 @@ static int overlay_mount(const struct container_config *c, int userns, struct er
 		return r;
 	for (size_t i = layers.n; i-- > 0;)
 		if (fsconfig(fs, FSCONFIG_SET_FD, "lowerdir+", NULL, layers.fds[i]) < 0)
-			return errno == EINVAL ? root_overlay_compat(c, userns, err)
-					       : fs_error(fs, errno, err, "cannot use a layer of the overlay");
+			return errno == EINVAL || errno == EOPNOTSUPP /* 6.5 to 6.14, before */
+				       ? root_overlay_compat(c, userns, err)
+				       : fs_error(fs, errno, err, "cannot use a layer of the overlay");
 	if (c->upper && (fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", c->upper, 0) < 0 ||
 			 fsconfig(fs, FSCONFIG_SET_STRING, "workdir", c->work, 0) < 0))
 		return fs_error(fs, errno, err, "cannot use the upper or work directory of the overlay");
