@@ -59,7 +59,7 @@ struct inst {
 	struct child *shim;
 	int early_fd;        /* socket of clients that attached before the start; -1 */
 	bool early_clients;
-	struct loop_source *restart_timer;
+	struct loop_source *restart_timer, *recover_timer;
 	int64_t backoff;     /* ns until the next restart */
 	struct health *health;
 };
@@ -71,6 +71,7 @@ void inst_drop_early(struct inst *i); /* closes the socket of early clients: the
 void inst_cancel_restart(struct inst *i);
 /* The shim has ended, or a worker has died half-way: a worker brings the instance in order. */
 void inst_recover(struct agent *a, const char *id);
+void inst_recover_later(struct inst *i); /* an end that could not be saved: the disk may have room in a while */
 void inst_free(void *i);
 void cleanup_start(struct agent *a); /* a worker removes what other workers have left over */
 /* Starts what recovery or a restart policy wants, after `delay` ns. */
@@ -131,7 +132,7 @@ void children_free(struct agent *a);
 
 /* In a worker: tells the agent and waits until it knows. `extra` is consumed, may be NULL. Keys: action (of
  * an event), status, exit_code, shim (this worker turns into it), shim_pid and shim_start (of one that was found),
- * exec (this worker turns into an exec's shim), execs (found ones), restart, at_once, oom, not_started, gone,
+ * exec (this worker turns into an exec's shim), execs (found ones), restart, at_once, oom, not_started, unsaved, gone,
  * health, healthy, answered. */
 void job_report(const struct job *j, const char *action, const struct instance_status *status, json_t *extra);
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err);
@@ -252,7 +253,7 @@ bool exit_file_read(const char *file, int64_t *code, int64_t *when);
 
 /* Puts away a run that has ended: cgroup, mounts, run directory, record; reports. With the lock held. Does
  * nothing when there is none. *r is the instance's record, kept up to date. kill: one that still runs is
- * killed first. */
+ * killed first. NO_SPACE: the end stands in *r and is reported, but is not on disk; to be repeated. */
 int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill, struct error *err);
 /* Fills c from a record: what `docker run` would give. Name spaces that are shared stay open in this process
  * until it ends. */

@@ -130,7 +130,9 @@ int work_delete(struct job *j, struct error *err) {
 		r.instance.id = str_copy(m->id);
 	r.instance.status.stopped_by_user = true;
 	result = instance_reap(j, &r, true, err);
-	if (result < 0)
+	if (result == -ERROR_NO_SPACE)
+		error_free(err); /* the record goes anyway */
+	else if (result < 0)
 		return result;
 	fault_point("delete.reaped");
 	_cleanup_(free_ptr) char *path = instance_path(a, m->id, NULL);

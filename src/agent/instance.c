@@ -12,6 +12,7 @@
 
 #define BACKOFF_FIRST (100 * NS_PER_MS)
 #define BACKOFF_MAX (60 * NS_PER_SEC)
+#define RECOVER_AGAIN (5 * NS_PER_SEC)
 #define RAN_WELL (10 * NS_PER_SEC) /* after so long a run the back-off starts anew */
 
 struct inst *inst_get(const struct agent *a, const char *id) {
@@ -21,6 +22,7 @@ struct inst *inst_get(const struct agent *a, const char *id) {
 void inst_free(void *value) {
 	struct inst *i = value;
 	inst_cancel_restart(i);
+	loop_remove(i->recover_timer);
 	inst_drop_early(i);
 	health_stop(i);
 	fields_free(&instance_status_table, &i->status);
@@ -102,6 +104,17 @@ void inst_recover(struct agent *a, const char *id) {
 		return;
 	struct job j = job_for(i, &job_recover);
 	run_job(i, &j);
+}
+
+static void on_recover(void *arg) {
+	struct inst *i = arg;
+	i->recover_timer = NULL;
+	inst_recover(i->agent, i->id);
+}
+
+void inst_recover_later(struct inst *i) {
+	if (!i->recover_timer)
+		i->recover_timer = loop_add_timer(i->agent->loop, time_mono_ns() + RECOVER_AGAIN, on_recover, i);
 }
 
 /* --- shutdown --- */
@@ -204,6 +217,8 @@ void report_handle(struct child *c, const json_t *report) {
 		event_emit(a, action, i->id, c->exec_id, exit_code, &i->status);
 	if (json_get_bool(report, "restart"))
 		restart_by_policy(i, json_get_bool(report, "at_once"));
+	if (json_get_bool(report, "unsaved"))
+		inst_recover_later(i);
 	if (json_get_bool(report, "gone"))
 		inst_remove(i);
 }

@@ -87,8 +87,16 @@ static void record_end(const struct job *j, struct msg_instance_create *r, bool 
 	status_set_state(st, restart_wanted(r) ? "restarting" : "exited");
 }
 
+/* Has an earlier try to put the run away, which could not save it, told its end? */
+static bool end_is_told(const struct job *j, const struct instance_status *st) {
+	const struct inst *known = inst_get(j->agent, j->id);
+	return known && !(state_bit(known->status.state) & S_UP) && known->status.finished_at == st->finished_at;
+}
+
 static void report_end(const struct job *j, const struct msg_instance_create *r, bool at_once) {
 	const struct instance_status *st = &r->instance.status;
+	if (end_is_told(j, st))
+		return;
 	json_t *extra = json_object();
 	json_set_int(extra, "exit_code", st->exit_code);
 	json_set_bool(extra, "oom", st->oom_killed);
@@ -152,8 +160,11 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 	if (whole && !known) {
 		record_end(j, r, oom);
 		result = record_save(j->agent, r, err);
-		if (result < 0)
+		if (result < 0) {
+			report_end(j, r, false);
+			job_report(j, NULL, NULL, json_pack("{sb}", "unsaved", 1));
 			return result;
+		}
 	}
 	fault_point("reap.recorded");
 	remove_run(j->agent, j->id);
@@ -311,11 +322,17 @@ static int stop_idle(struct stop *s, bool user, struct error *err) {
 	return r;
 }
 
+/* What makes room on a full disk must not need any. */
+static void record_try_save(const struct stop *s) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (record_save(s->job->agent, &s->record, &err) < 0)
+		log_warn("instance %.12s: %s", s->job->id, error_text(&err));
+}
+
 static int signal_and_wait(struct stop *s, int signo, int64_t timeout, struct error *err) {
 	container_kill(&s->run.container, signo, false, NULL); /* may have ended just now */
 	int r = thaw(s, err);
-	if (r == 0)
-		r = record_save(s->job->agent, &s->record, err);
+	record_try_save(s);
 	fault_point("stop.signalled");
 	instance_unlock(&s->lock);
 	if (r < 0 || wait_end(s->shim, timeout))
@@ -345,13 +362,19 @@ int work_stop(struct job *j, struct error *err) {
 	r = signal_and_wait(&s, signo, m->timeout >= 0 ? m->timeout : spec->stop_timeout, err);
 	if (r < 0)
 		return r;
+	int64_t run = s.record.instance.status.started_at;
 	record_free(&s.record);
 	r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &s.lock, err);
 	if (r == 0)
 		r = record_load(j->agent, j->id, &s.record, err);
-	if (r == 0)
-		r = instance_reap(j, &s.record, false, err);
 	if (r < 0)
+		return r;
+	if (s.record.instance.status.started_at == run) /* it may not have been saved */
+		s.record.instance.status.stopped_by_user |= user;
+	r = instance_reap(j, &s.record, false, err);
+	if (r == -ERROR_NO_SPACE)
+		error_free(err);
+	else if (r < 0)
 		return r;
 	fault_point("stop.reaped");
 	job_report(j, "stop", &s.record.instance.status, NULL);
@@ -369,7 +392,7 @@ int work_kill(struct job *j, struct error *err) {
 		return error_set(err, ERROR_CONFLICT, "instance %.12s does not run", j->id);
 	if (signo == SIGKILL || signo == SIGTERM || signo == stop_signal(&s, NULL, NULL))
 		s.record.instance.status.stopped_by_user = true;
-	r = record_save(j->agent, &s.record, err);
+	record_try_save(&s);
 	if (r == 0)
 		r = container_kill(&s.run.container, signo, signo == SIGKILL, err);
 	if (r == 0 && signo == SIGKILL)
@@ -396,8 +419,10 @@ static int freeze(struct job *j, bool on, struct error *err) {
 	fault_point("pause.frozen");
 	status_set_state(st, on ? "paused" : "running");
 	r = record_save(j->agent, &s.record, err);
-	if (r < 0)
+	if (r < 0) {
+		cgroup_freeze(&s.run.container.cgroup, !on, NULL);
 		return r;
+	}
 	job_report(j, on ? "pause" : "unpause", st, NULL);
 	return job_answer_state(j, &s.record.instance, err);
 }

@@ -29,6 +29,8 @@ int open_input(const char *file, struct error *err);
 void print_error(const struct error *err);
 /* The object as indented JSON on standard output. */
 void print_json(const json_t *value);
+/* GET: the same of one member of the answer, which may be long: it is not parsed. The path is freed. */
+int print_member(const struct invocation *in, char *path, const char *key, struct error *err);
 
 /* ---- format.c: each result is to be freed ---- */
 char *format_bytes(int64_t bytes);        /* "1.5 GiB" */

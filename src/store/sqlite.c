@@ -7,6 +7,8 @@
 #include "store/store-priv.h"
 
 #include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
 
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -19,6 +21,7 @@
 #define INDEX_BITS 7 /* of STORE_TXN_MAX changes in one revision */
 #define RECENT_BYTES ((size_t)512 << 10)
 #define FREE_PAGES_KEPT 512
+#define LOG_RESERVED ((off_t)3 << 20) /* what wal_autocheckpoint lets it grow to, and a large transaction */
 
 /* Each brings the schema from the version that is its index to the next. Never edit one: add one. */
 static const char *const migrations[] = {
@@ -493,6 +496,14 @@ static int migrate(struct sqlite *q, struct error *err) {
 	return 0;
 }
 
+/* Room for the log is taken beforehand, so that on a full disk the objects can still be removed that fill it. */
+static void reserve_log(const struct sqlite *q) {
+	_cleanup_(free_ptr) char *path = str_format("%s-wal", q->path);
+	_cleanup_(close_fd) int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, LOG_RESERVED) < 0)
+		log_debug("no room is reserved in %s: %s", path, strerror(errno));
+}
+
 static int open_writer(struct sqlite *q, int64_t *revision, int64_t *floor, struct error *err) {
 	int code, r = lock_file(q, err);
 
@@ -507,6 +518,8 @@ static int open_writer(struct sqlite *q, int64_t *revision, int64_t *floor, stru
 		    "PRAGMA cache_size = -512; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY", err);
 	if (!r)
 		r = migrate(q, err);
+	if (!r)
+		reserve_log(q);
 	if (!r)
 		r = prepare(q, q->db, write_texts, q->statements, W_STATEMENTS, err);
 	if (!r)

@@ -361,7 +361,7 @@ def bad_specs(d):
     for name in BAD_NAMES:
         if name:
             status, answer = d.api("PATCH", P + "/instances/good", {"name": name})
-            equal((status, answer["error"].get("field")), (400, "name"), repr(name[:20]))
+            equal((status, answer["error"].get("field")), (400, None if "\0" in name else "name"), repr(name[:20]))
             status, answer = d.api("POST", P + "/images/busybox%3Atest/tag", {"name": "a//b" if name == "a/b" else name})
             assert status == 400, f"tag {name[:20]!r}: {status} {answer}"
     d.cli("rm", "good")
