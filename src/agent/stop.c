@@ -157,6 +157,9 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 	fault_point("reap.destroyed");
 	bool whole = run.started_at == st->started_at; /* else the start did not get as far as its record */
 	bool known = whole && !(state_bit(st->state) & S_UP);
+	const struct inst *told = inst_get(j->agent, j->id); /* knows what could not be saved */
+	if (told && told->status.started_at == st->started_at)
+		st->stopped_by_user |= told->status.stopped_by_user;
 	if (whole && !known) {
 		record_end(j, r, oom);
 		result = record_save(j->agent, r, err);

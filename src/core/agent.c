@@ -84,6 +84,7 @@ static void make_again(void *arg) {
 		struct instance changed = j->entry->snap->instance;
 		changed.status = state.status;
 		changed.uid_base = state.uid_base;
+		j->entry->loaded = false;
 		entry_set(c, j->entry, instance_snap_new(&changed));
 		fields_free(&msg_instance_state_table, &state);
 	}
@@ -159,8 +160,10 @@ static int resync_instances(struct core *c, struct error *err) {
 	}
 	for (size_t i = 0; map_next(missing, &i, &id, NULL);) {
 		struct entry *e = map_get(c->by_id, id);
-		if (e && !e->busy)
-			start_job(c, e, make_again);
+		if (!e || e->busy)
+			continue;
+		e->loaded = true; /* made again, it has not run */
+		start_job(c, e, make_again);
 	}
 	core_unlock(c);
 	map_free(missing);

@@ -42,6 +42,7 @@ struct entry {
 	struct instance_snap *snap;
 	bool creating; /* not visible yet; keeps its id, name and image */
 	bool busy;     /* being changed or removed by one verb */
+	bool loaded;   /* from the store: what the agent says of it is newer in any case */
 	bool removed;  /* gone: only who held it before still sees it */
 	unsigned exits;
 };

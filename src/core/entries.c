@@ -127,7 +127,9 @@ static bool is_older(const struct instance_status *new, const struct instance_st
 void entry_apply(struct core *c, struct entry *e, const struct instance_status *status, int64_t uid_base) {
 	const struct instance *known = &e->snap->instance;
 	bool same_base = uid_base < 0 || known->uid_base == uid_base;
-	if (is_older(status, &known->status) ||
+	bool older = !e->loaded && is_older(status, &known->status);
+	e->loaded = false;
+	if (older ||
 	    (same_base && fields_equal(&instance_status_table, status, &known->status)))
 		return;
 	if (status->finished_at > known->status.finished_at)

@@ -63,7 +63,7 @@ int instances_load(struct core *c, struct error *err) {
 	}
 	qsort(snaps, n, sizeof *snaps, compare_created);
 	for (size_t i = 0; i < n; i++)
-		entry_add(c, snaps[i], false);
+		entry_add(c, snaps[i], false)->loaded = true;
 	return 0;
 }
 
