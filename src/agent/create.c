@@ -141,7 +141,9 @@ int work_delete(struct job *j, struct error *err) {
 	result = remove_leftover(gone, err);
 	if (result == 0 && rename(path, gone) < 0)
 		result = error_errno(err, errno, "cannot remove %s", path);
-	if (result == 0) { /* what a power cut brings back, control has removed again */
+	if (result == 0) {
+		/* or a power cut could bring it back, and its restart policy start it before control has removed it again */
+		fs_fsync_dir(a->instances);
 		fault_point("delete.renamed");
 		fs_remove_tree(run_dir);
 		fault_point("delete.run");
