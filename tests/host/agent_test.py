@@ -505,6 +505,7 @@ def broken_stream(a):
     """an export whose worker dies is seen as broken, not as short; one whose reader goes is ended"""
     id = a.run_it("/bin/sleep", "1000")
     a.exec_output(id, "/bin/dd", "if=/dev/zero", "of=/big", "bs=1M", "count=8")
+    wait_until(lambda: not [p for p in children(a.process.pid) if _comm(p) == "wabe-worker"], 30, "the end of other workers")
     _, fds = a.full("instance-export", {"id": id})
     worker = wait_until(lambda: [p for p in children(a.process.pid) if _comm(p) == "wabe-worker"], 30, "the worker")
     os.kill(worker[0], signal.SIGKILL)
