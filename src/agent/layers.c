@@ -221,8 +221,20 @@ __attribute__((noreturn)) static void exec_mmdebstrap(const struct msg_bootstrap
 	_exit(127);
 }
 
-/* Takes what has come on standard error: whole lines become progress, the last one is kept for an error. */
-static bool read_lines(struct job *j, int fd, struct buf *pending, char **last) {
+/* A line becomes progress. The first that tells an error is kept (those after it are its consequences), or the
+ * last one of all. Takes line. */
+static void take_line(struct job *j, char *line, char **kept) {
+	if (j->sock >= 0)
+		job_progress(j, line, 0, 0);
+	if (*kept && str_starts(*kept, "E: ")) {
+		free(line);
+		return;
+	}
+	free(*kept);
+	*kept = line;
+}
+
+static bool read_lines(struct job *j, int fd, struct buf *pending, char **kept) {
 	char chunk[4096];
 	ssize_t n = RETRY_EINTR(read(fd, chunk, sizeof chunk));
 	if (n <= 0)
@@ -230,12 +242,8 @@ static bool read_lines(struct job *j, int fd, struct buf *pending, char **last) 
 	buf_add(pending, chunk, (size_t)n);
 	for (char *end; (end = memchr(buf_str(pending), '\n', pending->len));) {
 		size_t len = (size_t)(end - pending->data);
-		if (len && len < LINE_MAX_SHOWN) {
-			free(*last);
-			*last = str_copyn(pending->data, len);
-			if (j->sock >= 0)
-				job_progress(j, *last, 0, 0);
-		}
+		if (len && len < LINE_MAX_SHOWN)
+			take_line(j, str_copyn(pending->data, len), kept);
 		buf_consume(pending, len + 1);
 	}
 	if (pending->len > LINE_MAX_SHOWN)
@@ -244,7 +252,7 @@ static bool read_lines(struct job *j, int fd, struct buf *pending, char **last) 
 }
 
 /* Gives the stream to the peer once the first byte of the tar is there, and copies it from then on. */
-static int relay(struct job *j, int tar, int errors, int *writer, char **last, struct error *err) {
+static int relay(struct job *j, int tar, int errors, int *writer, char **kept, struct error *err) {
 	_cleanup_(buf_free) struct buf pending = BUF_INIT_MAX(65536);
 	_cleanup_(free_ptr) char *chunk = alloc_zero(65536);
 	int r = 0;
@@ -253,7 +261,7 @@ static int relay(struct job *j, int tar, int errors, int *writer, char **last, s
 		if (RETRY_EINTR(poll(p, 2, -1)) < 0)
 			return error_errno(err, errno, "cannot wait for mmdebstrap");
 		if (p[1].revents)
-			more_errors = read_lines(j, errors, &pending, last);
+			more_errors = read_lines(j, errors, &pending, kept);
 		if (!p[0].revents)
 			continue;
 		ssize_t n = RETRY_EINTR(read(tar, chunk, 65536));
@@ -282,9 +290,9 @@ static int run_mmdebstrap(struct job *j, const char *tmp, struct error *err) {
 		exec_mmdebstrap(j->body, tmp, out[1], errors[1]);
 	close_fd(&out[1]);
 	close_fd(&errors[1]);
-	_cleanup_(free_ptr) char *last = NULL;
+	_cleanup_(free_ptr) char *kept = NULL;
 	_cleanup_(close_fd) int writer = -1;
-	int r = relay(j, out[0], errors[0], &writer, &last, err);
+	int r = relay(j, out[0], errors[0], &writer, &kept, err);
 	if (r < 0)
 		kill(pid, SIGTERM);
 	close_fd(&out[0]);
@@ -294,7 +302,7 @@ static int run_mmdebstrap(struct job *j, const char *tmp, struct error *err) {
 		return r;
 	if (status != 0 || writer < 0)
 		return error_set(err, ERROR_INTERNAL, "mmdebstrap failed with status %d: %s", status,
-				 last ? last : "no message");
+				 kept ? kept : "no message");
 	guard_finish(&writer);
 	return 0;
 }

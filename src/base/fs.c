@@ -147,8 +147,47 @@ int fs_fsync_dir(const char *path) {
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
-/* Removes what is in the directory behind fd (owned), which is on device dev. */
-static int remove_contents(int fd, dev_t dev) {
+#define REMOVE_DEPTH 64
+
+/* A removal: whoever made the tree may have nested it deeper than there are descriptors or stack. */
+struct removal {
+	int top; /* where too deep directories are moved to */
+	dev_t dev;
+	unsigned moved;
+};
+
+static int remove_contents(struct removal *x, int fd, unsigned depth);
+
+static int move_up(struct removal *x, int fd, const char *name) {
+	for (;;) {
+		char to[32];
+		snprintf(to, sizeof to, ".deep-%u", x->moved++);
+		if (renameat2(fd, name, x->top, to, RENAME_NOREPLACE) == 0)
+			return 0;
+		if (errno != EEXIST)
+			return -errno;
+	}
+}
+
+static int remove_directory(struct removal *x, int fd, const char *name, unsigned depth) {
+	int sub = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	if (sub < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(sub, &st) < 0 || st.st_dev != x->dev) {
+		close(sub);
+		return -EXDEV; /* a mount: it is not ours to empty */
+	}
+	if (depth >= REMOVE_DEPTH) {
+		close(sub);
+		return move_up(x, fd, name);
+	}
+	int r = remove_contents(x, sub, depth + 1);
+	return r == 0 && unlinkat(fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : r;
+}
+
+/* Removes what is in the directory behind fd (owned). */
+static int remove_contents(struct removal *x, int fd, unsigned depth) {
 	DIR *dir = fdopendir(fd);
 	if (!dir) {
 		int r = -errno;
@@ -156,28 +195,18 @@ static int remove_contents(int fd, dev_t dev) {
 		return r;
 	}
 	int r = 0;
-	for (struct dirent *e; r == 0 && (e = readdir(dir));) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
-		if (unlinkat(fd, e->d_name, 0) == 0 || errno == ENOENT)
-			continue;
-		if (errno != EISDIR && errno != EPERM) {
-			r = -errno;
-			break;
+	unsigned moved;
+	do {
+		moved = x->moved;
+		for (struct dirent *e; r == 0 && (e = readdir(dir));) {
+			if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+				continue;
+			if (unlinkat(fd, e->d_name, 0) == 0 || errno == ENOENT)
+				continue;
+			r = errno != EISDIR && errno != EPERM ? -errno : remove_directory(x, fd, e->d_name, depth);
 		}
-		int sub = openat(fd, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		struct stat st;
-		if (sub < 0)
-			r = errno == ENOENT ? 0 : -errno;
-		else if (fstat(sub, &st) < 0 || st.st_dev != dev) {
-			close(sub);
-			r = -EXDEV; /* a mount: it is not ours to empty */
-		} else {
-			r = remove_contents(sub, dev);
-			if (r == 0 && unlinkat(fd, e->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-				r = -errno;
-		}
-	}
+		rewinddir(dir);
+	} while (r == 0 && depth == 0 && moved != x->moved);
 	closedir(dir);
 	return r;
 }
@@ -196,7 +225,8 @@ int fs_remove_tree_at(int dirfd, const char *name) {
 		close(fd);
 		return r;
 	}
-	int r = remove_contents(fd, st.st_dev);
+	struct removal x = {.top = fd, .dev = st.st_dev};
+	int r = remove_contents(&x, fd, 0);
 	if (r < 0)
 		return r;
 	return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;

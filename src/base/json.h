@@ -1,7 +1,9 @@
 /* Helpers over jansson: bounded parsing, typed look-ups, compact printing. */
 #pragma once
 
+#include "base/buf.h"
 #include "base/error.h"
+#include "base/str.h"
 
 #include <jansson.h>
 
@@ -10,6 +12,11 @@
 json_t *json_parse(const char *text, size_t n, struct error *err);
 /* Compact, keys in order of insertion; free it. */
 char *json_print(const json_t *value);
+/* Puts the value of one member of an object, as text, into *value: found without building any of it, in one pass.
+ * False when there is none, or the text is no object. For text that is known to be JSON. */
+bool json_text_member(struct str text, const char *key, struct str *value);
+/* The same text indented by two, as JSON_INDENT(2) has it. For text that is known to be JSON. */
+void json_text_indent(struct str text, struct buf *out);
 
 /* NULL, 0 or false when absent or of another type. Strings live as long as the object. */
 const char *json_get_str(const json_t *object, const char *key);

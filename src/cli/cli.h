@@ -29,6 +29,8 @@ int open_input(const char *file, struct error *err);
 void print_error(const struct error *err);
 /* The object as indented JSON on standard output. */
 void print_json(const json_t *value);
+/* GET: the same of one member of the answer, which may be long: it is not parsed. The path is freed. */
+int print_member(const struct invocation *in, char *path, const char *key, struct error *err);
 
 /* ---- format.c: each result is to be freed ---- */
 char *format_bytes(int64_t bytes);        /* "1.5 GiB" */
@@ -87,6 +89,14 @@ int spec_finish(const struct invocation *in, const struct create_options *o, str
 json_t *spec_patch(const struct invocation *in);
 /* Creates what in->fields says; a missing image is pulled as o->pull says. Writes the cidfile. */
 int spec_create(const struct invocation *in, const struct create_options *o, json_t **instance, struct error *err);
+
+/* ---- stop.c: what restart has in common with it ---- */
+struct stop_options {
+	char *timeout, *signal;
+};
+extern const struct option_row stop_options[];
+/* Posts these options to path of each instance named. An exit status. */
+int stop_each(struct invocation *in, const char *path);
 
 /* Pulls by the request's body (docs/API.md). id (NULL: not wanted): of the image, to be freed. */
 int pull_image(const struct invocation *in, const json_t *request, bool quiet, char **id, struct error *err);

@@ -9,7 +9,7 @@ struct options {
 
 static const struct option_row options[] = {
 	OPTION(struct options, variant, STRING, "variant", .placeholder = "NAME", .def = "minbase",
-	       .doc = "minbase, or system with an init"),
+	       .doc = "minbase, or system: with systemd as its init"),
 	OPTION(struct options, include, STRINGS, "include", .placeholder = "PACKAGE,…", .doc = "Further packages"),
 	OPTION(struct options, quiet, BOOL, "quiet,q", .doc = "Shows no progress"),
 	{0},
@@ -49,6 +49,9 @@ const struct command command_image_bootstrap = {
 	.group = "Images",
 	.usage = "[OPTION…] DISTRIBUTION:SUITE",
 	.doc = "Build an image from the host's package sources",
+	.details = "The tag is the suite. mmdebstrap builds it, as root, which takes a minute or more. An image of the\n"
+		   "variant system boots, in an instance that may write its control groups:\n"
+		   "  wabe run -d -t --privileged -e container=wabe --tmpfs /run --tmpfs /run/lock debian:bookworm",
 	.examples =
 		"wabe image bootstrap debian:bookworm\nwabe image bootstrap --variant system --include vim,curl debian:bookworm",
 	.options = options,

@@ -47,6 +47,8 @@ const struct command command_image_load = {
 	.group = "Images",
 	.usage = "[OPTION…] [FILE]",
 	.doc = "Read images from an archive",
+	.details = "One that `wabe image save`, docker, podman or skopeo has written, or the tar of an OCI layout; it may be\n"
+		   "compressed.",
 	.examples = "wabe image load debian.tar\nzcat images.tar.gz | wabe image load",
 	.options = options,
 	.options_size = sizeof(struct options),

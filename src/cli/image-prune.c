@@ -6,7 +6,7 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, all, BOOL, "all,a", .doc = "Also those with a name"),
+	OPTION(struct options, all, BOOL, "all,a", .doc = "Also those with a name, unless an instance uses them"),
 	{0},
 };
 
@@ -32,7 +32,7 @@ const struct command command_image_prune = {
 	.name = "image prune",
 	.group = "Images",
 	.usage = "[OPTION…]",
-	.doc = "Remove images that nothing uses",
+	.doc = "Remove images without a name that nothing uses",
 	.examples = "wabe image prune\nwabe image prune -a",
 	.options = options,
 	.options_size = sizeof(struct options),

@@ -75,17 +75,16 @@ static int run(struct invocation *in, struct error *err) {
 	char *path;
 	_cleanup_(json_free_ptr) json_t *reply = NULL;
 	int r = make_path(in, &path, err);
-	if (r < 0)
+	if (r < 0) {
 		free(path);
-	else
-		r = api_call(in, "GET", path, NULL, &reply, err);
+		return r;
+	}
+	if (in->json)
+		return print_member(in, path, "instances", err);
+	r = api_call(in, "GET", path, NULL, &reply, err);
 	if (r < 0)
 		return r;
 	const json_t *instances = json_object_get(reply, "instances");
-	if (in->json) {
-		print_json(instances);
-		return 0;
-	}
 	struct table *t = table_new((const char *const[]){"NAME", "ID", "IMAGE", "COMMAND", "STATE", "CREATED", NULL});
 	size_t i;
 	json_t *instance;

@@ -100,6 +100,26 @@ void print_json(const json_t *value) {
 		puts(text);
 }
 
+static int to_buf(const char *data, size_t n, void *arg) {
+	buf_add(arg, data, n);
+	return buf_overflowed(arg) ? -1 : 0;
+}
+
+int print_member(const struct invocation *in, char *path, const char *key, struct error *err) {
+	_cleanup_(free_ptr) char *owned = path;
+	_cleanup_(buf_free) struct buf reply = BUF_INIT, text = BUF_INIT;
+	int r = client_stream(in->client, "GET", path, NULL, to_buf, &reply, err);
+	if (r < 0)
+		return r;
+	struct str value;
+	if (!json_text_member((struct str){buf_str(&reply), reply.len}, key, &value))
+		return error_set(err, ERROR_CORRUPT, "the daemon's answer has no %s", key);
+	json_text_indent(value, &text);
+	buf_addc(&text, '\n');
+	r = fwrite(text.data, text.len, 1, stdout) == 1 ? 0 : -errno;
+	return r < 0 ? error_errno(err, r, "cannot write") : 0;
+}
+
 static int to_fd(const char *data, size_t n, void *arg) {
 	return fs_write_all(*(int *)arg, data, n);
 }

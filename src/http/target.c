@@ -134,7 +134,7 @@ static enum piece_kind pattern_cut(struct str *pattern, struct str *name) {
 	if (name->len < 3 || name->p[0] != '{' || name->p[name->len - 1] != '}')
 		return LITERAL;
 	*name = (struct str){name->p + 1, name->len - 2};
-	if (name->len <= 3 || memcmp(name->p + name->len - 3, "...", 3))
+	if (name->len <= 3 || memcmp(name->p + name->len - 3, "...", 3) != 0)
 		return ONE;
 	name->len -= 3;
 	return REST;

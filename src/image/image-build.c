@@ -12,7 +12,7 @@
 
 #define CHUNK ((size_t)256 << 10)
 #define TAR_BLOCK 512
-#define TAR_END (2 * TAR_BLOCK) /* zeros behind the last entry */
+#define TAR_END ((size_t)2 * TAR_BLOCK) /* zeros behind the last entry */
 #define INDEX_DEPTH 4
 
 int image_from_content(struct content *c, const char *manifest_digest, const struct registry_options *platform,

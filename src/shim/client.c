@@ -291,7 +291,7 @@ void client_output(enum shim_frame type, const char *data, size_t n) {
 
 bool client_full(void) {
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
-		if (clients[i].fd && clients[i].attached && BUFFER_SIZE - clients[i].used < 2 * (SHIM_FRAME_MAX + SHIM_HEADER))
+		if (clients[i].fd && clients[i].attached && BUFFER_SIZE - clients[i].used < (size_t)2 * (SHIM_FRAME_MAX + SHIM_HEADER))
 			return true;
 	return false;
 }

@@ -37,6 +37,7 @@ static struct {
 struct source {
 	int fd; /* -1: closed */
 	uint32_t registered;
+	int owed; /* bytes that lay in it when the process ended, not yet read: they are the process's own */
 };
 static struct source listener = {.fd = -1}, children = {.fd = -1};
 static struct source input = {.fd = -1};               /* a pipe; on a terminal the same as output */
@@ -194,6 +195,7 @@ static void read_output(struct source *s) {
 	}
 	bool is_error = s == &errors;
 	last_output = now_ms();
+	s->owed -= s->owed < n ? s->owed : (int)n;
 	log_add(is_error ? "stderr" : "stdout", chunk, (size_t)n);
 	client_output(is_error ? SHIM_STDERR : SHIM_STDOUT, chunk, (size_t)n);
 }
@@ -246,6 +248,11 @@ static void write_exit(void) {
 	close(fd);
 }
 
+static void source_count(struct source *s) {
+	if (s->fd < 0 || ioctl(s->fd, FIONREAD, &s->owed) < 0)
+		s->owed = 0;
+}
+
 /* Takes all children that have ended: the process itself, and those that it left behind. */
 static void reap(void) {
 	int how;
@@ -256,6 +263,8 @@ static void reap(void) {
 		signal_number = WIFSIGNALED(how) ? WTERMSIG(how) : 0;
 		status = signal_number ? 128 + signal_number : WEXITSTATUS(how);
 		last_output = drain_since = now_ms();
+		source_count(&output);
+		source_count(&errors);
 		clock_gettime(CLOCK_REALTIME, &ended_at);
 		write_exit();
 		if (slave >= 0)
@@ -270,12 +279,17 @@ static void children_changed(void) {
 	reap();
 }
 
-/* After the process: whether all output is there that will be. While output waits for a client, no time
+/* After the process: whether all output is there that will be. What the process left is read however long that
+ * takes; what others write that still hold the pipes, for a while. While output waits for a client, no time
  * passes. */
 static bool is_drained(int64_t now, bool waits) {
 	if (waits)
 		last_output = drain_since = now;
-	return (output.fd < 0 && errors.fd < 0) || now - last_output >= QUIET_MS || now - drain_since >= DRAIN_MS;
+	if (output.fd < 0 && errors.fd < 0)
+		return true;
+	if ((output.fd >= 0 && output.owed) || (errors.fd >= 0 && errors.owed))
+		return false;
+	return now - last_output >= QUIET_MS || now - drain_since >= DRAIN_MS;
 }
 
 static int64_t sooner(int64_t a, int64_t b) {

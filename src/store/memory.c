@@ -71,7 +71,7 @@ static int memory_write(struct store *s, const char *key, const char *value, int
 		erase(m, at);
 		return 0;
 	}
-	if (at == m->n || strcmp(m->items[at].key, key))
+	if (at == m->n || strcmp(m->items[at].key, key) != 0)
 		insert(m, at, key);
 	free(m->items[at].value);
 	m->items[at].value = str_copy(value);

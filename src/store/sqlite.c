@@ -37,8 +37,8 @@ static const char *const migrations[] = {
 enum write_statement { W_FIND, W_PUT, W_DELETE, W_HISTORY, W_TRIM, W_STATE, W_FREE, W_STATEMENTS };
 static const char *const write_texts[W_STATEMENTS] = {
 	[W_FIND] = "SELECT created, revision FROM items WHERE key = ?1",
-	[W_PUT] = "INSERT INTO items (key, value, created, revision) VALUES (?1, ?2, ?3, ?4)"
-		  " ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision",
+	[W_PUT] = ("INSERT INTO items (key, value, created, revision) VALUES (?1, ?2, ?3, ?4)"
+		   " ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision"),
 	[W_DELETE] = "DELETE FROM items WHERE key = ?1",
 	[W_HISTORY] = "INSERT INTO history (id, key, value) VALUES (?1, ?2, ?3)",
 	[W_TRIM] = "DELETE FROM history WHERE id < ?1",

@@ -636,6 +636,10 @@ def malformed(a):
     fd = os.open("/dev/null", os.O_RDONLY)
     refused("invalid", a.full, "hello", {}, [fd])
     refused("invalid", a.full, "layer-unpack", {"diff_id": "sha256:" + "0" * 64})
+    broken = Connection(a.path)
+    broken.send(frame(b"hello"), [fd])
+    equal(broken.recv()[::2], ("error", []), "what came along does not come back")
+    broken.close()
     c.send(good[:3])
     c.close()  # in the midst of a frame
     for piece in (1, 3, 7):  # byte by byte is slow, not wrong

@@ -93,7 +93,8 @@ def fork_bombs(d):
     """a container that forks without end stays under its limit; the daemon answers; it can be stopped and removed"""
     for n in range(3):
         d.cli("run", "-d", "--name", f"bomb{n}", "--pids-limit", "60", "--memory", "64m", IMAGE, "sh", "-c",
-              "f() { f & f & sleep 1000; }; f; while :; do sleep 1 & done")
+              # a shell ends when it cannot fork: the first process is none, and what it began stays
+              "f() { f & f & sleep 1000; }; f & (while :; do sleep 1000 & done) & exec sleep 1000")
     wait_until(lambda: len(d.out("top", "bomb0").split("\n")) > 40, 60, "the bomb")
     assert len(d.out("top", "bomb0").split("\n")) <= 61
     equal(d.out("run", "--rm", IMAGE, "echo", "room"), "room")
@@ -158,7 +159,7 @@ def a_flood_of_log(d):
     lines = size // 100
     d.cli("run", "-d", "--name", "flood", "--log-opt", "max-size=4m", "--log-opt", "max-file=3", IMAGE, "sh", "-c",
           f"yes {'x' * 80} | head -n {lines} | cat -n; echo the end")
-    shim = d.shims()[0]
+    shim = wait_until(d.shims, 30, "the shim")[0]  # the worker becomes it just after it has answered
     peak, most = 0, 0
     where = f"{d.state}/agent/instances/{d.show('flood')['id']}/log"
 

@@ -100,7 +100,7 @@ def unknown_suites_and_packages(d):
     equal(r.returncode, 125)
     contains(r.stderr, "no-such-suite")
     r = d.cli("image", "bootstrap", "--include", "--evil", "debian:bookworm", check=False)
-    contains(r.stderr, "not the name of a package")
+    contains(r.stderr, "not the name of a")
     equal(d.out("image", "ls", "-q"), before)
 
 
@@ -109,6 +109,10 @@ def further_packages(d):
     """--include adds packages"""
     long_tests()
     contains(d.out("run", "--rm", image(d, "minbase", "tree"), "tree", "--version"), "tree v")
+
+
+# systemd makes control groups of its own, which only --privileged lets it write
+SYSTEM = ["--privileged", "-t", "-e", "container=wabe", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"]
 
 
 @test
@@ -126,10 +130,8 @@ def whole_system(d):
     contains(d.out("exec", "sys", "cat", "/proc/1/comm"), "systemd")
     equal(d.out("exec", "sys", "systemctl", "is-active", "dbus.socket", "systemd-journald"), "active\nactive")
     d.cli("stop", "--timeout", "60s", "sys")
-    equal(d.show("sys")["status"]["exit_code"], 0)
+    equal(d.show("sys")["status"]["exit_code"], 130, "the kernel ends the first process by SIGINT when it halts")
     d.cli("rm", "sys")
 
-
-SYSTEM = ["-t", "-e", "container=wabe", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--cgroupns", "private"]
 
 run(setup, Daemon.close)

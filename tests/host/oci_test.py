@@ -547,6 +547,17 @@ def descriptors_do_not_leak():
 
 
 @test
+def the_hosts_null_device_stays_outside():
+    look = "stat -L -c %d /dev/null /proc/self/fd/0"
+    with sh(look) as b:
+        mine, given = b.output().split()
+        assert mine == given, "the descriptor is of the host's /dev"
+        oci("delete", "-f", b.id)
+        b.start("sleep", "1000")
+        assert b.exec(["sh", "-c", look]).stdout.split() == [mine, mine]
+
+
+@test
 def preserved_descriptors_arrive():
     with sh("cat <&3") as b:
         b.write()
@@ -697,6 +708,27 @@ def create_start_state_kill_delete():
         assert oci("delete", b.id).returncode == 0
         b.leaves_nothing()
         assert oci("state", b.id).returncode == 125
+
+
+@test
+def a_start_that_comes_twice_touches_no_descriptor_of_the_containers():
+    with sh("for n in 3 4 5 6 7 8 9; do eval \"exec $n<>/tmp/f\"; done; touch /tmp/open; sleep 1000") as b:
+        b.config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+        pid = b.start()
+        deadline = time.monotonic() + 20
+        while not os.path.exists(f"/proc/{pid}/root/tmp/open"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        path = f"{ROOT}/{b.id}/state.json"
+        with open(path) as f:
+            state = json.load(f)
+        state["status"] = "created"  # as if a crash had come before it was written down
+        assert all(3 <= n <= 9 for n in state["container"]["gate"][:2]), state
+        with open(path, "w") as f:
+            json.dump(state, f)
+        r = oci("start", b.id)
+        assert r.returncode == 125 and "started already" in r.stderr, r.stderr
+        assert os.path.getsize(f"/proc/{pid}/root/tmp/f") == 0
 
 
 @test

@@ -14,11 +14,46 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+/* As jansson lays it out, from compact text and from its own. */
+static void test_json_text_indent(UNUSED void **state) {
+	static const char *const values[] = {
+		"[]", "{}", "\"\"", "-1.5", "null", "[1]", "[[],{},[{}],\"a]\\\\\",true]", "{\"a\":{\"b\":[1,2,{\"c\":\"\\\"},x\"}]},\"d\":false}",
+		"[[[[[[[[[[[[[[[[[[[[1],2]]]]]]]]]]]]]]]]]],\"\"]",
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+		_cleanup_(json_free_ptr) json_t *value = json_loads(values[i], JSON_DECODE_ANY, NULL);
+		_cleanup_(free_ptr) char *expected = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
+		_cleanup_(buf_free) struct buf once = BUF_INIT, twice = BUF_INIT;
+		json_text_indent(str_view(values[i]), &once);
+		assert_string_equal(buf_str(&once), expected);
+		json_text_indent(str_view(expected), &twice);
+		assert_string_equal(buf_str(&twice), expected);
+	}
+}
+
+static void test_json_text_member(UNUSED void **state) {
+	static const char text[] = " {\"x\" : \"a\\\"}\" , \"list\":[1,{\"list\":2}] ,\"n\":12}";
+	struct str value;
+	assert_true(json_text_member(str_view(text), "x", &value) && str_is(value, "\"a\\\"}\""));
+	assert_true(json_text_member(str_view(text), "list", &value) && str_is(value, "[1,{\"list\":2}]"));
+	assert_true(json_text_member(str_view(text), "n", &value) && str_is(value, "12"));
+	assert_false(json_text_member(str_view(text), "y", &value));
+	/* cut off anywhere, nothing behind the end is read */
+	for (size_t n = 0; n < sizeof text; n++) {
+		_cleanup_(free_ptr) char *cut = malloc(n ? n : 1);
+		_cleanup_(buf_free) struct buf out = BUF_INIT;
+		memcpy(cut, text, n);
+		json_text_member((struct str){cut, n}, "n", &value);
+		json_text_indent((struct str){cut, n}, &out);
+	}
+}
 
 static void test_buf(UNUSED void **state) {
 	_cleanup_(buf_free) struct buf b = BUF_INIT_MAX(300);
@@ -202,6 +237,29 @@ static void test_files(UNUSED void **state) {
 	assert_int_equal(fs_remove_tree(dir), 0);
 }
 
+/* Deeper than there are descriptors, and than a path can say. */
+static void test_deep_tree(UNUSED void **state) {
+	char top[] = "/tmp/wabe-base-test-XXXXXX";
+	assert_non_null(mkdtemp(top));
+	int fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 5000; i++) {
+		assert_int_equal(mkdirat(fd, ".deep-3", 0700), 0);
+		int below = openat(fd, ".deep-3", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(below >= 0);
+		close(fd);
+		fd = below;
+	}
+	close(fd);
+	struct rlimit before, few = {.rlim_cur = 200};
+	getrlimit(RLIMIT_NOFILE, &before);
+	few.rlim_max = before.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &few);
+	int r = fs_remove_tree(top);
+	setrlimit(RLIMIT_NOFILE, &before);
+	assert_int_equal(r, 0);
+	assert_false(fs_exists(top));
+}
+
 static void test_descriptors(UNUSED void **state) {
 	int pair[2], fds[2], got[1];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -279,11 +337,13 @@ static void test_json(UNUSED void **state) {
 
 int main(void) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_buf),     cmocka_unit_test(test_sizes),  cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_buf),
+		cmocka_unit_test(test_json_text_indent),
+		cmocka_unit_test(test_json_text_member),     cmocka_unit_test(test_sizes),  cmocka_unit_test(test_durations),
 		cmocka_unit_test(test_numbers), cmocka_unit_test(test_vectors), cmocka_unit_test(test_map),
 		cmocka_unit_test(test_time),    cmocka_unit_test(test_errors), cmocka_unit_test(test_files),
 		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_proc), cmocka_unit_test(test_loop),
-		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_json),    cmocka_unit_test(test_deep_tree),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

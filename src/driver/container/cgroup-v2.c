@@ -67,9 +67,7 @@ static void plan_quota(const struct cgroup_limits *l, int dir, struct cgroup_val
 	_cleanup_(free_ptr) char *quota = NULL;
 	if (l->cpu_quota > 0)
 		quota = str_format("%" PRId64, l->cpu_quota);
-	else if (l->cpu_quota < 0)
-		quota = str_copy("max");
-	else if (fs_read_at(dir, "cpu.max", 256, &now) == 0 && now.len)
+	else if (l->cpu_quota == 0 && fs_read_at(dir, "cpu.max", 256, &now) == 0 && now.len)
 		quota = str_copyn(buf_str(&now), strcspn(buf_str(&now), " \n"));
 	else
 		quota = str_copy("max");

@@ -16,7 +16,9 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -205,6 +207,28 @@ int child_take_stdio(struct child *k, const struct container_stdio *io, struct e
 	return 0;
 }
 
+static bool is_null(int fd) {
+	struct stat st;
+	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
+}
+
+/* A null device that the caller has given is the host's own file, whose mode a root without a user namespace of
+ * its own could change by way of the descriptor: the container's takes its place. */
+static int take_own_null(struct error *err) {
+	_cleanup_(close_fd) int own = -1;
+	for (int fd = 0; fd <= 2; fd++) {
+		if (!is_null(fd))
+			continue;
+		if (own < 0)
+			own = open("/dev/null", O_RDWR | O_NOCTTY | O_CLOEXEC);
+		if (own < 0 || !is_null(own))
+			return error_set(err, ERROR_INVALID, "/dev/null of the container is not the null device");
+		if (dup2(own, fd) < 0)
+			return error_errno(err, errno, "cannot use the null device");
+	}
+	return 0;
+}
+
 static void close_rest(struct child *k) {
 	int keep[4] = {k->sync, k->gate_in, k->gate_hold, k->result};
 	close_all_but(3 + (unsigned)k->preserve_fds, keep, ARRAY_SIZE(keep));
@@ -249,7 +273,9 @@ void child_finish(struct child *k, const struct user_ids *ids) {
 	syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0); /* a kernel without keys has none to share */
 	/* root may enter where the user may not, and the other way round (a file system that squashes root) */
 	bool entered = process_enter_cwd(p, NULL) == 0;
-	int r = k->sets_rlimits ? process_set_rlimits(p, 0, &err) : 0;
+	int r = take_own_null(&err);
+	if (r == 0 && k->sets_rlimits)
+		r = process_set_rlimits(p, 0, &err);
 	if (r == 0)
 		r = process_take_identity(p, ids, k->wants_filter && !p->no_new_privileges, &err);
 	if (r == 0 && k->slave >= 0 && (r = tty_adopt(k->slave)) < 0)

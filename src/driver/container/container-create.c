@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -186,6 +187,12 @@ static int make_process(struct container_config *c, struct container_stdio *io, 
 		return error_errno(err, errno, "cannot make a pipe");
 	out->gate[0] = pipes.gate[0];
 	out->gate[1] = pipes.result[1];
+	for (int i = 0; i < 2; i++) {
+		struct stat st;
+		if (fstat(out->gate[i], &st) < 0)
+			return error_errno(err, errno, "cannot look at a pipe");
+		out->gate_inodes[i] = st.st_ino;
+	}
 	const int keep[] = {io->in, io->out, io->err, pipes.gate[0], pipes.gate[1], pipes.result[1]};
 	struct clone_request q = {
 		.keep = keep, .n_keep = ARRAY_SIZE(keep), .preserve_fds = io->preserve_fds, .flags = clone_flags(c), .joined = c->namespaces, .n_joined = c->n_namespaces, .pidfd = -1, .cgroup = cgroup,

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -64,7 +65,8 @@ json_t *container_state_print(const struct container_state *s) {
 	json_set_str(o, "id", s->id);
 	json_set_int(o, "pid", s->pid);
 	json_set_int(o, "pid_start", (int64_t)s->pid_start);
-	json_object_set_new(o, "gate", json_pack("[ii]", s->gate[0], s->gate[1]));
+	json_object_set_new(o, "gate", json_pack("[iiII]", s->gate[0], s->gate[1],
+							 (json_int_t)s->gate_inodes[0], (json_int_t)s->gate_inodes[1]));
 	json_object_set(o, "config", s->config);
 	if (s->cgroup.path)
 		json_object_set_new(o, "cgroup", cgroup_state_print(&s->cgroup));
@@ -76,7 +78,7 @@ int container_state_parse(const json_t *json, struct container_state *s, struct 
 	const char *id = json_get_str(json, "id");
 	json_t *config = json_object_get(json, "config"), *gate = json_object_get(json, "gate");
 	const json_t *cgroup = json_object_get(json, "cgroup");
-	if (!id || !json_is_object(config) || json_array_size(gate) != 2)
+	if (!id || !json_is_object(config) || json_array_size(gate) != 4)
 		return error_set(err, ERROR_CORRUPT, "the state of the container is not readable");
 	int r = cgroup ? cgroup_state_parse(cgroup, &s->cgroup, err) : 0;
 	if (r < 0)
@@ -84,8 +86,10 @@ int container_state_parse(const json_t *json, struct container_state *s, struct 
 	s->id = str_copy(id);
 	s->pid = (pid_t)json_get_int(json, "pid");
 	s->pid_start = (uint64_t)json_get_int(json, "pid_start");
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < 2; i++) {
 		s->gate[i] = (int)json_integer_value(json_array_get(gate, i));
+		s->gate_inodes[i] = (uint64_t)json_integer_value(json_array_get(gate, i + 2));
+	}
 	s->config = json_incref(config);
 	return 0;
 }
@@ -101,17 +105,25 @@ void container_state_free(struct container_state *s) {
 	*s = (struct container_state){.start_fd = -1, .result_fd = -1, .sync_fd = -1, .pidfd = -1};
 }
 
+/* A pipe of the first process that is the one which it was made with; nothing else is opened for use. */
+static int open_pipe_of(const struct container_state *s, int i, int flags) {
+	char path[64], own[FD_PATH_MAX];
+	struct stat st;
+	snprintf(path, sizeof path, "/proc/%d/fd/%d", s->pid, s->gate[i]);
+	_cleanup_(close_fd) int fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode) || st.st_ino != s->gate_inodes[i])
+		return -1;
+	return open(fd_path(fd, own), flags | O_CLOEXEC);
+}
+
 /* The far ends of the gate, by way of the first process's own descriptors: they work for any process of the
  * host's root, as long as the first process has not passed the gate. */
 static int open_gate(struct container_state *s, struct error *err) {
 	_cleanup_(close_fd) int pidfd = state_open_pid(s);
 	if (pidfd < 0)
 		return error_set(err, ERROR_CONFLICT, "the container %s has ended", s->id);
-	char path[64];
-	snprintf(path, sizeof path, "/proc/%d/fd/%d", s->pid, s->gate[0]);
-	s->start_fd = open(path, O_WRONLY | O_CLOEXEC);
-	snprintf(path, sizeof path, "/proc/%d/fd/%d", s->pid, s->gate[1]);
-	s->result_fd = open(path, O_RDONLY | O_CLOEXEC);
+	s->start_fd = open_pipe_of(s, 0, O_WRONLY);
+	s->result_fd = open_pipe_of(s, 1, O_RDONLY);
 	if (s->start_fd < 0 || s->result_fd < 0)
 		return error_set(err, ERROR_CONFLICT, "the container %s has been started already", s->id);
 	return 0;

@@ -130,6 +130,7 @@ struct container_state {
 	json_t *config;     /* what exec needs of the config */
 	struct cgroup_state cgroup;
 	int gate[2];        /* numbers of descriptors in the first process: it waits at [0], reports at [1] */
+	uint64_t gate_inodes[2]; /* of those pipes: afterwards the numbers may be descriptors of the container's own */
 	int start_fd;       /* not saved, -1 after parsing: the other end of gate[0] */
 	int result_fd;      /* not saved: the other end of gate[1] */
 	int sync_fd;        /* not saved: while it is open, the first process dies with the caller */
