@@ -333,6 +333,7 @@ static void record_try_save(const struct stop *s) {
 }
 
 static int signal_and_wait(struct stop *s, int signo, int64_t timeout, struct error *err) {
+	job_report(s->job, NULL, &s->record.instance.status, NULL); /* that it is the user's wish, before it ends */
 	container_kill(&s->run.container, signo, false, NULL); /* may have ended just now */
 	int r = thaw(s, err);
 	record_try_save(s);
