@@ -165,7 +165,10 @@ def a_flood_of_log(d):
 
     def ended():
         nonlocal peak, most
-        peak = max(peak, sum(os.stat(f"{where}/{n}").st_size for n in os.listdir(where) if os.path.exists(f"{where}/{n}")))
+        try:
+            peak = max(peak, sum(os.stat(f"{where}/{n}").st_size for n in os.listdir(where)))
+        except FileNotFoundError:
+            pass  # rotated away just now; the next look counts
         try:
             with open(f"/proc/{shim}/status") as f:
                 most = max([most] + [int(line.split()[1]) for line in f if line.startswith("VmRSS:")])
