@@ -243,9 +243,12 @@ static ssize_t body_seen(struct http_request *req, const char *data, size_t n) {
 		return req->refuse && req->drained > HTTP_DRAIN_MAX ? -1 : (ssize_t)n;
 	}
 	if (streams_body(req)) {
-		n = MIN(n, HTTP_UPLOAD_MAX - (req->body.len - req->body_taken));
-		if (!n && !http_suspend(req))
+		size_t room = HTTP_UPLOAD_MAX - (req->body.len - req->body_taken);
+		/* what is left over is offered again after a resume; without one, not before more arrives, which never
+		 * happens for the end of a body */
+		if (n > room && !http_suspend(req))
 			return -1;
+		n = MIN(n, room);
 		buf_add(&req->body, data, n);
 		pthread_cond_broadcast(&req->changed);
 	} else if (req->body.len + n > body_limit(req)) {
