@@ -27,21 +27,7 @@ static int run(struct invocation *in, struct error *err) {
 	const char *state = json_get_str(json_object_get(instance, "status"), "state");
 	if (!str_same(state, "running") && !str_same(state, "paused") && !str_same(state, "restarting"))
 		return error_set(err, ERROR_CONFLICT, "%s does not run (%s)", name, state ? state : "?");
-	_cleanup_(session_close) struct session s = {
-		.in = in,
-		.path = api_path(in, "/instances/%s/attach?stdout=true&stderr=true", name),
-		.signal_path = o->sig_proxy ? api_path(in, "/instances/%s/kill", name) : NULL,
-		.name = name,
-		.tty = json_get_bool(spec, "tty"),
-		.input = input,
-		.detach_keys = o->detach_keys,
-	};
-	path_query(&s.path, "stdin", input ? "true" : "false");
-	r = session_open(&s, err);
-	if (r < 0)
-		return r;
-	const char *policy = json_get_str(json_object_get(spec, "restart"), "policy");
-	return session_run_to_end(&s, name, policy, json_get_bool(spec, "auto_remove"), err);
+	return session_of_instance(in, name, spec, input, o->sig_proxy, o->detach_keys, false, err);
 }
 
 const struct command command_attach = {

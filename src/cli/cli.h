@@ -130,6 +130,9 @@ void session_close(struct session *s);
  * once everybody sees the end: the final status, or nothing of an instance that is removed by itself. Of one
  * whose restart policy (NULL: no) brings it back the end of this run is all that is waited for. */
 int session_run_to_end(struct session *s, const char *id, const char *policy, bool auto_remove, struct error *err);
+/* Attaches to an instance that is there (spec: its own), starts it then if asked to, and stays to the end. */
+int session_of_instance(const struct invocation *in, const char *name, const json_t *spec, bool input, bool sig_proxy,
+			const char *detach_keys, bool start, struct error *err);
 #define DETACH_KEYS "ctrl-p,ctrl-q"
 /* 127 and 126 for errors that say so, else 125. */
 int exit_status_of(const struct error *err);

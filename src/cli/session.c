@@ -301,6 +301,27 @@ int session_run_to_end(struct session *s, const char *id, const char *policy, bo
 	return (int)json_get_int(end, "exit_code");
 }
 
+int session_of_instance(const struct invocation *in, const char *name, const json_t *spec, bool input, bool sig_proxy,
+			const char *detach_keys, bool start, struct error *err) {
+	_cleanup_(session_close) struct session s = {
+		.in = in,
+		.path = api_path(in, "/instances/%s/attach?stdout=true&stderr=true", name),
+		.signal_path = sig_proxy ? api_path(in, "/instances/%s/kill", name) : NULL,
+		.name = name,
+		.tty = json_get_bool(spec, "tty"),
+		.input = input,
+		.detach_keys = detach_keys,
+	};
+	path_query(&s.path, "stdin", input ? "true" : "false");
+	int r = session_open(&s, err);
+	if (r == 0 && start)
+		r = api_call(in, "POST", api_path(in, "/instances/%s/start", name), NULL, NULL, err);
+	if (r < 0)
+		return r;
+	const char *policy = json_get_str(json_object_get(spec, "restart"), "policy");
+	return session_run_to_end(&s, name, policy, json_get_bool(spec, "auto_remove"), err);
+}
+
 int exit_status_of(const struct error *err) {
 	if (err->kind == ERROR_NO_COMMAND)
 		return 127;
