@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -171,29 +172,55 @@ static int set_devices(const struct cgroup_config *c, const struct cgroup_dirs *
 	return cgroup_unsupported(err, "device rules", "the controller “devices”");
 }
 
-int cgroup_create(const struct cgroup_config *c, struct cgroup_state *out, struct error *err) {
+int cgroup_begin(const struct cgroup_config *c, struct cgroup_state *out, struct error *err) {
 	const struct cgroup_host *host = cgroup_host();
 	*out = (struct cgroup_state){0};
 	_cleanup_(free_ptr) char *path = clean_path(c->path);
 	if (!path)
 		return error_set(err, ERROR_INVALID, "“%s” is not a path of a control group", c->path ? c->path : "");
 	unsigned made = 0;
-	int r = make_groups(host, path, cgroup_v1_needs(&c->limits, c->n_devices), &made, err);
-	if (r == 0 && !made)
-		r = error_set(err, ERROR_UNSUPPORTED, "no control groups are mounted on this host");
-	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = CGROUP_DIRS_INIT;
-	if (r == 0) {
-		cgroup_dirs_open(path, &dirs);
-		r = write_limits(&c->limits, &dirs, false, err);
-	}
-	if (r == 0)
-		r = set_devices(c, &dirs, err);
+	int r = make_groups(host, path, 1U << CGROUP_UNIFIED, &made, err);
 	if (r < 0) {
 		remove_made(host, path, made);
 		return r;
 	}
-	*out = (struct cgroup_state){.path = TAKE_PTR(path), .version = host->version};
+	*out = (struct cgroup_state){.path = TAKE_PTR(path)};
 	return 0;
+}
+
+int cgroup_finish(const struct cgroup_config *c, struct cgroup_state *s, struct error *err) {
+	const struct cgroup_host *host = cgroup_host();
+	unsigned made = 0;
+	int r = make_groups(host, s->path, cgroup_v1_needs(&c->limits, c->n_devices) & ~(1U << CGROUP_UNIFIED), &made, err);
+	if (r == 0 && !made && !host->mount[CGROUP_UNIFIED])
+		r = error_set(err, ERROR_UNSUPPORTED, "no control groups are mounted on this host");
+	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = CGROUP_DIRS_INIT;
+	if (r == 0) {
+		cgroup_dirs_open(s->path, &dirs);
+		r = write_limits(&c->limits, &dirs, false, err);
+	}
+	if (r == 0)
+		r = set_devices(c, &dirs, err);
+	if (r < 0)
+		remove_made(host, s->path, made);
+	else
+		s->version = host->version;
+	return r;
+}
+
+void cgroup_undo(struct cgroup_state *s) {
+	if (s->version && cgroup_kill(s, SIGKILL, NULL) == 0)
+		cgroup_remove(s, NULL);
+	else if (s->path && !s->version && cgroup_host()->mount[CGROUP_UNIFIED])
+		remove_made(cgroup_host(), s->path, 1U << CGROUP_UNIFIED);
+	cgroup_state_free(s);
+}
+
+int cgroup_create(const struct cgroup_config *c, struct cgroup_state *out, struct error *err) {
+	int r = cgroup_begin(c, out, err);
+	if (r == 0 && (r = cgroup_finish(c, out, err)) < 0)
+		cgroup_undo(out);
+	return r;
 }
 
 /* A change may ask for a hierarchy that the group did not need so far (cpuset, hugetlb): it is made now, and

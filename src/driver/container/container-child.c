@@ -114,14 +114,22 @@ static int become_root(const struct container_config *c, struct child *k, struct
 	return 0;
 }
 
+static int enter_cgroup(struct child *k, struct error *err) {
+	struct cgroup_state group = {.path = k->c->cgroup.path, .version = cgroup_version()};
+	if (!group.path)
+		return 0;
+	child_await(k, SYNC_CGROUP, 0);
+	return cgroup_enter(&group, 0, err);
+}
+
 static int set_up_namespaces(struct child *k, struct error *err) {
 	const struct container_config *c = k->c;
-	struct cgroup_state group = {.path = c->cgroup.path, .version = cgroup_version()};
-	int r = c->cgroup.path ? cgroup_enter(&group, 0, err) : 0;
-	if (r < 0)
-		return r;
+	/* this is slow: the parent makes the control groups meanwhile */
 	if (config_new_namespace(c, CLONE_NEWNET) && unshare(CLONE_NEWNET) < 0)
 		return error_errno(err, errno, "cannot make a network namespace");
+	int r = enter_cgroup(k, err);
+	if (r < 0)
+		return r;
 	if (config_new_namespace(c, CLONE_NEWCGROUP) && unshare(CLONE_NEWCGROUP) < 0)
 		return error_errno(err, errno, "cannot make a cgroup namespace");
 	r = set_time_offsets(c, err);

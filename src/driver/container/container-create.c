@@ -47,6 +47,13 @@ static uint64_t clone_flags(const struct container_config *c) {
 	return flags & ~(uint64_t)(CLONE_NEWTIME | CLONE_NEWCGROUP | CLONE_NEWNET);
 }
 
+static bool config_joins(const struct container_config *c) {
+	for (size_t i = 0; i < c->n_namespaces; i++)
+		if (c->namespaces[i].path)
+			return true;
+	return false;
+}
+
 struct pipes {
 	int gate[2], result[2];
 };
@@ -107,9 +114,21 @@ static int open_userns(const struct container_config *c, pid_t pid, struct error
 	return fd < 0 ? error_errno(err, errno, "cannot open the user namespace") : fd;
 }
 
+static int supply_cgroup(const struct container_config *c, struct cgroup_state *group, int sync, struct error *err) {
+	if (!c->cgroup.path)
+		return 0;
+	int r = group->version ? 0 : cgroup_finish(&c->cgroup, group, err);
+	if (r == 0 && (r = sync_send(sync, SYNC_CGROUP, 0, NULL, 0, -1)) < 0)
+		return send_error(err, r);
+	return r;
+}
+
 /* Gives the child all it waits for. */
-static int supply(struct container_config *c, pid_t pid, int sync, struct error *err) {
-	int r = 0;
+static int supply(struct container_config *c, struct container_state *s, int sync, struct error *err) {
+	pid_t pid = s->pid;
+	int r = supply_cgroup(c, &s->cgroup, sync, err);
+	if (r < 0)
+		return r;
 	if (config_new_namespace(c, CLONE_NEWUSER)) {
 		r = userns_write_maps(pid, c->uid_maps, c->n_uid_maps, c->gid_maps, c->n_gid_maps, err);
 		if (r == 0 && (r = sync_send(sync, SYNC_MAPPED, 0, NULL, 0, -1)) < 0)
@@ -209,7 +228,7 @@ static int make_process(struct container_config *c, struct container_stdio *io, 
 	close_fd(&pipes.gate[0]);
 	close_fd(&pipes.result[1]);
 	struct error supplied = ERROR_INIT;
-	int r = supply(c, out->pid, sock, &supplied);
+	int r = supply(c, out, sock, &supplied);
 	if (r == 0)
 		r = parent_await_ready(c, out->pid, sock, io, err);
 	else
@@ -243,16 +262,16 @@ int container_create(const struct container_config *c, struct container_stdio *i
 	*out = (struct container_state){.start_fd = -1, .result_fd = -1, .sync_fd = -1, .pidfd = -1};
 	io->terminal_master = -1;
 	int r = check_config(c, err);
+	/* a process that joins namespaces has to be in all groups before that; else most are made after the clone */
 	if (r == 0 && c->cgroup.path)
-		r = cgroup_create(&c->cgroup, &out->cgroup, err);
+		r = config_joins(c) ? cgroup_create(&c->cgroup, &out->cgroup, err) : cgroup_begin(&c->cgroup, &out->cgroup, err);
 	if (r < 0)
 		return r;
 	_cleanup_(close_fd) int cgroup = c->cgroup.path ? cgroup_open_v2(&out->cgroup) : -1;
 	struct container_config own = *c; /* shares all but the maps of a user namespace that is joined */
 	r = make_process(&own, io, cgroup, out, err);
 	if (r < 0) {
-		if (c->cgroup.path && cgroup_kill(&out->cgroup, SIGKILL, NULL) == 0)
-			cgroup_remove(&out->cgroup, NULL);
+		cgroup_undo(&out->cgroup);
 		drop_read_maps(c, &own);
 		container_state_free(out);
 		return r;

@@ -13,6 +13,7 @@ struct user_ids;
  * -ECONNRESET: each side gives up when the other has gone. */
 enum sync_type {
 	SYNC_PID = 1, /* value: the child's pid, from the one that cloned it */
+	SYNC_CGROUP,  /* the control groups are made */
 	SYNC_MAPPED,  /* uid and gid maps are written */
 	SYNC_MOUNT,   /* descriptor of a detached mount for mounts[value]; -1: the root */
 	SYNC_SECCOMP, /* value: flags; data: the filter */
@@ -45,7 +46,7 @@ struct child {
 	const struct container_process *process;
 	int sync, root;
 	int *mounts;      /* what the parent has sent, by index; -1 */
-	bool mapped, hooks_ran, released, has_filter, wants_filter, sets_rlimits;
+	bool has_cgroup, mapped, hooks_ran, released, has_filter, wants_filter, sets_rlimits;
 	struct sock_fprog filter;
 	unsigned filter_flags;
 	int gate_in, gate_hold, result; /* gate_hold: our own writing end, so that the gate never ends */

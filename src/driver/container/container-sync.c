@@ -99,7 +99,7 @@ int sync_error(const struct sync_message *m, struct error *err) {
 
 void child_await(struct child *k, enum sync_type type, int index) {
 	for (;;) {
-		bool have = type == SYNC_MAPPED ? k->mapped : type == SYNC_HOOKS ? k->hooks_ran : type == SYNC_SECCOMP ? k->has_filter :
+		bool have = type == SYNC_CGROUP ? k->has_cgroup : type == SYNC_MAPPED ? k->mapped : type == SYNC_HOOKS ? k->hooks_ran : type == SYNC_SECCOMP ? k->has_filter :
 			    type == SYNC_MOUNT ? (index < 0 ? k->root : k->mounts[index]) >= 0 : k->released;
 		if (have)
 			return;
@@ -107,6 +107,9 @@ void child_await(struct child *k, enum sync_type type, int index) {
 		if (sync_recv(k->sync, &m) < 0)
 			_exit(125);
 		switch (m.type) {
+		case SYNC_CGROUP:
+			k->has_cgroup = true;
+			break;
 		case SYNC_MAPPED:
 			k->mapped = true;
 			break;
