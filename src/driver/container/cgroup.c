@@ -378,11 +378,8 @@ static int new_tmpfs(void) {
 }
 
 /* In v1 each hierarchy is a directory, named as on the host ("cpu,cpuacct"), below a small tmpfs. */
-static int mount_v1(const struct cgroup_state *s, const char *target, bool writable) {
+static int fill_v1(const struct cgroup_state *s, int top, bool writable) {
 	const struct cgroup_host *host = cgroup_host();
-	_cleanup_(close_fd) int top = new_tmpfs();
-	if (top < 0 || attach(top, AT_FDCWD, target) < 0)
-		return top < 0 ? top : -errno;
 	for (int h = 0; h < CGROUP_HIERARCHIES; h++) {
 		if (!is_own_mount(host, h))
 			continue;
@@ -396,6 +393,19 @@ static int mount_v1(const struct cgroup_state *s, const char *target, bool writa
 			return -errno;
 	}
 	return set_attrs(top, false) < 0 ? -errno : 0;
+}
+
+int cgroup_tree_v1(const struct cgroup_state *s, bool writable) {
+	_cleanup_(close_fd) int top = new_tmpfs();
+	int r = top < 0 ? top : fill_v1(s, top, writable);
+	return r < 0 ? r : TAKE_FD(top);
+}
+
+static int mount_v1(const struct cgroup_state *s, const char *target, bool writable) {
+	_cleanup_(close_fd) int top = new_tmpfs();
+	if (top < 0 || attach(top, AT_FDCWD, target) < 0)
+		return top < 0 ? top : -errno;
+	return fill_v1(s, top, writable);
 }
 
 int cgroup_mount(const struct cgroup_state *s, const char *target, bool writable, struct error *err) {

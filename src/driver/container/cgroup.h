@@ -109,3 +109,5 @@ uint64_t cgroup_oom_kills(const struct cgroup_state *s);
  * writable, in the caller's (new) mount name space, in which the host's /sys/fs/cgroup is still there: before
  * pivot_root. target may be "/proc/self/fd/N". */
 int cgroup_mount(const struct cgroup_state *s, const char *target, bool writable, struct error *err);
+/* The same of a host with controllers in v1, attached nowhere; -EINVAL from kernels before 6.15, which cannot. */
+int cgroup_tree_v1(const struct cgroup_state *s, bool writable);

@@ -123,6 +123,17 @@ static int supply_cgroup(const struct container_config *c, struct cgroup_state *
 	return r;
 }
 
+static int supply_mount(const struct container_config *c, const struct cgroup_state *group, size_t i, int userns, int sync,
+			struct error *err) {
+	const struct container_mount *m = &c->mounts[i];
+	if (!mount_is_cgroup(m))
+		return send_mount(sync, (int)i, parent_mount(c, m, userns, err), err);
+	/* what goes wrong here is the child's to do, and to tell */
+	_cleanup_(close_fd) int tree = cgroup_tree_v1(group, !(m->flags & MS_RDONLY));
+	int r = sync_send(sync, SYNC_MOUNT, (int)i, NULL, 0, tree);
+	return r < 0 ? send_error(err, r) : 0;
+}
+
 /* Gives the child all it waits for. */
 static int supply(struct container_config *c, struct container_state *s, int sync, struct error *err) {
 	pid_t pid = s->pid;
@@ -145,7 +156,7 @@ static int supply(struct container_config *c, struct container_state *s, int syn
 		r = send_mount(sync, -1, root_mount(c, userns, err), err);
 		for (size_t i = 0; r == 0 && i < c->n_mounts; i++)
 			if (mount_is_parents(c, &c->mounts[i]))
-				r = send_mount(sync, (int)i, parent_mount(c, &c->mounts[i], userns, err), err);
+				r = supply_mount(c, &s->cgroup, i, userns, sync, err);
 	}
 	return r == 0 && c->seccomp ? send_filter(c, sync, err) : r;
 }

@@ -153,10 +153,6 @@ static int new_mount(struct child *k, const struct container_mount *m, struct er
 	return r < 0 ? error_errno(err, r, "cannot make %s read-only", m->target) : 0;
 }
 
-static bool is_cgroup(const struct container_mount *m) {
-	return str_same(m->type, "cgroup") || str_same(m->type, "cgroup2");
-}
-
 static int mount_cgroup(struct child *k, const struct container_mount *m, struct error *err) {
 	_cleanup_(close_fd) int target = open_target(k->root, m->target, true, err);
 	if (target < 0)
@@ -168,12 +164,11 @@ static int mount_cgroup(struct child *k, const struct container_mount *m, struct
 
 static int one_mount(struct child *k, size_t i, struct error *err) {
 	const struct container_mount *m = &k->c->mounts[i];
-	if (is_cgroup(m))
-		return mount_cgroup(k, m, err);
-	if (!mount_is_parents(k->c, m))
-		return new_mount(k, m, err);
-	child_await(k, SYNC_MOUNT, (int)i);
-	return attach_mount(k, m, k->mounts[i], err);
+	if (mount_is_parents(k->c, m))
+		child_await(k, SYNC_MOUNT, (int)i);
+	if (k->mounts[i] >= 0)
+		return attach_mount(k, m, k->mounts[i], err);
+	return mount_is_cgroup(m) ? mount_cgroup(k, m, err) : new_mount(k, m, err);
 }
 
 /* --- masks --- */

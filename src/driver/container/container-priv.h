@@ -15,7 +15,7 @@ enum sync_type {
 	SYNC_PID = 1, /* value: the child's pid, from the one that cloned it */
 	SYNC_CGROUP,  /* the control groups are made */
 	SYNC_MAPPED,  /* uid and gid maps are written */
-	SYNC_MOUNT,   /* descriptor of a detached mount for mounts[value]; -1: the root */
+	SYNC_MOUNT,   /* descriptor of a detached mount for mounts[value], none: to make itself; -1: the root */
 	SYNC_SECCOMP, /* value: flags; data: the filter */
 	SYNC_HOOKS,   /* from the child: everything is mounted; from the parent: the hooks have run */
 	SYNC_READY,   /* from the child: it waits at the gate; descriptor: the terminal's master */
@@ -40,12 +40,13 @@ int sync_error(const struct sync_message *m, struct error *err);
 void sync_pack_error(const struct error *err, struct buf *out);
 int sync_unpack_error(int errnum, const char *data, size_t n, struct error *err);
 
+#define MOUNT_OWN (-2)
 /* The child's end of things. */
 struct child {
 	const struct container_config *c; /* NULL for exec */
 	const struct container_process *process;
 	int sync, root;
-	int *mounts;      /* what the parent has sent, by index; -1 */
+	int *mounts;      /* what the parent has sent, by index; -1; MOUNT_OWN */
 	bool has_cgroup, mapped, hooks_ran, released, has_filter, wants_filter, sets_rlimits;
 	struct sock_fprog filter;
 	unsigned filter_flags;
@@ -72,7 +73,8 @@ bool config_new_namespace(const struct container_config *c, int flag);
 const struct container_namespace *config_namespace(const struct container_config *c, int flag);
 /* The host's id of an id inside; -1 when it is not mapped. */
 int64_t id_to_host(const struct id_map *maps, size_t n, uint32_t inside);
-/* The parent makes this mount (binds, and what a user namespace may not mount). */
+bool mount_is_cgroup(const struct container_mount *m);
+/* The parent makes this mount (binds, what a user namespace may not mount, and what it can make meanwhile). */
 bool mount_is_parents(const struct container_config *c, const struct container_mount *m);
 int parent_mount(const struct container_config *c, const struct container_mount *m, int userns, struct error *err);
 

@@ -100,7 +100,7 @@ int sync_error(const struct sync_message *m, struct error *err) {
 void child_await(struct child *k, enum sync_type type, int index) {
 	for (;;) {
 		bool have = type == SYNC_CGROUP ? k->has_cgroup : type == SYNC_MAPPED ? k->mapped : type == SYNC_HOOKS ? k->hooks_ran : type == SYNC_SECCOMP ? k->has_filter :
-			    type == SYNC_MOUNT ? (index < 0 ? k->root : k->mounts[index]) >= 0 : k->released;
+			    type == SYNC_MOUNT ? (index < 0 ? k->root : k->mounts[index]) != -1 : k->released;
 		if (have)
 			return;
 		_cleanup_(sync_message_free) struct sync_message m;
@@ -126,7 +126,7 @@ void child_await(struct child *k, enum sync_type type, int index) {
 							.filter = (struct sock_filter *)TAKE_PTR(m.data)};
 			break;
 		case SYNC_MOUNT:
-			*(m.value < 0 ? &k->root : &k->mounts[m.value]) = TAKE_FD(m.fd);
+			*(m.value < 0 ? &k->root : &k->mounts[m.value]) = m.fd < 0 ? MOUNT_OWN : TAKE_FD(m.fd);
 			break;
 		default:
 			_exit(125);
