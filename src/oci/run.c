@@ -102,6 +102,22 @@ static int check_terminal(const struct create_options *q, bool terminal, bool le
 	return 0;
 }
 
+/* The state of one that starts at once is written while the first process works; another is not to be seen, and
+ * started, before it has been made. */
+static int make(struct oci *o, const struct container_config *c, struct container_stdio *io, bool starts, struct record *r,
+		struct error *err) {
+	int e = container_begin(c, io, &r->state, err);
+	if (e < 0)
+		return e;
+	r->bundle = str_copy(c->bundle);
+	r->created = time_now_ns();
+	if (starts && (e = record_save(o, r, err)) < 0) {
+		container_destroy(&r->state, NULL);
+		return e;
+	}
+	return container_await(c, io, &r->state, err);
+}
+
 /* A container at its gate, with its state on disk; *master is the terminal that stays with us, or -1. status:
  * "started" where the start follows at once, and the container dies with us until then. */
 static int create(struct oci *o, const struct create_options *q, bool leaves, const char *status, struct record *r, int *master,
@@ -121,20 +137,19 @@ static int create(struct oci *o, const struct create_options *q, bool leaves, co
 		return e;
 	c.no_pivot = q->no_pivot;
 	struct container_stdio io = {.in = 0, .out = 1, .err = 2, .preserve_fds = q->preserve_fds, .terminal_master = -1};
-	e = container_create(&c, &io, &r->state, err);
+	bool starts = str_same(status, "started");
+	r->status = str_copy(status);
+	e = make(o, &c, &io, starts, r, err);
 	if (e < 0) {
 		record_remove(o, q->id, NULL);
 		return e;
 	}
-	r->bundle = str_copy(c.bundle);
-	r->status = str_copy(status);
-	r->created = time_now_ns();
 	*master = io.terminal_master;
 	if (q->console_socket && *master >= 0) {
 		e = console_send(q->console_socket, *master, err);
 		close_fd(master);
 	}
-	if (e == 0)
+	if (e == 0 && !starts)
 		e = record_save(o, r, err);
 	if (e == 0)
 		e = oci_write_pid(q->pid_file, r->state.pid, err);

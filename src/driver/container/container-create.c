@@ -208,8 +208,13 @@ int parent_await_ready(const struct container_config *c, pid_t pid, int sync, st
 	}
 }
 
-/* Clones, and leads the child up to the gate. On failure the child is dead and reaped. */
-static int make_process(struct container_config *c, struct container_stdio *io, int cgroup, struct container_state *out,
+static void kill_process(struct container_state *s) {
+	pidfd_send_signal(s->pidfd, SIGKILL, NULL, 0);
+	proc_wait(s->pid);
+}
+
+/* Clones, and gives the child what it needs. On failure the child is dead and reaped. */
+static int make_process(struct container_config *c, const struct container_stdio *io, int cgroup, struct container_state *out,
 			struct error *err) {
 	_cleanup_(pipes_close) struct pipes pipes = {{-1, -1}, {-1, -1}};
 	int sync[2];
@@ -231,35 +236,19 @@ static int make_process(struct container_config *c, struct container_stdio *io, 
 	out->pid = clone_child(&q, sync, &out->pidfd, err);
 	if (out->pid == 0)
 		run_child(c, io, sync[1], &pipes);
-	_cleanup_(close_fd) int sock = sync[0];
+	out->sync_fd = sync[0];
 	if (out->pid < 0) {
 		close_fd(&sync[1]);
 		return out->pid;
 	}
-	close_fd(&pipes.gate[0]);
-	close_fd(&pipes.result[1]);
-	struct error supplied = ERROR_INIT;
-	int r = supply(c, out, sock, &supplied);
-	if (r == 0)
-		r = parent_await_ready(c, out->pid, sock, io, err);
-	else
-		error_move(err, &supplied);
-	if (r == 0)
-		r = process_set_oom_score(&c->process, out->pid, err);
-	if (r == 0 && config_namespace(c, CLONE_NEWUSER))
-		r = process_set_rlimits(&c->process, out->pid, err);
-	if (r == 0 && (r = proc_start_time(out->pid, &out->pid_start)) < 0)
-		error_errno(err, r, "cannot read the start time of the first process");
-	if (r < 0) {
-		pidfd_send_signal(out->pidfd, SIGKILL, NULL, 0);
-		proc_wait(out->pid);
-		close_fd(&io->terminal_master);
-		return r;
-	}
 	out->start_fd = TAKE_FD(pipes.gate[1]);
 	out->result_fd = TAKE_FD(pipes.result[0]);
-	out->sync_fd = TAKE_FD(sock);
-	return 0;
+	int r = supply(c, out, out->sync_fd, err);
+	if (r == 0 && (r = proc_start_time(out->pid, &out->pid_start)) < 0)
+		error_errno(err, r, "cannot read the start time of the first process");
+	if (r < 0)
+		kill_process(out);
+	return r;
 }
 
 static void drop_read_maps(const struct container_config *c, struct container_config *own) {
@@ -269,9 +258,9 @@ static void drop_read_maps(const struct container_config *c, struct container_co
 		free(own->gid_maps);
 }
 
-int container_create(const struct container_config *c, struct container_stdio *io, struct container_state *out, struct error *err) {
+int container_begin(const struct container_config *c, const struct container_stdio *io, struct container_state *out,
+		    struct error *err) {
 	*out = (struct container_state){.start_fd = -1, .result_fd = -1, .sync_fd = -1, .pidfd = -1};
-	io->terminal_master = -1;
 	int r = check_config(c, err);
 	/* a process that joins namespaces has to be in all groups before that; else most are made after the clone */
 	if (r == 0 && c->cgroup.path)
@@ -281,14 +270,35 @@ int container_create(const struct container_config *c, struct container_stdio *i
 	_cleanup_(close_fd) int cgroup = c->cgroup.path ? cgroup_open_v2(&out->cgroup) : -1;
 	struct container_config own = *c; /* shares all but the maps of a user namespace that is joined */
 	r = make_process(&own, io, cgroup, out, err);
-	if (r < 0) {
+	if (r == 0) {
+		out->id = str_copy(c->id);
+		out->config = state_config_print(&own);
+	} else {
 		cgroup_undo(&out->cgroup);
-		drop_read_maps(c, &own);
 		container_state_free(out);
-		return r;
 	}
-	out->id = str_copy(c->id);
-	out->config = state_config_print(&own);
 	drop_read_maps(c, &own);
-	return 0;
+	return r;
+}
+
+int container_await(const struct container_config *c, struct container_stdio *io, struct container_state *s, struct error *err) {
+	io->terminal_master = -1;
+	int r = parent_await_ready(c, s->pid, s->sync_fd, io, err);
+	if (r == 0)
+		r = process_set_oom_score(&c->process, s->pid, err);
+	if (r == 0 && config_namespace(c, CLONE_NEWUSER))
+		r = process_set_rlimits(&c->process, s->pid, err);
+	if (r < 0) {
+		kill_process(s);
+		cgroup_undo(&s->cgroup);
+		close_fd(&io->terminal_master);
+		container_state_free(s);
+	}
+	return r;
+}
+
+int container_create(const struct container_config *c, struct container_stdio *io, struct container_state *out, struct error *err) {
+	io->terminal_master = -1;
+	int r = container_begin(c, io, out, err);
+	return r < 0 ? r : container_await(c, io, out, err);
 }

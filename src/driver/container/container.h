@@ -148,6 +148,11 @@ bool container_state_alive(const struct container_state *s);
  * namespace: the host id of the container's root); INVALID when it does not.
  * The caller stays non-dumpable (PR_SET_DUMPABLE) afterwards. */
 int container_create(const struct container_config *c, struct container_stdio *io, struct container_state *out, struct error *err);
+/* The two halves of it, between which the caller can work while the first process does: *out is complete after the
+ * first. A start that comes before the second is done waits for it. */
+int container_begin(const struct container_config *c, const struct container_stdio *io, struct container_state *out,
+		    struct error *err);
+int container_await(const struct container_config *c, struct container_stdio *io, struct container_state *s, struct error *err);
 /* Until here (or container_start) the first process dies with the caller; from here on it waits for a
  * start from any process. For callers that end before the start. */
 void container_hand_over(struct container_state *s);
