@@ -65,9 +65,10 @@ __attribute__((used, no_stack_protector)) void oci_entry(char **stack) {
 	struct statfs fs;
 	if (!enters_containers(argv) || call(SYS_statfs, (long)self, &fs, NULL, NULL, 0) < 0 || (fs.f_flags & ST_RDONLY))
 		return;
-	long tree = call(SYS_open_tree, AT_FDCWD, self, (void *)(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), NULL, 0);
+	long tree = call(SYS_open_tree, AT_FDCWD, self, (void *)OPEN_TREE_CLONE, NULL, 0);
 	if (tree < 0)
 		return;
+	/* stays open over the exec: container_protect_self takes it, for its end is slow */
 	struct mount_attr readonly;
 	readonly.attr_set = MOUNT_ATTR_RDONLY;
 	readonly.attr_clr = readonly.propagation = readonly.userns_fd = 0;

@@ -159,6 +159,8 @@ static int run(struct oci *o, struct exec_options *q, int argc, char **argv, str
 	_cleanup_(record_free) struct record r = {.lock = -1};
 	_cleanup_(container_process_free) struct container_process p = {0};
 	if (e == 0)
+		e = oci_check_preserved(q->preserve_fds, err);
+	if (e == 0)
 		e = record_load(o, argv[optind], &r, err);
 	if (e == 0)
 		e = load_process(o, &r, q, argv + optind + 1, &p, err);

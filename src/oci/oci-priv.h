@@ -74,4 +74,6 @@ int oci_delete_record(struct oci *o, struct record *r, struct error *err);
  * can end. */
 void oci_block_signals(void);
 int oci_wait(pid_t pid, int pidfd, int master);
+/* Whether descriptors 3 to 2 + n are the caller's, so that none of ours is passed on in their place. */
+int oci_check_preserved(int n, struct error *err);
 int oci_write_pid(const char *path, pid_t pid, struct error *err);

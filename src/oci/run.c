@@ -87,7 +87,9 @@ int oci_write_pid(const char *path, pid_t pid, struct error *err) {
 
 /* The preserved descriptors stop being close-on-exec for the child only when it executes, so that nothing
  * is to be done here but to see that they are open. */
-static int check_preserved(int n, struct error *err) {
+int oci_check_preserved(int n, struct error *err) {
+	if (n > 0)
+		container_close_self();
 	for (int fd = 3; fd < 3 + n; fd++)
 		if (fcntl(fd, F_GETFD) < 0)
 			return error_set(err, ERROR_INVALID, "--preserve-fds %d: descriptor %d is not open", n, fd);
@@ -128,7 +130,7 @@ static int create(struct oci *o, const struct create_options *q, bool leaves, co
 	if (e == 0)
 		e = spec_load(o, q->bundle, q->id, &c, err);
 	if (e == 0)
-		e = check_preserved(q->preserve_fds, err);
+		e = oci_check_preserved(q->preserve_fds, err);
 	if (e == 0)
 		e = check_terminal(q, c.process.terminal, leaves, err);
 	if (e == 0)

@@ -827,6 +827,8 @@ def exec_options_and_statuses():
         r = b.exec("-u", "1000:10", "--cwd", "/home/bob", "-e", "A=b", ["sh", "-c", "id -u; id -g; pwd; echo $A; exit 3"])
         assert r.returncode == 3 and r.stdout.split() == ["1000", "10", "/home/bob", "b"], (r.stdout, r.stderr)
         assert b.exec(["nonesuch"]).returncode == 127
+        r = b.exec("--preserve-fds", "1", ["ls", "/proc/self/fd"])  # it is not open: nothing of the runtime's goes in its place
+        assert r.returncode == 125 and "descriptor 3 is not open" in r.stderr, (r.stdout, r.stderr)
         assert b.exec(["/bin/notexec"]).returncode == 126
         r = b.exec("--cwd", "/proc/self/fd/3", ["true"])
         assert r.returncode == 125, r.stderr

@@ -183,6 +183,7 @@ int parent_await_exec(int fd, int64_t deadline, struct error *err) {
 /* Until the child waits at the gate. c is NULL for an exec. */
 int parent_await_ready(const struct container_config *c, pid_t pid, int sync, struct container_stdio *io, struct error *err) {
 	int64_t deadline = time_mono_ns() + EXEC_WAIT;
+	container_close_self();
 	for (;;) {
 		_cleanup_(sync_message_free) struct sync_message m = {.fd = -1};
 		int r = c ? 0 : parent_await_exec(sync, deadline, err);

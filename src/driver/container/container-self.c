@@ -10,8 +10,11 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -65,12 +68,32 @@ char *container_program_path(void) {
 	return n > 0 && n < (ssize_t)sizeof path ? str_copyn(path, (size_t)n) : NULL;
 }
 
+static int own_mount = -1;
+
+void container_close_self(void) {
+	close_fd(&own_mount);
+}
+
+/* The descriptor that we were executed by, where it has been left open. */
+static void take_own_mount(int exe) {
+	const char *name = (const char *)getauxval(AT_EXECFN);
+	int fd;
+	struct stat by, own;
+	if (name && sscanf(name, "/dev/fd/%d", &fd) == 1 && (fcntl(fd, F_GETFL) & O_PATH) && fstat(fd, &by) == 0 &&
+	    fstat(exe, &own) == 0 && by.st_dev == own.st_dev && by.st_ino == own.st_ino) {
+		fd_set_cloexec(fd, true);
+		own_mount = fd;
+	}
+}
+
 int container_protect_self(struct error *err) {
 	_cleanup_(close_fd) int exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (exe < 0)
 		return error_errno(err, errno, "cannot open the own program");
-	if (is_protected(exe))
+	if (is_protected(exe)) {
+		take_own_mount(exe);
 		return 0;
+	}
 	_cleanup_(close_fd) int safe = readonly_mount();
 	if (safe < 0)
 		safe = sealed_copy(exe);

@@ -181,6 +181,9 @@ int container_root_mount(const struct container_config *c, struct error *err);
  * executes itself again from a read-only mount (or a sealed copy), so that nobody in a container can write
  * to the program through /proc/PID/exe (CVE-2019-5736). Comes back at once where that is so already. */
 int container_protect_self(struct error *err);
+/* Closes the descriptor of that mount where it is still open, which takes the kernel a while (it waits for all
+ * processors): done while a first process works, or before descriptors of the caller's are passed on. */
+void container_close_self(void);
 /* Where the program's file lies, also after container_protect_self, which hides it from /proc/self/exe; free it.
  * NULL when it cannot be read. */
 char *container_program_path(void);
