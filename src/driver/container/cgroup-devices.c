@@ -1,9 +1,9 @@
 /* Which device nodes a group may use: by writing rules in v1, by a small BPF program in v2. */
 #include "driver/container/cgroup-priv.h"
 
-#include "base/fs.h"
 #include "base/str.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/bpf.h>
 #include <stdio.h>
@@ -27,20 +27,24 @@ static size_t first_that_counts(const struct cgroup_device_rule *rules, size_t n
 }
 
 /* v1 knows no "a" with numbers: such a rule is one for each of b and c. */
-static int write_rule(int dir, const struct cgroup_device_rule *r, char type) {
+static int write_rule(int file, const struct cgroup_device_rule *r, char type) {
 	_cleanup_(free_ptr) char *major = number_or_star(r->major), *minor = number_or_star(r->minor);
 	_cleanup_(free_ptr) char *text =
 		type == 'a' ? str_copy("a") : str_format("%c %s:%s %s", type, major, minor, r->access);
-	return fs_write_value_at(dir, r->allow ? "devices.allow" : "devices.deny", text);
+	return RETRY_EINTR(write(file, text, strlen(text))) < 0 ? -errno : 0;
 }
 
 int cgroup_v1_devices(int dir, const struct cgroup_device_rule *rules, size_t n, struct error *err) {
+	_cleanup_(close_fd) int allow = openat(dir, "devices.allow", O_WRONLY | O_CLOEXEC);
+	_cleanup_(close_fd) int deny = openat(dir, "devices.deny", O_WRONLY | O_CLOEXEC);
+	if (allow < 0 || deny < 0)
+		return error_errno(err, errno, "cannot open the device rules of the control group");
 	for (size_t i = first_that_counts(rules, n); i < n; i++) {
 		const struct cgroup_device_rule *r = &rules[i];
 		bool both = r->type == 'a' && !catches_all(r);
-		int failed = write_rule(dir, r, both ? 'b' : r->type);
+		int file = r->allow ? allow : deny, failed = write_rule(file, r, both ? 'b' : r->type);
 		if (failed == 0 && both)
-			failed = write_rule(dir, r, 'c');
+			failed = write_rule(file, r, 'c');
 		if (failed < 0)
 			return error_errno(err, failed, "cannot set a device rule of the control group");
 	}
