@@ -46,6 +46,7 @@ struct agent {
 	bool stopping;     /* a shutdown runs: nothing is started any more */
 	struct peer *stopping_for;
 	size_t n_stopping;
+	enum agent_end end;
 };
 
 /* --- the cache: one for each instance (instance.c) --- */
