@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Debian images made from the host's package sources: `wabe image bootstrap`, and what runs of them.
 
-WABE_LONG=1 adds what takes minutes: further packages, and a whole system with systemd."""
+WABE_TEST_LONG=1 adds what takes minutes: further packages, and a whole system with systemd."""
 import glob
 import json
 import os
@@ -10,7 +10,7 @@ import sys
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from tap import Skip, contains, equal, need, run, test  # noqa: E402
+from tap import LONG, Skip, contains, equal, need, run, test  # noqa: E402
 from wabe import Daemon, wait_until  # noqa: E402
 
 MINUTES = 900  # a bootstrap beside other tests
@@ -53,8 +53,8 @@ def image(d, variant="minbase", *include):
 
 
 def long_tests():
-    if not os.environ.get("WABE_LONG"):
-        raise Skip("takes minutes: WABE_LONG=1 runs it")
+    if not LONG:
+        raise Skip("takes minutes: WABE_TEST_LONG=1 runs it")
 
 
 @test

@@ -1023,7 +1023,7 @@ def main():
         if only and f.__name__ not in only:
             print(f"ok {n} - {name} # SKIP not asked for")
             continue
-        if getattr(f, "race", False) and not only and not os.environ.get("WABE_TEST_LONG"):
+        if getattr(f, "race", False) and not only:
             print(f"ok {n} - {name} # SKIP a race, run by ./test --all")
             continue
         try:
