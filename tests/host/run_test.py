@@ -252,6 +252,21 @@ def logs_keep_everything(d):
 
 
 @test
+def many_changes(d):
+    """diff lists 100,000 paths, and one whose name is no text"""
+    d.cli("run", "--name", "many", IMAGE, "sh", "-c",
+          "mkdir /some-directory-with-a-name && cd /some-directory-with-a-name && seq 1 100000 | xargs touch && "
+          "touch $(printf 'no\\377text')")
+    lines = d.out("diff", "many").split("\n")
+    for n in (1, 54321, 100000):
+        assert f"A /some-directory-with-a-name/{n}" in lines, f"{n} is missing in {len(lines)} lines"
+    assert "A /some-directory-with-a-name/no\ufffdtext" in lines
+    equal(len([x for x in lines if x.startswith("A /some-directory-with-a-name/")]), 100001)
+    contains(d.out("cp", "many:/some-directory-with-a-name/54321", "-", text=False).decode(errors="replace"), "54321")
+    d.cli("rm", "many")
+
+
+@test
 def files(d):
     """cp in and out, diff, commit, export, save and load"""
     d.cli("run", "--name", "files", IMAGE, "sh", "-c", "echo new > /tmp/new; rm /etc/group; chown alice /tmp/new")
