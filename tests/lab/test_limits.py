@@ -73,7 +73,7 @@ def seconds(d, name, script):
 
 @test
 def block_io(d):
-    """direct reads and writes take at least as long as the limits of bytes and of operations say; update lifts them"""
+    """direct reads and writes take at least as long as the limits of bytes and of operations say"""
     need("the io controller", "io" in controllers())
     need(f"the disk {DISK} below {d.io}", os.path.exists(DISK) and os.stat(DISK).st_rdev == os.stat(d.io).st_dev)
     write = "dd if=/dev/zero of=/io/f bs=64k count=64 oflag=direct 2>&1"
@@ -95,7 +95,7 @@ def block_io(d):
 def io_weight(d):
     """a weight reaches the kernel"""
     need("the io controller", "io" in controllers())
-    d.cli("run", "-d", "--name", "io", "--io-weight", "500", IMAGE, "sleep", "1000")
+    d.cli("run", "-d", "--name", "io", "--blkio-weight", "500", IMAGE, "sleep", "1000")
     weights = [group_file(d, "io", os.path.basename(f)) for f in
                glob.glob(f"/sys/fs/cgroup/wabe/*/{d.show('io')['id']}/io*.weight")]
     need("a scheduler with weights", weights)
