@@ -46,6 +46,7 @@ struct agent {
 	bool stopping;     /* a shutdown runs: nothing is started any more */
 	struct peer *stopping_for;
 	size_t n_stopping;
+	enum agent_end end;
 };
 
 /* --- the cache: one for each instance (instance.c) --- */
@@ -261,6 +262,11 @@ int config_build(const struct agent *a, const struct msg_instance_create *r, str
 		 struct error *err);
 /* The part of it that says what the root is made of. */
 void config_root(const struct agent *a, const struct msg_instance_create *r, struct container_config *c);
+int process_args(const struct msg_instance_create *r, char ***args, struct error *err);
+struct container_mount *config_add_mount(struct container_config *c);
+/* Whether its first process is an init such as systemd, and what the container then gets besides. */
+bool runs_system(const struct msg_instance_create *r);
+void config_system(const struct msg_instance_create *r, struct container_config *c);
 bool can_limit_swap(void); /* on this host */
 int limits_to_cgroup(const struct limits *l, struct cgroup_limits *out, struct error *err);
 int config_files_write(const struct agent *a, const struct msg_instance_create *r, struct error *err);

@@ -207,7 +207,7 @@ int agent_main(const struct agent_options *o, struct error *err) {
 		loop_add_timer(a.loop, time_mono_ns() + RECOVERY_WAIT, on_recovery_timeout, &a);
 		log_info("ready: %zu instances in %s", map_count(a.insts), a.dir);
 		int failed = loop_run(a.loop);
-		r = failed < 0 ? error_errno(err, failed, "the event loop failed") : 0;
+		r = failed < 0 ? error_errno(err, failed, "the event loop failed") : (int)a.end;
 	}
 	tear_down(&a);
 	return r;

@@ -13,5 +13,9 @@ struct agent_options {
 	uint32_t uid_pool; /* the first host id for instances' ranges; 0: WABE_UID_POOL, then 524288 */
 };
 
-/* Runs until SIGTERM, SIGINT or a `shutdown` request. Call it in a process with a single thread, as root. */
+enum agent_end {
+	AGENT_SIGNAL,   /* it was told to by SIGTERM or SIGINT */
+	AGENT_SHUTDOWN, /* control asked it to stop all instances and end */
+};
+/* Runs until its end, which is given; or negative. Call it in a process with a single thread, as root. */
 int agent_main(const struct agent_options *o, struct error *err);

@@ -57,7 +57,7 @@ static char **process_env(const struct msg_instance_create *r, const char *hostn
 }
 
 /* An entrypoint of the instance's own makes the image's command void. */
-static int process_args(const struct msg_instance_create *r, char ***args, struct error *err) {
+int process_args(const struct msg_instance_create *r, char ***args, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
 	char *const *entry = spec->entrypoint ? spec->entrypoint : r->config.entrypoint;
 	char *const *command = spec->command || spec->entrypoint ? spec->command : r->config.command;
@@ -282,7 +282,7 @@ static int parse_device_rule(const char *text, struct cgroup_device_rule *out, s
 	return 0;
 }
 
-static struct container_mount *add_mount(struct container_config *c) {
+struct container_mount *config_add_mount(struct container_config *c) {
 	c->mounts = alloc_resize(c->mounts, c->n_mounts + 1, sizeof *c->mounts);
 	struct container_mount *m = &c->mounts[c->n_mounts++];
 	*m = (struct container_mount){0};
@@ -302,7 +302,7 @@ static int build_devices(const struct instance_spec *spec, struct container_conf
 		snprintf(rule.access, sizeof rule.access, "%s", d->permissions ? d->permissions : "rwm");
 		add_device_rule(c, &rule);
 		/* bound, not made: in a user name space nodes cannot be made */
-		struct container_mount *m = add_mount(c);
+		struct container_mount *m = config_add_mount(c);
 		m->type = str_copy("bind");
 		m->source = str_copy(d->path);
 		m->target = str_copy(d->target ? d->target : d->path);
@@ -405,7 +405,7 @@ static int add_bind(const struct agent *a, const struct mount *m, bool idmap, st
 	int r = bind_source(a, m, &source, err);
 	if (r < 0)
 		return r;
-	struct container_mount *to = add_mount(c);
+	struct container_mount *to = config_add_mount(c);
 	to->source = source;
 	to->target = str_copy(m->target);
 	to->type = str_copy("bind");
@@ -421,7 +421,7 @@ static int add_bind(const struct agent *a, const struct mount *m, bool idmap, st
 }
 
 static int add_tmpfs(const struct mount *m, struct container_config *c, struct error *err) {
-	struct container_mount *to = add_mount(c);
+	struct container_mount *to = config_add_mount(c);
 	to->source = str_copy("tmpfs");
 	to->target = str_copy(m->target);
 	to->type = str_copy("tmpfs");
@@ -453,7 +453,7 @@ static void add_etc(const struct agent *a, const struct msg_instance_create *r, 
 		_cleanup_(free_ptr) char *target = str_format("/etc/%s", names[i]);
 		if (has_mount(&r->instance.spec, target))
 			continue;
-		struct container_mount *m = add_mount(c);
+		struct container_mount *m = config_add_mount(c);
 		m->source = instance_path(a, owner ? owner : r->instance.id, names[i]);
 		m->target = TAKE_PTR(target);
 		m->type = str_copy("bind");
@@ -554,6 +554,8 @@ int config_build(const struct agent *a, const struct msg_instance_create *r, str
 	if (result == 0)
 		result = limits_to_cgroup(&spec->limits, &c->cgroup.limits, err);
 	struct container_defaults d = defaults_of(spec);
+	if (result == 0 && runs_system(r))
+		config_system(r, c);
 	if (result == 0)
 		result = container_apply_defaults(c, &d, err);
 	if (result == 0)

@@ -220,16 +220,15 @@ int work_commit(struct job *j, struct error *err) {
 }
 
 static void add_change(char kind, const char *path, void *arg) {
-	struct msg_changes *all = arg;
-	all->changes.items = alloc_resize(all->changes.items, all->changes.n + 1, sizeof *all->changes.items);
-	const char *name = kind == 'A' ? "added" : kind == 'C' ? "changed" : "deleted";
-	all->changes.items[all->changes.n++] = (struct change){
-		str_copy(name), path[0] == '/' ? str_copy(path) : str_format("/%s", path)};
+	struct buf *all = arg;
+	buf_addc(all, kind);
+	buf_add(all, path, strlen(path) + 1);
 }
 
 int work_diff(struct job *j, struct error *err) {
 	_cleanup_(access_free) struct access x = ACCESS_INIT;
-	struct msg_changes reply = {0};
+	_cleanup_(buf_free) struct buf all = BUF_INIT_MAX(CHANGES_MAX);
+	_cleanup_(close_fd) int writer = -1;
 	int r = access_open(j, &x, err);
 	if (r < 0)
 		return r;
@@ -245,11 +244,16 @@ int work_diff(struct job *j, struct error *err) {
 			r = error_errno(err, errno, "cannot open %s", path);
 	}
 	if (r == 0)
-		r = layer_changes(upper, lowers, n, add_change, &reply, err);
-	if (r == 0)
-		r = job_answer(j, &reply, NULL, 0, err);
+		r = layer_changes(upper, lowers, n, add_change, &all, err);
 	for (size_t i = 0; i < opened; i++)
 		close_fd(&lowers[i]);
-	fields_free(&msg_changes_table, &reply);
+	instance_unlock(&x.lock); /* who reads may take his time */
+	if (r == 0 && buf_overflowed(&all))
+		r = error_set(err, ERROR_TOO_LARGE, "the instance has more changes than %zu bytes of names: export it instead",
+			      CHANGES_MAX);
+	if (r == 0)
+		r = answer_stream(j, NULL, &writer, err);
+	if (r == 0 && fs_write_all(writer, buf_str(&all), all.len) == 0)
+		guard_finish(&writer);
 	return r;
 }

@@ -130,6 +130,7 @@ void shutdown_done(struct agent *a) {
 	log_info("all instances are stopped: the agent ends");
 	if (a->stopping_for)
 		peer_ok(a->stopping_for);
+	a->end = AGENT_SHUTDOWN;
 	loop_stop(a->loop);
 }
 

@@ -295,7 +295,8 @@ static int open_instance(struct stop *s, struct error *err) {
 }
 
 static int stop_signal(const struct stop *s, const char *wanted, struct error *err) {
-	const char *names[] = {wanted, s->record.instance.spec.stop_signal, s->record.config.stop_signal, "SIGTERM"};
+	const char *names[] = {wanted, s->record.instance.spec.stop_signal, s->record.config.stop_signal,
+			       runs_system(&s->record) ? "SIGRTMIN+3" : "SIGTERM"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (!names[i] || !*names[i])
 			continue;

@@ -46,9 +46,30 @@ char **json_get_strv(const json_t *object, const char *key) {
 	return v;
 }
 
+static json_t *repaired(const char *s) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	while (*s) {
+		_cleanup_(json_free_ptr) json_t *character = NULL;
+		size_t most = strnlen(s, 4), n = 0;
+		while (!character && n < most)
+			character = json_stringn(s, ++n);
+		if (character)
+			buf_add(&text, s, n);
+		else
+			buf_adds(&text, "\xef\xbf\xbd");
+		s += character ? n : 1;
+	}
+	return json_string_nocheck(buf_str(&text));
+}
+
+json_t *json_from_str(const char *value) {
+	json_t *valid = json_string(value);
+	return valid ? valid : repaired(value);
+}
+
 void json_set_str(json_t *object, const char *key, const char *value) {
 	if (value)
-		json_object_set_new(object, key, json_string_nocheck(value));
+		json_object_set_new(object, key, json_from_str(value));
 }
 
 void json_set_int(json_t *object, const char *key, int64_t value) {
@@ -62,6 +83,6 @@ void json_set_bool(json_t *object, const char *key, bool value) {
 json_t *json_from_strv(char *const *v) {
 	json_t *a = json_array();
 	for (size_t i = 0; v && v[i]; i++)
-		json_array_append_new(a, json_string_nocheck(v[i]));
+		json_array_append_new(a, json_from_str(v[i]));
 	return a;
 }

@@ -23,7 +23,9 @@ const char *json_get_str(const json_t *object, const char *key);
 int64_t json_get_int(const json_t *object, const char *key);
 bool json_get_bool(const json_t *object, const char *key);
 char **json_get_strv(const json_t *object, const char *key); /* copies; NULL when absent */
-/* Strings are taken as they are; NULL sets nothing. */
+/* A string; what is not UTF-8 in it (file names are any bytes) becomes U+FFFD, byte by byte. */
+json_t *json_from_str(const char *value);
+/* NULL sets nothing. */
 void json_set_str(json_t *object, const char *key, const char *value);
 void json_set_int(json_t *object, const char *key, int64_t value);
 void json_set_bool(json_t *object, const char *key, bool value);

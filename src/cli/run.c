@@ -103,7 +103,8 @@ const struct command command_run = {
 	.examples = "wabe run --rm -it debian:bookworm bash\n"
 		    "wabe run -d --name web --restart always -m 256m --cpus 0.5 web:1\n"
 		    "echo hello | wabe run --rm -i debian:bookworm cat\n"
-		    "wabe run --rm -v ./src:/src:ro -w /src debian:bookworm ls",
+		    "wabe run --rm -v ./src:/src:ro -w /src debian:bookworm ls\n"
+		    "wabe run -dt --name whole my/system:1 /sbin/init",
 	.options = options,
 	.options_size = sizeof(struct options),
 	.fields = &instance_spec_table,

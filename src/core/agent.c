@@ -117,9 +117,9 @@ static int resync_layers(struct core *c, struct error *err) {
 		return r;
 	core_lock(c);
 	map_free(c->layers);
-	c->layers = map_new(NULL);
+	c->layers = map_new(free);
 	for (char **d = list.diff_ids; d && *d; d++)
-		map_set(c->layers, *d, c);
+		map_set(c->layers, *d, str_copy(""));
 	core_unlock(c);
 	fields_free(&msg_layers_table, &list);
 	return 0;

@@ -100,7 +100,7 @@ struct core {
 	struct map *images, *refs; /* id → image_entry; name → image_entry of images */
 	pthread_mutex_t images_write; /* one change of images and names at a time; taken before lock */
 
-	struct map *layers; /* diff_id → "": unpacked by the agent */
+	struct map *layers; /* diff_id → digest of the blob that the agent unpacked, "" if not known */
 	struct map *unpacking; /* diff_id: being unpacked or removed just now */
 	struct map *layers_held; /* diff_id: found or unpacked under a hold, see collect.c */
 	unsigned layer_holds;
@@ -198,6 +198,9 @@ struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel);
 void unpack_add(struct unpack_batch *b, const struct image_layer *layer); /* any thread */
 int unpack_end(struct unpack_batch *b, struct error *err); /* waits for all; frees b */
 int layers_ensure(struct core *c, const struct image *image, struct error *err);
+/* Before an image is filed: its blobs hold what is unpacked. Those that nobody has looked into yet, as the layer came
+ * with another image, are read. CORRUPT. */
+int layers_check(struct core *c, const struct image *image, struct error *err);
 
 /* ---- events.c ---- */
 /* Publishes an event; attributes: "key", "value", …, NULL. Needs the lock. */

@@ -1,6 +1,7 @@
 /* What reaches into an instance: attach, exec, statistics, files. */
 #include "core/core-priv.h"
 
+#include "base/fs.h"
 #include "base/str.h"
 #include "image/archive.h"
 
@@ -95,8 +96,25 @@ int instance_top(struct core *c, const char *project, const char *name, struct m
 	return call_id(c, project, name, "instance-top", out, err);
 }
 
-int instance_diff(struct core *c, const char *project, const char *name, struct msg_changes *out, struct error *err) {
-	return call_id(c, project, name, "instance-diff", out, err);
+int instance_diff(struct core *c, const char *project, const char *name,
+		  void (*fn)(char kind, const char *path, void *arg), void *arg, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	_cleanup_(buf_free) struct buf all = BUF_INIT;
+	_cleanup_(close_fd) int fd = -1;
+	int r = instance_get(c, project, name, &snap, err);
+	struct msg_id body = {.id = snap ? snap->instance.id : NULL};
+	if (r == 0)
+		r = agent_call_fd(c, "instance-diff", &body, -1, NULL, &fd, err);
+	if (r == 0)
+		r = stream_expected(fd, err);
+	if (r < 0)
+		return r;
+	r = fs_read_fd(fd, CHANGES_MAX, &all);
+	if (r < 0)
+		return error_errno(err, r, "reading the changes of %s", name);
+	for (const char *p = buf_str(&all), *end = p + all.len; p < end; p += strlen(p) + 1)
+		fn(p[0], p + 1, arg);
+	return 0;
 }
 
 /* ---- files ---- */

@@ -88,7 +88,10 @@ int instance_exec_attach(struct core *c, const char *project, const char *name, 
 			 struct error *err);
 int instance_stats(struct core *c, const char *project, const char *name, struct msg_stats *out, struct error *err);
 int instance_top(struct core *c, const char *project, const char *name, struct msg_processes *out, struct error *err);
-int instance_diff(struct core *c, const char *project, const char *name, struct msg_changes *out, struct error *err);
+/* Calls fn for each path that differs from the image (any bytes; a directory before what is in it). kind: 'A' added,
+ * 'C' changed, 'D' deleted. */
+int instance_diff(struct core *c, const char *project, const char *name,
+		  void (*fn)(char kind, const char *path, void *arg), void *arg, struct error *err);
 
 /* ---- files ---- */
 int instance_archive_stat(struct core *c, const char *project, const char *name, const char *path,

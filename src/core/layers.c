@@ -3,6 +3,7 @@
 #include "core/core-priv.h"
 
 #include "base/str.h"
+#include "image/compress.h"
 
 #include <unistd.h>
 
@@ -33,12 +34,12 @@ static bool claim(struct core *c, const char *diff_id) {
 	return true;
 }
 
-static void unclaim(struct core *c, const char *diff_id, bool there) {
+static void unclaim(struct core *c, const struct unpack_job *j, bool there) {
 	WITH_LOCK(c);
-	map_remove(c->unpacking, diff_id);
+	map_remove(c->unpacking, j->diff_id);
 	if (there) {
-		map_set(c->layers, diff_id, c);
-		layer_note(c, diff_id);
+		map_set(c->layers, j->diff_id, str_copy(j->digest));
+		layer_note(c, j->diff_id);
 	}
 	pthread_cond_broadcast(&c->changed);
 }
@@ -49,7 +50,7 @@ static int unpack(struct core *c, const struct unpack_job *j, struct error *err)
 	struct msg_layer body = {.diff_id = j->diff_id, .media_type = j->media_type};
 	_cleanup_(close_fd) int blob = content_blob(c->content, j->digest, NULL, err);
 	int r = blob < 0 ? blob : agent_call_fd(c, "layer-unpack", &body, blob, NULL, NULL, err);
-	unclaim(c, j->diff_id, r == 0);
+	unclaim(c, j, r == 0);
 	return r < 0 ? error_wrap(err, "unpacking layer %.19s", j->diff_id) : 0;
 }
 
@@ -114,6 +115,41 @@ static bool all_there(struct core *c, const struct image *image) {
 		layer_note(c, diff_id);
 	}
 	return true;
+}
+
+/* ---- blobs of layers that are unpacked already ---- */
+
+/* Needs the lock. Whether a filed image has the layer with this very blob. */
+static bool is_filed(struct core *c, const struct image_layer *layer) {
+	void *value;
+	for (size_t i = 0; map_next(c->images, &i, NULL, &value);) {
+		const struct image *image = &((struct image_entry *)value)->snap->image;
+		for (size_t k = 0; k < image->layers.n; k++)
+			if (str_same(image->layers.items[k].digest, layer->digest) &&
+			    str_same(image->layers.items[k].diff_id, layer->diff_id))
+				return true;
+	}
+	return false;
+}
+
+static int check_blob(struct core *c, const struct image_layer *layer, struct error *err) {
+	core_lock(c);
+	bool known = str_same(map_get(c->layers, layer->diff_id), layer->digest) || is_filed(c, layer);
+	core_unlock(c);
+	if (known || str_same(layer->digest, layer->diff_id))
+		return 0;
+	_cleanup_(free_ptr) char *real = NULL;
+	int r = blob_diff_id(c->content, layer->digest, &real, err);
+	if (r == 0 && !str_same(real, layer->diff_id))
+		r = error_set(err, ERROR_CORRUPT, "its content is %s", real);
+	return r < 0 ? error_wrap(err, "blob %s is not the layer %s", layer->digest, layer->diff_id) : 0;
+}
+
+int layers_check(struct core *c, const struct image *image, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < image->layers.n; i++)
+		r = check_blob(c, &image->layers.items[i], err);
+	return r;
 }
 
 int layers_ensure(struct core *c, const struct image *image, struct error *err) {

@@ -23,6 +23,12 @@ static int call_state(struct core *c, struct entry *e, const char *request, cons
 	return 0;
 }
 
+static void entry_event(struct core *c, struct entry *e, const char *what) {
+	WITH_LOCK(c);
+	const struct instance *i = &e->snap->instance;
+	event_add(c, "instance", what, i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
+}
+
 static int image_ready(struct core *c, const struct instance *i, struct error *err) {
 	core_lock(c);
 	struct image_entry *found = image_find(c, i->image_id, NULL);
@@ -58,11 +64,8 @@ static int stop_entry(struct core *c, struct entry *e, const char *signal, int64
 		.timeout = timeout < 0 ? -1 : timeout,
 	};
 	int r = call_state(c, e, "instance-stop", &body, err);
-	if (r == 0) {
-		WITH_LOCK(c);
-		const struct instance *i = &e->snap->instance;
-		event_add(c, "instance", "stop", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
-	}
+	if (r == 0)
+		entry_event(c, e, "stop");
 	return r;
 }
 
@@ -72,46 +75,48 @@ static int check_signal(const char *signal, struct error *err) {
 	return error_field(err, "signal", "%.64s is not the name or number of a signal", signal);
 }
 
-int instance_start(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {
+struct transition {
+	bool stop, start; /* in this order */
+	const char *signal;
+	int64_t timeout;
+};
+
+static int entry_transit(struct core *c, struct entry *e, const struct transition *want, struct error *err) {
+	int r = want->stop ? stop_entry(c, e, want->signal, want->timeout, err) : 0;
+	if (r == 0 && want->start)
+		r = start_entry(c, e, err);
+	if (r == 0 && want->stop && want->start)
+		entry_event(c, e, "restart");
+	return r;
+}
+
+static int instance_transit(struct core *c, const char *project, const char *name, const struct transition *want,
+			   struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
-	int r = entry_get(c, project, name, &ref.entry, err);
+	int r = check_signal(want->signal, err);
 	if (r == 0)
-		r = start_entry(c, ref.entry, err);
+		r = entry_get(c, project, name, &ref.entry, err);
+	if (r == 0)
+		r = entry_transit(c, ref.entry, want, err);
 	if (r == 0)
 		*out = entry_snap(c, ref.entry);
 	return r;
+}
+
+int instance_start(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {
+	return instance_transit(c, project, name, &(struct transition){.start = true}, out, err);
 }
 
 int instance_stop(struct core *c, const char *project, const char *name, const char *signal, int64_t timeout,
 		  struct instance_snap **out, struct error *err) {
-	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
-	int r = check_signal(signal, err);
-	if (r == 0)
-		r = entry_get(c, project, name, &ref.entry, err);
-	if (r == 0)
-		r = stop_entry(c, ref.entry, signal, timeout, err);
-	if (r == 0)
-		*out = entry_snap(c, ref.entry);
-	return r;
+	const struct transition want = {.stop = true, .signal = signal, .timeout = timeout};
+	return instance_transit(c, project, name, &want, out, err);
 }
 
 int instance_restart(struct core *c, const char *project, const char *name, const char *signal, int64_t timeout,
 		     struct instance_snap **out, struct error *err) {
-	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
-	int r = check_signal(signal, err);
-	if (r == 0)
-		r = entry_get(c, project, name, &ref.entry, err);
-	if (r == 0)
-		r = stop_entry(c, ref.entry, signal, timeout, err);
-	if (r == 0)
-		r = start_entry(c, ref.entry, err);
-	if (r < 0)
-		return r;
-	WITH_LOCK(c);
-	const struct instance *i = &ref.entry->snap->instance;
-	event_add(c, "instance", "restart", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
-	*out = instance_snap_ref(ref.entry->snap);
-	return 0;
+	const struct transition want = {.stop = true, .start = true, .signal = signal, .timeout = timeout};
+	return instance_transit(c, project, name, &want, out, err);
 }
 
 int instance_kill(struct core *c, const char *project, const char *name, const char *signal, struct error *err) {

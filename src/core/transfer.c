@@ -159,6 +159,8 @@ static int pull_and_store(struct transfer *t, char **result, struct error *err) 
 	strv_add(&image.names, t->name);
 	r = layers_ensure(t->core, &image, err); /* those whose blobs were here before */
 	if (r == 0)
+		r = layers_check(t->core, &image, err);
+	if (r == 0)
 		r = image_store(t->core, t->project, &image, NULL, err);
 	if (r == 0) {
 		publish(t->core, t->project, "pull", image.id, t->name);
@@ -381,6 +383,8 @@ int image_bootstrap(struct core *c, const char *project, const char *name, const
 static int store_loaded(struct core *c, const char *project, struct image *image, struct image_snap **out,
 			struct error *err) {
 	int r = layers_ensure(c, image, err);
+	if (r == 0)
+		r = layers_check(c, image, err);
 	if (r == 0)
 		r = image_store(c, project, image, out, err);
 	if (r == 0)

@@ -132,7 +132,8 @@ static int role_agent(const struct options *o, struct error *err) {
 	log_open("agent", LOG_INFO);
 	if (fs_write_all(STDOUT_FILENO, "ready\n", 6) < 0) /* from here on connections wait at worst */
 		log_debug("nobody reads that the agent is ready");
-	return agent_main(&a, err);
+	r = agent_main(&a, err);
+	return r < 0 ? r : 0;
 }
 
 static int role_both(const struct options *o, struct error *err) {

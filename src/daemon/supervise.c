@@ -100,7 +100,7 @@ static void run_agent(const struct supervisor *s) {
 	int r = agent_main(&o, &err);
 	if (r < 0)
 		log_error("%s", error_text(&err));
-	_exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+	_exit(r < 0 ? EXIT_FAILURE : r == AGENT_SHUTDOWN ? EXIT_SHUTDOWN : EXIT_SUCCESS);
 }
 
 static void run_control(const struct supervisor *s) {
@@ -155,8 +155,7 @@ static bool role_ended(struct role *r, int status) {
 	else
 		log_warn("%s has ended with status %d, starting it again", r->name, WEXITSTATUS(status));
 	r->delay = quick ? MIN(MAX(r->delay * 2, DELAY_MIN), DELAY_MAX) : DELAY_MIN;
-	/* an agent that ends well does so at a shutdown, of which control tells in a moment */
-	r->again = now + (WIFEXITED(status) && WEXITSTATUS(status) == 0 ? NS_PER_SEC : r->delay);
+	r->again = now + r->delay;
 	return false;
 }
 

@@ -17,5 +17,5 @@ int agent_listen(const struct daemon_options *o, struct error *err);
 /* Runs agent and control until SIGTERM, SIGINT or a shutdown by a client. Writes "ready" to standard output
  * once both serve. */
 int supervise(const struct daemon_options *o, struct error *err);
-/* What control's process exits with after a shutdown by a client. */
+/* What the process of control or agent exits with after a shutdown by a client. */
 #define EXIT_SHUTDOWN 10

@@ -56,16 +56,17 @@ static int write_text(struct saver *s, const char *name, const char *text, struc
 	return r < 0 ? r : write_data(s, text, strlen(text), err);
 }
 
-static int write_blob(struct saver *s, const char *digest, struct error *err) {
+/* Reads a blob, and checks that it still is what its digest says. */
+static int read_blob(struct saver *s, const char *digest, bool write, struct error *err) {
 	uint64_t size;
 	_cleanup_(close_fd) int fd = content_blob(s->c, digest, &size, err);
 	_cleanup_(hash_free_ptr) struct hash *h = hash_new();
 	_cleanup_(free_ptr) char *name = str_format("blobs/sha256/%s", digest + 7);
-	int r = fd < 0 ? fd : begin_entry(s, name, AE_IFREG, size, err);
+	int r = fd < 0 ? fd : write ? begin_entry(s, name, AE_IFREG, size, err) : 0;
 	ssize_t n = 0;
 	while (r == 0 && (n = RETRY_EINTR(read(fd, s->chunk, CHUNK))) > 0) {
 		hash_add(h, s->chunk, (size_t)n);
-		r = write_data(s, s->chunk, (size_t)n, err);
+		r = write ? write_data(s, s->chunk, (size_t)n, err) : 0;
 	}
 	if (r < 0)
 		return r;
@@ -75,7 +76,8 @@ static int write_blob(struct saver *s, const char *digest, struct error *err) {
 	if (strcmp(real, digest) == 0)
 		return 0;
 	content_drop(s->c, digest);
-	return error_set(err, ERROR_CORRUPT, "blob %s is corrupt on disk: its content has the digest %s", digest, real);
+	return error_set(err, ERROR_CORRUPT, "blob %s is corrupt on disk: its content has the digest %s. Pull or load the image again",
+			 digest, real);
 }
 
 static int compare(const void *a, const void *b) {
@@ -197,7 +199,12 @@ static int save(struct saver *s, const struct image *images, size_t n, int fd, s
 	if (archive_write_open_fd(s->archive, fd) != ARCHIVE_OK)
 		return failed(s, err);
 	collect_digests(s, images, n);
-	int r = write_text(s, "oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}", err);
+	/* first all are looked at: what is found amid the archive can only cut it off, and tells nobody why */
+	int r = 0;
+	for (size_t i = 0; r == 0 && s->digests[i]; i++)
+		r = read_blob(s, s->digests[i], false, err);
+	if (r == 0)
+		r = write_text(s, "oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}", err);
 	if (r == 0)
 		r = write_index(s, images, n, err);
 	if (r == 0)
@@ -207,7 +214,7 @@ static int save(struct saver *s, const struct image *images, size_t n, int fd, s
 	if (r == 0)
 		r = begin_entry(s, "blobs/sha256/", AE_IFDIR, 0, err);
 	for (size_t i = 0; r == 0 && s->digests[i]; i++)
-		r = write_blob(s, s->digests[i], err);
+		r = read_blob(s, s->digests[i], true, err);
 	if (r == 0 && archive_write_close(s->archive) != ARCHIVE_OK)
 		r = failed(s, err);
 	if (r < 0)

@@ -15,7 +15,8 @@ int archive_load(struct content *c, int fd, struct image **images, size_t *n, st
 int archive_load_layout(struct content *c, const char *dir, struct image **images, size_t *n, struct error *err);
 /* Writes one archive that is both: docker's manifest.json and OCI's index.json over the same blobs, as
  * `docker save` of today does. The same images give the same bytes. fd may be a pipe; SIGPIPE must be
- * ignored. CORRUPT (a blob fails its digest): what was written has no end mark. */
+ * ignored. CORRUPT (a blob fails its digest, which is looked at before anything is written): what was written has no end
+ * mark. */
 int archive_save(struct content *c, const struct image *images, size_t n, int fd, struct error *err);
 
 /* Stores the tar (plain, gzip, zstd) from fd as the single layer of a new image, or on top of base (its

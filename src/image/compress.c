@@ -1,6 +1,8 @@
 /* One face for gzip, zstd and no compression, in both directions. */
 #include "image/compress.h"
 
+#include "image/hash.h"
+
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -187,4 +189,38 @@ void decompressor_free(struct decompressor *d) {
 	ZSTD_freeDCtx(d->zstd);
 	free(d->out);
 	free(d);
+}
+
+/* ---- whole blobs ---- */
+
+static int add_to_hash(void *arg, const void *data, size_t n, UNUSED struct error *err) {
+	hash_add(arg, data, n);
+	return 0;
+}
+
+static int decompress_fd(struct decompressor *d, int fd, char *chunk, struct error *err) {
+	ssize_t n;
+	while ((n = RETRY_EINTR(read(fd, chunk, CHUNK))) > 0) {
+		int r = decompressor_add(d, chunk, (size_t)n, err);
+		if (r < 0)
+			return r;
+	}
+	return n < 0 ? error_errno(err, errno, "cannot read the blob") : decompressor_finish(d, err);
+}
+
+int blob_diff_id(struct content *c, const char *digest, char **diff_id, struct error *err) {
+	_cleanup_(close_fd) int fd = content_blob(c, digest, NULL, err);
+	if (fd < 0)
+		return fd;
+	_cleanup_(free_ptr) char *chunk = alloc_zero(CHUNK);
+	_cleanup_(hash_free_ptr) struct hash *h = hash_new();
+	ssize_t n = pread(fd, chunk, COMPRESSION_MAGIC, 0);
+	enum compression kind = compression_of(chunk, n > 0 ? (size_t)n : 0);
+	if (kind == COMPRESSION_UNKNOWN)
+		return error_set(err, ERROR_UNSUPPORTED, "it is compressed with neither gzip nor zstd");
+	_cleanup_(decompressor_free_ptr) struct decompressor *d = decompressor_new(kind, add_to_hash, h);
+	int r = decompress_fd(d, fd, chunk, err);
+	if (r == 0)
+		*diff_id = hash_digest(h);
+	return r;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "image/content.h"
 
 typedef int stream_sink(void *arg, const void *data, size_t n, struct error *err);
 
@@ -25,6 +26,9 @@ int decompressor_add(struct decompressor *d, const void *data, size_t n, struct 
 int decompressor_finish(struct decompressor *d, struct error *err);                          /* CORRUPT: cut off */
 void decompressor_free(struct decompressor *d);
 DEFINE_CLEANUP(decompressor_free_ptr, struct decompressor *, decompressor_free);
+
+/* The digest of a blob's content, as it is decompressed: free it. CORRUPT: damaged or cut off. */
+int blob_diff_id(struct content *c, const char *digest, char **diff_id, struct error *err);
 
 /* gzip.c: the part of compressor that does gzip. */
 struct gzip;

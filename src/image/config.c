@@ -163,7 +163,12 @@ static int parse(const json_t *o, struct image *out, char ***diff_ids, struct er
 	if (created && time_parse(created, &out->created_at) < 0)
 		out->created_at = 0; /* the year 1 of images that are built to be reproducible */
 	r = parse_process(member(o, "config"), &out->config, err);
-	return r < 0 ? r : parse_diff_ids(json_object_get(o, "rootfs"), diff_ids, err);
+	if (r < 0)
+		return r;
+	r = fields_validate(&image_config_table, &out->config, err);
+	if (r < 0)
+		return error_wrap(err, "%s", err && err->field ? err->field : "config");
+	return parse_diff_ids(json_object_get(o, "rootfs"), diff_ids, err);
 }
 
 int config_parse(const char *text, size_t n, struct image *out, char ***diff_ids, struct error *err) {

@@ -56,7 +56,7 @@ static json_t *field_print(const struct field *f, const void *object) {
 	switch (f->type) {
 	case FIELD_STRING:
 	case FIELD_ENUM:
-		return *m.string ? json_string_nocheck(*m.string) : NULL;
+		return *m.string ? json_from_str(*m.string) : NULL;
 	case FIELD_BOOL:
 		return *m.boolean || f->def ? json_boolean(*m.boolean) : NULL;
 	case FIELD_STRINGS:

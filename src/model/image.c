@@ -1,6 +1,8 @@
 /* The tables of the image. */
 #include "model/image.h"
 
+#include "model/instance-priv.h"
+
 static const struct field layer_fields[] = {
 	FIELD(struct image_layer, digest, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check,
 	      .doc = "Of the blob as stored"),
@@ -18,12 +20,12 @@ static const struct field config_fields[] = {
 	      .doc = "Program that gets the command as arguments"),
 	FIELD(struct image_config, command, FIELD_STRINGS, .max = 8192,
 	      .doc = "Command, or the entrypoint's arguments"),
-	FIELD(struct image_config, env, FIELD_STRINGS, .max = 4096, .doc = "Environment, KEY=VALUE"),
-	FIELD(struct image_config, workdir, FIELD_STRING, .doc = "Working directory"),
-	FIELD(struct image_config, user, FIELD_STRING, .max = 256, .check = text_check, .doc = "user[:group]"),
-	FIELD(struct image_config, stop_signal, FIELD_STRING, .max = 32, .check = text_check, .doc = "Asks it to end"),
+	FIELD(struct image_config, env, FIELD_STRINGS, .max = 4096, .check = env_check, .doc = "Environment, KEY=VALUE"),
+	FIELD(struct image_config, workdir, FIELD_STRING, .check = path_check, .doc = "Working directory"),
+	FIELD(struct image_config, user, FIELD_STRING, .max = 256, .check = user_check, .doc = "user[:group]"),
+	FIELD(struct image_config, stop_signal, FIELD_STRING, .max = 32, .check = signal_check, .doc = "Asks it to end"),
 	FIELD(struct image_config, labels, FIELD_PAIRS, .doc = "Labels"),
-	FIELD(struct image_config, volumes, FIELD_STRINGS, .doc = "Paths that want a volume"),
+	FIELD(struct image_config, volumes, FIELD_STRINGS, .check = mount_target_check, .doc = "Paths that want a volume"),
 	FIELD(struct image_config, exposed_ports, FIELD_STRINGS, .doc = "Ports it listens on: 80/tcp"),
 	FIELD(struct image_config, health, FIELD_OBJECT, .sub = &health_check_table, .doc = "Health check"),
 };

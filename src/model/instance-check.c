@@ -85,6 +85,23 @@ int hostname_check(const char *name, struct error *err) {
 	return 0;
 }
 
+/* Names may be anything that a passwd file holds; numbers must be ids. */
+static bool is_user(struct str s) {
+	_cleanup_(free_ptr) char *text = str_copyn(s.p, s.len);
+	uint64_t id;
+	if (!only(text, DIGITS))
+		return text[0] != '-' && text_check(text, NULL) == 0;
+	return str_to_u64(text, 10, &id) == 0 && id < UINT32_MAX;
+}
+
+int user_check(const char *user, struct error *err) {
+	struct str group = str_view(user), name = str_cut(&group, ':');
+	if (is_user(name) && (!group.len || is_user(group)) && !memchr(group.p, ':', group.len))
+		return 0;
+	_cleanup_(free_ptr) char *shown = text_shown(user);
+	return error_set(err, ERROR_INVALID, "\"%s\" is not USER[:GROUP] of names or ids", shown);
+}
+
 int signal_check(const char *name, struct error *err) {
 	_cleanup_(free_ptr) char *shown = text_shown(name);
 	return signal_from_name(name) ? 0 : error_set(err, ERROR_INVALID, "there is no signal %s", shown);

@@ -6,6 +6,7 @@
 
 /* instance-check.c: of one value */
 int mount_target_check(const char *path, struct error *err); /* path_check, and not "/" */
+int user_check(const char *user, struct error *err); /* user[:group], names or ids */
 int subpath_check(const char *path, struct error *err);
 int hostname_check(const char *name, struct error *err);
 int capability_check(const char *name, struct error *err);

@@ -183,7 +183,7 @@ static const struct field spec_fields[] = {
 	      .placeholder = "KEY=VALUE", .doc = "Environment; KEY alone removes one of the image's"),
 	FIELD(struct instance_spec, workdir, FIELD_STRING, .check = path_check, .flag = "workdir,w",
 	      .placeholder = "PATH", .doc = "Working directory"),
-	FIELD(struct instance_spec, user, FIELD_STRING, .max = 256, .check = text_check, .flag = "user,u",
+	FIELD(struct instance_spec, user, FIELD_STRING, .max = 256, .check = user_check, .flag = "user,u",
 	      .placeholder = "USER[:GROUP]", .doc = "Names or numbers of user and group"),
 	FIELD(struct instance_spec, groups, FIELD_STRINGS, .max = 256, .check = text_check, .flag = "group-add",
 	      .placeholder = "GROUP", .doc = "Further groups"),

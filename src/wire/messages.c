@@ -189,18 +189,6 @@ static const struct field file_fields[] = {
 };
 TABLE(msg_file_table, "msg_file", struct msg_file, file_fields, "A file inside an instance");
 
-static const struct field change_fields[] = {
-	FIELD(struct change, kind, FIELD_ENUM, .flags = FIELD_REQUIRED,
-	      .values = (const char *const[]){"added", "changed", "deleted", NULL}, .doc = "What happened"),
-	FIELD(struct change, path, FIELD_STRING, .flags = FIELD_REQUIRED, .doc = "Inside the instance"),
-};
-static TABLE(change_table, "change", struct change, change_fields, "A difference to the image");
-
-static const struct field changes_fields[] = {
-	FIELD(struct msg_changes, changes, FIELD_LIST, .max = 65536, .sub = &change_table, .doc = "All of them"),
-};
-TABLE(msg_changes_table, "msg_changes", struct msg_changes, changes_fields, "Differences to the image");
-
 static const struct field export_fields[] = {
 	ID_FIELD(struct msg_export),
 	FIELD(struct msg_export, pause, FIELD_BOOL, .doc = "Frozen meanwhile"),
@@ -290,7 +278,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("archive-get", archive, file, "Reply: a pipe with a tar of the path"),
 	REQUEST_FD("archive-put", archive, empty, "Unpacks the tar that comes along into the directory"),
 	REQUEST("archive-stat", archive, file, "What is at the path"),
-	REQUEST("instance-diff", id, changes, "Differences to its image"),
+	REQUEST("instance-diff", id, empty, "Reply: a stream of the differences to its image"),
 	REQUEST("instance-export", export, empty, "Reply: a pipe with a tar of the whole root"),
 	REQUEST("instance-commit", export, empty, "Reply: a pipe with a tar of the differences, as an OCI layer"),
 	REQUEST_FD("layer-unpack", layer, layer_unpacked, "Unpacks the blob that comes along, checking its diff_id"),

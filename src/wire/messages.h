@@ -104,7 +104,7 @@ struct msg_processes {
 	FIELD_LIST_OF(struct process_row) processes;
 };
 
-/* Streams that replies carry (archive-get, instance-export, instance-commit, bootstrap) are sockets to be read to
+/* Streams that replies carry (archive-get, instance-diff, instance-export, instance-commit, bootstrap) are sockets to be read to
  * their end: a whole one ends with 0 bytes, a broken one (also when the agent's worker dies) with ECONNRESET. */
 
 /* Files of an instance. "archive-get": reply msg_file and a pipe from which a tar of path is read.
@@ -120,13 +120,9 @@ struct msg_file {
 	int64_t size, mode, mtime; /* mode: st_mode; mtime: ns */
 };
 
-struct change {
-	char *kind; /* added | changed | deleted */
-	char *path;
-};
-struct msg_changes { /* reply of "instance-diff" */
-	FIELD_LIST_OF(struct change) changes;
-};
+/* "instance-diff": the reply carries a stream of records: A (added), C (changed) or D (deleted), the path, a NUL.
+ * Paths are any bytes. All of them are at most CHANGES_MAX bytes. */
+#define CHANGES_MAX ((size_t)32 << 20)
 
 /* "instance-export": reply a pipe with a tar of the whole root. "instance-commit": reply a pipe with a tar
  * of the changes as an OCI layer; frozen meanwhile if asked. */
@@ -173,6 +169,6 @@ extern const struct field_table msg_empty_table, msg_hello_table, msg_id_table, 
 	msg_instance_state_table, msg_instance_states_table, msg_instance_stop_table, msg_instance_kill_table,
 	msg_instance_delete_table, msg_instance_update_table, msg_attach_table, msg_exec_start_table,
 	msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table,
-	msg_archive_table, msg_file_table, msg_changes_table, msg_export_table, msg_layer_table,
+	msg_archive_table, msg_file_table, msg_export_table, msg_layer_table,
 	msg_layer_unpacked_table, msg_layers_table, msg_bootstrap_table, msg_progress_table, msg_shutdown_table,
 	msg_event_table;

@@ -77,7 +77,7 @@ static int recv_all(int sock, char *to, size_t n, struct error *err) {
 	return 0;
 }
 
-static int recv_length(int sock, struct wire_frame *f, size_t *length, struct error *err) {
+static int recv_length(int sock, size_t max, struct wire_frame *f, size_t *length, struct error *err) {
 	uint8_t bytes[LENGTH_SIZE];
 	ssize_t n = sock_recv_fds(sock, bytes, sizeof bytes, f->fds, WIRE_FDS_MAX, &f->nfds);
 	if (n <= 0)
@@ -88,7 +88,7 @@ static int recv_length(int sock, struct wire_frame *f, size_t *length, struct er
 	*length = 0;
 	for (size_t i = 0; i < LENGTH_SIZE; i++)
 		*length |= (size_t)bytes[i] << (8 * i);
-	if (!*length || *length > WIRE_FRAME_MAX)
+	if (!*length || *length > max)
 		return error_set(err, ERROR_INVALID, "malformed message: its length is %zu", *length);
 	return 0;
 }
@@ -106,9 +106,9 @@ static int parse_frame(const char *text, size_t n, struct wire_frame *f, struct 
 	return 0;
 }
 
-static int recv_frame(int sock, struct wire_frame *f, struct error *err) {
+static int recv_frame(int sock, size_t max, struct wire_frame *f, struct error *err) {
 	size_t length = 0;
-	int r = recv_length(sock, f, &length, err);
+	int r = recv_length(sock, max, f, &length, err);
 	if (r < 0)
 		return r;
 	_cleanup_(free_ptr) char *text = alloc_zero(length + 1);
@@ -116,12 +116,16 @@ static int recv_frame(int sock, struct wire_frame *f, struct error *err) {
 	return r < 0 ? r : parse_frame(text, length, f, err);
 }
 
-int wire_recv(int sock, struct wire_frame *out, struct error *err) {
+static int recv_at_most(int sock, size_t max, struct wire_frame *out, struct error *err) {
 	*out = (struct wire_frame){0};
-	int r = recv_frame(sock, out, err);
+	int r = recv_frame(sock, max, out, err);
 	if (r < 0)
 		wire_frame_free(out);
 	return r;
+}
+
+int wire_recv(int sock, struct wire_frame *out, struct error *err) {
+	return recv_at_most(sock, WIRE_FRAME_MAX, out, err);
 }
 
 static int connect_agent(const char *path, struct error *err) {
@@ -195,7 +199,7 @@ int wire_call(struct wire_call *c, struct error *err) {
 		_cleanup_(wire_frame_free) struct wire_frame f = {0};
 		r = await_frame(sock, c->cancel_fd, err);
 		if (r == 0)
-			r = wire_recv(sock, &f, err);
+			r = recv_at_most(sock, WIRE_ANSWER_MAX, &f, err);
 		if (r < 0)
 			return error_wrap(err, "%s", c->request->name);
 		r = handle_frame(c, &f, err);

@@ -13,6 +13,7 @@
 #include "model/field.h"
 
 #define WIRE_FRAME_MAX ((size_t)2 << 20)
+#define WIRE_ANSWER_MAX ((size_t)64 << 20) /* of the agent, who is trusted: the list of all instances */
 #define WIRE_FDS_MAX 16
 
 /* A row of the table of requests. */

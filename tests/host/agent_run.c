@@ -13,7 +13,7 @@ int main(int argc, char **argv) {
 		.state = argv[1], .run = argv[2], .uid = (uid_t)strtoul(argv[3], NULL, 10), .listen_fd = -1, .shim = argv[4]};
 	struct error err = ERROR_INIT;
 	log_open("agent", LOG_INFO);
-	if (agent_main(&o, &err) == 0)
+	if (agent_main(&o, &err) >= 0)
 		return 0;
 	log_error("%s", error_text(&err));
 	error_free(&err);

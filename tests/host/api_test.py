@@ -588,10 +588,16 @@ def nothing_is_left(d):
 
 @test
 def shutdown(d):
-    """stops the instances, then the daemon"""
+    """stops the instances, then the daemon; nobody thinks that a role has failed"""
     d.run("last", "sleep", "1000")
+    before = os.path.getsize(d.log_path)
     d.ok("POST", "/v1/shutdown", {"timeout": "1s"}, 202)
     equal(d.process.wait(60), 0)
+    with open(d.log_path) as f:
+        f.seek(before)
+        text = f.read()
+    for bad in ("starting it again", "error", "warning", "cannot"):
+        assert bad not in text, text
     d.process.stdout.close()
     d.process = None
     equal(d.shims(), [])

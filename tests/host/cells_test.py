@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Containers that mean harm: to their limits, to their log, to the processes around them, to the host. With --all a
-container writes 1 GB of log."""
+"""Containers that mean harm: to their limits, to their log, to the processes around them, to the host. WABE_TEST_LONG=1:
+the log that one writes is 1 GB."""
 import os
 import signal
 import subprocess
@@ -9,12 +9,9 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from consistent import empty
-from tap import contains, equal, need, note, run, test
+from tap import LONG, contains, equal, need, note, run, test
 from wabe import BUILD, WABE, Daemon, busybox_rootfs, wait_until
 
-ALL = "--all" in sys.argv
-if ALL:
-    sys.argv.remove("--all")
 IMAGE = "busybox:test"
 
 # What no busybox applet does: system calls with what came of them, one line each.
@@ -155,7 +152,7 @@ def outputs(d):
 @test
 def a_flood_of_log(d):
     """a log without end stays within its limit, its tail is right, and the shim stays small"""
-    size = (1 << 30) if ALL else (60 << 20)
+    size = (1 << 30) if LONG else (60 << 20)
     lines = size // 100
     d.cli("run", "-d", "--name", "flood", "--log-opt", "max-size=4m", "--log-opt", "max-file=3", IMAGE, "sh", "-c",
           f"yes {'x' * 80} | head -n {lines} | cat -n; echo the end")

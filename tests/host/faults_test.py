@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Crashes and full disks: whatever process ends wherever, a private daemon comes back consistent and leaks nothing.
-With --all storms are longer."""
+With WABE_TEST_LONG=1 storms are longer."""
 import concurrent.futures
 import json
 import os
@@ -14,12 +14,9 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from consistent import consistent, empty, listing
-from tap import contains, equal, need, note, run, test
+from tap import LONG, contains, equal, need, note, run, test
 from wabe import WABE, Daemon, busybox_rootfs, wait_until
 
-ALL = "--all" in sys.argv
-if ALL:
-    sys.argv.remove("--all")
 IMAGE = "busybox:test"
 STUBBORN = ("sh", "-c", "trap '' TERM; sleep 1000")
 
@@ -148,7 +145,7 @@ def storm(d, work, seconds, threads=3, roles=("agent", "control")):
             work(f"{n}-{len(begun)}", chance)
 
     kills = 0
-    until = time.monotonic() + seconds * (5 if ALL else 1)
+    until = time.monotonic() + seconds * (5 if LONG else 1)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         running = [pool.submit(one, n) for n in range(threads)]
         try:
@@ -198,7 +195,7 @@ def storm_of_instances(d):
 @test
 def storm_of_whole_daemons(d):
     """agent, control and their parent killed together amid a storm: the next daemon puts all in order"""
-    for _ in range(10 if ALL else 3):
+    for _ in range(10 if LONG else 3):
         workers = [subprocess.Popen([WABE, "run", "-d", "--name", f"w{i}", IMAGE, "sleep", "1000"], env=d.env,
                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                    for i in range(5)]
@@ -280,7 +277,7 @@ def many_runs_leak_nothing(d):
     d.start()
     runs(100)
     before = measures(d)
-    runs(1000 if ALL else 200)
+    runs(1000 if LONG else 200)
 
     def flat():
         now = measures(d)

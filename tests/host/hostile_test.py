@@ -237,6 +237,10 @@ def wrong_blobs(d):
     serves(d)
     status, answer = upload(d, "POST", P + "/images/load", whole)
     equal(status, 200, f"the whole one: {answer}")
+    for name in ("cut gzip", "another's"):  # though its layer is unpacked already
+        status, answer = upload(d, "POST", P + "/images/load", cases[name])
+        note(f"{name}: {refused(status, answer)['message']}")
+    equal(upload(d, "POST", P + "/images/load", oci_archive(Image([base], gz=False)))[0], 200, "another blob of the same layer")
     d.cli("image", "rm", "hostile:1")
     empty(d)
 
@@ -258,6 +262,7 @@ def corrupt_blob_on_disk(d):
     with tempfile.TemporaryDirectory() as t:
         r = d.cli("image", "save", "-o", t + "/saved.tar", "hostile:1", check=False)
         assert r.returncode == 125, "a rotten image was saved"
+        assert "corrupt on disk" in r.stderr and any(name in r.stderr for name in image.layers), r.stderr
         note(r.stderr.strip())
     equal(d.out("run", "--rm", "hostile:1", "echo", "unpacked"), "unpacked", "the unpacked layers are whole")
     d.cli("image", "rm", "hostile:1")
@@ -270,12 +275,12 @@ def corrupt_blob_on_disk(d):
 
 @test
 def config_of_an_image(d):
-    """an image that asks for a user that is not there, a strange directory or signal: told at the start, nothing stays"""
+    """a config that cannot be is refused with the name of what is wrong; one that does not fit its files is told at the start"""
     with open(d.tar, "rb") as f:
         base = f.read()
     for config, said in (({"User": "nobody-here"}, "nobody-here"), ({"User": "0:no-such-group"}, "no-such-group"),
                          ({"User": "99999999999999"}, "99999999999999"), ({"User": "-1"}, "-1"),
-                         ({"User": "a:b:c"}, "user a"), ({"Cmd": ["/not/there"]}, "/not/there")):
+                         ({"User": "a:b:c"}, "a:b:c"), ({"Cmd": ["/not/there"]}, "/not/there")):
         status, answer = upload(d, "POST", P + "/images/load", oci_archive(Image([base], config={"Cmd": ["true"], **config})))
         if status >= 300:
             contains(refused(status, answer)["message"], said)
@@ -288,8 +293,14 @@ def config_of_an_image(d):
         equal(d.show("u")["status"]["state"], "created")
         d.cli("rm", "u")
         d.cli("image", "rm", "hostile:1")
-    for config in ({"WorkingDir": "../../../.."}, {"WorkingDir": "/proc/self/fd/9"}, {"Env": ["=x", "NOVALUE", "A=\x01"]},
-                   {"StopSignal": "SIGNONSENSE"}, {"Entrypoint": 5}, {"ExposedPorts": {"x" * 10000: {}}}, {"Env": "A=B"}):
+    for config, field in (({"WorkingDir": "../../../.."}, "workdir"), ({"WorkingDir": "srv"}, "workdir"), ({"Env": ["A=1", "=x"]}, "env"),
+                          ({"StopSignal": "SIGNONSENSE"}, "stop_signal"), ({"Volumes": {"data": {}}}, "volumes"),
+                          ({"Volumes": {"/": {}}}, "volumes"), ({"Volumes": {"/a/../..": {}}}, "volumes"), ({"User": "a:b:c"}, "user"),
+                          ({"User": "0:99999999999"}, "user"), ({"Entrypoint": 5}, "Entrypoint"), ({"Env": "A=B"}, "Env")):
+        status, answer = upload(d, "POST", P + "/images/load", oci_archive(Image([base], config={"Cmd": ["true"], **config})))
+        assert status >= 300, f"{config} was taken"
+        contains(refused(status, answer)["message"], field)
+    for config in ({"WorkingDir": "/proc/self/fd/9"}, {"Env": ["NOVALUE", "A=\x01"]}, {"ExposedPorts": {"x" * 10000: {}}}):
         status, answer = upload(d, "POST", P + "/images/load", oci_archive(Image([base], config={"Cmd": ["true"], **config})))
         if status >= 300:
             refused(status, answer)

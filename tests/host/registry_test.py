@@ -77,6 +77,12 @@ def blobs(content):
     return {"sha256:" + name for name in os.listdir(os.path.join(content, "blobs/sha256"))}
 
 
+def big_image(place):
+    """A registry, an empty content store, the digest of the image's one layer of BIG bytes, its name."""
+    r, image = place.registry(), Image([layer(BIG)])
+    return r, place.content(), image.layers[0], r.add(image)
+
+
 def partials(content):
     return os.listdir(os.path.join(content, "ingest"))
 
@@ -175,10 +181,7 @@ def wrong_manifest_digest(place):
 @test
 def broken_connections(place):
     """a connection that breaks is resumed where it broke: no byte is fetched twice"""
-    r, content = place.registry(), place.content()
-    image = Image([layer(BIG)])
-    big = image.layers[0]
-    ref = r.add(image)
+    r, content, big, ref = big_image(place)
     r.fault = lambda h, kind, name: name == big and r.blob(h, name, cut=700000)
     equal(len(ok(content, "pull", ref)), 1)
     equal(r.served[big], len(r.blobs[big]), "bytes served")
@@ -188,10 +191,7 @@ def broken_connections(place):
 @test
 def ranges_ignored(place):
     """a server that ignores ranges, or sends another one, makes it start over"""
-    r = place.registry()
-    image = Image([layer(BIG)])
-    big = image.layers[0]
-    ref = r.add(image)
+    r, _, big, ref = big_image(place)
     tries = []
 
     def ignore(h, kind, name):
@@ -218,10 +218,7 @@ def ranges_ignored(place):
 @test
 def always_truncated(place):
     """a blob that never comes whole fails, and says so; its beginning is kept for the next time"""
-    r, content = place.registry(), place.content()
-    image = Image([layer(BIG)])
-    big = image.layers[0]
-    ref = r.add(image)
+    r, content, big, ref = big_image(place)
     whole = r.blobs[big]
     r.fault = lambda h, kind, name: name == big and (r.reply(h, 200, whole[:500000]) or True)
     fails(content, "corrupt", "ends after 500000", "pull", ref)
@@ -260,10 +257,7 @@ def passing_errors(place):
 @test
 def stalls(place):
     """a server that stalls is left, and the rest fetched anew"""
-    r, content = place.registry(), place.content()
-    image = Image([layer(BIG)])
-    big = image.layers[0]
-    ref = r.add(image)
+    r, content, big, ref = big_image(place)
     done = threading.Event()
 
     def stall(h, kind, name):
@@ -390,10 +384,7 @@ def killed_halfway(place):
 @test
 def damaged_partial(place):
     """what an earlier try left broken is found out, dropped and fetched again"""
-    r, content = place.registry(), place.content()
-    image = Image([layer(BIG)])
-    big = image.layers[0]
-    ref = r.add(image)
+    r, content, big, ref = big_image(place)
     fails(content, "cancelled", "", "pull", ref, cancel_after="1500000", parallel="1")
     with open(os.path.join(content, "ingest", big[7:]), "r+b") as f:
         f.seek(1000)

@@ -251,6 +251,68 @@ def logs_keep_everything(d):
     d.cli("rm", "logger")
 
 
+INIT = """#!/bin/sh
+# what systemd does with its control groups: moves away, then hands the controllers on
+cd /sys/fs/cgroup
+mkdir init.scope && echo 1 > init.scope/cgroup.procs
+for c in $(cat cgroup.controllers); do echo "+$c" > cgroup.subtree_control; done
+echo "controllers $(cat cgroup.subtree_control) container=$container"
+for f in memory.max pids.max cgroup.freeze cgroup.kill cgroup.max.descendants ../cgroup.procs; do
+    [ -e $f ] && (echo 1 > $f) 2>/dev/null && echo "written $f"
+done
+grep -c ' /run \\| /run/lock \\| /tmp ' /proc/mounts
+trap 'echo bye; exit 7' 37
+echo up
+while :; do sleep 1000 & wait $!; done
+"""
+
+
+@test
+def first_process_is_an_init(d):
+    """/sbin/init gets a part of the control groups of its own to divide, tmpfs, and its signal to stop; exec enters"""
+    need("a tree of cgroup v2", subprocess.run(["grep", "-q", "cgroup2", "/proc/mounts"]).returncode == 0)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as t:
+        os.chmod(t, 0o755)
+        with open(t + "/init", "w") as f:
+            f.write(INIT)
+        os.chmod(t + "/init", 0o755)
+        options = ["-v", t + "/init:/sbin/init:ro", "--pids-limit", "100", "--memory", "64m"]
+        d.cli("run", "-d", "--name", "system", *options, IMAGE, "/sbin/init")
+        wait_until(lambda: "up\n" in d.cli("logs", "system").stdout, 60, "the start")
+        text = d.cli("logs", "system").stdout
+        assert "written" not in text, text
+        contains(text, "container=wabe\n3\n")
+        if "controllers  " not in text:  # pure cgroup v2
+            contains(text, "memory")
+        contains(d.out("exec", "system", "cat", "/proc/1/cgroup"), "0::/init.scope")
+        equal(d.out("exec", "system", "sh", "-c", "mkdir /sys/fs/cgroup/mine && echo $$ > /sys/fs/cgroup/mine/cgroup.procs && "
+                    "grep ^0: /proc/self/cgroup"), "0::/mine")
+        assert "sleep" in d.out("top", "system")
+        assert float(d.api("GET", "/v1/projects/default/instances/system/stats")[1]["memory"]) >= 0
+        d.cli("pause", "system")
+        d.cli("unpause", "system")
+        d.cli("stop", "-t", "60", "system")
+        equal(d.show("system")["status"]["exit_code"], 7)
+        d.cli("rm", "system")
+        # what is no init gets nothing of this
+        equal(d.out("run", "--rm", *options, IMAGE, "sh", "-c", "mkdir /sys/fs/cgroup/x 2>/dev/null; echo $container$?"), "1")
+
+
+@test
+def many_changes(d):
+    """diff lists 100,000 paths, and one whose name is no text"""
+    d.cli("run", "--name", "many", IMAGE, "sh", "-c",
+          "mkdir /some-directory-with-a-name && cd /some-directory-with-a-name && seq 1 100000 | xargs touch && "
+          "touch $(printf 'no\\377text')")
+    lines = d.out("diff", "many").split("\n")
+    for n in (1, 54321, 100000):
+        assert f"A /some-directory-with-a-name/{n}" in lines, f"{n} is missing in {len(lines)} lines"
+    assert "A /some-directory-with-a-name/no\ufffdtext" in lines
+    equal(len([x for x in lines if x.startswith("A /some-directory-with-a-name/")]), 100001)
+    contains(d.out("cp", "many:/some-directory-with-a-name/54321", "-", text=False).decode(errors="replace"), "54321")
+    d.cli("rm", "many")
+
+
 @test
 def files(d):
     """cp in and out, diff, commit, export, save and load"""

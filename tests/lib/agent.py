@@ -220,6 +220,11 @@ class Agent:
             os.close(fd)
         return answer
 
+    def changes(self, id):
+        """The records of instance-diff: kind and path."""
+        _, fds = self.full("instance-diff", {"id": id})
+        return set(read_all(fds[0]).split(b"\0")[:-1])
+
     def create(self, **spec):
         config = spec.pop("config", {})
         layers = spec.pop("layers", None)

@@ -7,6 +7,7 @@ import sys
 import traceback
 
 _tests = []
+LONG = bool(os.environ.get("WABE_TEST_LONG"))  # what takes minutes, too: suite "long"
 
 
 class Skip(Exception):

@@ -419,7 +419,7 @@ static int look_at_mount(void *arg) {
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || !mkdtemp(folder))
 		return 1;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	if (cgroup_mount(s, folder, false, &err) < 0) {
+	if (cgroup_mount(s, folder, false, false, &err) < 0) {
 		fprintf(stderr, "# %s\n", error_text(&err));
 		return 2;
 	}

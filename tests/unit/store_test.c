@@ -587,14 +587,16 @@ static void test_growth(void **state) {
 	memset(value, 'x', sizeof(value) - 1);
 	value[sizeof(value) - 1] = 0;
 	sqlite3_exec(store_sqlite_writer(f->store), "PRAGMA synchronous = OFF", NULL, NULL, NULL);
+	int64_t began = time_mono_ns();
 	for (int i = 0; i < n; i++) {
 		if (i == n / 2)
 			middle = disk_size(f->path);
 		put(f->store, "instances/default/one", value);
 	}
 	end = disk_size(f->path);
-	print_message("# after %d updates of one object: %llu bytes at half time, %llu at the end\n", n,
-		      (unsigned long long)middle, (unsigned long long)end);
+	print_message("# after %d updates of one object, %.0f a second: %llu bytes at half time, %llu at the end\n", n,
+		      n / ((double)(time_mono_ns() - began) / NS_PER_SEC), (unsigned long long)middle,
+		      (unsigned long long)end);
 	assert_true(end < 16 << 20);
 	assert_true(end < middle + middle / 4);
 	assert_int_equal(store_compact(f->store, 10, NULL), 0);
@@ -797,7 +799,8 @@ static void test_versions(void **state) {
 #define SQLITE(test) \
 	{ "sqlite: " #test, test, setup_sqlite, teardown, NULL }
 
-int main(void) {
+/* An argument: only the tests of that name, which may hold * and ?. */
+int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
 		BOTH(test_put_get_delete), BOTH(test_expectations), BOTH(test_transactions), BOTH(test_invalid),
 		BOTH(test_list),           BOTH(test_watch),        BOTH(test_watch_replay), BOTH(test_compaction),
@@ -807,5 +810,7 @@ int main(void) {
 
 	sem_init(&entered, 0, 0);
 	sem_init(&release, 0, 0);
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "wire/messages.h"
 
+#include <endian.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -239,6 +240,38 @@ static void test_call(UNUSED void **state) {
 	assert_int_equal(count_fds(), before);
 }
 
+/* Larger than a request may be, as the list of thousands of instances is. */
+static void big_agent(int listener) {
+	int sock = accept(listener, NULL, NULL);
+	struct wire_frame f;
+	_cleanup_(free_ptr) char *name = alloc_zero(2 * WIRE_FRAME_MAX + 1);
+	memset(name, 'x', 2 * WIRE_FRAME_MAX);
+	_cleanup_(free_ptr) char *text = str_format("{\"type\":\"progress\",\"body\":{\"message\":\"%s\",\"done\":5}}",
+						    name);
+	uint32_t n = htole32((uint32_t)strlen(text));
+	if (wire_recv(sock, &f, NULL) < 0 || fs_write_all(sock, &n, sizeof n) < 0 || fs_write_all(sock, text, strlen(text)) < 0)
+		_exit(2);
+	_exit(wire_send_error(sock, &(struct error){.kind = ERROR_BUSY}) < 0);
+}
+
+static void test_big_answer(UNUSED void **state) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	char dir[] = "/tmp/wabe-wire-XXXXXX";
+	assert_non_null(mkdtemp(dir));
+	struct agent a = {.dir = str_copy(dir), .path = str_format("%s/agent.sock", dir)};
+	int listener = sock_listen_unix(a.path, 0600);
+	int64_t progress = 0;
+	a.pid = fork();
+	if (a.pid == 0)
+		big_agent(listener);
+	close(listener);
+	struct wire_call c = {.socket_path = a.path, .request = wire_request_find("instance-list"),
+			      .on_progress = count_progress, .arg = &progress};
+	assert_int_equal(wire_call(&c, &err), -ERROR_BUSY);
+	assert_int_equal(progress, 5);
+	agent_end(&a);
+}
+
 static void test_cancel(UNUSED void **state) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	static const struct answer waits[] = {{NULL, "waits", 0}};
@@ -261,7 +294,7 @@ int main(void) {
 #define UNIT(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		UNIT(test_requests), UNIT(test_frame), UNIT(test_error),  UNIT(test_malformed), UNIT(test_slow),
-		UNIT(test_oversized_send), UNIT(test_call), UNIT(test_cancel), UNIT(test_no_agent),
+		UNIT(test_oversized_send), UNIT(test_call), UNIT(test_big_answer), UNIT(test_cancel), UNIT(test_no_agent),
 	};
 	return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
 }

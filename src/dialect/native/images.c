@@ -26,32 +26,26 @@ static void reply_task(struct http_request *req, int result, char *task, const s
 	reply_text(req, 202, task, strlen(task));
 }
 
-static struct image_pull_options options_of(const struct pull_request *dto) {
-	return (struct image_pull_options){dto->name, dto->platform, dto->username, dto->password, dto->plain_http, dto->insecure_tls};
+/* Both ways of a registry: image NULL is a pull. */
+static void transfer(struct http_request *req, const char *image) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(free_ptr) char *task = NULL;
+	struct pull_request dto;
+	if (!dto_parse(req, &pull_request_table, &dto, NULL))
+		return;
+	const struct image_pull_options o = {dto.name, dto.platform, dto.username, dto.password, dto.plain_http, dto.insecure_tls};
+	int r = image ? image_push(core_of(req), project_of(req), image, &o, &task, &err)
+		      : image_pull(core_of(req), project_of(req), &o, &task, &err);
+	fields_free(&pull_request_table, &dto);
+	reply_task(req, r, task, &err);
 }
 
 static void pull(struct http_request *req) {
-	_cleanup_(error_free) struct error err = ERROR_INIT;
-	_cleanup_(free_ptr) char *task = NULL;
-	struct pull_request dto;
-	if (!dto_parse(req, &pull_request_table, &dto, NULL))
-		return;
-	struct image_pull_options o = options_of(&dto);
-	int r = image_pull(core_of(req), project_of(req), &o, &task, &err);
-	fields_free(&pull_request_table, &dto);
-	reply_task(req, r, task, &err);
+	transfer(req, NULL);
 }
 
 static void push(struct http_request *req) {
-	_cleanup_(error_free) struct error err = ERROR_INIT;
-	_cleanup_(free_ptr) char *task = NULL;
-	struct pull_request dto;
-	if (!dto_parse(req, &pull_request_table, &dto, NULL))
-		return;
-	struct image_pull_options o = options_of(&dto);
-	int r = image_push(core_of(req), project_of(req), name_of(req), &o, &task, &err);
-	fields_free(&pull_request_table, &dto);
-	reply_task(req, r, task, &err);
+	transfer(req, name_of(req));
 }
 
 static void bootstrap(struct http_request *req) {

@@ -196,13 +196,23 @@ void native_stats(struct http_request *req) {
 	fields_free(&msg_stats_table, &stats);
 }
 
+static void add_change(char kind, const char *path, void *arg) {
+	struct buf *text = arg;
+	_cleanup_(json_free_ptr) json_t *change = json_object();
+	json_set_str(change, "kind", kind == 'A' ? "added" : kind == 'D' ? "deleted" : "changed");
+	json_set_str(change, "path", path);
+	_cleanup_(free_ptr) char *one = json_print(change);
+	buf_adds(text, text->len ? "," : "{\"changes\":[");
+	buf_adds(text, one);
+}
+
 void native_changes(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	struct msg_changes changes;
-	if (instance_diff(core_of(req), project_of(req), name_of(req), &changes, &err) < 0)
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	if (instance_diff(core_of(req), project_of(req), name_of(req), add_change, &text, &err) < 0)
 		return fail(req, &err);
-	reply_table(req, 200, &msg_changes_table, &changes);
-	fields_free(&msg_changes_table, &changes);
+	buf_adds(&text, text.len ? "]}" : "{\"changes\":[]}");
+	reply_text(req, 200, text.data, text.len);
 }
 
 /* ---- files ---- */

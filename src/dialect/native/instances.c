@@ -193,7 +193,7 @@ const struct native_route instance_routes[] = {
 	{"GET", ONE "/top", native_top, .summary = "Its processes", .reply = &msg_processes_table, .status = 200},
 	{"GET", ONE "/stats", native_stats, .summary = "What it uses; as a stream one line a second", .query = "stream",
 	 .reply = &msg_stats_table, .status = 200},
-	{"GET", ONE "/changes", native_changes, .summary = "How its files differ from its image's", .reply = &msg_changes_table, .status = 200},
+	{"GET", ONE "/changes", native_changes, .summary = "How its files differ from its image's", .what = "{\"changes\":[{\"kind\":\"added|changed|deleted\",\"path\":…}…]}", .status = 200},
 	{"GET", ONE "/archive", native_archive_get, .summary = "A tar of a path inside; header Wabe-File tells what it is",
 	 .query = "path", .what = "tar", .status = 200},
 	{"PUT", ONE "/archive", native_archive_put, HTTP_STREAM_BODY, .summary = "Unpacks a tar into a directory inside",

@@ -267,14 +267,31 @@ int cgroup_open_v2(const struct cgroup_state *s) {
 	return open(full, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
-/* Whether the process is in the group of the v2 tree already (clone3 put it there). */
+int cgroup_open_v2_beside(const struct cgroup_state *s, pid_t pid) {
+	_cleanup_(close_fd) int group = cgroup_open_v2(s);
+	_cleanup_(buf_free) struct buf on = BUF_INIT, text = BUF_INIT;
+	if (group < 0 || fs_read_at(group, "cgroup.subtree_control", 4096, &on) < 0 || !on.data || *on.data == '\n' || !*on.data)
+		return TAKE_FD(group);
+	_cleanup_(free_ptr) char *file = str_format("/proc/%d/cgroup", pid);
+	_cleanup_(free_ptr) char *start = str_format("0::/%s/", s->path);
+	fs_read(file, 65536, &text);
+	for (struct str all = str_view(buf_str(&text)); all.len;) {
+		struct str line = str_cut(&all, '\n');
+		_cleanup_(free_ptr) char *below = str_copyn(line.p, line.len);
+		if (str_starts(below, start))
+			return openat(group, below + strlen(start), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	return TAKE_FD(group);
+}
+
+/* Whether the process is in the group of the v2 tree already, or below (clone3 put it there). */
 static bool is_in_v2(const struct cgroup_state *s, pid_t pid) {
 	_cleanup_(free_ptr) char *file = pid ? str_format("/proc/%d/cgroup", pid) : str_copy("/proc/self/cgroup");
-	_cleanup_(free_ptr) char *line = str_format("0::/%s\n", s->path);
+	_cleanup_(free_ptr) char *line = str_format("0::/%s", s->path);
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	fs_read(file, 65536, &text);
 	const char *found = strstr(buf_str(&text), line);
-	return found && (found == text.data || found[-1] == '\n');
+	return found && (found == text.data || found[-1] == '\n') && strchr("\n/", found[strlen(line)]);
 }
 
 /* v1's `tasks` takes the caller alone, without the system-wide lock on forking that cgroup.procs takes: that
@@ -346,6 +363,38 @@ uint64_t cgroup_oom_kills(const struct cgroup_state *s) {
 	return cgroup_read_key(dir, v1 ? "memory.oom_control" : "memory.events", "oom_kill");
 }
 
+/* ---- handing over ---- */
+
+#define DELEGATED_GROUPS_MAX "10000"
+
+bool cgroup_can_delegate(void) {
+	return cgroup_host()->mount[CGROUP_UNIFIED] != NULL;
+}
+
+static int give(int dir, const char *file, uid_t uid, gid_t gid) {
+	return fchownat(dir, file, uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int cgroup_delegate(const struct cgroup_state *s, uid_t uid, gid_t gid, struct error *err) {
+	_cleanup_(close_fd) int group = cgroup_open_v2(s);
+	if (group < 0)
+		return cgroup_unsupported(err, "handing a control group over", "a tree of cgroup v2");
+	/* the kernel's own list of what may be handed over */
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	if (fs_read("/sys/kernel/cgroup/delegate", 4096, &text) < 0)
+		buf_adds(&text, "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n");
+	int r = fs_write_value_at(group, "cgroup.max.descendants", DELEGATED_GROUPS_MAX);
+	if (r == 0)
+		r = give(group, "", uid, gid);
+	for (struct str all = str_view(buf_str(&text)); r == 0 && all.len;) {
+		struct str line = str_cut(&all, '\n');
+		_cleanup_(free_ptr) char *file = str_copyn(line.p, line.len);
+		if (*file && !strchr(file, '/'))
+			r = give(group, file, uid, gid);
+	}
+	return r < 0 ? error_errno(err, r, "cannot hand control group %s over to user %u", s->path, uid) : 0;
+}
+
 #define MOUNT_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
 static int set_attrs(int mount, bool writable) {
@@ -408,10 +457,12 @@ static int mount_v1(const struct cgroup_state *s, const char *target, bool writa
 	return fill_v1(s, top, writable);
 }
 
-int cgroup_mount(const struct cgroup_state *s, const char *target, bool writable, struct error *err) {
+int cgroup_mount(const struct cgroup_state *s, const char *target, bool unified, bool writable, struct error *err) {
 	const struct cgroup_host *host = cgroup_host();
 	int r = 0;
-	if (host->version == 1) {
+	if (unified && !host->mount[CGROUP_UNIFIED])
+		return cgroup_unsupported(err, "mounting cgroup2", "a tree of cgroup v2");
+	if (host->version == 1 && !unified) {
 		r = mount_v1(s, target, writable);
 	} else {
 		_cleanup_(close_fd) int group = clone_group(host->mount[CGROUP_UNIFIED], s->path, writable);

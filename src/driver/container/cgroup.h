@@ -80,6 +80,14 @@ void cgroup_undo(struct cgroup_state *s);
  * one thread, the host's mounts and the host's user, cgroup_enter(s, 0), before it unshares the cgroup
  * name space. Moving another process (pid) takes a lock that waits for 5 to 15 ms. */
 int cgroup_open_v2(const struct cgroup_state *s);
+/* The same for a further process of a group in which pid is the first: where the group has handed its controllers on
+ * to groups below, it takes no process itself, and this is the group of pid. */
+int cgroup_open_v2_beside(const struct cgroup_state *s, pid_t pid);
+/* Whether there is a v2 tree whose groups can be handed over. */
+bool cgroup_can_delegate(void);
+/* Hands the group in the v2 tree over: uid may make groups below it and move its processes between them. Limits
+ * stay ours, and how many groups there may be is limited. */
+int cgroup_delegate(const struct cgroup_state *s, uid_t uid, gid_t gid, struct error *err);
 /* Moves a process in; 0 is the caller (which has one thread). */
 int cgroup_enter(const struct cgroup_state *s, pid_t pid, struct error *err);
 /* Changes the limits that are set in l; all or nothing as far as the kernel lets. */
@@ -107,7 +115,7 @@ int cgroup_stats(const struct cgroup_state *s, struct cgroup_stats *out, struct 
 uint64_t cgroup_oom_kills(const struct cgroup_state *s);
 /* What the container sees as /sys/fs/cgroup: mounts the group's directories at target, read-only unless
  * writable, in the caller's (new) mount name space, in which the host's /sys/fs/cgroup is still there: before
- * pivot_root. target may be "/proc/self/fd/N". */
-int cgroup_mount(const struct cgroup_state *s, const char *target, bool writable, struct error *err);
+ * pivot_root. target may be "/proc/self/fd/N". unified: the v2 tree's group alone. */
+int cgroup_mount(const struct cgroup_state *s, const char *target, bool unified, bool writable, struct error *err);
 /* The same of a host with controllers in v1, attached nowhere; -EINVAL from kernels before 6.15, which cannot. */
 int cgroup_tree_v1(const struct cgroup_state *s, bool writable);

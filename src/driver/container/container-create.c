@@ -259,6 +259,21 @@ static void drop_read_maps(const struct container_config *c, struct container_co
 		free(own->gid_maps);
 }
 
+/* As the runtime specification has it: a v2 group that is mounted writable in a cgroup name space of the container's
+ * own belongs to its root. */
+static int delegate(const struct container_config *c, const struct cgroup_state *group, struct error *err) {
+	int64_t uid = id_to_host(c->uid_maps, c->n_uid_maps, 0), gid = id_to_host(c->gid_maps, c->n_gid_maps, 0);
+	if (!config_namespace(c, CLONE_NEWCGROUP) || uid <= 0 || gid < 0)
+		return 0;
+	for (size_t i = 0; i < c->n_mounts; i++) {
+		const struct container_mount *m = &c->mounts[i];
+		bool v2 = str_same(m->type, "cgroup2") || (str_same(m->type, "cgroup") && cgroup_version() == 2);
+		if (v2 && !(m->flags & MS_RDONLY))
+			return cgroup_delegate(group, (uid_t)uid, (gid_t)gid, err);
+	}
+	return 0;
+}
+
 int container_begin(const struct container_config *c, const struct container_stdio *io, struct container_state *out,
 		    struct error *err) {
 	*out = (struct container_state){.start_fd = -1, .result_fd = -1, .sync_fd = -1, .pidfd = -1};
@@ -268,6 +283,12 @@ int container_begin(const struct container_config *c, const struct container_std
 		r = config_joins(c) ? cgroup_create(&c->cgroup, &out->cgroup, err) : cgroup_begin(&c->cgroup, &out->cgroup, err);
 	if (r < 0)
 		return r;
+	r = c->cgroup.path ? delegate(c, &out->cgroup, err) : 0;
+	if (r < 0) {
+		cgroup_undo(&out->cgroup);
+		container_state_free(out);
+		return r;
+	}
 	_cleanup_(close_fd) int cgroup = c->cgroup.path ? cgroup_open_v2(&out->cgroup) : -1;
 	struct container_config own = *c; /* shares all but the maps of a user namespace that is joined */
 	r = make_process(&own, io, cgroup, out, err);

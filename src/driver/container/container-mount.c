@@ -159,7 +159,7 @@ static int mount_cgroup(struct child *k, const struct container_mount *m, struct
 		return target;
 	char path[FD_PATH_MAX];
 	struct cgroup_state group = {.path = k->c->cgroup.path, .version = cgroup_version()};
-	return cgroup_mount(&group, fd_path(target, path), !(m->flags & MS_RDONLY), err);
+	return cgroup_mount(&group, fd_path(target, path), str_same(m->type, "cgroup2"), !(m->flags & MS_RDONLY), err);
 }
 
 static int one_mount(struct child *k, size_t i, struct error *err) {
