@@ -240,6 +240,10 @@ static int do_shutdown(struct job *j, struct error *err) {
 	return 0;
 }
 
+static int do_later(struct job *j, struct error *err) {
+	return error_set(err, ERROR_UNSUPPORTED, "%s is not there yet", j->handler->name);
+}
+
 /* --- the table --- */
 
 #define ID(type) offsetof(struct type, id)
@@ -276,6 +280,33 @@ static struct handler handlers[] = {
 	{"layer-list", .work = work_layer_list, .id = NO_ID},
 	{"layer-delete", .work = work_layer_delete, .id = NO_ID},
 	{"bootstrap", .work = work_bootstrap, .id = NO_ID, .cancel = true},
+	{"network-create", .inline_ = do_later, .id = NO_ID},
+	{"network-delete", .inline_ = do_later, .id = NO_ID},
+	{"network-list", .inline_ = do_later, .id = NO_ID},
+	{"nic-set", .inline_ = do_later, .id = NO_ID},
+	{"nic-remove", .inline_ = do_later, .id = NO_ID},
+	{"rules-set", .inline_ = do_later, .id = NO_ID},
+	{"rules-delete", .inline_ = do_later, .id = NO_ID},
+	{"members-set", .inline_ = do_later, .id = NO_ID},
+	{"balancer-set", .inline_ = do_later, .id = NO_ID},
+	{"balancer-delete", .inline_ = do_later, .id = NO_ID},
+	{"firewall-list", .inline_ = do_later, .id = NO_ID},
+	{"pool-create", .inline_ = do_later, .id = NO_ID},
+	{"pool-delete", .inline_ = do_later, .id = NO_ID},
+	{"pool-status", .inline_ = do_later, .id = NO_ID},
+	{"pool-list", .inline_ = do_later, .id = NO_ID},
+	{"volume-create", .inline_ = do_later, .id = NO_ID},
+	{"volume-delete", .inline_ = do_later, .id = NO_ID},
+	{"volume-resize", .inline_ = do_later, .id = NO_ID},
+	{"volume-usage", .inline_ = do_later, .id = NO_ID},
+	{"volume-list", .inline_ = do_later, .id = NO_ID},
+	{"volume-export", .inline_ = do_later, .id = NO_ID},
+	{"volume-import", .inline_ = do_later, .id = NO_ID},
+	{"volume-attach", .inline_ = do_later, .id = NO_ID},
+	{"volume-detach", .inline_ = do_later, .id = NO_ID},
+	{"snapshot-create", .inline_ = do_later, .id = NO_ID},
+	{"snapshot-delete", .inline_ = do_later, .id = NO_ID},
+	{"snapshot-restore", .inline_ = do_later, .id = NO_ID},
 };
 
 const struct handler job_recover = {"-recover", .work = work_recover, .id = NO_ID};

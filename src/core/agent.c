@@ -57,7 +57,7 @@ static void start_job(struct core *c, struct entry *e, void (*fn)(void *)) {
 	struct instance_job *j = NEW(struct instance_job);
 	*j = (struct instance_job){c, e};
 	e->refs++;
-	pool_run(c->jobs, fn, j);
+	crew_run(c->jobs, fn, j);
 }
 
 static void auto_remove(void *arg) {

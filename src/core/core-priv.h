@@ -13,11 +13,11 @@
 
 #include <pthread.h>
 
-/* ---- pool.c: threads that come when there is work and go when there is none ---- */
-struct pool;
-struct pool *pool_new(size_t max);
-void pool_run(struct pool *p, void (*fn)(void *arg), void *arg);
-void pool_free(struct pool *p); /* waits for what is queued */
+/* ---- crew.c: threads that come when there is work and go when there is none ---- */
+struct crew;
+struct crew *crew_new(size_t max);
+void crew_run(struct crew *p, void (*fn)(void *arg), void *arg);
+void crew_free(struct crew *p); /* waits for what is queued */
 
 /* ---- follow.c: one thread steps through everything that waits for something to happen ---- */
 enum follow_result { FOLLOW_WAIT, FOLLOW_SOON /* look again in a moment */, FOLLOW_END };
@@ -104,7 +104,7 @@ struct core {
 	struct map *unpacking; /* diff_id: being unpacked or removed just now */
 	struct map *layers_held; /* diff_id: found or unpacked under a hold, see collect.c */
 	unsigned layer_holds;
-	struct pool *unpackers, *jobs, *runners;
+	struct crew *unpackers, *jobs, *runners;
 
 	struct events events;
 	pthread_mutex_t flush_lock; /* one writer of events at a time; taken before lock */

@@ -41,9 +41,9 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->unpacking = map_new(NULL);
 	c->layers_held = map_new(NULL);
 	c->tasks = map_new(task_run_drop);
-	c->unpackers = pool_new(2);
-	c->jobs = pool_new(4);
-	c->runners = pool_new(8);
+	c->unpackers = crew_new(2);
+	c->jobs = crew_new(4);
+	c->runners = crew_new(8);
 	c->follow = follow_new();
 	c->agent_fd = -1;
 	c->started_at = time_now_ns();
@@ -109,9 +109,9 @@ void core_close(struct core *c) {
 		return;
 	tasks_cancel_all(c);
 	agent_stop(c);
-	pool_free(c->runners);
-	pool_free(c->unpackers);
-	pool_free(c->jobs);
+	crew_free(c->runners);
+	crew_free(c->unpackers);
+	crew_free(c->jobs);
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (c->store && events_flush(c, &err) < 0)
 		log_warn("the last events are lost: %s", error_text(&err));
@@ -194,5 +194,5 @@ static void shutdown_job(void *arg) {
 void core_shutdown(struct core *c, int64_t timeout) {
 	struct shutdown *s = NEW(struct shutdown);
 	*s = (struct shutdown){c, timeout};
-	pool_run(c->jobs, shutdown_job, s);
+	crew_run(c->jobs, shutdown_job, s);
 }
