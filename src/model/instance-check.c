@@ -382,7 +382,9 @@ static int networks_validate(const struct instance_spec *s, struct error *err) {
 		return 0;
 	if (s->networks.n)
 		return error_field(err, "networks", "cannot be given while network is %s", s->network);
-	return s->ports.n ? error_field(err, "ports", "cannot be published while network is %s", s->network) : 0;
+	if (s->ports.n || s->publish_all)
+		return error_field(err, "ports", "cannot be published while network is %s", s->network);
+	return 0;
 }
 
 int instance_spec_validate(const void *object, struct error *err) {

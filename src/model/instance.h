@@ -105,6 +105,7 @@ struct instance_spec {
 	char *network; /* private (default) | none | host | instance:NAME-OR-ID */
 	attachments networks; /* of private: empty is the network "default" */
 	ports ports;          /* published */
+	bool publish_all;     /* also those that its image exposes, each on a free port of the host */
 	char **dns, **dns_search, **dns_options, **extra_hosts; /* extra_hosts: name:address */
 
 	FIELD_LIST_OF(struct mount) mounts;

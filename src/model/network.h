@@ -136,12 +136,12 @@ struct address {
 	char *network;     /* name */
 	char *address;
 	char *mac;         /* NULL: of a reservation */
-	char *instance;    /* id; NULL: reserved */
+	char *instance;    /* name; NULL: reserved */
 	char *description; /* of a reservation */
 };
 
 extern const struct field_table network_table, network_spec_table, network_status_table, attachment_table, nic_table,
-	subnet_table, port_table, rule_group_table, rule_group_spec_table, balancer_table, balancer_spec_table, address_table;
+	subnet_table, port_table, rule_table, rule_group_table, rule_group_spec_table, balancer_table, balancer_spec_table, address_table;
 
 /* A DNS label: [a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?, any case. */
 int dns_label_check(const char *name, struct error *err);
