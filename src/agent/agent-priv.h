@@ -65,6 +65,7 @@ struct inst {
 	bool creating; /* its first worker has not finished */
 	bool recover;  /* to be brought in order once networks are up */
 	nics nics;     /* of its record: whose addresses are taken */
+	ports ports;   /* likewise; taken while it runs */
 	struct instance_status status;
 	struct child *shim;
 	int early_fd;        /* socket of clients that attached before the start; -1 */
@@ -80,6 +81,7 @@ void inst_remove(struct inst *i);
 void inst_drop_early(struct inst *i); /* closes the socket of early clients: they see an end */
 void inst_cancel_restart(struct inst *i);
 void inst_set_nics(struct inst *i, const nics *list); /* copies */
+void inst_set_ports(struct inst *i, const ports *list);
 /* The shim has ended, or a worker has died half-way: a worker brings the instance in order. */
 void inst_recover(struct agent *a, const char *id);
 void inst_recover_later(struct inst *i); /* an end that could not be saved: the disk may have room in a while */
@@ -144,7 +146,7 @@ void children_free(struct agent *a);
 /* In a worker: tells the agent and waits until it knows. `extra` is consumed, may be NULL. Keys: action (of
  * an event), status, exit_code, shim (this worker turns into it), shim_pid and shim_start (of one that was found),
  * exec (this worker turns into an exec's shim), execs (found ones), restart, at_once, oom, not_started, unsaved, gone,
- * health, healthy, answered, nics (those of the record have changed); of networks: see network-priv.h. */
+ * health, healthy, answered, nics (those of the record, or its ports, have changed); of networks: see network-priv.h. */
 void job_report(const struct job *j, const char *action, const struct instance_status *status, json_t *extra);
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err);
 void job_progress(const struct job *j, const char *message, int64_t done, int64_t total);
@@ -178,7 +180,7 @@ struct handler {
 #define NO_ID ((size_t)-1)
 
 extern const struct handler job_recover, job_start, job_health, job_cleanup, job_stop, job_networks, job_networks_down,
-	job_resolver, job_firewall;
+	job_network, job_firewall;
 /* Every request of the wire has a row. */
 bool requests_complete(struct error *err);
 /* Finds the handler, parses the body, checks state; runs or forks. The frame is consumed in any case. */

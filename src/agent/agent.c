@@ -126,6 +126,7 @@ static void load_instance(struct agent *a, const char *id) {
 	fields_free(&instance_status_table, &i->status);
 	fields_copy(&instance_status_table, &r.instance.status, &i->status);
 	inst_set_nics(i, &r.instance.nics);
+	inst_set_ports(i, &r.instance.ports);
 	i->recover = needs_recovery(a, &r);
 }
 

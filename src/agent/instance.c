@@ -27,21 +27,28 @@ void inst_free(void *value) {
 	health_stop(i);
 	fields_free(&instance_status_table, &i->status);
 	inst_set_nics(i, &(nics){0});
+	inst_set_ports(i, &(ports){0});
 	free(i);
 }
 
 void inst_set_nics(struct inst *i, const nics *list) {
-	nics copy = {.items = alloc_array(list->n + 1, sizeof *copy.items)};
+	nics copy = {.items = list->n ? alloc_array(list->n, sizeof *copy.items) : NULL};
 	for (; copy.n < list->n; copy.n++)
 		fields_copy(&nic_table, &list->items[copy.n], &copy.items[copy.n]);
 	for (size_t k = 0; k < i->nics.n; k++)
 		fields_free(&nic_table, &i->nics.items[k]);
 	free(i->nics.items);
 	i->nics = copy;
-	if (copy.n)
-		return;
-	free(copy.items);
-	i->nics.items = NULL;
+}
+
+void inst_set_ports(struct inst *i, const ports *list) {
+	ports copy = {.items = list->n ? alloc_array(list->n, sizeof *copy.items) : NULL};
+	for (; copy.n < list->n; copy.n++)
+		fields_copy(&port_table, &list->items[copy.n], &copy.items[copy.n]);
+	for (size_t k = 0; k < i->ports.n; k++)
+		fields_free(&port_table, &i->ports.items[k]);
+	free(i->ports.items);
+	i->ports = copy;
 }
 
 struct inst *inst_add(struct agent *a, const char *id, uint32_t uid_base) {
@@ -200,8 +207,10 @@ static void take_status(struct inst *i, const json_t *report) {
 /* They are in the record, which is changed before it is told. */
 static void take_nics(struct inst *i) {
 	_cleanup_(record_free) struct msg_instance_create r = {0};
-	if (record_load(i->agent, i->id, &r, NULL) == 0)
-		inst_set_nics(i, &r.instance.nics);
+	if (record_load(i->agent, i->id, &r, NULL) < 0)
+		return;
+	inst_set_nics(i, &r.instance.nics);
+	inst_set_ports(i, &r.instance.ports);
 }
 
 /* The worker of a start goes on as the instance's shim. */

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #define BACKOFF_FIRST (100 * NS_PER_MS)
+#define USERS_SHOWN 8 /* in a message */
 
 static void net_free(void *value) {
 	struct net *n = value;
@@ -125,8 +126,11 @@ void network_report(struct agent *a, const json_t *report) {
 			n = net_add(a, changed);
 		n->creating = false;
 		net_reload(n);
+		n->deleting = false;
 		if (!n->damaged)
 			set_status(n, json_get_str(report, "state"), json_get_str(report, "error"));
+		if (str_same(n->network.status.state, "failed"))
+			network_again(n);
 	}
 	struct net *named = net_get(a, json_get_str(report, "resolver"));
 	if (named)
@@ -162,8 +166,8 @@ void network_worker_ended(struct child *c, bool failed, bool crashed) {
 		firewall_again(a);
 	else if (is_work(c, work_firewall))
 		firewall_settled(a);
-	if (is_work(c, work_resolver) && n && n->resolver < 0)
-		resolver_again(n);
+	if (is_work(c, work_network) && n && failed)
+		network_again(n);
 	bool change = is_work(c, work_network_create) || is_work(c, work_network_delete);
 	if (change && n) {
 		n->deleting = false;
@@ -213,12 +217,12 @@ int do_network_delete(struct job *j, struct error *err) {
 	for (size_t at = 0; map_next(a->insts, &at, NULL, &value);) {
 		const struct inst *i = value;
 		for (size_t k = 0; k < i->nics.n; k++)
-			if (str_same(i->nics.items[k].network_id, m->id) && count++ < 8)
+			if (str_same(i->nics.items[k].network_id, m->id) && count++ < USERS_SHOWN)
 				buf_addf(&users, "%s%.12s", users.len ? ", " : "", i->id);
 	}
 	if (count)
 		return error_set(err, ERROR_CONFLICT, "instances are on network %.12s: %s%s", m->id, buf_str(&users),
-				 count > 8 ? " and more" : "");
+				 count > USERS_SHOWN ? " and more" : "");
 	snprintf(j->id, sizeof j->id, "%s", m->id);
 	n->deleting = true;
 	int r = worker_start(a, j, err);
@@ -266,5 +270,20 @@ int do_nic_set(struct job *j, struct error *err) {
 	if (r == 0)
 		inst_set_nics(i, &wanted);
 	free(wanted.items);
+	return r;
+}
+
+/* The same for ports. */
+int do_update(struct job *j, struct error *err) {
+	const struct msg_instance_update *m = j->body;
+	struct inst *i = inst_get(j->agent, j->id);
+	bool up = state_bit(i->status.state) & S_UP;
+	int r = ports_check(j->agent, &i->nics, &m->ports, err);
+	if (r == 0 && up)
+		r = ports_check_others(j->agent, j->id, &m->ports, err);
+	if (r == 0)
+		r = worker_start(j->agent, j, err);
+	if (r == 0)
+		inst_set_ports(i, &m->ports);
 	return r;
 }

@@ -33,7 +33,7 @@ struct net {
 	bool deleting, damaged;
 	int resolver;  /* pidfd, -1: it has none, or it is down */
 	int64_t resolver_since, backoff;
-	struct loop_source *on_resolver, *resolver_timer;
+	struct loop_source *on_resolver, *timer; /* timer: it is brought up again */
 };
 
 struct net *net_get(const struct agent *a, const char *id); /* NULL: there is none */
@@ -50,12 +50,13 @@ int do_network_create(struct job *j, struct error *err);
 int do_network_delete(struct job *j, struct error *err);
 int do_network_list(struct job *j, struct error *err);
 int do_nic_set(struct job *j, struct error *err);
+int do_update(struct job *j, struct error *err);
 
 /* --- watching (network-watch.c), in the agent --- */
 
 void resolver_watch(struct net *n, pid_t pid, uint64_t start);
 void resolver_unwatch(struct net *n);
-void resolver_again(struct net *n); /* after a while, longer each time */
+void network_again(struct net *n); /* a worker brings it and its resolver up, after a while, longer each time */
 int firewall_watch_begin(struct agent *a, struct error *err);
 void firewall_watch_end(struct agent *a);
 /* A worker brings all networks in line: at the start, and when one has left something half-done. */
@@ -71,6 +72,8 @@ void firewall_settled(struct agent *a);
 int nics_check(const struct agent *a, const char *id, const nics *list, struct error *err);
 /* Can these ports be published by an instance with these nics? */
 int ports_check(const struct agent *a, const nics *list, const ports *wanted, struct error *err);
+/* CONFLICT naming the instance that runs and has one of them. What is not wabe's is found by ports_reserve. */
+int ports_check_others(const struct agent *a, const char *id, const ports *wanted, struct error *err);
 
 /* --- on disk (network-record.c) --- */
 
@@ -125,7 +128,7 @@ int work_network_create(struct job *j, struct error *err);
 int work_network_delete(struct job *j, struct error *err);
 int work_networks(struct job *j, struct error *err);
 int work_networks_down(struct job *j, struct error *err);
-int work_resolver(struct job *j, struct error *err);
+int work_network(struct job *j, struct error *err);
 
 /* --- instances on networks (network-run.c), in workers with the instance's lock held --- */
 
@@ -163,8 +166,9 @@ struct rules {
 	struct firewall_state state;
 };
 void rules_free(struct rules *r);
-/* Everything, from disk. without: an id of a network that is about to go, or NULL. */
-void rules_load(const struct agent *a, const char *without, struct rules *out);
+/* Everything, from disk; instances take time that grows with their number. without: an id of a network that is about
+ * to go, or NULL. */
+void rules_load(const struct agent *a, const char *without, bool instances, struct rules *out);
 /* The table as the disk wants it; none where there is no network. With the firewall's lock held. */
 int rules_apply(const struct agent *a, const char *without, struct error *err);
 /* One instance comes or goes, in time that does not grow with their number. Likewise. */

@@ -112,6 +112,8 @@ int network_prepare(const struct agent *a, const struct msg_instance_create *r, 
 	if (!str_same(i->spec.network, "private") || !i->nics.n)
 		return 0;
 	int result = ports_check(a, &i->nics, &i->ports, err);
+	if (result == 0)
+		result = ports_check_others(a, i->id, &i->ports, err);
 	if (result == 0 && i->ports.n)
 		result = ports_reserve(i->ports.items, i->ports.n, fds, n, err);
 	if (result < 0)
@@ -241,18 +243,32 @@ int network_release(const struct agent *a, const struct msg_instance_create *r, 
 
 /* --- while it runs --- */
 
+/* Is one port of the host among these? */
+static bool has_port(const ports *list, const struct port *wanted, int64_t host_port) {
+	for (size_t i = 0; i < list->n; i++) {
+		const struct port *p = &list->items[i];
+		if (str_same(p->protocol, wanted->protocol) && (!p->address || str_same(p->address, wanted->address)) &&
+		    host_port >= p->host_port && host_port < p->host_port + p->count)
+			return true;
+	}
+	return false;
+}
+
 /* Ports that are new must be free. The shim, which holds those of the start, runs already: these are looked at now, and
- * held from the next start on. */
+ * held from the next start on; until then the agent alone keeps its own instances apart. */
 static int try_ports(const struct wiring *old, const struct wiring *new, struct error *err) {
-	_cleanup_(free_ptr) struct port *fresh = alloc_array(new->ports.n + 1, sizeof *fresh);
+	_cleanup_(free_ptr) struct port *fresh = NULL;
 	_cleanup_(free_ptr) int *fds = NULL;
 	size_t n = 0, n_fds = 0;
 	for (size_t i = 0; i < new->ports.n; i++) {
-		bool had = false;
-		for (size_t k = 0; k < old->ports.n; k++)
-			had |= fields_equal(&port_table, &old->ports.items[k], &new->ports.items[i]);
-		if (!had)
-			fresh[n++] = new->ports.items[i];
+		struct port one = new->ports.items[i];
+		int64_t end = one.host_port + one.count;
+		for (one.count = 1; one.host_port < end; one.host_port++) {
+			if (has_port(&old->ports, &one, one.host_port))
+				continue;
+			fresh = alloc_resize(fresh, n + 1, sizeof *fresh);
+			fresh[n++] = one;
+		}
 	}
 	int r = n ? ports_reserve(fresh, n, &fds, &n_fds, err) : 0;
 	for (size_t i = 0; i < n_fds; i++)
@@ -316,7 +332,9 @@ int network_sync(const struct job *j, const struct msg_instance_create *r, const
 	if (netns < 0)
 		return 0; /* its end is near, and takes all away */
 	_cleanup_(instance_unlock) int lock = -1;
-	int result = try_ports(&old, &new, err);
+	int result = ports_check_others(a, new.id, &new.ports, err);
+	if (result == 0)
+		result = try_ports(&old, &new, err);
 	if (result == 0)
 		result = networks_lock(a, LOCK_EX, &lock, err);
 	if (result == 0)

@@ -117,19 +117,6 @@ int network_name(const struct job *j, const struct network *n, struct error *err
 	return 0;
 }
 
-int work_resolver(struct job *j, struct error *err) {
-	_cleanup_(instance_unlock) int lock = -1;
-	_cleanup_(network_free) struct network n = {0};
-	int r = networks_lock(j->agent, LOCK_EX, &lock, err);
-	if (r == 0)
-		r = network_load(j->agent, j->id, &n, err);
-	if (r < 0)
-		return r == -ERROR_NOT_FOUND ? 0 : r;
-	r = network_name(j, &n, err);
-	report_state(j, &n, r < 0 ? err : NULL);
-	return r;
-}
-
 /* --- making --- */
 
 /* The subnets of all other networks. */
@@ -279,8 +266,10 @@ int work_network_create(struct job *j, struct error *err) {
 	r = raise(j, n, changed || !firewall_present(a->tag), err);
 	if (r < 0 && fresh) {
 		_cleanup_(error_free) struct error left = ERROR_INIT;
-		if (lower(j, n, &left) == 0)
+		if (lower(j, n, &left) == 0) {
+			job_report(j, NULL, NULL, json_pack("{ss}", "network_gone", n->id));
 			return r;
+		}
 		log_error("network %s: %s", n->spec.name, error_text(&left));
 	}
 	if (!fresh && r == 0)
@@ -304,9 +293,13 @@ int work_network_delete(struct job *j, struct error *err) {
 	}
 	fault_point("net.delete.begin");
 	r = lower(j, &n, err);
-	if (r < 0)
-		return error_wrap(err, "network %.12s", m->id);
+	if (r < 0) {
+		error_wrap(err, "network %.12s", m->id);
+		report_state(j, &n, err);
+		return r;
+	}
 	job_report(j, NULL, NULL, json_pack("{ss}", "network_gone", m->id));
+	fault_point("net.delete.reported");
 	return job_answer(j, NULL, NULL, 0, err);
 }
 
@@ -380,7 +373,7 @@ static void remove_deleted(const struct agent *a) {
 		closedir(d);
 }
 
-static int raise_one(struct job *j, const struct network *n, const wiring_list *wirings) {
+static void raise_one(struct job *j, const struct network *n, const wiring_list *wirings) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	int r = network_bring_up(j->agent, n, &err);
 	if (r == 0) {
@@ -391,7 +384,6 @@ static int raise_one(struct job *j, const struct network *n, const wiring_list *
 		log_error("%s", error_text(&err));
 	report_state(j, n, r < 0 ? &err : NULL);
 	fault_point("net.boot.one");
-	return r;
 }
 
 int work_networks(struct job *j, struct error *err) {
@@ -408,9 +400,8 @@ int work_networks(struct job *j, struct error *err) {
 	fault_point("net.boot.begin");
 	for_each_id(a->resolvers, stop_stale_resolver, a, &networks);
 	remove_stale_links(a, false, &wirings);
-	int failed = 0;
 	for (size_t i = 0; i < networks.n; i++)
-		failed |= raise_one(j, &networks.items[i], &wirings) < 0;
+		raise_one(j, &networks.items[i], &wirings);
 	r = firewall_lock(a, &rules, err);
 	if (r == 0)
 		r = rules_apply(a, NULL, err);
@@ -419,8 +410,27 @@ int work_networks(struct job *j, struct error *err) {
 		report_state(j, &networks.items[i], err);
 	for (size_t i = 0; i < networks.n; i++)
 		network_rewire(a, &networks.items[i], false);
-	if (r == 0 && failed)
-		return error_set(err, ERROR_UNAVAILABLE, "not all networks could be brought up");
+	return r;
+}
+
+/* One that failed, or whose resolver has ended. */
+int work_network(struct job *j, struct error *err) {
+	const struct agent *a = j->agent;
+	_cleanup_(instance_unlock) int lock = -1, rules = -1;
+	_cleanup_(network_free) struct network n = {0};
+	int r = networks_lock(a, LOCK_EX, &lock, err);
+	if (r == 0)
+		r = network_load(a, j->id, &n, err);
+	if (r < 0)
+		return r == -ERROR_NOT_FOUND ? 0 : r;
+	r = network_bring_up(a, &n, err);
+	if (r == 0)
+		r = network_name(j, &n, err);
+	if (r == 0 && !firewall_present(a->tag))
+		r = firewall_lock(a, &rules, err);
+	if (r == 0 && rules >= 0)
+		r = rules_apply(a, NULL, err);
+	report_state(j, &n, r < 0 ? err : NULL);
 	return r;
 }
 

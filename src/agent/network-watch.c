@@ -33,22 +33,22 @@ static bool start_job(struct agent *a, const struct handler *h, const char *id) 
 
 void resolver_unwatch(struct net *n) {
 	loop_remove(n->on_resolver);
-	loop_remove(n->resolver_timer);
-	n->on_resolver = n->resolver_timer = NULL;
+	loop_remove(n->timer);
+	n->on_resolver = n->timer = NULL;
 	close_fd(&n->resolver);
 }
 
-static void on_resolver_timer(void *arg) {
+static void on_timer(void *arg) {
 	struct net *n = arg;
-	n->resolver_timer = NULL;
-	if (!start_job(n->agent, &job_resolver, n->network.id))
-		resolver_again(n);
+	n->timer = NULL;
+	if (!start_job(n->agent, &job_network, n->network.id))
+		network_again(n);
 }
 
-void resolver_again(struct net *n) {
-	if (n->agent->stopping || n->deleting || n->resolver_timer)
+void network_again(struct net *n) {
+	if (n->agent->stopping || n->deleting || n->damaged || n->timer)
 		return;
-	n->resolver_timer = loop_add_timer(n->agent->loop, time_mono_ns() + n->backoff, on_resolver_timer, n);
+	n->timer = loop_add_timer(n->agent->loop, time_mono_ns() + n->backoff, on_timer, n);
 	n->backoff = MIN(n->backoff * 2, BACKOFF_MAX);
 }
 
@@ -57,7 +57,7 @@ static void resolver_lost(struct net *n) {
 	if (time_mono_ns() - n->resolver_since >= RAN_WELL)
 		n->backoff = BACKOFF_FIRST;
 	log_warn("the resolver of network %s has ended: it is started again", n->network.spec.name ? n->network.spec.name : n->network.id);
-	resolver_again(n);
+	network_again(n);
 }
 
 static void on_resolver_end(UNUSED struct loop_source *s, UNUSED uint32_t events, void *arg) {

@@ -142,6 +142,44 @@ int nics_check(const struct agent *a, const char *id, const nics *list, struct e
 	return 0;
 }
 
+static bool is_any(const char *address, int family) {
+	return !address || (family == AF_INET && strcmp(address, "0.0.0.0") == 0) ||
+	       (family == AF_INET6 && strcmp(address, "::") == 0);
+}
+
+/* Do two addresses of the host, NULL being all, have one in common? */
+static bool addresses_meet(const char *a, const char *b) {
+	struct ip one = {0}, other = {0};
+	if (!a || !b || ip_parse(a, &one) < 0 || ip_parse(b, &other) < 0)
+		return true;
+	return one.family == other.family && (is_any(a, one.family) || is_any(b, one.family) ||
+					      memcmp(one.bytes, other.bytes, sizeof one.bytes) == 0);
+}
+
+static bool ports_meet(const struct port *a, const struct port *b) {
+	return str_same(a->protocol, b->protocol) && a->host_port < b->host_port + b->count &&
+	       b->host_port < a->host_port + a->count && addresses_meet(a->address, b->address);
+}
+
+int ports_check_others(const struct agent *a, const char *id, const ports *wanted, struct error *err) {
+	void *value;
+	for (size_t at = 0; map_next(a->insts, &at, NULL, &value);) {
+		const struct inst *i = value;
+		if (strcmp(i->id, id) == 0 || !(state_bit(i->status.state) & S_UP))
+			continue;
+		for (size_t k = 0; k < i->ports.n * wanted->n; k++) {
+			const struct port *has = &i->ports.items[k / wanted->n], *p = &wanted->items[k % wanted->n];
+			if (!ports_meet(has, p))
+				continue;
+			error_set(err, ERROR_CONFLICT, "port %lld/%s of the host is published by instance %.12s",
+				  (long long)MAX(p->host_port, has->host_port), p->protocol, i->id);
+			error_in_field(err, "ports");
+			return -ERROR_CONFLICT;
+		}
+	}
+	return 0;
+}
+
 int ports_check(const struct agent *a, const nics *list, const ports *wanted, struct error *err) {
 	for (size_t i = 0; i < wanted->n; i++)
 		if (wanted->items[i].host_port < 1)

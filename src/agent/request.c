@@ -200,6 +200,7 @@ static int do_create(struct job *j, struct error *err) {
 	i = inst_add(a, wanted->id, j->uid_base);
 	i->creating = true;
 	inst_set_nics(i, &wanted->nics);
+	inst_set_ports(i, &wanted->ports);
 	int r = worker_start(a, j, err);
 	if (r < 0)
 		inst_remove(i);
@@ -275,7 +276,7 @@ static struct handler handlers[] = {
 	{"instance-pause", .work = work_pause, .states = S_RUNNING, .id = ID(msg_id)},
 	{"instance-unpause", .work = work_unpause, .states = S_PAUSED, .id = ID(msg_id)},
 	{"instance-delete", .inline_ = do_delete, .work = work_delete, .id = NO_ID},
-	{"instance-update", .work = work_update, .states = S_ANY, .id = ID(msg_instance_update)},
+	{"instance-update", .inline_ = do_update, .work = work_update, .states = S_ANY, .id = ID(msg_instance_update)},
 	{"attach", .inline_ = do_attach, .states = S_ANY, .id = ID(msg_attach)},
 	{"exec-attach", .inline_ = do_exec_attach, .states = S_UP, .id = ID(msg_attach)},
 	{"exec-start", .inline_ = do_exec_start, .work = work_exec_start, .states = S_RUNNING,
@@ -331,7 +332,7 @@ const struct handler job_cleanup = {"-cleanup", .work = work_cleanup, .id = NO_I
 const struct handler job_stop = {"-stop", .work = work_stop, .id = NO_ID};
 const struct handler job_networks = {"-networks", .work = work_networks, .id = NO_ID};
 const struct handler job_networks_down = {"-networks-down", .work = work_networks_down, .id = NO_ID};
-const struct handler job_resolver = {"-resolver", .work = work_resolver, .id = NO_ID};
+const struct handler job_network = {"-network", .work = work_network, .id = NO_ID};
 const struct handler job_firewall = {"-firewall", .work = work_firewall, .id = NO_ID};
 
 static const struct handler *handler_find(const struct wire_request *request) {

@@ -74,10 +74,11 @@ static void refer(const struct agent *a, const char *without, struct rules *r) {
 		r->balancer_refs[s->n_balancers++] = &r->balancers.items[i];
 }
 
-void rules_load(const struct agent *a, const char *without, struct rules *r) {
+void rules_load(const struct agent *a, const char *without, bool instances, struct rules *r) {
 	*r = (struct rules){0};
 	networks_load(a, &r->networks);
-	wirings_load(a, &r->wirings);
+	if (instances)
+		wirings_load(a, &r->wirings);
 	load_objects(a, "groups", &rule_group_table, (void **)&r->groups.items, &r->groups.n);
 	load_objects(a, "members", &msg_members_table, (void **)&r->members.items, &r->members.n);
 	load_objects(a, "balancers", &balancer_table, (void **)&r->balancers.items, &r->balancers.n);
@@ -100,7 +101,7 @@ void rules_free(struct rules *r) {
 
 int rules_apply(const struct agent *a, const char *without, struct error *err) {
 	_cleanup_(rules_free) struct rules r = {0};
-	rules_load(a, without, &r);
+	rules_load(a, without, true, &r);
 	int result = r.state.n_networks ? firewall_load(&r.state, err) : firewall_unload(a->tag, err);
 	return result < 0 ? error_wrap(err, "the firewall's rules") : 0;
 }
@@ -203,11 +204,11 @@ static void edit_undo(const struct edit *e) {
 }
 
 /* r: of the change to the table. */
-static int edit_end(const struct edit *e, struct rules *rules, int r, struct error *err) {
+static int edit_end(const struct edit *e, int r, struct error *err) {
 	fault_point("rules.applied");
 	if (r < 0 && !firewall_present(e->job->agent->tag)) { /* somebody has removed it: as a whole, then */
 		error_free(err);
-		r = firewall_load(&rules->state, err);
+		r = rules_apply(e->job->agent, NULL, err);
 	}
 	if (r < 0) {
 		edit_undo(e);
@@ -226,8 +227,8 @@ int work_rules_set(struct job *j, struct error *err) {
 	if (r < 0)
 		return r;
 	fault_point("rules.saved");
-	rules_load(j->agent, NULL, &rules);
-	return edit_end(&e, &rules, rules.state.n_networks ? firewall_group_set(&rules.state, g, err) : 0, err);
+	rules_load(j->agent, NULL, true, &rules);
+	return edit_end(&e, rules.state.n_networks ? firewall_group_set(&rules.state, g, err) : 0, err);
 }
 
 /* Not while a network or an instance has it. */
@@ -251,16 +252,13 @@ int do_rules_delete(struct job *j, struct error *err) {
 int work_rules_delete(struct job *j, struct error *err) {
 	const struct msg_object *m = j->body;
 	_cleanup_(edit_free) struct edit e = {.job = j, .lock = -1};
-	_cleanup_(rules_free) struct rules rules = {0};
 	int r = edit_begin(&e, "groups", m->id, err);
 	if (r == 0)
 		r = edit_remove(&e, err);
 	if (r < 0)
 		return r;
 	fault_point("rules.saved");
-	rules_load(j->agent, NULL, &rules);
-	bool apply = e.before && rules.state.n_networks;
-	return edit_end(&e, &rules, apply ? firewall_load(&rules.state, err) : 0, err);
+	return edit_end(&e, e.before ? rules_apply(j->agent, NULL, err) : 0, err);
 }
 
 /* A peer as the name of a file. */
@@ -283,9 +281,9 @@ int work_members_set(struct job *j, struct error *err) {
 	if (r < 0)
 		return r;
 	fault_point("rules.saved");
-	rules_load(j->agent, NULL, &rules);
+	rules_load(j->agent, NULL, false, &rules);
 	struct firewall_members members = {m->peer, m->addresses};
-	return edit_end(&e, &rules, rules.state.n_networks ? firewall_members_set(&rules.state, &members, err) : 0, err);
+	return edit_end(&e, rules.state.n_networks ? firewall_members_set(&rules.state, &members, err) : 0, err);
 }
 
 int work_balancer_set(struct job *j, struct error *err) {
@@ -298,8 +296,8 @@ int work_balancer_set(struct job *j, struct error *err) {
 	if (r < 0)
 		return r;
 	fault_point("rules.saved");
-	rules_load(j->agent, NULL, &rules);
-	return edit_end(&e, &rules, rules.state.n_networks ? firewall_balancer_set(&rules.state, b, err) : 0, err);
+	rules_load(j->agent, NULL, false, &rules);
+	return edit_end(&e, rules.state.n_networks ? firewall_balancer_set(&rules.state, b, err) : 0, err);
 }
 
 int work_balancer_delete(struct job *j, struct error *err) {
@@ -313,8 +311,8 @@ int work_balancer_delete(struct job *j, struct error *err) {
 		r = edit_remove(&e, err);
 	if (r == 0) {
 		fault_point("rules.saved");
-		rules_load(j->agent, NULL, &rules);
-		r = edit_end(&e, &rules, known && rules.state.n_networks ? firewall_balancer_remove(&rules.state, &old, err) : 0, err);
+		rules_load(j->agent, NULL, false, &rules);
+		r = edit_end(&e, known && rules.state.n_networks ? firewall_balancer_remove(&rules.state, &old, err) : 0, err);
 	}
 	if (known)
 		fields_free(&balancer_table, &old);
@@ -328,7 +326,7 @@ int work_firewall_list(struct job *j, struct error *err) {
 	int r = firewall_lock(j->agent, &lock, err);
 	if (r < 0)
 		return r;
-	rules_load(j->agent, NULL, &rules);
+	rules_load(j->agent, NULL, false, &rules);
 	for (size_t i = 0; i < rules.groups.n; i++)
 		strv_add(&reply.groups, rules.groups.items[i].id);
 	for (size_t i = 0; i < rules.members.n; i++)

@@ -496,8 +496,9 @@ int work_update(struct job *j, struct error *err) {
 		_cleanup_(error_free) struct error again = ERROR_INIT;
 		if (record_save(j->agent, &before, &again) == 0 && s.shim >= 0)
 			network_sync(j, &before, &s.run, &again);
+		job_report(j, NULL, NULL, json_pack("{sb}", "nics", 1));
 		return r;
 	}
-	job_report(j, "update", &s.record.instance.status, NULL);
+	job_report(j, "update", &s.record.instance.status, json_pack("{sb}", "nics", 1));
 	return job_answer_state(j, &s.record.instance, err);
 }
