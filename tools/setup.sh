@@ -1,9 +1,10 @@
 # What ./run and ./test share: packages and the user that control runs as. Sourced by bash.
 
 BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsqlite3-dev libmicrohttpd-dev
-	libcurl4-gnutls-dev libarchive-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev libcap-dev libcmocka-dev"
-RUN_PACKAGES="mmdebstrap ca-certificates adduser"
-TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin"
+	libcurl4-gnutls-dev libarchive-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev libcap-dev libcmocka-dev
+	libmnl-dev libnftables-dev"
+RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base"
+TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables"
 
 # need_root [sudo options] COMMAND …: runs the command again as root, unless we are
 need_root() {

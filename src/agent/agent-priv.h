@@ -30,6 +30,10 @@ struct agent {
 	char *base;      /* STATE/agent/base: the layer above those of every image */
 	char *tmp;       /* STATE/agent/tmp */
 	char *shims;     /* RUN/shim */
+	char *networks;  /* STATE/agent/networks */
+	char *firewall;  /* STATE/agent/firewall */
+	char *resolvers; /* RUN/networks */
+	char tag[9];     /* of everything of this daemon's on the host's network */
 	char *cgroup;    /* "wabe/<hash of the state directory>" */
 	char *shim;      /* program */
 	uint32_t uid_pool;
@@ -47,6 +51,10 @@ struct agent {
 	struct peer *stopping_for;
 	size_t n_stopping;
 	enum agent_end end;
+	struct map *nets;  /* id → struct net; what more there is of networks: network-priv.h */
+	struct net_watch *net_watch;
+	bool networks_down; /* the shutdown has got to them */
+	bool recovered;    /* recovery of instances has begun: networks are up, as far as can be */
 };
 
 /* --- the cache: one for each instance (instance.c) --- */
@@ -56,6 +64,9 @@ struct inst {
 	char id[INSTANCE_ID_LEN + 1];
 	uint32_t uid_base;
 	bool creating; /* its first worker has not finished */
+	bool recover;  /* to be brought in order once networks are up */
+	nics nics;     /* of its record: whose addresses are taken */
+	ports ports;   /* likewise; taken while it runs */
 	struct instance_status status;
 	struct child *shim;
 	int early_fd;        /* socket of clients that attached before the start; -1 */
@@ -70,6 +81,8 @@ struct inst *inst_add(struct agent *a, const char *id, uint32_t uid_base);
 void inst_remove(struct inst *i);
 void inst_drop_early(struct inst *i); /* closes the socket of early clients: they see an end */
 void inst_cancel_restart(struct inst *i);
+void inst_set_nics(struct inst *i, const nics *list); /* copies */
+void inst_set_ports(struct inst *i, const ports *list);
 /* The shim has ended, or a worker has died half-way: a worker brings the instance in order. */
 void inst_recover(struct agent *a, const char *id);
 void inst_recover_later(struct inst *i); /* an end that could not be saved: the disk may have room in a while */
@@ -134,7 +147,7 @@ void children_free(struct agent *a);
 /* In a worker: tells the agent and waits until it knows. `extra` is consumed, may be NULL. Keys: action (of
  * an event), status, exit_code, shim (this worker turns into it), shim_pid and shim_start (of one that was found),
  * exec (this worker turns into an exec's shim), execs (found ones), restart, at_once, oom, not_started, unsaved, gone,
- * health, healthy, answered. */
+ * health, healthy, answered, nics (those of the record, or its ports, have changed); of networks: see network-priv.h. */
 void job_report(const struct job *j, const char *action, const struct instance_status *status, json_t *extra);
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err);
 void job_progress(const struct job *j, const char *message, int64_t done, int64_t total);
@@ -167,7 +180,8 @@ struct handler {
 };
 #define NO_ID ((size_t)-1)
 
-extern const struct handler job_recover, job_start, job_health, job_cleanup, job_stop;
+extern const struct handler job_recover, job_start, job_health, job_cleanup, job_stop, job_networks, job_networks_down,
+	job_network, job_firewall;
 /* Every request of the wire has a row. */
 bool requests_complete(struct error *err);
 /* Finds the handler, parses the body, checks state; runs or forks. The frame is consumed in any case. */
@@ -209,6 +223,9 @@ void shim_ended(struct child *c);
 /* One file, instances/<id>/record.json, in the shape of msg_instance_create. */
 int record_load(const struct agent *a, const char *id, struct msg_instance_create *out, struct error *err);
 int record_save(const struct agent *a, const struct msg_instance_create *r, struct error *err);
+/* Any object of a table as a file. Written: whole and on disk, or not at all. */
+int object_load(const struct field_table *t, const char *path, void *out, struct error *err);
+int object_save(const struct field_table *t, const char *path, const void *object, struct error *err);
 /* Replaces a file that need not outlive the host's running, by its only writer. */
 int file_replace(const char *path, const char *text, size_t n, mode_t mode);
 void record_free(struct msg_instance_create *r);
@@ -269,7 +286,11 @@ bool runs_system(const struct msg_instance_create *r);
 void config_system(const struct msg_instance_create *r, struct container_config *c);
 bool can_limit_swap(void); /* on this host */
 int limits_to_cgroup(const struct limits *l, struct cgroup_limits *out, struct error *err);
+char *config_hostname(const struct msg_instance_create *r);
+/* Its /etc/hostname, hosts and resolv.conf; etc_refresh: those of a running one whose nics have changed, unless they
+ * were edited inside. */
 int config_files_write(const struct agent *a, const struct msg_instance_create *r, struct error *err);
+void etc_refresh(const struct agent *a, const struct msg_instance_create *r, const nics *before);
 char **env_merge(char *const *base, char *const *more);
 const char *join_target(const char *mode); /* id of "instance:ID", or NULL */
 /* The health check in effect: the instance's over the image's. */
@@ -289,6 +310,8 @@ struct shim_start {
 	pid_t pid;
 	int listen_fd, in, out, err_, terminal; /* -1: none */
 	bool exec, wait_attach, stdin_once;
+	const int *held; /* sockets that it keeps open until its end: reserved ports */
+	size_t n_held;
 };
 int shim_exec(const struct agent *a, const struct shim_start *s, struct error *err);
 /* Pipes between a process and its shim, our ends in in[1], out[0], err[0]; -1 where there are none. Their files

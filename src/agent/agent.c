@@ -1,5 +1,5 @@
 /* The agent itself: its directories, what it finds of an earlier life, its loop and its end. */
-#include "agent/agent-priv.h"
+#include "agent/network-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -31,7 +31,15 @@ static void on_recovery_timeout(void *arg) {
 	peers_serve(a);
 }
 
-/* Tells the daemons of one host apart. */
+/* Tell the daemons of one host apart: by their control groups, and by what they have on the network. */
+static void set_tag(struct agent *a, const char *state) {
+	uint8_t digest[EVP_MAX_MD_SIZE] = {0};
+	_cleanup_(free_ptr) char *real = realpath(state, NULL);
+	const char *path = real ? real : state;
+	EVP_Digest(path, strlen(path), digest, NULL, EVP_sha256(), NULL);
+	hex_encode(digest, NETWORK_TAG_LEN / 2, a->tag);
+}
+
 static char *cgroup_prefix(const char *state) {
 	uint8_t digest[EVP_MAX_MD_SIZE] = {0};
 	char hex[2 * PREFIX_BYTES + 1];
@@ -117,8 +125,9 @@ static void load_instance(struct agent *a, const char *id) {
 	struct inst *i = inst_add(a, id, (uint32_t)r.instance.uid_base);
 	fields_free(&instance_status_table, &i->status);
 	fields_copy(&instance_status_table, &r.instance.status, &i->status);
-	if (needs_recovery(a, &r))
-		inst_recover(a, id);
+	inst_set_nics(i, &r.instance.nics);
+	inst_set_ports(i, &r.instance.ports);
+	i->recover = needs_recovery(a, &r);
 }
 
 static int load_instances(struct agent *a, struct error *err) {
@@ -147,12 +156,16 @@ static int set_up(struct agent *a, const struct agent_options *o, struct error *
 	a->base = str_format("%s/base", a->dir);
 	a->tmp = str_format("%s/tmp", a->dir);
 	a->shims = str_format("%s/shim", o->run);
+	a->networks = str_format("%s/networks", a->dir);
+	a->firewall = str_format("%s/firewall", a->dir);
+	a->resolvers = str_format("%s/networks", o->run);
 	int r = make_dirs(a, err);
 	if (r == 0)
 		r = make_base(a, err);
 	if (r < 0)
 		return r;
 	a->cgroup = cgroup_prefix(o->state);
+	set_tag(a, o->state);
 	a->shim = find_shim(o->shim);
 	a->uid_pool = uid_pool(o->uid_pool);
 	a->loop = loop_new();
@@ -178,6 +191,7 @@ static void tear_down(struct agent *a) {
 	if (a->loop) {
 		peers_free(a);
 		children_free(a);
+		networks_end(a);
 		map_free(a->insts);
 		loop_free(a->loop);
 	}
@@ -188,6 +202,9 @@ static void tear_down(struct agent *a) {
 	free(a->base);
 	free(a->tmp);
 	free(a->shims);
+	free(a->networks);
+	free(a->firewall);
+	free(a->resolvers);
 	free(a->cgroup);
 	free(a->shim);
 }
@@ -201,6 +218,8 @@ int agent_main(const struct agent_options *o, struct error *err) {
 		cleanup_start(&a);
 		r = load_instances(&a, err);
 	}
+	if (r == 0)
+		r = networks_begin(&a, err);
 	if (r == 0 && a.n_recovering == 0)
 		peers_serve(&a);
 	if (r == 0) {

@@ -491,7 +491,7 @@ static char *host_name(void) {
 	return str_copy(name);
 }
 
-static char *hostname_of(const struct msg_instance_create *r) {
+char *config_hostname(const struct msg_instance_create *r) {
 	const struct instance_spec *spec = &r->instance.spec;
 	if (spec->hostname && *spec->hostname)
 		return str_copy(spec->hostname);
@@ -535,19 +535,29 @@ static struct container_defaults defaults_of(const struct instance_spec *spec) {
 	};
 }
 
+/* In a network of its own anybody may ping and listen on any port, as far as its groups reach; the spec's come after. */
+static void add_sysctls(const struct msg_instance_create *r, struct container_config *c) {
+	const struct instance_spec *spec = &r->instance.spec;
+	if (!str_same(spec->network, "host") && !join_target(spec->network)) {
+		pairs_set(&c->sysctls, "net.ipv4.ping_group_range", r->instance.uid_base ? "0 65535" : "0 2147483647");
+		pairs_set(&c->sysctls, "net.ipv4.ip_unprivileged_port_start", "0");
+	}
+	for (size_t i = 0; i < spec->sysctls.n; i++)
+		pairs_set(&c->sysctls, spec->sysctls.items[i].key, spec->sysctls.items[i].value);
+}
+
 int config_build(const struct agent *a, const struct msg_instance_create *r, struct container_config *c,
 		 struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
 	config_root(a, r, c);
 	c->readonly_root = spec->read_only;
-	c->hostname = hostname_of(r);
+	c->hostname = config_hostname(r);
 	if (str_same(spec->uts_mode, "host") || join_target(spec->uts_mode))
 		c->hostname = (free(c->hostname), NULL);
 	c->domainname = c->hostname ? copy_or_null(spec->domainname) : NULL;
 	c->init = spec->init;
 	c->cgroup.path = str_format("%s/%s", a->cgroup, r->instance.id);
-	for (size_t i = 0; i < spec->sysctls.n; i++)
-		pairs_set(&c->sysctls, spec->sysctls.items[i].key, spec->sysctls.items[i].value);
+	add_sysctls(r, c);
 	int result = build_process(r, c->hostname, c, err);
 	if (result == 0)
 		result = build_namespaces(a, r, c, err);
@@ -570,7 +580,7 @@ int config_exec(const struct msg_instance_create *r, char *const *command, char 
 	const struct instance_spec *spec = &r->instance.spec;
 	container_config_init(c);
 	add_maps(r, c);
-	_cleanup_(free_ptr) char *hostname = hostname_of(r);
+	_cleanup_(free_ptr) char *hostname = config_hostname(r);
 	struct container_defaults d = defaults_of(spec);
 	int result = build_process(r, hostname, c, err);
 	if (result == 0)
@@ -593,70 +603,4 @@ int config_exec(const struct msg_instance_create *r, char *const *command, char 
 		p->cwd = str_copy(workdir);
 	}
 	return 0;
-}
-
-/* --- generated files --- */
-
-static void hosts_text(const struct msg_instance_create *r, const char *hostname, struct buf *out) {
-	const struct instance_spec *spec = &r->instance.spec;
-	if (!str_same(spec->network, "host") || fs_read("/etc/hosts", 1 << 20, out) < 0) {
-		buf_truncate(out, 0);
-		buf_adds(out, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-			      "fe00::\tip6-localnet\nff00::\tip6-mcastprefix\n"
-			      "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
-		if (spec->domainname && *spec->domainname)
-			buf_addf(out, "127.0.1.1\t%s.%s %s\n", hostname, spec->domainname, hostname);
-		else
-			buf_addf(out, "127.0.1.1\t%s\n", hostname);
-	}
-	for (size_t i = 0; spec->extra_hosts && spec->extra_hosts[i]; i++) {
-		const char *colon = strchr(spec->extra_hosts[i], ':'); /* name:address, which may hold colons */
-		if (colon)
-			buf_addf(out, "%s\t%.*s\n", colon + 1, (int)(colon - spec->extra_hosts[i]),
-				 spec->extra_hosts[i]);
-	}
-}
-
-static void resolv_text(const struct msg_instance_create *r, struct buf *out) {
-	const struct instance_spec *spec = &r->instance.spec;
-	if (str_same(spec->network, "host") && !spec->dns && !spec->dns_search && !spec->dns_options) {
-		fs_read("/etc/resolv.conf", 1 << 20, out);
-		return;
-	}
-	for (size_t i = 0; spec->dns && spec->dns[i]; i++)
-		buf_addf(out, "nameserver %s\n", spec->dns[i]);
-	_cleanup_(free_ptr) char *search = strv_join(spec->dns_search, " ");
-	_cleanup_(free_ptr) char *options = strv_join(spec->dns_options, " ");
-	if (spec->dns_search)
-		buf_addf(out, "search %s\n", search);
-	if (spec->dns_options)
-		buf_addf(out, "options %s\n", options);
-}
-
-/* The file belongs to the container's root, which may edit it; so it is overwritten in place by name only
- * here, where nobody else can put a link. */
-static int write_etc(const struct agent *a, const struct msg_instance_create *r, const char *name,
-		     const struct buf *text, struct error *err) {
-	_cleanup_(free_ptr) char *path = instance_path(a, r->instance.id, name);
-	int result = file_replace(path, buf_str(text), text->len, 0644);
-	if (result < 0)
-		return error_errno(err, result, "cannot write %s", path);
-	uid_t owner = (uid_t)r->instance.uid_base;
-	if (chown(path, owner, owner) < 0)
-		return error_errno(err, errno, "cannot give %s to user %u", path, owner);
-	return 0;
-}
-
-int config_files_write(const struct agent *a, const struct msg_instance_create *r, struct error *err) {
-	_cleanup_(free_ptr) char *hostname = hostname_of(r);
-	_cleanup_(buf_free) struct buf name = BUF_INIT, hosts = BUF_INIT, resolv = BUF_INIT;
-	buf_addf(&name, "%s\n", hostname);
-	hosts_text(r, hostname, &hosts);
-	resolv_text(r, &resolv);
-	int result = write_etc(a, r, "hostname", &name, err);
-	if (result == 0)
-		result = write_etc(a, r, "hosts", &hosts, err);
-	if (result == 0)
-		result = write_etc(a, r, "resolv.conf", &resolv, err);
-	return result;
 }

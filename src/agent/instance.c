@@ -1,6 +1,6 @@
 /* The agent's cache of instances: what workers report, what the end of a shim means, when a restart policy
  * starts one again, which uid ranges are taken. All of it can be built again from disk. */
-#include "agent/agent-priv.h"
+#include "agent/network-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -26,7 +26,29 @@ void inst_free(void *value) {
 	inst_drop_early(i);
 	health_stop(i);
 	fields_free(&instance_status_table, &i->status);
+	inst_set_nics(i, &(nics){0});
+	inst_set_ports(i, &(ports){0});
 	free(i);
+}
+
+void inst_set_nics(struct inst *i, const nics *list) {
+	nics copy = {.items = list->n ? alloc_array(list->n, sizeof *copy.items) : NULL};
+	for (; copy.n < list->n; copy.n++)
+		fields_copy(&nic_table, &list->items[copy.n], &copy.items[copy.n]);
+	for (size_t k = 0; k < i->nics.n; k++)
+		fields_free(&nic_table, &i->nics.items[k]);
+	free(i->nics.items);
+	i->nics = copy;
+}
+
+void inst_set_ports(struct inst *i, const ports *list) {
+	ports copy = {.items = list->n ? alloc_array(list->n, sizeof *copy.items) : NULL};
+	for (; copy.n < list->n; copy.n++)
+		fields_copy(&port_table, &list->items[copy.n], &copy.items[copy.n]);
+	for (size_t k = 0; k < i->ports.n; k++)
+		fields_free(&port_table, &i->ports.items[k]);
+	free(i->ports.items);
+	i->ports = copy;
 }
 
 struct inst *inst_add(struct agent *a, const char *id, uint32_t uid_base) {
@@ -127,6 +149,11 @@ int shutdown_one(struct inst *i, int64_t timeout) {
 }
 
 void shutdown_done(struct agent *a) {
+	if (!a->networks_down) {
+		a->networks_down = true;
+		if (networks_shut_down(a))
+			return; /* whose end comes back here */
+	}
 	log_info("all instances are stopped: the agent ends");
 	if (a->stopping_for)
 		peer_ok(a->stopping_for);
@@ -178,6 +205,15 @@ static void take_status(struct inst *i, const json_t *report) {
 	i->shim = NULL;
 }
 
+/* They are in the record, which is changed before it is told. */
+static void take_nics(struct inst *i) {
+	_cleanup_(record_free) struct msg_instance_create r = {0};
+	if (record_load(i->agent, i->id, &r, NULL) < 0)
+		return;
+	inst_set_nics(i, &r.instance.nics);
+	inst_set_ports(i, &r.instance.ports);
+}
+
 /* The worker of a start goes on as the instance's shim. */
 static void becomes_shim(struct inst *i, struct child *c) {
 	c->kind = CHILD_SHIM;
@@ -193,8 +229,11 @@ void report_handle(struct child *c, const json_t *report) {
 	int64_t exit_code = json_get_int(report, "exit_code");
 	if (json_get_bool(report, "answered") && c->peer)
 		peer_close(TAKE_PTR(c->peer));
+	network_report(a, report);
 	if (!i)
 		return;
+	if (json_get_bool(report, "nics"))
+		take_nics(i);
 	if (json_object_get(report, "healthy"))
 		health_result(i, json_get_bool(report, "healthy"));
 	i->creating = false;

@@ -59,12 +59,21 @@ static int write_json(const char *path, const json_t *json, struct error *err) {
 	return r < 0 ? error_errno(err, r, "cannot write %s", path) : 0;
 }
 
-int record_load(const struct agent *a, const char *id, struct msg_instance_create *out, struct error *err) {
-	_cleanup_(free_ptr) char *path = instance_path(a, id, "record.json");
+int object_load(const struct field_table *t, const char *path, void *out, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *json = read_json(path, err);
 	if (!json)
 		return -(int)(err ? err->kind : ERROR_INTERNAL);
-	return fields_parse(&msg_instance_create_table, json, FIELDS_TRUSTED, out, err);
+	return fields_parse(t, json, FIELDS_TRUSTED, out, err);
+}
+
+int object_save(const struct field_table *t, const char *path, const void *object, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *json = fields_print(t, object);
+	return write_json(path, json, err);
+}
+
+int record_load(const struct agent *a, const char *id, struct msg_instance_create *out, struct error *err) {
+	_cleanup_(free_ptr) char *path = instance_path(a, id, "record.json");
+	return object_load(&msg_instance_create_table, path, out, err);
 }
 
 int file_replace(const char *path, const char *text, size_t n, mode_t mode) {
@@ -80,8 +89,7 @@ int file_replace(const char *path, const char *text, size_t n, mode_t mode) {
 }
 
 int record_write(const char *path, const struct msg_instance_create *r, struct error *err) {
-	_cleanup_(json_free_ptr) json_t *json = fields_print(&msg_instance_create_table, r);
-	return write_json(path, json, err);
+	return object_save(&msg_instance_create_table, path, r, err);
 }
 
 int record_save(const struct agent *a, const struct msg_instance_create *r, struct error *err) {

@@ -1,6 +1,6 @@
 /* The table of requests: in which states of the instance each is permitted, and who does it. A request that
  * is not in the table, or whose body or state does not fit, gets an error and goes no further. */
-#include "agent/agent-priv.h"
+#include "agent/network-priv.h"
 
 #include "base/fs.h"
 #include "base/str.h"
@@ -162,6 +162,17 @@ static int do_exec_state(struct job *j, struct error *err) {
 	return 0;
 }
 
+static int check_networks(const struct agent *a, const struct instance *i, struct error *err) {
+	if (!str_same(i->spec.network, "private") && (i->nics.n || i->ports.n))
+		return error_field(err, "instance.nics", "is for an instance whose network is private");
+	int r = nics_check(a, i->id, &i->nics, err);
+	if (r == 0)
+		r = ports_check(a, &i->nics, &i->ports, err);
+	if (r < 0 && err->field)
+		error_in_field(err, "instance");
+	return r;
+}
+
 static int do_create(struct job *j, struct error *err) {
 	const struct msg_instance_create *m = j->body;
 	struct agent *a = j->agent;
@@ -176,6 +187,9 @@ static int do_create(struct job *j, struct error *err) {
 		peer_answer(j->peer, j->handler, &reply, NULL, 0);
 		return 0;
 	}
+	int checked = check_networks(a, &m->instance, err);
+	if (checked < 0)
+		return checked;
 	j->uid_base = 0;
 	if (!str_same(wanted->spec.userns, "host") && !wanted->spec.privileged) {
 		int r = uid_base_for(a, &wanted->spec, &j->uid_base, err);
@@ -185,6 +199,8 @@ static int do_create(struct job *j, struct error *err) {
 	memcpy(j->id, wanted->id, sizeof j->id);
 	i = inst_add(a, wanted->id, j->uid_base);
 	i->creating = true;
+	inst_set_nics(i, &wanted->nics);
+	inst_set_ports(i, &wanted->ports);
 	int r = worker_start(a, j, err);
 	if (r < 0)
 		inst_remove(i);
@@ -240,6 +256,10 @@ static int do_shutdown(struct job *j, struct error *err) {
 	return 0;
 }
 
+static int do_later(struct job *j, struct error *err) {
+	return error_set(err, ERROR_UNSUPPORTED, "%s is not there yet", j->handler->name);
+}
+
 /* --- the table --- */
 
 #define ID(type) offsetof(struct type, id)
@@ -256,7 +276,7 @@ static struct handler handlers[] = {
 	{"instance-pause", .work = work_pause, .states = S_RUNNING, .id = ID(msg_id)},
 	{"instance-unpause", .work = work_unpause, .states = S_PAUSED, .id = ID(msg_id)},
 	{"instance-delete", .inline_ = do_delete, .work = work_delete, .id = NO_ID},
-	{"instance-update", .work = work_update, .states = S_ANY, .id = ID(msg_instance_update)},
+	{"instance-update", .inline_ = do_update, .work = work_update, .states = S_ANY, .id = ID(msg_instance_update)},
 	{"attach", .inline_ = do_attach, .states = S_ANY, .id = ID(msg_attach)},
 	{"exec-attach", .inline_ = do_exec_attach, .states = S_UP, .id = ID(msg_attach)},
 	{"exec-start", .inline_ = do_exec_start, .work = work_exec_start, .states = S_RUNNING,
@@ -276,6 +296,33 @@ static struct handler handlers[] = {
 	{"layer-list", .work = work_layer_list, .id = NO_ID},
 	{"layer-delete", .work = work_layer_delete, .id = NO_ID},
 	{"bootstrap", .work = work_bootstrap, .id = NO_ID, .cancel = true},
+	{"network-create", .inline_ = do_network_create, .work = work_network_create, .id = NO_ID},
+	{"network-delete", .inline_ = do_network_delete, .work = work_network_delete, .id = NO_ID},
+	{"network-list", .inline_ = do_network_list, .id = NO_ID},
+	{"nic-set", .inline_ = do_nic_set, .work = work_nic_set, .states = S_ANY, .id = ID(msg_nic_set)},
+	{"nic-remove", .work = work_nic_remove, .states = S_ANY, .id = ID(msg_nic_remove)},
+	{"rules-set", .work = work_rules_set, .id = NO_ID},
+	{"rules-delete", .inline_ = do_rules_delete, .work = work_rules_delete, .id = NO_ID},
+	{"members-set", .work = work_members_set, .id = NO_ID},
+	{"balancer-set", .work = work_balancer_set, .id = NO_ID},
+	{"balancer-delete", .work = work_balancer_delete, .id = NO_ID},
+	{"firewall-list", .work = work_firewall_list, .id = NO_ID},
+	{"pool-create", .inline_ = do_later, .id = NO_ID},
+	{"pool-delete", .inline_ = do_later, .id = NO_ID},
+	{"pool-status", .inline_ = do_later, .id = NO_ID},
+	{"pool-list", .inline_ = do_later, .id = NO_ID},
+	{"volume-create", .inline_ = do_later, .id = NO_ID},
+	{"volume-delete", .inline_ = do_later, .id = NO_ID},
+	{"volume-resize", .inline_ = do_later, .id = NO_ID},
+	{"volume-usage", .inline_ = do_later, .id = NO_ID},
+	{"volume-list", .inline_ = do_later, .id = NO_ID},
+	{"volume-export", .inline_ = do_later, .id = NO_ID},
+	{"volume-import", .inline_ = do_later, .id = NO_ID},
+	{"volume-attach", .inline_ = do_later, .id = NO_ID},
+	{"volume-detach", .inline_ = do_later, .id = NO_ID},
+	{"snapshot-create", .inline_ = do_later, .id = NO_ID},
+	{"snapshot-delete", .inline_ = do_later, .id = NO_ID},
+	{"snapshot-restore", .inline_ = do_later, .id = NO_ID},
 };
 
 const struct handler job_recover = {"-recover", .work = work_recover, .id = NO_ID};
@@ -283,6 +330,10 @@ const struct handler job_start = {"-start", .work = work_start, .id = NO_ID};
 const struct handler job_health = {"-health", .work = health_work, .id = NO_ID};
 const struct handler job_cleanup = {"-cleanup", .work = work_cleanup, .id = NO_ID};
 const struct handler job_stop = {"-stop", .work = work_stop, .id = NO_ID};
+const struct handler job_networks = {"-networks", .work = work_networks, .id = NO_ID};
+const struct handler job_networks_down = {"-networks-down", .work = work_networks_down, .id = NO_ID};
+const struct handler job_network = {"-network", .work = work_network, .id = NO_ID};
+const struct handler job_firewall = {"-firewall", .work = work_firewall, .id = NO_ID};
 
 static const struct handler *handler_find(const struct wire_request *request) {
 	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++)

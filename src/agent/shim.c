@@ -84,27 +84,29 @@ int stdio_pipes_open(struct stdio_pipes *p, bool tty, bool input, uid_t owner, s
 	return r;
 }
 
-/* The places that shim/shim.h names. */
-enum { PLACE_LISTEN = 3, PLACE_IN, PLACE_OUT, PLACE_ERR, PLACE_READY, PLACE_END };
+/* The places that shim/shim.h names; held sockets come after them. */
+enum { PLACE_LISTEN = 3, PLACE_IN, PLACE_OUT, PLACE_ERR, PLACE_READY };
 
 /* Moves the descriptors to their places; one that is -1 leaves its place closed. */
 static int place(const struct shim_start *s, struct error *err) {
 	bool tty = s->terminal >= 0;
 	_cleanup_(close_fd) int null = open("/dev/null", O_WRONLY | O_CLOEXEC); /* nobody waits for its readiness */
-	const int from[] = {s->listen_fd, tty ? s->terminal : s->in, tty ? -1 : s->out, tty ? -1 : s->err_, null};
-	int above[ARRAY_SIZE(from)];
-	for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
-		above[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, PLACE_END);
-		if (from[i] >= 0 && above[i] < 0)
+	const int fixed[] = {s->listen_fd, tty ? s->terminal : s->in, tty ? -1 : s->out, tty ? -1 : s->err_, null};
+	size_t n = ARRAY_SIZE(fixed) + s->n_held;
+	_cleanup_(free_ptr) int *above = alloc_array(n, sizeof *above);
+	for (size_t i = 0; i < n; i++) {
+		int from = i < ARRAY_SIZE(fixed) ? fixed[i] : s->held[i - ARRAY_SIZE(fixed)];
+		above[i] = from < 0 ? -1 : fcntl(from, F_DUPFD_CLOEXEC, PLACE_LISTEN + (int)n);
+		if (from >= 0 && above[i] < 0)
 			return error_errno(err, errno, "cannot copy a descriptor");
 	}
 	close_fd(&null); /* now, as its number may be one of the places */
-	for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
+	for (size_t i = 0; i < n; i++) {
 		close(PLACE_LISTEN + (int)i);
 		if (above[i] >= 0 && dup2(above[i], PLACE_LISTEN + (int)i) < 0)
 			return error_errno(err, errno, "cannot copy a descriptor");
 	}
-	syscall(SYS_close_range, PLACE_END, ~0U, 0);
+	syscall(SYS_close_range, PLACE_LISTEN + (unsigned)n, ~0U, 0);
 	return 0;
 }
 
@@ -134,6 +136,10 @@ int shim_exec(const struct agent *a, const struct shim_start *s, struct error *e
 		strv_add(&argv, "--wait-attach");
 	if (s->exec)
 		strv_add(&argv, "--exec");
+	if (s->n_held) {
+		strv_add(&argv, "--held");
+		strv_take(&argv, str_format("%zu", s->n_held));
+	}
 	int r = place(s, err);
 	if (r < 0)
 		return r;

@@ -1,7 +1,7 @@
 /* Starting an instance: the worker makes the container, writes down each step before it takes it, answers,
  * and becomes the shim. Whatever step a crash falls on, RUN/shim/<id>/state.json says that there is a run to
  * put away. */
-#include "agent/agent-priv.h"
+#include "agent/network-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -22,6 +22,8 @@ struct start {
 	struct container_stdio io;
 	struct stdio_pipes pipes;
 	int listen_fd;
+	int *held; /* sockets on its published ports */
+	size_t n_held;
 	char *dir; /* RUN/shim/<id> */
 };
 
@@ -29,6 +31,7 @@ static void start_free(struct start *s) {
 	record_free(&s->record);
 	container_config_free(&s->config);
 	run_free(&s->run);
+	free(s->held); /* they are the shim's, or go with this process */
 	free(s->dir);
 }
 
@@ -76,7 +79,9 @@ static int make_workdir(struct start *s, struct error *err) {
 
 static int create_container(struct start *s, struct error *err) {
 	const struct agent *a = s->job->agent;
-	int r = config_build(a, &s->record, &s->config, err);
+	int r = network_prepare(a, &s->record, &s->held, &s->n_held, err);
+	if (r == 0)
+		r = config_build(a, &s->record, &s->config, err);
 	if (r == 0)
 		r = make_workdir(s, err);
 	if (r == 0)
@@ -91,7 +96,8 @@ static int create_container(struct start *s, struct error *err) {
 		return r;
 	s->run.created = true;
 	fault_point("start.created");
-	return run_save(a, s->job->id, &s->run, err);
+	r = run_save(a, s->job->id, &s->run, err);
+	return r < 0 ? r : network_attach(s->job, &s->record, &s->run.container, err);
 }
 
 static int record_running(struct start *s, struct error *err) {
@@ -112,7 +118,9 @@ static int record_running(struct start *s, struct error *err) {
 static void undo(struct start *s) {
 	_cleanup_(free_ptr) char *state = str_format("%s/state.json", s->dir);
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	if (s->run.created && container_destroy(&s->run.container, &err) < 0) {
+	_cleanup_(close_fd) int netns = network_netns(s->job->agent, s->job->id, &s->run);
+	if ((s->run.created && container_destroy(&s->run.container, &err) < 0) ||
+	    network_release(s->job->agent, &s->record, netns, &err) < 0) {
 		log_error("instance %.12s: %s", s->job->id, error_text(&err));
 		return; /* the mark stays: recovery tries again */
 	}
@@ -172,6 +180,8 @@ static int become_shim(struct start *s, struct error *err) {
 		.terminal = s->io.terminal_master,
 		.wait_attach = s->job->early_clients,
 		.stdin_once = s->record.instance.spec.stdin_once,
+		.held = s->held,
+		.n_held = s->n_held,
 	};
 	fault_point("start.exec");
 	return shim_exec(s->job->agent, &shim, err);

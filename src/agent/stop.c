@@ -1,6 +1,6 @@
 /* Ending an instance, freezing and changing it, and bringing in order what has ended: the reaper, which the
  * end of a shim, a stop, a removal and recovery after a crash share. */
-#include "agent/agent-priv.h"
+#include "agent/network-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -146,7 +146,10 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 		return 0;
 	fault_point("reap.begin");
 	bool oom = oom_kills(j->agent, j->id) > 0;
+	_cleanup_(close_fd) int netns = network_netns(j->agent, j->id, &run);
 	int result = end_processes(j, &run, err);
+	if (result == 0)
+		result = network_release(j->agent, r, netns, err);
 	if (result < 0) {
 		status_set_state(st, "dead");
 		status_set_error(st, err ? error_text(err) : "its remains cannot be removed");
@@ -211,10 +214,19 @@ static void report_running(const struct job *j, const struct msg_instance_create
 	json_set_int(extra, "shim_pid", run->shim);
 	json_set_int(extra, "shim_start", (int64_t)run->shim_start);
 	json_object_set_new(extra, "execs", running_execs(j->agent, j->id));
+	json_set_bool(extra, "nics", true);
 	json_t *health = health_print(r);
 	if (health)
 		json_object_set_new(extra, "health", health);
 	job_report(j, NULL, &r->instance.status, extra);
+}
+
+/* A change of its networks may have been cut off. */
+static void recover_running(const struct job *j, const struct msg_instance_create *r, const struct run_state *run) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (network_sync(j, r, run, &err) < 0)
+		log_error("instance %.12s: %s", j->id, error_text(&err));
+	report_running(j, r, run);
 }
 
 /* Nothing runs. The host may have gone down under it, or the agent while a restart was due. */
@@ -259,7 +271,7 @@ int work_recover(struct job *j, struct error *err) {
 		return result;
 	_cleanup_(close_fd) int shim = ran ? run_pidfd(&run) : -1;
 	if (shim >= 0)
-		report_running(j, &r, &run);
+		recover_running(j, &r, &run);
 	else if (!ran)
 		return recover_down(j, &r, err);
 	return 0;
@@ -440,27 +452,54 @@ int work_unpause(struct job *j, struct error *err) {
 	return freeze(j, false, err);
 }
 
+/* Whether the spec can be taken over as it is, and the limits that it sets. */
+static int check_update(const struct stop *s, const struct msg_instance_update *m, struct cgroup_config *limits,
+			struct error *err) {
+	bool mapped = !str_same(m->spec.userns, "host") && !m->spec.privileged;
+	if (mapped != (s->record.instance.uid_base != 0))
+		return error_field(err, "spec.userns", "the user ids of an instance are settled when it is made");
+	int r = ports_check(s->job->agent, &s->record.instance.nics, &m->ports, err);
+	return r < 0 ? r : limits_to_cgroup(&m->spec.limits, &limits->limits, err);
+}
+
+static void take_update(struct instance *i, const struct msg_instance_update *m) {
+	fields_free(&instance_spec_table, &i->spec);
+	fields_copy(&instance_spec_table, &m->spec, &i->spec);
+	for (size_t k = 0; k < i->ports.n; k++)
+		fields_free(&port_table, &i->ports.items[k]);
+	free(i->ports.items);
+	i->ports = (ports){.items = alloc_array(m->ports.n + 1, sizeof *i->ports.items)};
+	for (; i->ports.n < m->ports.n; i->ports.n++)
+		fields_copy(&port_table, &m->ports.items[i->ports.n], &i->ports.items[i->ports.n]);
+}
+
 int work_update(struct job *j, struct error *err) {
 	const struct msg_instance_update *m = j->body;
 	_cleanup_(stop_free) struct stop s = {.job = j, .lock = -1, .shim = -1};
+	_cleanup_(record_free) struct msg_instance_create before = {0};
+	struct cgroup_config limits = {0};
 	int r = open_instance(&s, err);
 	if (r < 0)
 		return r;
-	bool mapped = !str_same(m->spec.userns, "host") && !m->spec.privileged;
-	if (mapped != (s.record.instance.uid_base != 0))
-		return error_field(err, "spec.userns", "the user ids of an instance are settled when it is made");
-	struct cgroup_config limits = {0};
-	r = limits_to_cgroup(&m->spec.limits, &limits.limits, err);
+	r = check_update(&s, m, &limits, err);
 	if (r == 0 && s.shim >= 0)
 		r = cgroup_update(&s.run.container.cgroup, &limits.limits, err);
 	cgroup_config_free(&limits);
 	if (r < 0)
 		return r;
-	fields_free(&instance_spec_table, &s.record.instance.spec);
-	fields_copy(&instance_spec_table, &m->spec, &s.record.instance.spec);
+	fields_copy(&msg_instance_create_table, &s.record, &before);
+	take_update(&s.record.instance, m);
 	r = record_save(j->agent, &s.record, err);
-	if (r < 0)
+	fault_point("update.saved");
+	if (r == 0 && s.shim >= 0)
+		r = network_sync(j, &s.record, &s.run, err);
+	if (r < 0) {
+		_cleanup_(error_free) struct error again = ERROR_INIT;
+		if (record_save(j->agent, &before, &again) == 0 && s.shim >= 0)
+			network_sync(j, &before, &s.run, &again);
+		job_report(j, NULL, NULL, json_pack("{sb}", "nics", 1));
 		return r;
-	job_report(j, "update", &s.record.instance.status, NULL);
+	}
+	job_report(j, "update", &s.record.instance.status, json_pack("{sb}", "nics", 1));
 	return job_answer_state(j, &s.record.instance, err);
 }

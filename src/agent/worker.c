@@ -1,6 +1,6 @@
 /* Workers: forking one, listening to what it reports, seeing its end. Also the watch over shims, which were
  * workers once. Nothing here knows what the work is. */
-#include "agent/agent-priv.h"
+#include "agent/network-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -185,6 +185,7 @@ static void worker_ended(struct child *c, bool crashed, int code) {
 		inst_check_restart(i);
 	if (crashed && (creating || !*c->id) && c->handler != &job_cleanup)
 		cleanup_start(a);
+	network_worker_ended(c, crashed || code != 0, crashed);
 	if (c->recovering && --a->n_recovering == 0)
 		peers_serve(a);
 	if (c->stopping && --a->n_stopping == 0)
@@ -244,9 +245,9 @@ int worker_start(struct agent *a, const struct job *job, struct error *err) {
 	struct child *c = child_watch(a, CHILD_WORKER, pid, pidfd, j.id, j.exec_id);
 	a->n_children++;
 	c->handler = j.handler;
-	c->recovering = j.handler == &job_recover && !a->serving;
+	c->recovering = (j.handler == &job_recover || j.handler == &job_networks) && !a->serving;
 	a->n_recovering += c->recovering;
-	c->stopping = j.handler == &job_stop;
+	c->stopping = j.handler == &job_stop || j.handler == &job_networks_down;
 	a->n_stopping += c->stopping;
 	c->report = TAKE_FD(mine);
 	c->on_report = loop_add_fd(a->loop, c->report, EPOLLIN, on_report, c);

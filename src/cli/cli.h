@@ -21,6 +21,8 @@ int api_lines(const struct invocation *in, const char *method, char *path, const
 /* The same request for each argument; failures are told and the rest goes on. Prints each name that went well
  * if quiet is false. Exit status. */
 int api_each(const struct invocation *in, const char *method, const char *fmt, const json_t *body, bool quiet);
+/* Shows each argument as indented JSON: a GET of fmt. Exit status. */
+int show_each(const struct invocation *in, const char *fmt);
 /* A GET whose body goes to a file (NULL: standard output, which must be no terminal). The path is freed. */
 int download(const struct invocation *in, char *path, const char *file, struct error *err);
 /* A file to upload; "-" is standard input, which must be no terminal. */
@@ -37,6 +39,7 @@ char *format_bytes(int64_t bytes);        /* "1.5 GiB" */
 char *format_age(const char *time);       /* "5 minutes" since an RFC 3339 time; "-" for NULL */
 char *format_seconds(int64_t ns);         /* "1:02:03" */
 const char *short_id(const char *id, char out[13]); /* 12 digits, also of "sha256:…" */
+char *format_ports(const json_t *ports);  /* "8080->80/tcp, 53->53/udp"; "" for none */
 /* "10m" (ago), or a time as the API takes it: free it. */
 int parse_when(const char *text, char **out, struct error *err);
 
@@ -66,8 +69,8 @@ int task_wait(const struct invocation *in, const char *id, bool quiet, json_t **
 /* ---- spec.c: what the client adds to an instance's flags ---- */
 /* The options of run and create beside the flags of instance_spec_table. */
 struct create_options {
-	char **env_files, **label_files;
-	char *pull, *platform, *cidfile;
+	char **env_files, **label_files, **aliases;
+	char *pull, *platform, *cidfile, *ip, *ip6, *mac;
 	bool quiet;
 };
 #define CREATE_OPTIONS(struct_, member_)                                                                 \
@@ -81,14 +84,26 @@ struct create_options {
 		OPTION(struct_, member_.label_files, STRINGS, "label-file", .placeholder = "FILE",       \
 		       .doc = "Labels from a file"),                                                     \
 		OPTION(struct_, member_.cidfile, STRING, "cidfile", .placeholder = "FILE",               \
-		       .doc = "Writes the id there")
+		       .doc = "Writes the id there"),                                                    \
+		OPTION(struct_, member_.aliases, STRINGS, "network-alias", .placeholder = "NAME",        \
+		       .doc = "A further name of it, on its first network"),                             \
+		OPTION(struct_, member_.ip, STRING, "ip", .placeholder = "IP",                           \
+		       .doc = "Its IPv4 address there"),                                                 \
+		OPTION(struct_, member_.ip6, STRING, "ip6", .placeholder = "IP",                         \
+		       .doc = "Its IPv6 address there"),                                                 \
+		OPTION(struct_, member_.mac, STRING, "mac-address", .placeholder = "MAC",                \
+		       .doc = "Its MAC address there")
 /* Fills the spec from arguments (image, command), the client's environment, and files: environment, seccomp
  * profile, paths of volumes. */
 int spec_finish(const struct invocation *in, const struct create_options *o, struct error *err);
-/* A merge patch of what the flags set. */
-json_t *spec_patch(const struct invocation *in);
+/* A merge patch of what the flags of a command with this table set. */
+json_t *fields_given_patch(const struct invocation *in, const struct field_table *t);
 /* Creates what in->fields says; a missing image is pulled as o->pull says. Writes the cidfile. */
 int spec_create(const struct invocation *in, const struct create_options *o, json_t **instance, struct error *err);
+
+/* ---- network-publish.c: what the rules have in common with it ---- */
+/* "label=app=web", as people write it, is "label:app=web"; free it. */
+char *peer_text(const char *text);
 
 /* ---- stop.c: what restart has in common with it ---- */
 struct stop_options {

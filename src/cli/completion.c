@@ -44,17 +44,25 @@ static void tell_commands(struct wanted *w, const char *first) {
 }
 
 static void tell_names(const struct invocation *in, struct wanted *w, const char *kind) {
-	bool instance = strcmp(kind, "instance") == 0, image = strcmp(kind, "image") == 0;
-	const char *list = instance ? "instances" : image ? "images" : "tasks";
+	static const struct {
+		const char *kind, *list, *path;
+		bool named; /* by its spec; else by its id */
+	} kinds[] = {
+		{"instance", "instances", "/instances?all=true", true}, {"image", "images", "/images", false},
+		{"task", "tasks", "/tasks", false},                     {"network", "networks", "/networks", true},
+		{"rule", "rules", "/rules", true},                      {"balancer", "balancers", "/balancers", true},
+	};
+	size_t k = 0;
+	while (k + 1 < ARRAY_SIZE(kinds) && strcmp(kinds[k].kind, kind) != 0)
+		k++;
+	bool image = strcmp(kind, "image") == 0;
 	_cleanup_(json_free_ptr) json_t *reply = NULL;
-	_cleanup_(free_ptr) char *query = str_format("/%s%s", list, instance ? "?all=true" : "");
-	if (api_call(in, "GET", api_path(in, query), NULL, &reply, NULL) < 0)
+	if (api_call(in, "GET", api_path(in, kinds[k].path), NULL, &reply, NULL) < 0)
 		return;
 	size_t i;
 	json_t *item;
-	json_array_foreach(json_object_get(reply, list), i, item) {
-		const char *name =
-			instance ? json_get_str(json_object_get(item, "spec"), "name") : json_get_str(item, "id");
+	json_array_foreach(json_object_get(reply, kinds[k].list), i, item) {
+		const char *name = kinds[k].named ? json_get_str(json_object_get(item, "spec"), "name") : json_get_str(item, "id");
 		_cleanup_(strv_free_ptr) char **names = json_get_strv(item, "names");
 		for (char **n = names; image && n && *n; n++)
 			tell(w, str_starts(*n, "docker.io/library/") ? *n + strlen("docker.io/library/") : *n);

@@ -46,6 +46,31 @@ const char *short_id(const char *id, char out[13]) {
 	return out;
 }
 
+static void add_range(struct buf *b, int64_t first, int64_t count) {
+	buf_addf(b, "%" PRId64, first);
+	if (count > 1)
+		buf_addf(b, "-%" PRId64, first + count - 1);
+}
+
+char *format_ports(const json_t *ports) {
+	struct buf b = BUF_INIT;
+	size_t i;
+	json_t *p;
+	json_array_foreach(ports, i, p) {
+		const char *address = json_get_str(p, "address"), *protocol = json_get_str(p, "protocol");
+		int64_t count = json_get_int(p, "count");
+		buf_adds(&b, i ? ", " : "");
+		if (address)
+			buf_addf(&b, strchr(address, ':') ? "[%s]:" : "%s:", address);
+		add_range(&b, json_get_int(p, "host_port"), count);
+		buf_adds(&b, "->");
+		add_range(&b, json_get_int(p, "port"), count);
+		buf_addf(&b, "/%s", protocol ? protocol : "tcp");
+	}
+	buf_adds(&b, "");
+	return buf_steal(&b);
+}
+
 int parse_when(const char *text, char **out, struct error *err) {
 	int64_t ns;
 	bool digits = text[strspn(text, "0123456789.")] == '\0';

@@ -64,10 +64,11 @@ static void add_row(struct table *t, const json_t *instance, bool whole) {
 	_cleanup_(strv_free_ptr) char **command = json_get_strv(spec, "command");
 	_cleanup_(free_ptr) char *text = strv_join(command, " "),
 				 *state = state_text(json_object_get(instance, "status")),
+				 *ports = format_ports(json_object_get(instance, "ports")),
 				 *age = format_age(json_get_str(instance, "created_at"));
 	const char *id = json_get_str(instance, "id");
 	table_add(t, json_get_str(spec, "name"), whole ? id : short_id(id, digits), json_get_str(spec, "image"), text,
-		  state, age);
+		  state, ports, age);
 }
 
 static int run(struct invocation *in, struct error *err) {
@@ -85,7 +86,7 @@ static int run(struct invocation *in, struct error *err) {
 	if (r < 0)
 		return r;
 	const json_t *instances = json_object_get(reply, "instances");
-	struct table *t = table_new((const char *const[]){"NAME", "ID", "IMAGE", "COMMAND", "STATE", "CREATED", NULL});
+	struct table *t = table_new((const char *const[]){"NAME", "ID", "IMAGE", "COMMAND", "STATE", "PORTS", "CREATED", NULL});
 	size_t i;
 	json_t *instance;
 	json_array_foreach(instances, i, instance) {

@@ -85,6 +85,21 @@ int api_each(const struct invocation *in, const char *method, const char *fmt, c
 	return status;
 }
 
+int show_each(const struct invocation *in, const char *fmt) {
+	int status = 0;
+	for (char **name = in->args; *name; name++) {
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		_cleanup_(json_free_ptr) json_t *object = NULL;
+		if (api_call(in, "GET", api_path(in, fmt, *name), NULL, &object, &err) < 0) {
+			print_error(&err);
+			status = EXIT_WABE;
+		} else {
+			print_json(object);
+		}
+	}
+	return status;
+}
+
 void print_error(const struct error *err) {
 	fflush(stdout);
 	_cleanup_(free_ptr) char *field = err->field ? str_format("%s: ", err->field) : str_copy("");

@@ -85,6 +85,34 @@ static int finish_volume(struct mount *m, struct error *err) {
 	return 0;
 }
 
+static void replace(char **member, const char *value) {
+	if (!value)
+		return;
+	free(*member);
+	*member = str_copy(value);
+}
+
+/* --ip and the like, which say something of the first network: that is "default" if none is given. */
+static int finish_network(struct instance_spec *spec, const struct create_options *o, struct error *err) {
+	if (!o->aliases && !o->ip && !o->ip6 && !o->mac)
+		return 0;
+	if (!str_same(spec->network, "private"))
+		return error_set(err, ERROR_INVALID, "--ip, --ip6, --mac-address and --network-alias need a network, not %s",
+				 spec->network);
+	if (!spec->networks.n) {
+		spec->networks.items = alloc_array(1, sizeof *spec->networks.items);
+		fields_init(&attachment_table, &spec->networks.items[spec->networks.n++]);
+		spec->networks.items[0].network = str_copy("default");
+	}
+	struct attachment *a = &spec->networks.items[0];
+	for (size_t i = 0; o->aliases && o->aliases[i]; i++)
+		strv_add(&a->aliases, o->aliases[i]);
+	replace(&a->ipv4, o->ip);
+	replace(&a->ipv6, o->ip6);
+	replace(&a->mac, o->mac);
+	return 0;
+}
+
 int spec_finish(const struct invocation *in, const struct create_options *o, struct error *err) {
 	struct instance_spec *spec = in->fields;
 	spec->image = str_copy(in->args[0]);
@@ -96,6 +124,8 @@ int spec_finish(const struct invocation *in, const struct create_options *o, str
 		r = finish_seccomp(spec, err);
 	for (size_t i = 0; r == 0 && i < spec->mounts.n; i++)
 		r = finish_volume(&spec->mounts.items[i], err);
+	if (r == 0)
+		r = finish_network(spec, o, err);
 	return r == 0 ? fields_validate(&instance_spec_table, spec, err) : r;
 }
 
@@ -134,15 +164,15 @@ static void set_given(const struct field_table *t, const char *flag, json_t *pat
 	}
 }
 
-json_t *spec_patch(const struct invocation *in) {
-	struct instance_spec defaults;
-	fields_init(&instance_spec_table, &defaults);
-	_cleanup_(json_free_ptr) json_t *before = fields_print(&instance_spec_table, &defaults);
-	_cleanup_(json_free_ptr) json_t *after = fields_print(&instance_spec_table, in->fields);
-	fields_free(&instance_spec_table, &defaults);
+json_t *fields_given_patch(const struct invocation *in, const struct field_table *t) {
+	_cleanup_(free_ptr) void *defaults = alloc_zero(t->size);
+	fields_init(t, defaults);
+	_cleanup_(json_free_ptr) json_t *before = fields_print(t, defaults);
+	_cleanup_(json_free_ptr) json_t *after = fields_print(t, in->fields);
+	fields_free(t, defaults);
 	json_t *patch = differences(before, after);
 	for (size_t i = 0; in->fields_given && in->fields_given[i]; i++)
-		set_given(&instance_spec_table, in->fields_given[i], patch);
+		set_given(t, in->fields_given[i], patch);
 	return patch;
 }
 

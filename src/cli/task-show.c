@@ -1,18 +1,8 @@
 /* wabe task show */
 #include "cli/cli.h"
 
-static int run(struct invocation *in, struct error *err) {
-	int status = 0;
-	for (char **name = in->args; *name; name++) {
-		_cleanup_(json_free_ptr) json_t *task = NULL;
-		if (api_call(in, "GET", api_path(in, "/tasks/%s", *name), NULL, &task, err) < 0) {
-			print_error(err);
-			status = EXIT_WABE;
-		} else {
-			print_json(task);
-		}
-	}
-	return status;
+static int run(struct invocation *in, UNUSED struct error *err) {
+	return show_each(in, "/tasks/%s");
 }
 
 const struct command command_task_show = {

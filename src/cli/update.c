@@ -2,7 +2,7 @@
 #include "cli/cli.h"
 
 static int run(struct invocation *in, struct error *err) {
-	_cleanup_(json_free_ptr) json_t *patch = spec_patch(in);
+	_cleanup_(json_free_ptr) json_t *patch = fields_given_patch(in, &instance_spec_table);
 	if (!json_object_size(patch))
 		return error_set(err, ERROR_INVALID, "nothing to change: see wabe update --help");
 	return api_each(in, "PATCH", "/instances/%s", patch, false);

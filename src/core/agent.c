@@ -57,7 +57,7 @@ static void start_job(struct core *c, struct entry *e, void (*fn)(void *)) {
 	struct instance_job *j = NEW(struct instance_job);
 	*j = (struct instance_job){c, e};
 	e->refs++;
-	pool_run(c->jobs, fn, j);
+	crew_run(c->jobs, fn, j);
 }
 
 static void auto_remove(void *arg) {
@@ -87,6 +87,15 @@ static void make_again(void *arg) {
 		j->entry->loaded = false;
 		entry_set(c, j->entry, instance_snap_new(&changed));
 		fields_free(&msg_instance_state_table, &state);
+	}
+	job_free(j);
+}
+
+static void settle(void *arg) {
+	struct instance_job *j = arg;
+	if (entry_acquire(j->core, j->entry, NULL) == 0) {
+		change_settle(j->core, j->entry);
+		entry_release(j->core, j->entry);
 	}
 	job_free(j);
 }
@@ -156,6 +165,8 @@ static int resync_instances(struct core *c, struct error *err) {
 		if (e->creating)
 			continue;
 		entry_apply(c, e, &s->status, s->uid_base);
+		if (e->unsure)
+			start_job(c, e, settle);
 		after_change(c, e);
 	}
 	for (size_t i = 0; map_next(missing, &i, &id, NULL);) {
@@ -184,7 +195,11 @@ static int resync(struct core *c, struct error *err) {
 	c->host = host;
 	core_unlock(c);
 	r = resync_layers(c, err);
-	return r < 0 ? r : resync_instances(c, err);
+	if (r == 0)
+		r = networks_resync(c, err);
+	if (r == 0)
+		r = resync_instances(c, err);
+	return r < 0 ? r : networks_collect(c, err);
 }
 
 /* ---- the stream of events ---- */

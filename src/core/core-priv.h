@@ -7,17 +7,18 @@
 #include "core/events.h"
 #include "core/images.h"
 #include "core/instances.h"
+#include "core/networks-priv.h"
 #include "image/content.h"
 #include "store/store.h"
 #include "wire/messages.h"
 
 #include <pthread.h>
 
-/* ---- pool.c: threads that come when there is work and go when there is none ---- */
-struct pool;
-struct pool *pool_new(size_t max);
-void pool_run(struct pool *p, void (*fn)(void *arg), void *arg);
-void pool_free(struct pool *p); /* waits for what is queued */
+/* ---- crew.c: threads that come when there is work and go when there is none ---- */
+struct crew;
+struct crew *crew_new(size_t max);
+void crew_run(struct crew *p, void (*fn)(void *arg), void *arg);
+void crew_free(struct crew *p); /* waits for what is queued */
 
 /* ---- follow.c: one thread steps through everything that waits for something to happen ---- */
 enum follow_result { FOLLOW_WAIT, FOLLOW_SOON /* look again in a moment */, FOLLOW_END };
@@ -44,6 +45,7 @@ struct entry {
 	bool busy;     /* being changed or removed by one verb */
 	bool loaded;   /* from the store: what the agent says of it is newer in any case */
 	bool removed;  /* gone: only who held it before still sees it */
+	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
 	unsigned exits;
 };
 
@@ -104,7 +106,12 @@ struct core {
 	struct map *unpacking; /* diff_id: being unpacked or removed just now */
 	struct map *layers_held; /* diff_id: found or unpacked under a hold, see collect.c */
 	unsigned layer_holds;
-	struct pool *unpackers, *jobs, *runners;
+	struct crew *unpackers, *jobs, *runners, *senders;
+
+	struct objects networks, groups, balancers; /* objects-priv.h */
+	pthread_mutex_t net_write; /* one change of them at a time; taken before lock */
+	struct port_claims *ports;
+	struct selections *selections;
 
 	struct events events;
 	pthread_mutex_t flush_lock; /* one writer of events at a time; taken before lock */
@@ -153,6 +160,10 @@ int entry_get(struct core *c, const char *project, const char *name, struct entr
 void entry_set(struct core *c, struct entry *e, struct instance_snap *snap);
 /* Takes over what the agent says unless it is older than what is known; needs the lock. */
 void entry_apply(struct core *c, struct entry *e, const struct instance_status *status, int64_t uid_base);
+struct instance_snap *entry_snap(struct core *c, struct entry *e); /* takes the lock; a reference */
+/* Waits until no other verb changes the entry. NOT_FOUND when it is gone by then. Take the lock. */
+int entry_acquire(struct core *c, struct entry *e, struct error *err);
+void entry_release(struct core *c, struct entry *e);
 /* Is the state one in which processes live or will again by themselves? */
 bool state_is_up(const char *state);
 
@@ -164,9 +175,18 @@ void entry_ref_drop(struct entry_ref *r); /* for _cleanup_ */
 
 /* ---- instances.c ---- */
 int instances_load(struct core *c, struct error *err);
+char *instance_key(const char *project, const char *id);
+/* "key=value" or "key" */
+bool label_fits(const struct pairs *labels, const char *wanted);
 int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);
 /* Has the agent make the instance (again). */
 int instance_make(struct core *c, const struct instance *i, struct msg_instance_state *state, struct error *err);
+
+/* ---- instance-change.c ---- */
+/* Marks those whose change was cut off. */
+int changes_load(struct core *c, struct error *err);
+/* Has the agent take what the store says of such a one; its caller holds the entry. */
+void change_settle(struct core *c, struct entry *e);
 
 /* ---- images.c ---- */
 int images_load(struct core *c, struct error *err);

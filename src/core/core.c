@@ -41,9 +41,16 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->unpacking = map_new(NULL);
 	c->layers_held = map_new(NULL);
 	c->tasks = map_new(task_run_drop);
-	c->unpackers = pool_new(2);
-	c->jobs = pool_new(4);
-	c->runners = pool_new(8);
+	c->unpackers = crew_new(2);
+	c->jobs = crew_new(4);
+	c->runners = crew_new(8);
+	c->senders = crew_new(1);
+	pthread_mutex_init(&c->net_write, NULL);
+	objects_init(&c->networks, &network_kind, network_use_free);
+	objects_init(&c->groups, &rules_kind, NULL);
+	objects_init(&c->balancers, &balancer_kind, NULL);
+	c->ports = port_claims_new();
+	c->selections = selections_new();
 	c->follow = follow_new();
 	c->agent_fd = -1;
 	c->started_at = time_now_ns();
@@ -62,6 +69,8 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 	if (r < 0)
 		return r;
 	r = images_load(c, err);
+	if (r == 0)
+		r = networks_load(c, err);
 	return r < 0 ? r : instances_load(c, err);
 }
 
@@ -109,9 +118,10 @@ void core_close(struct core *c) {
 		return;
 	tasks_cancel_all(c);
 	agent_stop(c);
-	pool_free(c->runners);
-	pool_free(c->unpackers);
-	pool_free(c->jobs);
+	crew_free(c->runners);
+	crew_free(c->unpackers);
+	crew_free(c->jobs);
+	crew_free(c->senders);
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (c->store && events_flush(c, &err) < 0)
 		log_warn("the last events are lost: %s", error_text(&err));
@@ -121,6 +131,11 @@ void core_close(struct core *c) {
 		free(c->lists[i].key);
 		list_text_unref(c->lists[i].text);
 	}
+	objects_free(&c->networks);
+	objects_free(&c->groups);
+	objects_free(&c->balancers);
+	port_claims_free(c->ports);
+	selections_free(c->selections);
 	map_free(c->by_id);
 	map_free(c->by_name);
 	map_free(c->images);
@@ -166,6 +181,7 @@ json_t *core_info(struct core *c) {
 	json_set_int(instances, "paused", paused);
 	json_object_set_new(info, "instances", instances);
 	json_set_int(info, "images", (int64_t)map_count(c->images));
+	json_set_int(info, "networks", (int64_t)map_count(c->networks.by_id));
 	json_set_int(info, "tasks", (int64_t)map_count(c->tasks));
 	json_set_int(info, "revision", c->events.revision);
 	char text[TIME_TEXT_MAX];
@@ -194,5 +210,5 @@ static void shutdown_job(void *arg) {
 void core_shutdown(struct core *c, int64_t timeout) {
 	struct shutdown *s = NEW(struct shutdown);
 	*s = (struct shutdown){c, timeout};
-	pool_run(c->jobs, shutdown_job, s);
+	crew_run(c->jobs, shutdown_job, s);
 }

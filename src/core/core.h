@@ -14,6 +14,10 @@
  *   names/<project>/<name>     its id
  *   images/<project>/<id>      the image, without its names
  *   refs/<project>/<name>      an image's id
+ *   networks/<project>/<id>, network-names/<project>/<name>: networks; rules/…, rule-names/… rule groups; balancers/…,
+ *                              balancer-names/… balancers
+ *   addresses/<project>/<network's id>/<address>  a reserved address (those of instances stand in these)
+ *   changing/<project>/<id>    a change of that instance is under way: the agent may be ahead of the store
  *   events/<first revision>    a batch of events, a JSON line each; the last 10,000 events are kept */
 #pragma once
 

@@ -104,9 +104,32 @@ bool state_is_up(const char *state) {
 	return str_same(state, "running") || str_same(state, "paused") || str_same(state, "restarting");
 }
 
+struct instance_snap *entry_snap(struct core *c, struct entry *e) {
+	WITH_LOCK(c);
+	return instance_snap_ref(e->snap);
+}
+
+int entry_acquire(struct core *c, struct entry *e, struct error *err) {
+	WITH_LOCK(c);
+	while (e->busy && !e->removed)
+		pthread_cond_wait(&c->changed, &c->lock);
+	if (e->removed)
+		return error_set(err, ERROR_NOT_FOUND, "instance %s has been removed", e->snap->instance.spec.name);
+	e->busy = true;
+	return 0;
+}
+
+void entry_release(struct core *c, struct entry *e) {
+	WITH_LOCK(c);
+	e->busy = false;
+	pthread_cond_broadcast(&c->changed);
+}
+
 void entry_set(struct core *c, struct entry *e, struct instance_snap *snap) {
 	instance_snap_unref(e->snap);
 	e->snap = snap;
+	if (!e->creating && !e->removed)
+		selections_instance(c, snap->instance.id, &snap->instance);
 	c->generation++;
 	pthread_cond_broadcast(&c->changed);
 	follow_wake(c->follow);

@@ -11,7 +11,7 @@ static int failed(struct error *err, enum error_kind kind) {
 	return err && err->kind ? -(int)err->kind : -(int)kind;
 }
 
-static char *instance_key(const char *project, const char *id) {
+char *instance_key(const char *project, const char *id) {
 	return str_format("instances/%s/%s", project, id);
 }
 
@@ -29,6 +29,8 @@ static struct entry *entry_add(struct core *c, struct instance_snap *snap, bool 
 static void entry_take_out(struct core *c, struct entry *e) {
 	const struct instance *i = &e->snap->instance;
 	_cleanup_(free_ptr) char *key = name_key(i->project, i->spec.name);
+	instance_unclaim(c, i);
+	selections_instance(c, i->id, NULL);
 	map_take(c->by_id, i->id);
 	if (map_get(c->by_name, key) == e)
 		map_take(c->by_name, key);
@@ -62,9 +64,11 @@ int instances_load(struct core *c, struct error *err) {
 		fields_free(&instance_table, &one);
 	}
 	qsort(snaps, n, sizeof *snaps, compare_created);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		entry_add(c, snaps[i], false)->loaded = true;
-	return 0;
+		instance_claim(c, &snaps[i]->instance);
+	}
+	return changes_load(c, err);
 }
 
 /* ---- create ---- */
@@ -115,15 +119,23 @@ static int choose_name(struct core *c, const char *project, struct instance_spec
 	return r;
 }
 
-/* Checks the spec against what is there and holds id, name and image by an entry that nobody sees yet. */
+static int check_image(struct core *c, const struct instance_spec *spec, struct error *err) {
+	if (!spec->image)
+		return error_field(err, "image", "an instance needs an image");
+	WITH_LOCK(c);
+	if (image_find(c, spec->image, err))
+		return 0;
+	error_in_field(err, "image");
+	return failed(err, ERROR_NOT_FOUND);
+}
+
+/* Checks the spec against what is there and holds id, name, image, addresses and ports by an entry that nobody sees yet. */
 static int reserve(struct core *c, const char *project, struct instance_spec *spec, struct entry **out,
 		   struct error *err) {
 	WITH_LOCK(c);
 	int r = core_project_check(c, project, err);
 	if (r < 0)
 		return r;
-	if (!spec->image)
-		return error_field(err, "image", "an instance needs an image");
 	struct image_entry *image = image_find(c, spec->image, err);
 	if (!image) {
 		error_in_field(err, "image");
@@ -143,9 +155,13 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 		.spec = *spec,
 		.status = {.state = (char *)"created"},
 	};
-	*out = entry_add(c, instance_snap_new(&i), true);
-	(*out)->refs++;
-	return 0;
+	r = instance_resolve(c, &i, NULL, true, true, err);
+	if (r == 0) {
+		*out = entry_add(c, instance_snap_new(&i), true);
+		(*out)->refs++;
+	}
+	instance_resolved_free(&i);
+	return r;
 }
 
 int instance_make(struct core *c, const struct instance *i, struct msg_instance_state *state, struct error *err) {
@@ -217,24 +233,27 @@ static int create_reserved(struct core *c, struct entry *e, struct error *err) {
 	return 0;
 }
 
-static struct instance_snap *entry_snap(struct core *c, struct entry *e) {
-	WITH_LOCK(c);
-	return instance_snap_ref(e->snap);
-}
-
 int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
 		    struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
-	int r = reserve(c, project, spec, &ref.entry, err);
+	int r = core_project_check(c, project, err);
+	if (r == 0)
+		r = check_image(c, spec, err);
+	if (r == 0)
+		r = default_network_ensure(c, project, spec, err);
+	if (r == 0)
+		r = reserve(c, project, spec, &ref.entry, err);
 	fields_free(&instance_spec_table, spec);
 	if (r < 0)
 		return r;
 	r = create_reserved(c, ref.entry, err);
-	if (r < 0)
+	if (r < 0) {
 		unreserve(c, ref.entry);
-	else
-		*out = entry_snap(c, ref.entry);
-	return r;
+		return r;
+	}
+	selections_send(c); /* rules that mean it shall do so from its start on */
+	*out = entry_snap(c, ref.entry);
+	return 0;
 }
 
 int instance_get(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {
@@ -244,123 +263,6 @@ int instance_get(struct core *c, const char *project, const char *name, struct i
 		return failed(err, ERROR_NOT_FOUND);
 	*out = instance_snap_ref(e->snap);
 	return 0;
-}
-
-/* ---- change ---- */
-
-/* Waits until no other verb changes the entry. NOT_FOUND when it is gone by then. */
-static int entry_acquire(struct core *c, struct entry *e, struct error *err) {
-	WITH_LOCK(c);
-	while (e->busy && !e->removed)
-		pthread_cond_wait(&c->changed, &c->lock);
-	if (e->removed)
-		return error_set(err, ERROR_NOT_FOUND, "instance %s has been removed", e->snap->instance.spec.name);
-	e->busy = true;
-	return 0;
-}
-
-static void entry_release(struct core *c, struct entry *e) {
-	WITH_LOCK(c);
-	e->busy = false;
-	pthread_cond_broadcast(&c->changed);
-}
-
-/* Takes the new name for e; gives it back with rename_undo. */
-static int rename_begin(struct core *c, struct entry *e, const struct instance *new, struct error *err) {
-	WITH_LOCK(c);
-	_cleanup_(free_ptr) char *key = name_key(new->project, new->spec.name);
-	struct entry *other = map_get(c->by_name, key);
-	if (other) {
-		error_set(err, ERROR_EXISTS, "the name %s is taken by instance %.12s", new->spec.name,
-			  other->snap->instance.id);
-		error_in_field(err, "name");
-		return -ERROR_EXISTS;
-	}
-	map_set(c->by_name, key, e);
-	return 0;
-}
-
-static void name_drop(struct core *c, const struct instance *i) {
-	WITH_LOCK(c);
-	_cleanup_(free_ptr) char *key = name_key(i->project, i->spec.name);
-	map_take(c->by_name, key);
-}
-
-static int store_changed(struct core *c, const struct instance *old, const struct instance_snap *new,
-			 struct error *err) {
-	const struct instance *i = &new->instance;
-	_cleanup_(free_ptr) char *key = instance_key(i->project, i->id);
-	_cleanup_(free_ptr) char *old_name = str_format("names/%s/%s", old->project, old->spec.name);
-	_cleanup_(free_ptr) char *name = str_format("names/%s/%s", i->project, i->spec.name);
-	struct store_op ops[] = {{STORE_PUT, key, new->json, STORE_ANY},
-				 {STORE_DELETE, old_name, NULL, STORE_ANY},
-				 {STORE_PUT, name, i->id, STORE_ABSENT}};
-	return events_txn(c, ops, str_same(old->spec.name, i->spec.name) ? 1 : ARRAY_SIZE(ops), err);
-}
-
-/* The agent first: it checks limits by setting them. */
-static int change(struct core *c, const struct instance *old, const struct instance *new, struct error *err) {
-	struct msg_instance_update body = {.id = new->id, .spec = new->spec};
-	int r = agent_call(c, "instance-update", &body, NULL, err);
-	if (r < 0)
-		return r;
-	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = instance_snap_new(new);
-	r = store_changed(c, old, snap, err);
-	if (r < 0) {
-		body.spec = old->spec;
-		agent_call(c, "instance-update", &body, NULL, NULL);
-	}
-	return r;
-}
-
-static void publish_change(struct core *c, struct entry *e, const struct instance *new) {
-	WITH_LOCK(c);
-	struct instance now = e->snap->instance; /* the status may have moved on */
-	_cleanup_(free_ptr) char *old_name = str_copy(now.spec.name);
-	now.spec = new->spec;
-	entry_set(c, e, instance_snap_new(&now));
-	const struct instance *i = &e->snap->instance;
-	if (!str_same(old_name, i->spec.name))
-		event_add(c, "instance", "rename", i->project, i->id, i->spec.name, "image", i->spec.image, "old_name",
-			  old_name, NULL);
-	else
-		event_add(c, "instance", "update", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
-}
-
-static int update_acquired(struct core *c, struct entry *e, const json_t *patch, struct error *err) {
-	_cleanup_(instance_snap_unref_ptr) struct instance_snap *old = entry_snap(c, e);
-	struct instance new;
-	fields_copy(&instance_table, &old->instance, &new);
-	int r = fields_patch(&instance_spec_table, patch, state_is_up(old->instance.status.state), &new.spec, err);
-	bool renamed = r == 0 && !str_same(new.spec.name, old->instance.spec.name);
-	if (renamed && !new.spec.name)
-		r = error_field(err, "name", "an instance must have a name");
-	if (r == 0 && renamed)
-		r = rename_begin(c, e, &new, err);
-	if (r == 0) {
-		r = change(c, &old->instance, &new, err);
-		if (r == 0)
-			publish_change(c, e, &new);
-		if (renamed)
-			name_drop(c, r == 0 ? &old->instance : &new);
-	}
-	fields_free(&instance_table, &new);
-	return r;
-}
-
-int instance_update(struct core *c, const char *project, const char *name, const json_t *patch,
-		    struct instance_snap **out, struct error *err) {
-	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
-	int r = entry_get(c, project, name, &ref.entry, err);
-	if (r == 0)
-		r = entry_acquire(c, ref.entry, err);
-	if (r < 0)
-		return r;
-	r = update_acquired(c, ref.entry, patch, err);
-	entry_release(c, ref.entry);
-	if (r == 0)
-		*out = entry_snap(c, ref.entry);
-	return r;
 }
 
 /* ---- remove ---- */
@@ -409,7 +311,7 @@ int instance_delete(struct core *c, const char *project, const char *name, bool 
 
 /* ---- list ---- */
 
-static bool label_fits(const struct pairs *labels, const char *wanted) {
+bool label_fits(const struct pairs *labels, const char *wanted) {
 	struct str value = str_view(wanted);
 	struct str key = str_cut(&value, '=');
 	_cleanup_(free_ptr) char *name = str_copyn(key.p, key.len);

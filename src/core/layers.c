@@ -91,7 +91,7 @@ void unpack_add(struct unpack_batch *b, const struct image_layer *layer) {
 	pthread_mutex_lock(&b->lock);
 	b->pending++;
 	pthread_mutex_unlock(&b->lock);
-	pool_run(b->core->unpackers, unpack_job, j);
+	crew_run(b->core->unpackers, unpack_job, j);
 }
 
 int unpack_end(struct unpack_batch *b, struct error *err) {

@@ -5,11 +5,6 @@
 #include "base/log.h"
 #include "base/str.h"
 
-static struct instance_snap *entry_snap(struct core *c, struct entry *e) {
-	WITH_LOCK(c);
-	return instance_snap_ref(e->snap);
-}
-
 /* One request about one instance that answers with its state. */
 static int call_state(struct core *c, struct entry *e, const char *request, const void *body, struct error *err) {
 	struct msg_instance_state state = {0};

@@ -128,7 +128,7 @@ int task_start(struct core *c, const char *project, const char *kind, const char
 	};
 	map_set(c->tasks, t->task.id, t);
 	*json = task_json(t);
-	pool_run(c->runners, task_main, t);
+	crew_run(c->runners, task_main, t);
 	return 0;
 }
 

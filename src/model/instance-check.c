@@ -227,9 +227,9 @@ int uts_mode_check(const char *mode, struct error *err) {
 }
 
 int network_check(const char *mode, struct error *err) {
-	if (strcmp(mode, "none") == 0 || strcmp(mode, "host") == 0 || is_instance(mode))
+	if (strcmp(mode, "private") == 0 || strcmp(mode, "none") == 0 || strcmp(mode, "host") == 0 || is_instance(mode))
 		return 0;
-	return invalid(err, "must be none, host or instance:NAME");
+	return invalid(err, "must be private, none, host or instance:NAME");
 }
 
 int address_check(const char *address, struct error *err) {
@@ -393,6 +393,17 @@ static int sysctls_validate(const struct instance_spec *s, struct error *err) {
 	return 0;
 }
 
+/* Networks and ports are for an instance with a network name space of its own. */
+static int networks_validate(const struct instance_spec *s, struct error *err) {
+	if (is(s->network, "private"))
+		return 0;
+	if (s->networks.n)
+		return error_field(err, "networks", "cannot be given while network is %s", s->network);
+	if (s->ports.n || s->publish_all)
+		return error_field(err, "ports", "cannot be published while network is %s", s->network);
+	return 0;
+}
+
 int instance_spec_validate(const void *object, struct error *err) {
 	const struct instance_spec *s = object;
 	if (s->hostname && is(s->uts_mode, "host"))
@@ -400,6 +411,8 @@ int instance_spec_validate(const void *object, struct error *err) {
 	if (s->auto_remove && s->restart.policy && !is(s->restart.policy, "no"))
 		return error_field(err, "auto_remove", "excludes a restart policy");
 	int r = mounts_validate(s, err);
+	if (r == 0)
+		r = networks_validate(s, err);
 	if (r == 0)
 		r = ulimits_validate(s, err);
 	return r == 0 ? sysctls_validate(s, err) : r;

@@ -128,9 +128,22 @@ int parse_ipc_mode(const char *text, void *to, UNUSED struct error *err) {
 	return 0;
 }
 
-int parse_network(const char *text, void *to, UNUSED struct error *err) {
-	replace(&((struct instance_spec *)to)->network, namespace_mode(text, NULL));
-	return 0;
+int parse_network(const char *text, void *to, struct error *err) {
+	struct instance_spec *s = to;
+	_cleanup_(free_ptr) char *mode = namespace_mode(text, NULL);
+	if (network_check(mode, NULL) == 0) {
+		replace(&s->network, TAKE_PTR(mode));
+		return 0;
+	}
+	replace(&s->network, str_copy("private"));
+	s->networks.items = alloc_resize(s->networks.items, s->networks.n + 1, sizeof *s->networks.items);
+	struct attachment *a = &s->networks.items[s->networks.n++];
+	fields_init(&attachment_table, a);
+	return attachment_parse(text, a, err);
+}
+
+int parse_port(const char *text, void *to, struct error *err) {
+	return port_parse(text, to, err);
 }
 
 /* The next value of a line of comma-separated ones; a quoted one may hold commas, and "" for a quote. */

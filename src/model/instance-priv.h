@@ -19,7 +19,7 @@ int cpuset_check(const char *list, struct error *err);
 int hugepage_size_check(const char *size, struct error *err);
 int pid_mode_check(const char *mode, struct error *err);     /* private | host | instance:X */
 int uts_mode_check(const char *mode, struct error *err);     /* private | host */
-int network_check(const char *mode, struct error *err);      /* none | host | instance:X */
+int network_check(const char *mode, struct error *err);      /* private | none | host | instance:X */
 int address_check(const char *address, struct error *err);
 int extra_host_check(const char *entry, struct error *err);
 int mount_option_check(const char *option, struct error *err);
@@ -46,6 +46,7 @@ int parse_entrypoint(const char *text, void *to, struct error *err);
 int parse_pid_mode(const char *text, void *to, struct error *err);
 int parse_ipc_mode(const char *text, void *to, struct error *err);
 int parse_network(const char *text, void *to, struct error *err);
+int parse_port(const char *text, void *to, struct error *err);
 int parse_mount(const char *text, void *to, struct error *err);
 int parse_volume(const char *text, void *to, struct error *err);
 int parse_tmpfs(const char *text, void *to, struct error *err);

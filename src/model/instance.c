@@ -249,8 +249,16 @@ static const struct field spec_fields[] = {
 	      .placeholder = "MODE", .doc = "Host name: private or host"),
 	FIELD(struct instance_spec, cgroup_mode, FIELD_STRING, .def = "private", .check = uts_mode_check,
 	      .flag = "cgroupns", .placeholder = "MODE", .doc = "View of cgroups: private or host"),
-	FIELD(struct instance_spec, network, FIELD_STRING, .def = "none", .check = network_check, .flag = "network,net",
-	      .placeholder = "MODE", .parse = parse_network, .doc = "none, host, instance:NAME"),
+	FIELD(struct instance_spec, network, FIELD_STRING, .def = "private", .check = network_check, .flag = "network,net",
+	      .placeholder = "NAME[,ip=IP…]", .parse = parse_network,
+	      .doc = "A network to be on (again for further ones), or none, host, instance:NAME"),
+	FIELD(struct instance_spec, networks, FIELD_LIST, .max = 32, .sub = &attachment_table,
+	      .doc = "Networks that it is on while network is private; none given: the network \"default\""),
+	FIELD(struct instance_spec, ports, FIELD_LIST, .flags = FIELD_LIVE, .max = 256, .sub = &port_table,
+	      .flag = "publish,p", .placeholder = "[[IP:]HOSTPORT:]PORT[/PROTOCOL]", .parse = parse_port,
+	      .doc = "Ports of it on the host"),
+	FIELD(struct instance_spec, publish_all, FIELD_BOOL, .flag = "publish-all,P",
+	      .doc = "Also the ports that its image exposes, each on a free one of the host"),
 	FIELD(struct instance_spec, dns, FIELD_STRINGS, .max = 16, .check = address_check, .flag = "dns",
 	      .placeholder = "ADDRESS", .doc = "Name servers"),
 	FIELD(struct instance_spec, dns_search, FIELD_STRINGS, .max = 32, .check = hostname_check, .flag = "dns-search",
@@ -283,6 +291,12 @@ static const struct field spec_fields[] = {
 	 .placeholder = "TARGET[:OPTIONS]",
 	 .parse = parse_tmpfs,
 	 .doc = "A file system in memory, with options such as size=64m,noexec"},
+	FIELD(struct instance_spec, pool, FIELD_STRING, .flags = FIELD_IMMUTABLE, .def = "local", .max = 128,
+	      .check = instance_name_check, .flag = "pool", .placeholder = "NAME", .doc = "Pool in which its root lives"),
+	FIELD(struct instance_spec, root_size, FIELD_SIZE, .flags = FIELD_LIVE, .def = "0", .flag = "root-size",
+	      .placeholder = "BYTES", .doc = "Most that its root may take; 0: no limit of its own"),
+	FIELD(struct instance_spec, schedule, FIELD_OBJECT, .flags = FIELD_LIVE, .sub = &snapshot_schedule_table,
+	      .doc = "Snapshots of its root by themselves"),
 	FIELD(struct instance_spec, log, FIELD_OBJECT, .sub = &log_table, .doc = "Its log"),
 };
 const struct field_table instance_spec_table = {
@@ -311,6 +325,20 @@ const struct field_table instance_status_table = {
 	ARRAY_SIZE(status_fields),
 };
 
+static const struct field volume_use_fields[] = {
+	FIELD(struct volume_use, name, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 128, .check = instance_name_check,
+	      .doc = "As the mount's source"),
+	FIELD(struct volume_use, volume_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = instance_id_check,
+	      .doc = "Of the volume"),
+	FIELD(struct volume_use, pool_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = instance_id_check,
+	      .doc = "Of its pool"),
+	FIELD(struct volume_use, kind, FIELD_ENUM, .def = "filesystem",
+	      .values = (const char *const[]){"filesystem", "block", NULL}, .doc = "What it is"),
+};
+const struct field_table volume_use_table = {
+	"volume_use", "A volume in use", sizeof(struct volume_use), volume_use_fields, ARRAY_SIZE(volume_use_fields),
+};
+
 static const struct field instance_fields[] = {
 	FIELD(struct instance, id, FIELD_STRING, .flags = FIELD_READONLY | FIELD_REQUIRED, .check = instance_id_check,
 	      .doc = "64 hexadecimal digits"),
@@ -321,6 +349,14 @@ static const struct field instance_fields[] = {
 	      .doc = "Digest of its image's configuration"),
 	FIELD(struct instance, uid_base, FIELD_INT, .flags = FIELD_READONLY, .max = UINT32_MAX,
 	      .doc = "First host id of its range of 65536; 0: it shares the host's"),
+	FIELD(struct instance, pool_id, FIELD_STRING, .flags = FIELD_READONLY, .check = instance_id_check,
+	      .doc = "Of the pool in which its root lives"),
+	FIELD(struct instance, nics, FIELD_LIST, .flags = FIELD_READONLY, .max = 32, .sub = &nic_table,
+	      .doc = "Its network interfaces"),
+	FIELD(struct instance, ports, FIELD_LIST, .flags = FIELD_READONLY, .max = 256, .sub = &port_table,
+	      .doc = "Its published ports"),
+	FIELD(struct instance, volumes, FIELD_LIST, .flags = FIELD_READONLY, .max = 256, .sub = &volume_use_table,
+	      .doc = "Volumes that it mounts"),
 	FIELD(struct instance, spec, FIELD_OBJECT, .sub = &instance_spec_table, .doc = "What is wanted"),
 	FIELD(struct instance, status, FIELD_OBJECT, .flags = FIELD_READONLY, .sub = &instance_status_table,
 	      .doc = "What is"),

@@ -1,7 +1,8 @@
 /* The instance: the one thing that runs. Its spec is what is wanted, its status what is. */
 #pragma once
 
-#include "model/field.h"
+#include "model/network.h"
+#include "model/storage.h"
 
 struct restart_policy {
 	char *policy;        /* no | on-failure | always | unless-stopped */
@@ -27,7 +28,7 @@ struct device {
 
 struct mount {
 	char *type;        /* bind | tmpfs | volume */
-	char *source;      /* absolute path on the host for bind */
+	char *source;      /* absolute path on the host for bind; name for volume */
 	char *target;      /* absolute path inside */
 	bool read_only;
 	bool recursive;    /* bind: what is mounted below comes along; default true */
@@ -101,11 +102,24 @@ struct instance_spec {
 
 	/* shared or private name spaces: private | host | instance:NAME-OR-ID */
 	char *pid_mode, *ipc_mode, *uts_mode, *cgroup_mode;
-	char *network; /* none | host | instance:NAME-OR-ID */
+	char *network; /* private (default) | none | host | instance:NAME-OR-ID */
+	attachments networks; /* of private: empty is the network "default" */
+	ports ports;          /* published */
+	bool publish_all;     /* also those that its image exposes, each on a free port of the host */
 	char **dns, **dns_search, **dns_options, **extra_hosts; /* extra_hosts: name:address */
 
 	FIELD_LIST_OF(struct mount) mounts;
+	char *pool;        /* name of the pool in which its root lives */
+	int64_t root_size; /* most that its root may take, bytes; 0: no limit of its own */
+	struct snapshot_schedule schedule; /* of its root */
 	struct log_config log;
+};
+
+/* A volume that a mount of the spec means, as control has resolved it. */
+struct volume_use {
+	char *name; /* as the mount's source */
+	char *volume_id, *pool_id;
+	char *kind; /* filesystem | block */
 };
 
 struct instance_status {
@@ -126,12 +140,16 @@ struct instance {
 	int64_t created_at;
 	char *image_id; /* digest of the image's config */
 	int64_t uid_base; /* first host id of its range of 65536; 0: shares the host's */
+	char *pool_id;    /* of the root's pool */
+	nics nics;        /* what control has made of spec.networks */
+	ports ports;      /* and of spec.ports: each has its host port */
+	FIELD_LIST_OF(struct volume_use) volumes;
 	struct instance_spec spec;
 	struct instance_status status;
 };
 
 extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
-	health_check_table;
+	health_check_table, volume_use_table;
 
 #define INSTANCE_ID_LEN 64
 /* [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, as Docker's names. */

@@ -30,6 +30,7 @@ static struct {
 	const char *id, *dir;
 	pid_t pid;
 	bool stdin_once, tty, wait_attach, exec;
+	int64_t held;
 	struct log_options log;
 } options = {.log = {.max_files = 5}};
 
@@ -392,6 +393,7 @@ static const struct {
 	{"--tty", &options.tty, NULL, NULL},
 	{"--wait-attach", &options.wait_attach, NULL, NULL},
 	{"--exec", &options.exec, NULL, NULL},
+	{"--held", NULL, NULL, &options.held},
 };
 
 static char **parse_one(char **argv) {
@@ -436,7 +438,7 @@ static int inherited(int fd) {
 }
 
 static void take_descriptors(void) {
-	close_range(SHIM_FD_READY + 1, ~0U, 0);
+	close_range(SHIM_FD_READY + 1 + (unsigned)options.held, ~0U, 0);
 	ready = fcntl(SHIM_FD_READY, F_GETFD) < 0 ? -1 : SHIM_FD_READY;
 	listener.fd = inherited(SHIM_FD_LISTEN);
 	if (listener.fd < 0)

@@ -1,7 +1,7 @@
 /* wabe-shim: the parent of one process of a container. How it is started:
  *
  *   wabe-shim --id ID --pid PID --dir DIR [--log PATH|none] [--log-max-size BYTES] [--log-max-files N]
- *             [--stdin-once] [--tty] [--wait-attach] [--exec]
+ *             [--stdin-once] [--tty] [--wait-attach] [--exec] [--held N]
  *
  * by exec from the process whose child PID is, with these descriptors (one that is not open is not there):
  *   3  a listening unix socket, bound at DIR/socket; it speaks shim/protocol.h
@@ -10,6 +10,7 @@
  *   6  the read end of its standard error       (not with --tty)
  *   7  readiness: gets one byte and is closed when the shim serves; closed without one when it cannot, with
  *      the reason on standard error
+ *   8  and so on: N sockets that are held open until the shim ends, and not used (reserved ports)
  * All others are closed, 0 to 2 become /dev/null.
  *
  * --log          none is the default. Lines of the CRI form "2026-11-22T23:09:46.123456789Z stdout F text";

@@ -5,6 +5,8 @@
 
 #include "model/image.h"
 #include "model/instance.h"
+#include "wire/network-messages.h"
+#include "wire/storage-messages.h"
 #include "wire/wire.h"
 
 struct msg_empty {
@@ -28,6 +30,8 @@ struct msg_instance_create {
 	struct instance instance;
 	struct image_config config;
 	char **layers; /* diff_ids, lowest first; all unpacked before */
+	struct msg_volume_ref root; /* its root begins as a copy of this root of another instance; id NULL: empty */
+	bool linked;   /* that copy shares what is common */
 };
 
 struct msg_instance_state { /* reply of most instance requests */
@@ -55,9 +59,11 @@ struct msg_instance_delete {
 	bool force; /* kills it first */
 };
 
-struct msg_instance_update { /* the whole new spec; limits apply at once */
+struct msg_instance_update { /* the whole new spec; limits apply at once, ports at once if it runs */
 	char *id;
 	struct instance_spec spec;
+	ports ports; /* as in struct instance */
+	FIELD_LIST_OF(struct volume_use) volumes;
 };
 
 /* "attach": reply carries one descriptor that speaks shim/protocol.h. */

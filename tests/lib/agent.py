@@ -232,7 +232,8 @@ class Agent:
         spec.setdefault("name", "t" + id[:8])
         spec.setdefault("network", "none")
         spec.setdefault("image", "busybox:test")
-        instance = {"id": id, "image_id": "sha256:" + "0" * 64, "spec": spec}
+        resolved = {k: spec.pop(k) for k in ("nics", "ports") if k in spec}
+        instance = dict({"id": id, "image_id": "sha256:" + "0" * 64, "spec": spec}, **resolved)
         self.full("instance-create", {"instance": instance, "config": config,
                                       "layers": [self.layer] if layers is None else layers})
         return id

@@ -59,7 +59,7 @@ struct native_route {
 	const char *what;                  /* the answer in words, where there is no table */
 	int status;                        /* of success */
 };
-extern const struct native_route instance_routes[], image_routes[], host_routes[]; /* NULL-method row last */
+extern const struct native_route instance_routes[], image_routes[], host_routes[], network_routes[]; /* NULL-method row last */
 json_t *openapi_document(void);
 
 /* ---- handlers' helpers (reply.c) ---- */

@@ -336,7 +336,7 @@ bool mount_is_cgroup(const struct container_mount *m) {
 
 bool mount_is_parents(const struct container_config *c, const struct container_mount *m) {
 	if (mount_is_cgroup(m)) /* a user namespace is to own its /sys/fs/cgroup */
-		return c->cgroup.path && cgroup_version() == 1 && !config_namespace(c, CLONE_NEWUSER);
+		return is_type(m, "cgroup") && c->cgroup.path && cgroup_version() == 1 && !config_namespace(c, CLONE_NEWUSER);
 	return is_bind(m) || host_stand_in(c, m) || (dev_is_fresh(c) && str_same(m->target, "/dev"));
 }
 

@@ -1,4 +1,4 @@
-/* A bounded pool of threads with small stacks: they come when there is work, and go a few seconds after the
+/* A bounded pool of threads (a crew) with small stacks: they come when there is work, and go a few seconds after the
  * last of it, so that an idle daemon holds none. */
 #include "core/core-priv.h"
 
@@ -13,7 +13,7 @@ struct job {
 	void *arg;
 };
 
-struct pool {
+struct crew {
 	pthread_mutex_t lock;
 	pthread_cond_t work, gone;
 	struct job *first, **last;
@@ -21,8 +21,8 @@ struct pool {
 	bool closing;
 };
 
-struct pool *pool_new(size_t max) {
-	struct pool *p = NEW(struct pool);
+struct crew *crew_new(size_t max) {
+	struct crew *p = NEW(struct crew);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->work, NULL);
 	pthread_cond_init(&p->gone, NULL);
@@ -32,7 +32,7 @@ struct pool *pool_new(size_t max) {
 }
 
 /* The next job, or NULL when this thread shall end. Holds the lock. */
-static struct job *next_job(struct pool *p) {
+static struct job *next_job(struct crew *p) {
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += IDLE_SECONDS;
@@ -52,8 +52,8 @@ static struct job *next_job(struct pool *p) {
 	return j;
 }
 
-static void *pool_thread(void *arg) {
-	struct pool *p = arg;
+static void *crew_thread(void *arg) {
+	struct crew *p = arg;
 	pthread_mutex_lock(&p->lock);
 	struct job *j;
 	while ((j = next_job(p))) {
@@ -68,18 +68,18 @@ static void *pool_thread(void *arg) {
 	return NULL;
 }
 
-static bool start_thread(struct pool *p) {
+static bool start_thread(struct crew *p) {
 	pthread_attr_t attr;
 	pthread_t thread;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	int r = pthread_create(&thread, &attr, pool_thread, p);
+	int r = pthread_create(&thread, &attr, crew_thread, p);
 	pthread_attr_destroy(&attr);
 	return r == 0;
 }
 
-void pool_run(struct pool *p, void (*fn)(void *arg), void *arg) {
+void crew_run(struct crew *p, void (*fn)(void *arg), void *arg) {
 	struct job *j = NEW(struct job);
 	*j = (struct job){.fn = fn, .arg = arg};
 	pthread_mutex_lock(&p->lock);
@@ -92,7 +92,7 @@ void pool_run(struct pool *p, void (*fn)(void *arg), void *arg) {
 	pthread_mutex_unlock(&p->lock);
 }
 
-void pool_free(struct pool *p) {
+void crew_free(struct crew *p) {
 	if (!p)
 		return;
 	pthread_mutex_lock(&p->lock);

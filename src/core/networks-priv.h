@@ -1,0 +1,129 @@
+/* What the files about networks share. Not for other rooms. */
+#pragma once
+
+#include "core/networks.h"
+#include "core/objects-priv.h"
+
+/* ---- addresses.c: what is taken on one network, in memory. All need the lock. ---- */
+
+/* Of one address. It stays while anything holds it. */
+struct address_claim {
+	char *instance;    /* id; NULL: none has it */
+	char *mac;         /* of its interface; NULL */
+	bool gateway;      /* the host has it */
+	bool reserved;     /* is in the store */
+	char *description; /* of the reservation; NULL */
+};
+/* Where dynamic addresses come from: each next one behind the last, so that one just freed rests for a while. */
+struct address_space {
+	struct cidr subnet, range;
+	uint64_t next; /* in range */
+};
+struct network_use {
+	struct address_space spaces[2];
+	size_t n_spaces;
+	struct map *addresses; /* address as ip_format has it → address_claim */
+	struct map *macs;      /* in lower case → "": with the instance's id */
+	struct map *instances; /* ids of those that are on it */
+	char **group_ids;      /* of spec.rules */
+};
+struct network_use *network_use_new(void);
+void network_use_free(void *use);
+/* Takes over the subnets of the spec once they are known. */
+void network_use_subnets(struct network_use *u, const struct network_spec *s);
+
+static inline struct network *network_of(const struct object *o) {
+	return o->snap->noun;
+}
+static inline struct network_use *use_of(const struct object *o) {
+	return o->more;
+}
+
+/* The subnet of a family; NULL. */
+const struct address_space *address_space_of(const struct network_use *u, int family);
+/* Why an instance may not have the address (already as ip_format has it), naming who has it; self may hold it. */
+int address_usable(struct core *c, const struct object *network, const char *address, const char *self,
+		  struct error *err);
+/* A free one of that family; CONFLICT when there is none. */
+int address_pick(const struct object *network, int family, char out[46], struct error *err);
+/* Holds what the nic has for the instance, and gives it back. Also of networks that are gone: nothing then. */
+void nic_claim(struct core *c, const struct nic *nic, const char *instance);
+void nic_unclaim(struct core *c, const struct nic *nic, const char *instance);
+int addresses_load(struct core *c, struct error *err);
+/* Keys of the store of all that is reserved on a network; free it. */
+char **address_reservations(const struct object *network);
+
+/* ---- nics.c ---- */
+/* Makes i->nics of i->spec.networks: names become ids, addresses, MACs and interfaces are picked. Those that i->nics has
+ * already stay the same where the spec leaves it open. What is new is claimed; on an error i->nics and the
+ * claims are as before. Needs the lock. */
+int nics_resolve(struct core *c, struct instance *i, struct error *err);
+/* That, and ports_resolve, each where it is asked for. On an error the claims are those of old (NULL: none). */
+int instance_resolve(struct core *c, struct instance *i, const struct instance *old, bool nics, bool ports,
+		     struct error *err);
+/* Frees i->nics and i->ports. */
+void instance_resolved_free(struct instance *i);
+/* All claims of an instance, addresses and ports: claiming again what it has changes nothing. After a change the old ones are
+ * given up first, then the new ones held. Need the lock. */
+void instance_claim(struct core *c, const struct instance *i);
+void instance_unclaim(struct core *c, const struct instance *i);
+/* Has the network "default" made if the spec asks for it and it is not there. Takes the lock and c->net_write. */
+int default_network_ensure(struct core *c, const char *project, const struct instance_spec *s, struct error *err);
+
+/* ---- ports.c: ports of the host that instances and balancers have. All need the lock. ---- */
+struct port_claims;
+struct port_claims *port_claims_new(void);
+void port_claims_free(struct port_claims *p);
+/* Makes i->ports of i->spec.ports (and, with publish_all, of exposed): 0 becomes a free port, or the one that i->ports
+ * has for it. Claims them; CONFLICT naming the owner, the claims are as before then. */
+int ports_resolve(struct core *c, struct instance *i, char *const *exposed, struct error *err);
+/* owner: an instance's or balancer's id. check: CONFLICT when another has one of them. */
+int port_check(struct core *c, const struct port *p, const char *owner, struct error *err);
+void port_claim(struct core *c, const struct port *p, const char *owner);
+void port_unclaim(struct core *c, const struct port *p, const char *owner);
+
+/* ---- selections.c: whom labels, groups and balancers mean, kept up to date instance by instance ---- */
+struct selections;
+struct selections *selections_new(void);
+void selections_free(struct selections *s);
+/* These need the lock. After a change of one instance (i NULL: it is gone); after a change of rule groups, balancers or a
+ * network's rules: what is asked for, and of whom. */
+void selections_instance(struct core *c, const char *id, const struct instance *i);
+void selections_rebuild(struct core *c);
+/* All of it is to be sent again: the agent is new. */
+void selections_resend(struct core *c);
+/* Is the peer "label:…", "group:ID" asked for, the balancer known? For taking away what is not. */
+bool selections_has(struct core *c, const char *peer);
+/* Sends what has changed; what fails is sent with the next change or when the agent is back. Takes the lock. */
+void selections_send(struct core *c);
+/* One balancer with its backends, at once; and its removal, when o->removing keeps others from sending it. Take the lock. */
+int selections_send_balancer(struct core *c, const char *id, struct error *err);
+int selections_drop_balancer(struct core *c, const char *id, struct error *err);
+
+/* ---- rules.c ---- */
+extern const struct object_kind network_kind, rules_kind, balancer_kind;
+/* Names of groups → ids; *ids is a vector to be freed. Needs the lock. field: of the list, for errors. */
+int group_ids(struct core *c, const char *project, char *const *names, const char *field, char ***ids,
+	      struct error *err);
+/* The group as the agent gets it: peers by id; free by rule_group_table. Needs the lock. */
+void group_for_agent(struct core *c, const struct rule_group *g, struct rule_group *out);
+int rules_send(struct core *c, const struct rule_group *g, struct error *err);
+/* The rules of a group that name a peer, for a refusal: the group's name, or NULL. Needs the lock. */
+const char *rules_naming(struct core *c, const char *peer);
+
+/* The port of the host that a balancer has; its strings are the spec's. */
+struct port balancer_port(const struct balancer_spec *s);
+
+/* ---- networks.c ---- */
+/* The network as the agent gets it; free by network_table. Needs the lock. */
+void network_for_agent(const struct object *o, struct network *out);
+/* Has the agent make `wanted`, or bring it in line: n's subnets and status become what it says. Without the lock. */
+int network_send(struct core *c, const struct network *wanted, struct network *n, struct error *err);
+
+/* ---- network-sync.c: from the store, and after the agent is reached anew ---- */
+/* Networks, groups, balancers and reserved addresses: before the instances. */
+int networks_load(struct core *c, struct error *err);
+/* Networks, rule groups, members, balancers, in this order; and, when instances are in order, takes away networks that
+ * the store does not have. */
+int networks_resync(struct core *c, struct error *err);
+int networks_collect(struct core *c, struct error *err);

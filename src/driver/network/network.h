@@ -1,0 +1,61 @@
+/* How a network lives on a host: its interfaces (each kind a driver), and what connects an instance to it. Netlink through
+ * libmnl; rules are in firewall.h, names in resolver.h. Blocking, for a single-threaded caller (a worker of the agent).
+ *
+ * Everything made here carries the daemon's tag (8 hexadecimal digits, of its state directory) in its name or alias, so that
+ * several daemons share a host, and what a crash left can be found: bridge "wb" + 8 digits of tag and network id hashed together,
+ * host end of an instance's interface "wv" + 10 digits of tag, instance and network; ifalias "wabe <tag> <network id> [<instance id>]". All
+ * functions are idempotent: what is as it should be stays untouched, what is half-made is completed. Nothing
+ * without the tag in its alias is ever changed or removed (a parent only gains or loses the port that the spec names). */
+#pragma once
+
+#include "base/error.h"
+#include "model/network.h"
+
+#define NETWORK_TAG_LEN 8
+
+struct network_driver {
+	const char *name;
+	bool needs_subnet;   /* one is picked where the spec has none */
+	bool rules, ports, names; /* rule groups, published ports, a resolver work on it */
+	/* UNSUPPORTED with the reason when this kernel cannot do it. */
+	int (*probe)(struct error *err);
+	/* The network's own interfaces, with addresses and settings of its spec. */
+	int (*up)(const char *tag, const struct network *n, struct error *err);
+	/* Removes them; what is gone is fine. */
+	int (*down)(const char *tag, const struct network *n, struct error *err);
+	/* An interface in the name space netns (a descriptor), complete: name, MAC, addresses, default route
+	 * when `gateway`, up, rates. Made under its final name and moved only when it is configured, in as few messages as can be. */
+	int (*attach)(const char *tag, const struct network *n, const char *instance, const struct nic *nic, bool gateway,
+		      int netns, struct error *err);
+	/* Removes it, whether or not the name space still exists (netns -1). physical: gives the interface back under its
+	 * old name. */
+	int (*detach)(const char *tag, const struct network *n, const char *instance, const struct nic *nic, int netns,
+		      struct error *err);
+};
+/* NULL-terminated; network_driver_find gives NULL for an unknown name. */
+extern const struct network_driver *const network_drivers[];
+const struct network_driver *network_driver_find(const char *name);
+
+/* Names of interfaces on the host. */
+void network_bridge_name(const char *tag, const char *network_id, char out[16]);
+void network_veth_name(const char *tag, const char *instance, const char *network_id, char out[16]);
+
+/* Fills in what the spec leaves open: subnets (from the pools 10.64.0.0/10 in /20s, then 172.16.0.0/12 and 192.168.0.0/16 in /24s; fdXX… /64
+ * made of the network's id) that overlap no route and no address of the host and none of `taken`; gateways; domain.
+ * CONFLICT naming the route when a given subnet overlaps one (not when driver is macvlan, ipvlan or physical, where that is normal). */
+int network_complete(struct network *n, const struct cidr *taken, size_t n_taken, struct error *err);
+
+/* The loopback interface of a name space up, as any of its own needs. */
+int network_loopback_up(int netns, struct error *err);
+
+/* All interfaces on the host with this tag, as pairs of name and alias. For finding what a crash left. */
+struct tagged_link {
+	char name[16];
+	char network[65], instance[65]; /* ids; instance empty: the network's own */
+};
+int network_tagged(const char *tag, struct tagged_link **out, size_t *n, struct error *err); /* free(*out) */
+int network_link_remove(const char *name, struct error *err); /* gone: fine */
+
+/* Bandwidth of an instance's interface: tbf (or htb) on both directions of the host's end, or inside where there is
+ * none. Rates in bits a second, 0 removes the limit. */
+int network_rates(const char *link, int64_t to_instance, int64_t from_instance, struct error *err);

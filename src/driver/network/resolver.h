@@ -1,0 +1,30 @@
+/* Names and DHCP on a network: one dnsmasq for each, at the network's gateway addresses alone. Its files lie in a
+ * directory RUN/networks/<id>/: configuration, pid, hosts/<instance id>, dhcp/<instance id>; leases lie in the state
+ * directory and outlive it. It runs as its own unprivileged user, and outlives the agent, which finds it again.
+ *
+ * Names: an instance's name and aliases, alone and under the network's domain, with its addresses and the reverse.
+ * An instance on several networks resolves the names of each: it has the domains of all as search list and the gateway
+ * of the first as server, which forwards the other domains to their own resolvers. What is not ours goes to the host's servers. */
+#pragma once
+
+#include "base/error.h"
+#include "model/network.h"
+
+struct resolver {
+	const char *run;    /* RUN/networks/<id> */
+	const char *leases; /* file */
+	const struct network *network;
+	const char *interface; /* its bridge */
+	/* other networks that share an instance with this one: "domain gateway" each, NULL-terminated */
+	char *const *neighbours;
+};
+
+/* Starts it if it does not run or runs with another configuration. *pidfd (-1: not wanted) is the caller's; its
+ * end means that it has to be started again. UNSUPPORTED when dnsmasq is not installed. */
+int resolver_start(const struct resolver *r, int *pidfd, struct error *err);
+int resolver_stop(const struct resolver *r, struct error *err);
+int resolver_find(const struct resolver *r); /* pidfd, or -1 when it does not run */
+/* An instance's names and addresses, in effect within 100 ms when they return. */
+int resolver_host_set(const struct resolver *r, const char *instance, const char *name, const struct nic *nic,
+		      struct error *err);
+int resolver_host_remove(const struct resolver *r, const char *instance, struct error *err);

@@ -1,0 +1,89 @@
+/* Pools and what lies in them: each kind a driver behind one table. A volume is a directory tree (kind filesystem) or
+ * a block device or file (kind block); an instance's root is a file-system volume whose id is the instance's. Ids and snapshot names have been
+ * checked, and are the only names that reach a disk. Blocking, for a single-threaded caller; the caller holds the
+ * locks (one writer for a volume at a time).
+ *
+ * Crash-only: create, clone and receive build under a temporary name and take effect by one step, remove takes the name away
+ * first; storage_recover finishes or undoes what a crash left. Everything is idempotent: making what is there and
+ * removing what is gone is fine. */
+#pragma once
+
+#include "base/error.h"
+#include "model/storage.h"
+
+struct storage_pool {
+	const struct storage_driver *driver;
+	const struct pool *pool;
+	const char *dir; /* STATE/agent/pools/<id>: the pool's own directory, root only: loop file, mount points, temporary files */
+};
+
+struct storage_volume {
+	const char *id;
+	bool block;
+	int64_t size;       /* as in volume_spec */
+	uint32_t uid, gid;  /* of a new file system's root directory, as on disk */
+	mode_t mode;
+};
+
+/* Where the data can be reached while it is open. */
+struct storage_handle {
+	char *path; /* a directory, or a block device or raw file */
+	bool mounted; /* storage_close has to undo something; may be shared by several users, see there */
+};
+
+struct storage_copy { /* progress and cancelling of what takes long */
+	void (*progress)(void *arg, int64_t done, int64_t total);
+	void *arg;
+};
+
+struct storage_driver {
+	const char *name;
+	struct pool_capabilities can; /* at most; usage() may take away what this one cannot (status.capabilities) */
+	int (*probe)(struct error *err); /* UNSUPPORTED: what is missing (kernel, program), how to get it */
+	/* First use: makes what is needed, refuses (CONFLICT) a source that holds something else. */
+	int (*create)(const struct storage_pool *p, struct error *err);
+	/* Mounts, logs in, checks. UNAVAILABLE when a server does not answer, within 10 s. */
+	int (*activate)(const struct storage_pool *p, struct error *err);
+	int (*deactivate)(const struct storage_pool *p, struct error *err);
+	/* Only what wabe has made; the pool is empty. */
+	int (*remove)(const struct storage_pool *p, struct error *err);
+	int (*status)(const struct storage_pool *p, struct pool_status *out, struct error *err);
+
+	int (*volume_create)(const struct storage_pool *p, const struct storage_volume *v, struct error *err);
+	int (*volume_remove)(const struct storage_pool *p, const char *id, bool block, struct error *err);
+	int (*volume_resize)(const struct storage_pool *p, const struct storage_volume *v, int64_t size, struct error *err);
+	int (*volume_usage)(const struct storage_pool *p, const char *id, bool block, int64_t *size, int64_t *used, struct error *err);
+	int (*volume_list)(const struct storage_pool *p, char ***ids, struct error *err);
+	/* A volume, or a snapshot of it (read-only), to be used: mapped, mounted below p->dir if need be. */
+	int (*volume_open)(const struct storage_pool *p, const char *id, bool block, const char *snapshot,
+			   struct storage_handle *out, struct error *err);
+	/* Undoes volume_open once nobody uses it any more (the caller counts). */
+	int (*volume_close)(const struct storage_pool *p, const char *id, bool block, const char *snapshot, struct error *err);
+
+	/* NULL members: the pool cannot. */
+	int (*snapshot_create)(const struct storage_pool *p, const char *id, bool block, const char *name, struct error *err);
+	int (*snapshot_remove)(const struct storage_pool *p, const char *id, bool block, const char *name, struct error *err);
+	int (*snapshot_restore)(const struct storage_pool *p, const char *id, bool block, const char *name, struct error *err);
+	int (*snapshot_list)(const struct storage_pool *p, const char *id, bool block, snapshots *out, struct error *err);
+	/* A new volume that shares what it has in common with a volume or its snapshot. */
+	int (*clone)(const struct storage_pool *p, const char *from, const char *snapshot, const struct storage_volume *to,
+		     struct error *err);
+	/* A snapshot as a stream, whole or since another one (`since` may be NULL), between pools of this driver. */
+	int (*send)(const struct storage_pool *p, const char *id, bool block, const char *snapshot, const char *since, int fd,
+		    struct error *err);
+	int (*receive)(const struct storage_pool *p, const struct storage_volume *to, const char *snapshot, int fd, struct error *err);
+	/* What a crash left of unfinished work. */
+	int (*recover)(const struct storage_pool *p, struct error *err);
+};
+extern const struct storage_driver *const storage_drivers[]; /* NULL-terminated */
+const struct storage_driver *storage_driver_find(const char *name);
+
+/* Copies the content of an open file-system or block volume into another, whatever their pools: whole trees with owners,
+ * modes, times, links, xattrs (also file capabilities, overlay's), devices, holes; blocks sparsely. Checked afterwards:
+ * a SHA-256 over all content on both sides; CORRUPT when they differ. shift: added to every owner (an instance's root
+ * goes to another range of ids); owners outside 0…65535 plus the old range are an error. */
+int storage_copy_tree(const char *from, const char *to, int64_t shift, const struct storage_copy *c, struct error *err);
+int storage_copy_block(const char *from, const char *to, const struct storage_copy *c, struct error *err);
+/* Shifts the owners of a whole tree in place (after a clone). */
+int storage_shift_owners(const char *dir, int64_t shift, struct error *err);
+void storage_handle_free(struct storage_handle *h);

@@ -1,0 +1,71 @@
+/* Bodies of the messages about pools, volumes and snapshots. */
+#pragma once
+
+#include "model/storage.h"
+
+/* Reply of "pool-create" (takes a struct pool; makes it, or takes it into use again: same id) and "pool-status". */
+struct msg_pool_state {
+	char *id;
+	struct pool_status status;
+};
+struct msg_pool_states { /* reply of "pool-list" */
+	FIELD_LIST_OF(struct msg_pool_state) pools;
+};
+
+/* Whose data: a volume's, or the root of an instance, which has the instance's id as its volume's. */
+struct msg_volume_ref {
+	char *pool_id, *id;
+	char *snapshot; /* that snapshot of it; NULL: itself */
+};
+
+/* "volume-create". With `from`: a copy of that, `linked` (in the same pool, sharing what is common; UNSUPPORTED
+ * where the pool cannot) or full, with progress messages; a volume of another pool is checked after the copy. The same id
+ * again, complete: fine. */
+struct msg_volume_create {
+	char *pool_id;
+	struct volume volume;
+	struct msg_volume_ref from; /* id NULL: a new, empty one */
+	bool linked;
+};
+
+struct msg_volume_resize {
+	char *pool_id, *id;
+	int64_t size; /* bytes; 0: no quota */
+};
+
+struct msg_volume_usage { /* reply of "volume-usage" */
+	int64_t size, used; /* 0: not known */
+	snapshots snapshots; /* as far as the driver knows them: names and times */
+};
+
+struct msg_volumes { /* reply of "volume-list": what the pool holds */
+	char **ids; /* of volumes and of instances' roots */
+};
+
+/* "volume-export": reply a stream. "volume-import": the data comes along as a descriptor, into a new volume. */
+struct msg_volume_data {
+	char *pool_id;
+	struct volume volume; /* export: id alone; import: the new one */
+	char *snapshot;       /* export; NULL: as it is now */
+	char *format;         /* tar (file systems) | raw | qcow2 (blocks) */
+};
+
+/* "snapshot-create", "snapshot-delete", "snapshot-restore": of a volume, or of an instance's root (owner_instance true:
+ * id is the instance's; create: frozen meanwhile if it runs; restore: it must not run). Create and delete of what is
+ * there, or gone: fine. */
+struct msg_snapshot {
+	char *pool_id, *id, *name;
+	bool instance;
+};
+
+/* "volume-attach", "volume-detach": mounts in a running instance; the spec and volumes of instance-update follow. */
+struct msg_volume_attach {
+	char *id; /* of the instance */
+	char *pool_id, *volume_id; /* not for detach */
+	char *target, *subpath;
+	bool read_only;
+};
+
+extern const struct field_table msg_pool_state_table, msg_pool_states_table, msg_volume_ref_table,
+	msg_volume_create_table, msg_volume_resize_table, msg_volume_usage_table, msg_volumes_table,
+	msg_volume_data_table, msg_snapshot_table, msg_volume_attach_table;
