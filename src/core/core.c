@@ -41,6 +41,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->unpacking = map_new(NULL);
 	c->layers_held = map_new(NULL);
 	c->tasks = map_new(task_run_drop);
+	c->held = map_new(NULL);
 	c->unpackers = crew_new(2);
 	c->jobs = crew_new(4);
 	c->runners = crew_new(8);
@@ -129,6 +130,7 @@ void core_close(struct core *c) {
 	map_free(c->unpacking);
 	map_free(c->layers_held);
 	map_free(c->tasks);
+	map_free(c->held);
 	events_free(c);
 	fields_free(&msg_hello_table, &c->host);
 	if (c->content)

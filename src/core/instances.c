@@ -409,7 +409,7 @@ int instance_delete(struct core *c, const char *project, const char *name, bool 
 
 /* ---- list ---- */
 
-static bool label_fits(const struct pairs *labels, const char *wanted) {
+bool label_fits(const struct pairs *labels, const char *wanted) {
 	struct str value = str_view(wanted);
 	struct str key = str_cut(&value, '=');
 	_cleanup_(free_ptr) char *name = str_copyn(key.p, key.len);
