@@ -124,6 +124,12 @@ struct core {
 	struct map *tasks; /* id → struct task_run */
 	struct map *held;  /* names of core_hold */
 
+	struct objects *pools, *volumes;
+	struct map *making;    /* ids of volumes that the agent is making */
+	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */
+	pthread_t clock_thread;
+	pthread_cond_t clock_wanted;
+
 	struct follow *follow;
 
 	/* the agent, see agent.c */
@@ -151,6 +157,9 @@ int agent_call(struct core *c, const char *request, const void *body, void *repl
 /* The same with descriptors: sends `send_fd` (-1: none), takes one into *recv_fd (NULL: none). */
 int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
 		  struct error *err);
+/* The same for a task: shows progress, ends when the task is cancelled. */
+struct task_run;
+int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, struct error *err);
 int agent_start(struct core *c, struct error *err);
 void agent_stop(struct core *c);
 
@@ -177,9 +186,16 @@ void entry_ref_drop(struct entry_ref *r); /* for _cleanup_ */
 
 /* ---- instances.c ---- */
 int instances_load(struct core *c, struct error *err);
+/* instance_create whose root begins as a copy of another one (NULL: empty); linked: sharing what is common. */
+int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
+			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err);
+/* instance_update that may change mounts of type volume also while it runs: who calls it mounts them. */
+int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
+			   struct instance_snap **out, struct error *err);
 int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);
 /* Has the agent make the instance (again). */
-int instance_make(struct core *c, const struct instance *i, struct msg_instance_state *state, struct error *err);
+int instance_make(struct core *c, const struct instance *i, const struct msg_volume_ref *root, bool linked,
+		  struct msg_instance_state *state, struct error *err);
 
 /* ---- objects.c ---- */
 struct objects *objects_new(const struct object_kind *kind);
@@ -221,6 +237,21 @@ struct held {
 struct held hold(struct core *c, const char *noun, const char *id);
 void held_release(struct held *h);
 bool label_fits(const struct pairs *labels, const char *wanted); /* "key" or "key=value" */
+
+/* ---- pools.c, volumes.c, snapshots.c, mounts.c ---- */
+extern const struct object_kind pool_kind, volume_kind;
+int pools_load(struct core *c, struct error *err);
+int pools_resync(struct core *c, struct error *err);
+/* Pools and volumes. */
+int volumes_resync(struct core *c, struct error *err);
+int snapshots_load(struct core *c, struct error *err);
+void snapshots_run_schedules(struct core *c, int64_t now); /* takes and removes what schedules want */
+void *snapshots_clock(void *core); /* a thread that does so in time */
+/* Fills pool_id and volumes of an instance from its spec; volumes that are not there are made. *made: ids of those, to be
+ * freed, for volumes_drop when the instance does not come to be. */
+int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err);
+void volumes_drop(struct core *c, const char *project, char *const *ids);
+void volumes_drop_anonymous(struct core *c, const struct instance *i); /* of an instance that is gone */
 
 /* ---- images.c ---- */
 int images_load(struct core *c, struct error *err);

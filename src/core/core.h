@@ -14,6 +14,8 @@
  *   names/<project>/<name>     its id
  *   images/<project>/<id>      the image, without its names
  *   refs/<project>/<name>      an image's id
+ *   pools/<id>, volumes/<project>/<id>
+ *   snapshots/<id>             all snapshots of one volume or instance
  *   events/<first revision>    a batch of events, a JSON line each; the last 10,000 events are kept */
 #pragma once
 

@@ -1,5 +1,5 @@
 /* Creating, changing, removing and listing instances. */
-#include "core/core-priv.h"
+#include "core/volumes-priv.h"
 
 #include "base/log.h"
 #include "base/str.h"
@@ -148,7 +148,8 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 	return 0;
 }
 
-int instance_make(struct core *c, const struct instance *i, struct msg_instance_state *state, struct error *err) {
+int instance_make(struct core *c, const struct instance *i, const struct msg_volume_ref *root, bool linked,
+		  struct msg_instance_state *state, struct error *err) {
 	core_lock(c);
 	struct image_entry *found = image_find(c, i->image_id, err);
 	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
@@ -164,6 +165,8 @@ int instance_make(struct core *c, const struct instance *i, struct msg_instance_
 	for (size_t k = 0; k < n; k++)
 		layers[k] = image->image.layers.items[k].diff_id;
 	body.layers = layers;
+	body.root = root ? *root : (struct msg_volume_ref){0};
+	body.linked = linked;
 	return agent_call(c, "instance-create", &body, state, err);
 }
 
@@ -179,7 +182,10 @@ static int store_new(struct core *c, const struct instance_snap *s, struct error
 static int store_gone(struct core *c, const struct instance *i, struct error *err) {
 	_cleanup_(free_ptr) char *key = instance_key(i->project, i->id);
 	_cleanup_(free_ptr) char *name = str_format("names/%s/%s", i->project, i->spec.name);
-	struct store_op ops[] = {{STORE_DELETE, key, NULL, STORE_ANY}, {STORE_DELETE, name, NULL, STORE_ANY}};
+	_cleanup_(free_ptr) char *snapshots_key = str_format("snapshots/%s", i->id);
+	struct store_op ops[] = {{STORE_DELETE, key, NULL, STORE_ANY},
+				 {STORE_DELETE, name, NULL, STORE_ANY},
+				 {STORE_DELETE, snapshots_key, NULL, STORE_ANY}};
 	return events_txn(c, ops, ARRAY_SIZE(ops), err);
 }
 
@@ -192,13 +198,14 @@ static void unreserve(struct core *c, struct entry *e) {
 
 /* The instance stands in the store before the agent hears of it: were this process to die in between, the
  * next one would have it made. */
-static int create_reserved(struct core *c, struct entry *e, struct error *err) {
+static int create_reserved(struct core *c, struct entry *e, const struct msg_volume_ref *root, bool linked,
+			   struct error *err) {
 	const struct instance *i = &e->snap->instance; /* nobody else changes it yet */
 	struct msg_instance_state state = {0};
 	int r = store_new(c, e->snap, err);
 	if (r < 0)
 		return r;
-	r = instance_make(c, i, &state, err);
+	r = instance_make(c, i, root, linked, &state, err);
 	if (r < 0) {
 		_cleanup_(error_free) struct error undo = ERROR_INIT;
 		if (store_gone(c, i, &undo) < 0)
@@ -222,19 +229,42 @@ static struct instance_snap *entry_snap(struct core *c, struct entry *e) {
 	return instance_snap_ref(e->snap);
 }
 
-int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
-		    struct error *err) {
+/* What the spec names becomes ids, in an entry that nobody sees yet. *made: volumes that were made for it. */
+static int resolve(struct core *c, struct entry *e, char ***made, struct error *err) {
+	struct instance i;
+	fields_copy(&instance_table, &e->snap->instance, &i);
+	int r = instance_resolve_storage(c, &i, made, err);
+	if (r == 0) {
+		WITH_LOCK(c);
+		entry_set(c, e, instance_snap_new(&i));
+	}
+	fields_free(&instance_table, &i);
+	return r;
+}
+
+int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
+			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	_cleanup_(strv_free_ptr) char **made = NULL;
 	int r = reserve(c, project, spec, &ref.entry, err);
 	fields_free(&instance_spec_table, spec);
 	if (r < 0)
 		return r;
-	r = create_reserved(c, ref.entry, err);
+	r = resolve(c, ref.entry, &made, err);
+	if (r == 0)
+		r = create_reserved(c, ref.entry, root, linked, err);
 	if (r < 0)
 		unreserve(c, ref.entry);
 	else
 		*out = entry_snap(c, ref.entry);
+	if (r < 0)
+		volumes_drop(c, project, made);
 	return r;
+}
+
+int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
+		    struct error *err) {
+	return instance_create_from(c, project, spec, NULL, false, out, err);
 }
 
 int instance_get(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {
@@ -300,7 +330,9 @@ static int store_changed(struct core *c, const struct instance *old, const struc
 
 /* The agent first: it checks limits by setting them. */
 static int change(struct core *c, const struct instance *old, const struct instance *new, struct error *err) {
-	struct msg_instance_update body = {.id = new->id, .spec = new->spec};
+	struct msg_instance_update body = {.id = new->id, .spec = new->spec, .ports = new->ports};
+	body.volumes.items = new->volumes.items;
+	body.volumes.n = new->volumes.n;
 	int r = agent_call(c, "instance-update", &body, NULL, err);
 	if (r < 0)
 		return r;
@@ -308,6 +340,9 @@ static int change(struct core *c, const struct instance *old, const struct insta
 	r = store_changed(c, old, snap, err);
 	if (r < 0) {
 		body.spec = old->spec;
+		body.ports = old->ports;
+		body.volumes.items = old->volumes.items;
+		body.volumes.n = old->volumes.n;
 		agent_call(c, "instance-update", &body, NULL, NULL);
 	}
 	return r;
@@ -318,6 +353,7 @@ static void publish_change(struct core *c, struct entry *e, const struct instanc
 	struct instance now = e->snap->instance; /* the status may have moved on */
 	_cleanup_(free_ptr) char *old_name = str_copy(now.spec.name);
 	now.spec = new->spec;
+	now.volumes = new->volumes;
 	entry_set(c, e, instance_snap_new(&now));
 	const struct instance *i = &e->snap->instance;
 	if (!str_same(old_name, i->spec.name))
@@ -327,11 +363,30 @@ static void publish_change(struct core *c, struct entry *e, const struct instanc
 		event_add(c, "instance", "update", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
 }
 
-static int update_acquired(struct core *c, struct entry *e, const json_t *patch, struct error *err) {
+/* The volumes of a changed spec; those that are not there are made. */
+static int resolve_changed(struct core *c, struct instance *new, struct error *err) {
+	_cleanup_(strv_free_ptr) char **made = NULL;
+	struct instance before = *new;
+	new->pool_id = NULL;
+	new->volumes.items = NULL;
+	new->volumes.n = 0;
+	int r = instance_resolve_storage(c, new, &made, err);
+	if (r < 0)
+		volumes_drop(c, new->project, made);
+	free(before.pool_id);
+	for (size_t i = 0; i < before.volumes.n; i++)
+		fields_free(&volume_use_table, &before.volumes.items[i]);
+	free(before.volumes.items);
+	return r;
+}
+
+static int update_acquired(struct core *c, struct entry *e, const json_t *patch, bool live, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *old = entry_snap(c, e);
 	struct instance new;
 	fields_copy(&instance_table, &old->instance, &new);
-	int r = fields_patch(&instance_spec_table, patch, state_is_up(old->instance.status.state), &new.spec, err);
+	int r = fields_patch(&instance_spec_table, patch, !live && state_is_up(old->instance.status.state), &new.spec, err);
+	if (r == 0 && json_object_get(patch, "mounts"))
+		r = resolve_changed(c, &new, err);
 	bool renamed = r == 0 && !str_same(new.spec.name, old->instance.spec.name);
 	if (renamed && !new.spec.name)
 		r = error_field(err, "name", "an instance must have a name");
@@ -348,19 +403,29 @@ static int update_acquired(struct core *c, struct entry *e, const json_t *patch,
 	return r;
 }
 
-int instance_update(struct core *c, const char *project, const char *name, const json_t *patch,
-		    struct instance_snap **out, struct error *err) {
+static int update(struct core *c, const char *project, const char *name, const json_t *patch, bool live,
+		  struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
 	int r = entry_get(c, project, name, &ref.entry, err);
 	if (r == 0)
 		r = entry_acquire(c, ref.entry, err);
 	if (r < 0)
 		return r;
-	r = update_acquired(c, ref.entry, patch, err);
+	r = update_acquired(c, ref.entry, patch, live, err);
 	entry_release(c, ref.entry);
 	if (r == 0)
 		*out = entry_snap(c, ref.entry);
 	return r;
+}
+
+int instance_update(struct core *c, const char *project, const char *name, const json_t *patch,
+		    struct instance_snap **out, struct error *err) {
+	return update(c, project, name, patch, false, out, err);
+}
+
+int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
+			   struct instance_snap **out, struct error *err) {
+	return update(c, project, name, patch, true, out, err);
 }
 
 /* ---- remove ---- */
@@ -390,6 +455,9 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 	entry_take_out(c, e);
 	core_unlock(c);
 	entry_unref(c, e);
+	snapshots_forget(c, i->id);
+	if (i->spec.auto_remove)
+		volumes_drop_anonymous(c, i);
 	return 0;
 }
 

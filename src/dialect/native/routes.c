@@ -3,7 +3,7 @@
 
 #include "model/task.h"
 
-static const struct native_route *const tables[] = {host_routes, instance_routes, image_routes, NULL};
+static const struct native_route *const tables[] = {host_routes, instance_routes, image_routes, storage_routes, NULL};
 
 const struct http_route *native_routes(void) {
 	static struct http_route routes[128];
