@@ -85,7 +85,8 @@ struct create_options {
 /* Fills the spec from arguments (image, command), the client's environment, and files: environment, seccomp
  * profile, paths of volumes. */
 int spec_finish(const struct invocation *in, const struct create_options *o, struct error *err);
-/* A merge patch of what the flags set. */
+/* A merge patch of what the flags set in in->fields, which is a t. */
+json_t *patch_of(const struct invocation *in, const struct field_table *t);
 json_t *spec_patch(const struct invocation *in);
 /* Creates what in->fields says; a missing image is pulled as o->pull says. Writes the cidfile. */
 int spec_create(const struct invocation *in, const struct create_options *o, json_t **instance, struct error *err);
@@ -97,6 +98,13 @@ struct stop_options {
 extern const struct option_row stop_options[];
 /* Posts these options to path of each instance named. An exit status. */
 int stop_each(struct invocation *in, const char *path);
+
+/* Sends a body that starts a task, and waits for it showing its progress; prints the name of what was made, or its id.
+ * The path is freed. */
+int run_task(const struct invocation *in, char *path, const json_t *body, const char *name, struct error *err);
+
+/* Of the snapshots of in->args[0], a volume or an instance, and what follows. */
+char *snapshot_path(const struct invocation *in, bool volume, const char *rest);
 
 /* Pulls by the request's body (docs/API.md). id (NULL: not wanted): of the image, to be freed. */
 int pull_image(const struct invocation *in, const json_t *request, bool quiet, char **id, struct error *err);

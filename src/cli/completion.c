@@ -43,24 +43,27 @@ static void tell_commands(struct wanted *w, const char *first) {
 	}
 }
 
+/* Nouns have their name in their spec; images have several, tasks none. */
+static void tell_item(struct wanted *w, const json_t *item) {
+	const json_t *spec = json_object_get(item, "spec");
+	_cleanup_(strv_free_ptr) char **names = json_get_strv(item, "names");
+	const char *name = json_get_str(spec ? spec : item, spec ? "name" : "id");
+	for (char **n = names; n && *n; n++)
+		tell(w, str_starts(*n, "docker.io/library/") ? *n + strlen("docker.io/library/") : *n);
+	if (!names && name)
+		tell(w, name);
+}
+
 static void tell_names(const struct invocation *in, struct wanted *w, const char *kind) {
-	bool instance = strcmp(kind, "instance") == 0, image = strcmp(kind, "image") == 0;
-	const char *list = instance ? "instances" : image ? "images" : "tasks";
 	_cleanup_(json_free_ptr) json_t *reply = NULL;
-	_cleanup_(free_ptr) char *query = str_format("/%s%s", list, instance ? "?all=true" : "");
-	if (api_call(in, "GET", api_path(in, query), NULL, &reply, NULL) < 0)
+	_cleanup_(free_ptr) char *list = str_format("%ss", kind), *rest = str_format("/%s?all=true", list);
+	char *path = strcmp(kind, "pool") == 0 ? str_copy("/v1/pools") : api_path(in, rest);
+	if (api_call(in, "GET", path, NULL, &reply, NULL) < 0)
 		return;
 	size_t i;
 	json_t *item;
-	json_array_foreach(json_object_get(reply, list), i, item) {
-		const char *name =
-			instance ? json_get_str(json_object_get(item, "spec"), "name") : json_get_str(item, "id");
-		_cleanup_(strv_free_ptr) char **names = json_get_strv(item, "names");
-		for (char **n = names; image && n && *n; n++)
-			tell(w, str_starts(*n, "docker.io/library/") ? *n + strlen("docker.io/library/") : *n);
-		if (!image && name)
-			tell(w, name);
-	}
+	json_array_foreach(json_object_get(reply, list), i, item)
+		tell_item(w, item);
 }
 
 struct value_search {

@@ -134,16 +134,20 @@ static void set_given(const struct field_table *t, const char *flag, json_t *pat
 	}
 }
 
-json_t *spec_patch(const struct invocation *in) {
-	struct instance_spec defaults;
-	fields_init(&instance_spec_table, &defaults);
-	_cleanup_(json_free_ptr) json_t *before = fields_print(&instance_spec_table, &defaults);
-	_cleanup_(json_free_ptr) json_t *after = fields_print(&instance_spec_table, in->fields);
-	fields_free(&instance_spec_table, &defaults);
+json_t *patch_of(const struct invocation *in, const struct field_table *t) {
+	_cleanup_(free_ptr) void *defaults = alloc_zero(t->size);
+	fields_init(t, defaults);
+	_cleanup_(json_free_ptr) json_t *before = fields_print(t, defaults);
+	_cleanup_(json_free_ptr) json_t *after = fields_print(t, in->fields);
+	fields_free(t, defaults);
 	json_t *patch = differences(before, after);
 	for (size_t i = 0; in->fields_given && in->fields_given[i]; i++)
-		set_given(&instance_spec_table, in->fields_given[i], patch);
+		set_given(t, in->fields_given[i], patch);
 	return patch;
+}
+
+json_t *spec_patch(const struct invocation *in) {
+	return patch_of(in, &instance_spec_table);
 }
 
 int pull_image(const struct invocation *in, const json_t *request, bool quiet, char **id, struct error *err) {
