@@ -47,38 +47,26 @@ bool schedule_due(const struct snapshot_schedule *s, const snapshots *have, int6
 	return newest == 0 || period_of(newest, shortest) < period_of(now, shortest);
 }
 
-/* Is there a newer scheduled one in the same period? */
-static bool is_newest(const snapshots *have, const struct snapshot *s, int period) {
-	for (size_t i = 0; i < have->n; i++) {
-		const struct snapshot *other = &have->items[i];
-		if (other->scheduled && other->created_at > s->created_at &&
-		    period_of(other->created_at, period) == period_of(s->created_at, period))
-			return false;
+/* The newest of each of the last so many periods that have one. */
+static void mark_period(snapshots *have, int period, int64_t keep) {
+	int64_t last = INT64_MAX;
+	for (size_t i = have->n; i-- > 0 && keep > 0;) {
+		struct snapshot *one = &have->items[i];
+		int64_t number = period_of(one->created_at, period);
+		if (!one->scheduled || number >= last)
+			continue;
+		last = number;
+		keep--;
+		if (!one->kept_as)
+			one->kept_as = str_copy(period_names[period]);
 	}
-	return true;
-}
-
-/* How many later periods have a scheduled one. */
-static int64_t later_periods(const snapshots *have, const struct snapshot *s, int period) {
-	int64_t n = 0;
-	for (size_t i = 0; i < have->n; i++) {
-		const struct snapshot *other = &have->items[i];
-		n += other->scheduled && period_of(other->created_at, period) > period_of(s->created_at, period) &&
-		     is_newest(have, other, period);
-	}
-	return n;
 }
 
 void schedule_mark(const struct snapshot_schedule *s, snapshots *have) {
-	for (size_t i = 0; i < have->n; i++) {
-		struct snapshot *one = &have->items[i];
-		if (!one->scheduled)
-			continue;
-		free(TAKE_PTR(one->kept_as));
-		for (int p = MONTHLY; p >= HOURLY && !one->kept_as; p--)
-			if (is_newest(have, one, p) && later_periods(have, one, p) < wanted(s, p))
-				one->kept_as = str_copy(period_names[p]);
-	}
+	for (size_t i = 0; i < have->n; i++)
+		free(TAKE_PTR(have->items[i].kept_as));
+	for (int p = MONTHLY; p >= HOURLY; p--)
+		mark_period(have, p, wanted(s, p));
 }
 
 int64_t schedule_next(int64_t now) {
