@@ -7,7 +7,7 @@
 #include "core/events.h"
 #include "core/images.h"
 #include "core/instances.h"
-#include "core/objects.h"
+#include "core/nouns.h"
 #include "image/content.h"
 #include "store/store.h"
 #include "wire/messages.h"
@@ -48,8 +48,8 @@ struct entry {
 	unsigned exits;
 };
 
-/* ---- objects.c ---- */
-struct object_kind {
+/* ---- nouns.c ---- */
+struct noun_kind {
 	const char *prefix; /* of keys, and the member of a list: "volumes" */
 	const char *noun;   /* in messages, and the type of events: "volume" */
 	const struct field_table *table;
@@ -57,7 +57,7 @@ struct object_kind {
 	size_t project;     /* NO_PROJECT: it belongs to the host */
 };
 #define NO_PROJECT ((size_t)-1)
-struct objects;
+struct nouns;
 
 /* ---- images ---- */
 struct image_entry {
@@ -124,7 +124,7 @@ struct core {
 	struct map *tasks; /* id → struct task_run */
 	struct map *held;  /* names of core_hold */
 
-	struct objects *pools, *volumes;
+	struct nouns *pools, *volumes;
 	struct map *making;    /* ids of volumes that the agent is making */
 	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */
 	pthread_t clock_thread;
@@ -197,34 +197,34 @@ int instance_remove_entry(struct core *c, struct entry *e, bool force, struct er
 int instance_make(struct core *c, const struct instance *i, const struct msg_volume_ref *root, bool linked,
 		  struct msg_instance_state *state, struct error *err);
 
-/* ---- objects.c ---- */
-struct objects *objects_new(const struct object_kind *kind);
-void objects_free(struct objects *o);
+/* ---- nouns.c ---- */
+struct nouns *nouns_new(const struct noun_kind *kind);
+void nouns_free(struct nouns *o);
 /* All of the kind from the store, while nobody else is there. */
-int objects_load(struct core *c, struct objects *o, struct error *err);
+int nouns_load(struct core *c, struct nouns *o, struct error *err);
 /* By name, id, or a prefix of at least 4 digits of an id; project is not looked at for kinds without. Needs the lock; not
  * referenced. NULL: NOT_FOUND, or INVALID when two have the prefix. */
-struct object *object_find(struct core *c, struct objects *o, const char *project, const char *name, struct error *err);
+struct noun *noun_find(struct core *c, struct nouns *o, const char *project, const char *name, struct error *err);
 /* The same with the lock taken, referenced. */
-int object_get(struct core *c, struct objects *o, const char *project, const char *name, struct object **out,
+int noun_get(struct core *c, struct nouns *o, const char *project, const char *name, struct noun **out,
 	       struct error *err);
 /* By id alone; needs the lock. */
-struct object *object_by_id(struct objects *o, const char *id);
+struct noun *noun_by_id(struct nouns *o, const char *id);
 /* EXISTS with field "name" when one of the project has that name. Needs the lock. */
-int object_name_free(struct objects *o, const char *project, const char *name, struct error *err);
-/* Walks in order of creation; needs the lock. For (size_t i = 0; (x = objects_next(o, &i));). */
-struct object *objects_next(const struct objects *o, size_t *cursor);
-size_t objects_count(const struct objects *o);
+int noun_name_free(struct nouns *o, const char *project, const char *name, struct error *err);
+/* Walks in order of creation; needs the lock. For (size_t i = 0; (x = nouns_next(o, &i));). */
+struct noun *nouns_next(const struct nouns *o, size_t *cursor);
+size_t nouns_count(const struct nouns *o);
 /* Stores a new object or a new state of one, in one transaction with `more`, then publishes it with an event. A name
  * that changes leaves the old one free. *out (NULL: not wanted) is referenced. */
-int object_save(struct core *c, struct objects *o, const void *noun, const char *action, const struct store_op *more,
-		size_t n_more, struct object **out, struct error *err);
+int noun_save(struct core *c, struct nouns *o, const void *noun, const char *action, const struct store_op *more,
+		size_t n_more, struct noun **out, struct error *err);
 /* The same in memory alone, without an event: for what only the agent knows (a status). Needs the lock. */
-void object_replace(struct objects *o, const void *noun);
-int object_delete(struct core *c, struct objects *o, const void *noun, const struct store_op *more, size_t n_more,
+void noun_replace(struct nouns *o, const void *noun);
+int noun_delete(struct core *c, struct nouns *o, const void *noun, const struct store_op *more, size_t n_more,
 		  struct error *err);
 /* {"revision":N,"<prefix>":[…]}, the newest last; labels (NULL: any) as in instance_filter; free the text. */
-int objects_text(struct core *c, struct objects *o, const char *project, char *const *labels, char **json, size_t *len,
+int nouns_text(struct core *c, struct nouns *o, const char *project, char *const *labels, char **json, size_t *len,
 		 struct error *err);
 /* One verb at a time changes what `key` names ("volume/<id>"): waits for the other one. Not while the lock is held. */
 void core_hold(struct core *c, const char *key);
@@ -239,7 +239,7 @@ void held_release(struct held *h);
 bool label_fits(const struct pairs *labels, const char *wanted); /* "key" or "key=value" */
 
 /* ---- pools.c, volumes.c, snapshots.c, mounts.c ---- */
-extern const struct object_kind pool_kind, volume_kind;
+extern const struct noun_kind pool_kind, volume_kind;
 int pools_load(struct core *c, struct error *err);
 int pools_resync(struct core *c, struct error *err);
 /* Pools and volumes. */

@@ -44,8 +44,8 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->tasks = map_new(task_run_drop);
 	c->held = map_new(NULL);
 	c->making = map_new(NULL);
-	c->pools = objects_new(&pool_kind);
-	c->volumes = objects_new(&volume_kind);
+	c->pools = nouns_new(&pool_kind);
+	c->volumes = nouns_new(&volume_kind);
 	c->unpackers = crew_new(2);
 	c->jobs = crew_new(4);
 	c->runners = crew_new(8);
@@ -70,7 +70,7 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 	if (r == 0)
 		r = pools_load(c, err);
 	if (r == 0)
-		r = objects_load(c, c->volumes, err);
+		r = nouns_load(c, c->volumes, err);
 	if (r == 0)
 		r = snapshots_load(c, err);
 	return r < 0 ? r : instances_load(c, err);
@@ -142,8 +142,8 @@ void core_close(struct core *c) {
 	map_free(c->tasks);
 	map_free(c->held);
 	map_free(c->making);
-	objects_free(c->pools);
-	objects_free(c->volumes);
+	nouns_free(c->pools);
+	nouns_free(c->volumes);
 	map_free(c->snapshots);
 	events_free(c);
 	fields_free(&msg_hello_table, &c->host);

@@ -13,7 +13,7 @@ static bool is_volume(const struct mount *m) {
 	return str_same(m->type, "volume");
 }
 
-static int make_missing(struct core *c, const char *project, struct mount *m, struct object **out, struct error *err) {
+static int make_missing(struct core *c, const char *project, struct mount *m, struct noun **out, struct error *err) {
 	struct volume_spec spec;
 	fields_init(&volume_spec_table, &spec);
 	if (!m->source) {
@@ -25,18 +25,18 @@ static int make_missing(struct core *c, const char *project, struct mount *m, st
 }
 
 /* The volume that a mount means; made when there is none. *made says so. */
-static int volume_for(struct core *c, const char *project, struct mount *m, bool *made, struct object **out,
+static int volume_for(struct core *c, const char *project, struct mount *m, bool *made, struct noun **out,
 		      struct error *err) {
 	*made = false;
 	struct error why = ERROR_INIT;
-	int r = m->source ? object_get(c, c->volumes, project, m->source, out, &why) : -ERROR_NOT_FOUND;
+	int r = m->source ? noun_get(c, c->volumes, project, m->source, out, &why) : -ERROR_NOT_FOUND;
 	if (r == -ERROR_NOT_FOUND) {
 		error_free(&why);
 		r = make_missing(c, project, m, out, &why);
 		*made = r == 0;
 		if (r == -ERROR_EXISTS) { /* somebody else was quicker */
 			error_free(&why);
-			r = object_get(c, c->volumes, project, m->source, out, &why);
+			r = noun_get(c, c->volumes, project, m->source, out, &why);
 		}
 	}
 	return r < 0 ? error_move(err, &why) : 0;
@@ -67,12 +67,12 @@ static bool has_use(const struct instance *i, const char *name) {
 static int resolve_mount(struct core *c, struct instance *i, struct mount *m, char ***made, struct error *err) {
 	if (!is_volume(m) || (m->source && has_use(i, m->source)))
 		return 0;
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	bool new = false;
 	int r = volume_for(c, i->project, m, &new, &o, err);
 	if (r < 0)
 		return r;
-	const struct volume *v = o->noun;
+	const struct volume *v = o->of;
 	if (new)
 		strv_add(made, v->id);
 	return add_use(c, i, m, v, err);
@@ -103,8 +103,8 @@ void volumes_drop_anonymous(struct core *c, const struct instance *i) {
 	_cleanup_(strv_free_ptr) char **ids = NULL;
 	core_lock(c);
 	for (size_t k = 0; k < i->volumes.n; k++) {
-		struct object *o = object_by_id(c->volumes, i->volumes.items[k].volume_id);
-		if (o && pairs_get(&((const struct volume *)o->noun)->spec.labels, ANONYMOUS))
+		struct noun *o = noun_by_id(c->volumes, i->volumes.items[k].volume_id);
+		if (o && pairs_get(&((const struct volume *)o->of)->spec.labels, ANONYMOUS))
 			strv_add(&ids, i->volumes.items[k].volume_id);
 	}
 	core_unlock(c);
@@ -143,10 +143,10 @@ static int call_attach(struct core *c, const struct instance *i, const char *req
 int volume_attach(struct core *c, const char *project, const char *instance, const struct mount *m,
 		  struct instance_snap **out, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL, *changed = NULL;
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	int r = instance_get(c, project, instance, &snap, err);
 	if (r == 0)
-		r = object_get(c, c->volumes, project, m->source, &o, err);
+		r = noun_get(c, c->volumes, project, m->source, &o, err);
 	if (r < 0)
 		return r;
 	_cleanup_(json_free_ptr) json_t *mounts = mounts_without(&snap->instance.spec, ""), *patch = json_object();

@@ -6,7 +6,7 @@
 #include "base/time.h"
 #include "core/volumes.h"
 
-const struct object_kind pool_kind = {
+const struct noun_kind pool_kind = {
 	.prefix = "pools",
 	.noun = "pool",
 	.table = &pool_table,
@@ -29,11 +29,11 @@ static struct pool *local_pool(void) {
 }
 
 int pools_load(struct core *c, struct error *err) {
-	int r = objects_load(c, c->pools, err);
-	if (r < 0 || object_by_id(c->pools, POOL_LOCAL_ID))
+	int r = nouns_load(c, c->pools, err);
+	if (r < 0 || noun_by_id(c->pools, POOL_LOCAL_ID))
 		return r;
 	struct pool *p = local_pool();
-	object_replace(c->pools, p);
+	noun_replace(c->pools, p);
 	fields_free(&pool_table, p);
 	free(p);
 	return 0;
@@ -41,12 +41,12 @@ int pools_load(struct core *c, struct error *err) {
 
 /* What the agent says of it, in memory alone. Needs the lock. */
 static void apply_status(struct core *c, const struct msg_pool_state *state) {
-	struct object *o = object_by_id(c->pools, state->id);
+	struct noun *o = noun_by_id(c->pools, state->id);
 	if (!o)
 		return;
-	struct pool changed = *(const struct pool *)o->noun;
+	struct pool changed = *(const struct pool *)o->of;
 	changed.status = state->status;
-	object_replace(c->pools, &changed);
+	noun_replace(c->pools, &changed);
 }
 
 static int call_pool(struct core *c, const char *request, const void *body, struct error *err) {
@@ -60,24 +60,24 @@ static int call_pool(struct core *c, const char *request, const void *body, stru
 	return 0;
 }
 
-int pool_create(struct core *c, struct pool_spec *spec, struct object **out, struct error *err) {
+int pool_create(struct core *c, struct pool_spec *spec, struct noun **out, struct error *err) {
 	_cleanup_(free_ptr) char *id = random_hex(INSTANCE_ID_LEN / 2);
 	_cleanup_(held_release) struct held h = hold(c, "pool-name", spec->name);
 	struct pool p = {.id = id, .created_at = time_now_ns(), .spec = *spec, .status = {.state = (char *)"unavailable"}};
 	core_lock(c);
-	int r = object_name_free(c->pools, NULL, spec->name, err);
+	int r = noun_name_free(c->pools, NULL, spec->name, err);
 	core_unlock(c);
 	/* The store first: what the agent has and the store has not is removed again. */
 	if (r == 0)
-		r = object_save(c, c->pools, &p, "create", NULL, 0, NULL, err);
+		r = noun_save(c, c->pools, &p, "create", NULL, 0, NULL, err);
 	if (r == 0) {
 		r = call_pool(c, "pool-create", &p, err);
 		_cleanup_(error_free) struct error undo = ERROR_INIT;
-		if (r < 0 && object_delete(c, c->pools, &p, NULL, 0, &undo) < 0)
+		if (r < 0 && noun_delete(c, c->pools, &p, NULL, 0, &undo) < 0)
 			log_error("pool %s could not be made, and stays in the store: %s", spec->name, error_text(&undo));
 	}
 	if (r == 0)
-		r = object_get(c, c->pools, NULL, id, out, err);
+		r = noun_get(c, c->pools, NULL, id, out, err);
 	fields_free(&pool_spec_table, spec);
 	return r;
 }
@@ -94,26 +94,26 @@ static void refresh(struct core *c, const char *id) {
 	apply_status(c, &away);
 }
 
-int pool_get(struct core *c, const char *name, struct object **out, struct error *err) {
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
-	int r = object_get(c, c->pools, NULL, name, &o, err);
+int pool_get(struct core *c, const char *name, struct noun **out, struct error *err) {
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	int r = noun_get(c, c->pools, NULL, name, &o, err);
 	if (r < 0)
 		return r;
-	const char *id = ((const struct pool *)o->noun)->id;
+	const char *id = ((const struct pool *)o->of)->id;
 	refresh(c, id);
-	return object_get(c, c->pools, NULL, id, out, err);
+	return noun_get(c, c->pools, NULL, id, out, err);
 }
 
 int pool_list(struct core *c, char *const *labels, char **json, size_t *len, struct error *err) {
-	return objects_text(c, c->pools, NULL, labels, json, len, err);
+	return nouns_text(c, c->pools, NULL, labels, json, len, err);
 }
 
-int pool_update(struct core *c, const char *name, const json_t *patch, struct object **out, struct error *err) {
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
-	int r = object_get(c, c->pools, NULL, name, &o, err);
+int pool_update(struct core *c, const char *name, const json_t *patch, struct noun **out, struct error *err) {
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	int r = noun_get(c, c->pools, NULL, name, &o, err);
 	if (r < 0)
 		return r;
-	const struct pool *old = o->noun;
+	const struct pool *old = o->of;
 	_cleanup_(held_release) struct held h = hold(c, "pool", old->id);
 	struct pool new;
 	fields_copy(&pool_table, old, &new);
@@ -121,17 +121,17 @@ int pool_update(struct core *c, const char *name, const json_t *patch, struct ob
 	if (r == 0)
 		r = call_pool(c, "pool-create", &new, err);
 	if (r == 0)
-		r = object_save(c, c->pools, &new, "update", NULL, 0, out, err);
+		r = noun_save(c, c->pools, &new, "update", NULL, 0, out, err);
 	fields_free(&pool_table, &new);
 	return r;
 }
 
 /* Who lives in it. Needs the lock. */
 static int check_empty(struct core *c, const struct pool *p, struct error *err) {
-	struct object *o;
+	struct noun *o;
 	void *value;
-	for (size_t i = 0; (o = objects_next(c->volumes, &i));) {
-		const struct volume *v = o->noun;
+	for (size_t i = 0; (o = nouns_next(c->volumes, &i));) {
+		const struct volume *v = o->of;
 		if (str_same(v->spec.pool, p->spec.name))
 			return error_set(err, ERROR_CONFLICT, "volume %s lives in pool %s: remove or move it first", v->spec.name,
 					 p->spec.name);
@@ -146,11 +146,11 @@ static int check_empty(struct core *c, const struct pool *p, struct error *err) 
 }
 
 int pool_delete(struct core *c, const char *name, struct error *err) {
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
-	int r = object_get(c, c->pools, NULL, name, &o, err);
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	int r = noun_get(c, c->pools, NULL, name, &o, err);
 	if (r < 0)
 		return r;
-	const struct pool *p = o->noun;
+	const struct pool *p = o->of;
 	if (str_same(p->id, POOL_LOCAL_ID))
 		return error_set(err, ERROR_CONFLICT, "the pool local is part of wabe");
 	_cleanup_(held_release) struct held h = hold(c, "pool", p->id);
@@ -160,7 +160,7 @@ int pool_delete(struct core *c, const char *name, struct error *err) {
 	struct msg_object body = {.id = p->id};
 	if (r == 0)
 		r = agent_call(c, "pool-delete", &body, NULL, err);
-	return r < 0 ? r : object_delete(c, c->pools, p, NULL, 0, err);
+	return r < 0 ? r : noun_delete(c, c->pools, p, NULL, 0, err);
 }
 
 /* ---- putting both sides in order ---- */
@@ -200,20 +200,20 @@ int pools_resync(struct core *c, struct error *err) {
 	if (r < 0)
 		return r;
 	_cleanup_(strv_free_ptr) char **unknown = NULL;
-	struct object *o, *missing[64];
+	struct noun *o, *missing[64];
 	const char *id;
 	size_t n = 0;
 	core_lock(c);
 	for (size_t i = 0; map_next(known, &i, &id, NULL);)
-		if (!object_by_id(c->pools, id))
+		if (!noun_by_id(c->pools, id))
 			strv_add(&unknown, id);
-	for (size_t i = 0; n < ARRAY_SIZE(missing) && (o = objects_next(c->pools, &i));)
-		if (!map_get(known, ((const struct pool *)o->noun)->id))
-			missing[n++] = object_ref(o);
+	for (size_t i = 0; n < ARRAY_SIZE(missing) && (o = nouns_next(c->pools, &i));)
+		if (!map_get(known, ((const struct pool *)o->of)->id))
+			missing[n++] = noun_ref(o);
 	core_unlock(c);
 	for (size_t i = 0; i < n; i++) {
-		make_again(c, missing[i]->noun);
-		object_unref(missing[i]);
+		make_again(c, missing[i]->of);
+		noun_unref(missing[i]);
 	}
 	for (char **u = unknown; u && *u; u++)
 		remove_unknown(c, *u);

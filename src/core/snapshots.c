@@ -105,9 +105,9 @@ static int owner_get(struct core *c, const struct snapshot_owner *of, struct own
 			instance_owner(&snap->instance, out);
 		return r;
 	}
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
-	int r = object_get(c, c->volumes, of->project, of->name, &o, err);
-	return r < 0 ? r : volume_owner(c, o->noun, out, err);
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	int r = noun_get(c, c->volumes, of->project, of->name, &o, err);
+	return r < 0 ? r : volume_owner(c, o->of, out, err);
 }
 
 static struct held owner_hold(struct core *c, const struct owner *o) {
@@ -369,28 +369,28 @@ static void run_schedule(struct core *c, const struct owner *o, int64_t now) {
 
 /* Everything that has a schedule, as it is now; free the owners and the array. */
 static struct owner *scheduled(struct core *c, size_t *n) {
-	struct object *o;
+	struct noun *o;
 	void *value;
 	*n = 0;
 	core_lock(c);
-	size_t max = objects_count(c->volumes) + map_count(c->by_id), n_volumes = 0;
+	size_t max = nouns_count(c->volumes) + map_count(c->by_id), n_volumes = 0;
 	struct owner *all = alloc_array(max + 1, sizeof *all);
-	struct object **volumes = alloc_array(max + 1, sizeof(struct object *));
+	struct noun **volumes = alloc_array(max + 1, sizeof(struct noun *));
 	for (size_t i = 0; map_next(c->by_id, &i, NULL, &value);) {
 		const struct entry *e = value;
 		if (!e->creating && schedule_wanted(&e->snap->instance.spec.schedule))
 			instance_owner(&e->snap->instance, &all[(*n)++]);
 	}
-	for (size_t i = 0; (o = objects_next(c->volumes, &i));)
-		if (schedule_wanted(&((const struct volume *)o->noun)->spec.schedule))
-			volumes[n_volumes++] = object_ref(o);
+	for (size_t i = 0; (o = nouns_next(c->volumes, &i));)
+		if (schedule_wanted(&((const struct volume *)o->of)->spec.schedule))
+			volumes[n_volumes++] = noun_ref(o);
 	core_unlock(c);
 	for (size_t i = 0; i < n_volumes; i++) {
-		if (volume_owner(c, volumes[i]->noun, &all[*n], NULL) == 0)
+		if (volume_owner(c, volumes[i]->of, &all[*n], NULL) == 0)
 			++*n;
 		else
 			owner_free(&all[*n]);
-		object_unref(volumes[i]);
+		noun_unref(volumes[i]);
 	}
 	free(volumes);
 	return all;

@@ -7,7 +7,7 @@
 #include "base/time.h"
 #include "core/volumes-priv.h"
 
-const struct object_kind volume_kind = {
+const struct noun_kind volume_kind = {
 	.prefix = "volumes",
 	.noun = "volume",
 	.table = &volume_table,
@@ -20,12 +20,12 @@ const struct object_kind volume_kind = {
 int pool_id_of(struct core *c, const char *name, char **id, struct error *err) {
 	struct error why = ERROR_INIT;
 	WITH_LOCK(c);
-	struct object *o = object_find(c, c->pools, NULL, name, &why);
+	struct noun *o = noun_find(c, c->pools, NULL, name, &why);
 	if (!o) {
 		error_in_field(&why, "pool");
 		return error_move(err, &why);
 	}
-	*id = str_copy(((const struct pool *)o->noun)->id);
+	*id = str_copy(((const struct pool *)o->of)->id);
 	return 0;
 }
 
@@ -79,7 +79,7 @@ static int making_begin(struct core *c, const char *project, const struct volume
 	WITH_LOCK(c);
 	map_set(c->making, m->volume.id, c);
 	r = core_project_check(c, project, err);
-	return r < 0 ? r : object_name_free(c->volumes, project, spec->name, err);
+	return r < 0 ? r : noun_name_free(c->volumes, project, spec->name, err);
 }
 
 static void remove_made(struct core *c, const struct making *m) {
@@ -90,16 +90,16 @@ static void remove_made(struct core *c, const struct making *m) {
 }
 
 /* The agent has made it (made 0) or not. */
-static int making_finish(struct core *c, const struct making *m, int made, struct object **out, struct error *err) {
+static int making_finish(struct core *c, const struct making *m, int made, struct noun **out, struct error *err) {
 	if (made < 0)
 		return made;
-	int r = object_save(c, c->volumes, &m->volume, "create", NULL, 0, out, err);
+	int r = noun_save(c, c->volumes, &m->volume, "create", NULL, 0, out, err);
 	if (r < 0)
 		remove_made(c, m);
 	return r;
 }
 
-int volume_create(struct core *c, const char *project, struct volume_spec *spec, struct object **out, struct error *err) {
+int volume_create(struct core *c, const char *project, struct volume_spec *spec, struct noun **out, struct error *err) {
 	_cleanup_(making_end) struct making m;
 	if (!spec->name)
 		spec->name = random_hex(INSTANCE_ID_LEN / 2);
@@ -113,7 +113,7 @@ int volume_create(struct core *c, const char *project, struct volume_spec *spec,
 }
 
 int volume_import(struct core *c, const char *project, struct volume_spec *spec, const char *format, int fd,
-		  struct object **out, struct error *err) {
+		  struct noun **out, struct error *err) {
 	_cleanup_(making_end) struct making m;
 	int r = making_begin(c, project, spec, &m, err);
 	if (r == 0) {
@@ -126,46 +126,46 @@ int volume_import(struct core *c, const char *project, struct volume_spec *spec,
 
 /* ---- looking ---- */
 
-int volume_get(struct core *c, const char *project, const char *name, struct object **out, struct error *err) {
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
+int volume_get(struct core *c, const char *project, const char *name, struct noun **out, struct error *err) {
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	_cleanup_(free_ptr) char *pool_id = NULL;
-	int r = object_get(c, c->volumes, project, name, &o, err);
+	int r = noun_get(c, c->volumes, project, name, &o, err);
 	if (r < 0)
 		return r;
-	const struct volume *v = o->noun;
+	const struct volume *v = o->of;
 	struct msg_volume_usage usage = {0};
 	struct msg_volume_ref body = {.id = v->id};
 	r = pool_id_of(c, v->spec.pool, &pool_id, NULL);
 	body.pool_id = pool_id;
 	if (r == 0 && agent_call(c, "volume-usage", &body, &usage, NULL) == 0) {
 		WITH_LOCK(c);
-		struct object *now = object_by_id(c->volumes, v->id);
+		struct noun *now = noun_by_id(c->volumes, v->id);
 		if (now) {
-			struct volume changed = *(const struct volume *)now->noun;
+			struct volume changed = *(const struct volume *)now->of;
 			changed.used = usage.used;
-			object_replace(c->volumes, &changed);
+			noun_replace(c->volumes, &changed);
 		}
 		fields_free(&msg_volume_usage_table, &usage);
 	}
-	return object_get(c, c->volumes, project, v->id, out, err);
+	return noun_get(c, c->volumes, project, v->id, out, err);
 }
 
 int volume_list(struct core *c, const char *project, char *const *labels, char **json, size_t *len, struct error *err) {
-	return objects_text(c, c->volumes, project, labels, json, len, err);
+	return nouns_text(c, c->volumes, project, labels, json, len, err);
 }
 
 /* ---- changing ---- */
 
 /* Holds a volume and gives it as it is then. */
-int volume_hold(struct core *c, const char *project, const char *name, struct held *h, struct object **out,
+int volume_hold(struct core *c, const char *project, const char *name, struct held *h, struct noun **out,
 		struct error *err) {
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
-	int r = object_get(c, c->volumes, project, name, &o, err);
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	int r = noun_get(c, c->volumes, project, name, &o, err);
 	if (r < 0)
 		return r;
-	const char *id = ((const struct volume *)o->noun)->id;
+	const char *id = ((const struct volume *)o->of)->id;
 	*h = hold(c, "volume", id);
-	return object_get(c, c->volumes, project, id, out, err);
+	return noun_get(c, c->volumes, project, id, out, err);
 }
 
 static int resize(struct core *c, const struct volume *v, int64_t size, struct error *err) {
@@ -183,17 +183,17 @@ static int rename_check(struct core *c, const struct volume *old, const struct v
 	if (user)
 		return error_set(err, ERROR_CONFLICT, "volume %s cannot be renamed while instance %s mounts it by that name",
 				 old->spec.name, user);
-	return object_name_free(c->volumes, new->project, new->spec.name, err);
+	return noun_name_free(c->volumes, new->project, new->spec.name, err);
 }
 
-int volume_update(struct core *c, const char *project, const char *name, const json_t *patch, struct object **out,
+int volume_update(struct core *c, const char *project, const char *name, const json_t *patch, struct noun **out,
 		  struct error *err) {
 	_cleanup_(held_release) struct held h = {0};
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	int r = volume_hold(c, project, name, &h, &o, err);
 	if (r < 0)
 		return r;
-	const struct volume *old = o->noun;
+	const struct volume *old = o->of;
 	struct volume new;
 	fields_copy(&volume_table, old, &new);
 	r = fields_patch(&volume_spec_table, patch, false, &new.spec, err);
@@ -205,7 +205,7 @@ int volume_update(struct core *c, const char *project, const char *name, const j
 	if (r == 0 && new.spec.size != old->spec.size)
 		r = resize(c, old, new.spec.size, err);
 	if (r == 0)
-		r = object_save(c, c->volumes, &new, renamed ? "rename" : "update", NULL, 0, out, err);
+		r = noun_save(c, c->volumes, &new, renamed ? "rename" : "update", NULL, 0, out, err);
 	fields_free(&volume_table, &new);
 	return r;
 }
@@ -225,30 +225,30 @@ static int delete_held(struct core *c, const struct volume *v, struct error *err
 	struct msg_volume_ref body = {.pool_id = pool_id, .id = v->id};
 	struct store_op with = {STORE_DELETE, snapshots_key, NULL, STORE_ANY};
 	if (r == 0)
-		r = object_delete(c, c->volumes, v, &with, 1, err);
+		r = noun_delete(c, c->volumes, v, &with, 1, err);
 	if (r < 0)
 		return r;
 	snapshots_forget(c, v->id);
 	r = agent_call(c, "volume-delete", &body, NULL, err);
 	if (r < 0) /* it stays until both sides are put in order again; to who asked it is still there */
-		object_save(c, c->volumes, v, "create", NULL, 0, NULL, NULL);
+		noun_save(c, c->volumes, v, "create", NULL, 0, NULL, NULL);
 	return r;
 }
 
 int volume_delete(struct core *c, const char *project, const char *name, struct error *err) {
 	_cleanup_(held_release) struct held h = {0};
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	int r = volume_hold(c, project, name, &h, &o, err);
-	return r < 0 ? r : delete_held(c, o->noun, err);
+	return r < 0 ? r : delete_held(c, o->of, err);
 }
 
 int volume_prune(struct core *c, const char *project, char ***deleted, struct error *err) {
 	_cleanup_(strv_free_ptr) char **unused = NULL;
-	struct object *o;
+	struct noun *o;
 	core_lock(c);
 	int r = core_project_check(c, project, err);
-	for (size_t i = 0; r == 0 && (o = objects_next(c->volumes, &i));) {
-		const struct volume *v = o->noun;
+	for (size_t i = 0; r == 0 && (o = nouns_next(c->volumes, &i));) {
+		const struct volume *v = o->of;
 		if (str_same(v->project, project) && !volume_user(c, v->id, false))
 			strv_add(&unused, v->spec.name);
 	}
@@ -269,12 +269,12 @@ int volume_prune(struct core *c, const char *project, char ***deleted, struct er
 
 int volume_export(struct core *c, const char *project, const char *name, const char *snapshot, const char *format,
 		  int *fd, struct error *err) {
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	_cleanup_(free_ptr) char *pool_id = NULL;
-	int r = object_get(c, c->volumes, project, name, &o, err);
+	int r = noun_get(c, c->volumes, project, name, &o, err);
 	if (r < 0)
 		return r;
-	const struct volume *v = o->noun;
+	const struct volume *v = o->of;
 	r = pool_id_of(c, v->spec.pool, &pool_id, err);
 	struct msg_volume_data body = {.pool_id = pool_id, .volume = *v, .snapshot = (char *)snapshot, .format = (char *)format};
 	return r < 0 ? r : agent_call_fd(c, "volume-export", &body, -1, NULL, fd, err);
@@ -304,12 +304,12 @@ static char *copy_or_null(const char *s) {
 static int copy_run(struct core *c, struct task_run *t, void *arg, char **result, struct error *err) {
 	struct copy *k = arg;
 	_cleanup_(held_release) struct held h = {0};
-	_cleanup_(object_unref_ptr) struct object *o = NULL, *made = NULL;
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL, *made = NULL;
 	_cleanup_(free_ptr) char *from_pool = NULL;
 	int r = volume_hold(c, k->project, k->name, &h, &o, err);
 	if (r < 0)
 		return r;
-	const struct volume *from = o->noun;
+	const struct volume *from = o->of;
 	struct volume_spec spec = from->spec;
 	spec.name = k->new_name;
 	if (k->pool)
@@ -346,7 +346,7 @@ static int move_held(struct core *c, struct task_run *t, const struct volume *v,
 	r = agent_task(c, t, "volume-create", &body, err);
 	if (r < 0)
 		return r;
-	r = object_save(c, c->volumes, &moved, "move", NULL, 0, NULL, err);
+	r = noun_save(c, c->volumes, &moved, "move", NULL, 0, NULL, err);
 	struct msg_volume_ref old = {.pool_id = r < 0 ? to_pool : from_pool, .id = v->id};
 	_cleanup_(error_free) struct error left = ERROR_INIT;
 	if (agent_call(c, "volume-delete", &old, NULL, &left) < 0)
@@ -357,11 +357,11 @@ static int move_held(struct core *c, struct task_run *t, const struct volume *v,
 static int move_run(struct core *c, struct task_run *t, void *arg, char **result, struct error *err) {
 	struct copy *k = arg;
 	_cleanup_(held_release) struct held h = {0};
-	_cleanup_(object_unref_ptr) struct object *o = NULL;
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	int r = volume_hold(c, k->project, k->name, &h, &o, err);
 	if (r < 0)
 		return r;
-	const struct volume *v = o->noun;
+	const struct volume *v = o->of;
 	core_lock(c);
 	const char *user = volume_user(c, v->id, false);
 	if (user)
@@ -379,13 +379,13 @@ static int move_run(struct core *c, struct task_run *t, void *arg, char **result
 
 int volume_copy(struct core *c, const char *project, const char *name, const struct volume_copy_options *o, char **task,
 		struct error *err) {
-	_cleanup_(object_unref_ptr) struct object *from = NULL;
-	int r = object_get(c, c->volumes, project, name, &from, err);
+	_cleanup_(noun_unref_ptr) struct noun *from = NULL;
+	int r = noun_get(c, c->volumes, project, name, &from, err);
 	if (r < 0)
 		return r;
 	if (!o->name && !o->pool)
 		return error_field(err, "pool", "say where the volume moves");
-	const struct volume *v = from->noun;
+	const struct volume *v = from->of;
 	struct copy *k = NEW(struct copy);
 	*k = (struct copy){str_copy(project), str_copy(v->id), copy_or_null(o->name), copy_or_null(o->pool),
 			   copy_or_null(o->snapshot), o->linked};
@@ -397,9 +397,9 @@ int volume_copy(struct core *c, const char *project, const char *name, const str
 
 /* Needs the lock. */
 static bool is_known(struct core *c, const char *pool_name, const char *pool_id, const char *id) {
-	struct object *o = object_by_id(c->volumes, id);
+	struct noun *o = noun_by_id(c->volumes, id);
 	if (o)
-		return str_same(((const struct volume *)o->noun)->spec.pool, pool_name);
+		return str_same(((const struct volume *)o->of)->spec.pool, pool_name);
 	struct entry *e = map_get(c->by_id, id);
 	return map_get(c->making, id) || (e && str_same(e->snap->instance.pool_id, pool_id));
 }
@@ -428,21 +428,21 @@ static void resync_pool(struct core *c, const struct pool *p) {
 }
 
 int volumes_resync(struct core *c, struct error *err) {
-	struct object *o, **pools;
+	struct noun *o, **pools;
 	size_t n = 0;
 	int r = pools_resync(c, err);
 	if (r < 0)
 		return r;
 	core_lock(c);
-	pools = alloc_array(objects_count(c->pools) + 1, sizeof(struct object *));
-	for (size_t i = 0; (o = objects_next(c->pools, &i));)
-		pools[n++] = object_ref(o);
+	pools = alloc_array(nouns_count(c->pools) + 1, sizeof(struct noun *));
+	for (size_t i = 0; (o = nouns_next(c->pools, &i));)
+		pools[n++] = noun_ref(o);
 	core_unlock(c);
 	for (size_t i = 0; i < n; i++) {
-		const struct pool *p = pools[i]->noun;
+		const struct pool *p = pools[i]->of;
 		if (str_same(p->status.state, "ready"))
 			resync_pool(c, p);
-		object_unref(pools[i]);
+		noun_unref(pools[i]);
 	}
 	free(pools);
 	return 0;

@@ -4,26 +4,26 @@
 
 #include "core/core.h"
 #include "core/instances.h"
-#include "core/objects.h"
+#include "core/nouns.h"
 #include "model/storage.h"
 
 /* ---- pools: struct pool ---- */
 /* Takes what spec holds, also on failure. CONFLICT where the source holds something else; nothing stays then. */
-int pool_create(struct core *c, struct pool_spec *spec, struct object **out, struct error *err);
+int pool_create(struct core *c, struct pool_spec *spec, struct noun **out, struct error *err);
 /* With its state and usage as they are now. */
-int pool_get(struct core *c, const char *name, struct object **out, struct error *err);
+int pool_get(struct core *c, const char *name, struct noun **out, struct error *err);
 int pool_list(struct core *c, char *const *labels, char **json, size_t *len, struct error *err);
-int pool_update(struct core *c, const char *name, const json_t *patch, struct object **out, struct error *err);
+int pool_update(struct core *c, const char *name, const json_t *patch, struct noun **out, struct error *err);
 /* CONFLICT while volumes or instances live in it, naming one; also for "local". */
 int pool_delete(struct core *c, const char *name, struct error *err);
 
 /* ---- volumes: struct volume ---- */
-int volume_create(struct core *c, const char *project, struct volume_spec *spec, struct object **out, struct error *err);
+int volume_create(struct core *c, const char *project, struct volume_spec *spec, struct noun **out, struct error *err);
 /* With what it takes now. */
-int volume_get(struct core *c, const char *project, const char *name, struct object **out, struct error *err);
+int volume_get(struct core *c, const char *project, const char *name, struct noun **out, struct error *err);
 int volume_list(struct core *c, const char *project, char *const *labels, char **json, size_t *len, struct error *err);
 /* A new name, labels, description, schedule; a new size grows it (or shrinks it where the pool can). */
-int volume_update(struct core *c, const char *project, const char *name, const json_t *patch, struct object **out,
+int volume_update(struct core *c, const char *project, const char *name, const json_t *patch, struct noun **out,
 		  struct error *err);
 /* CONFLICT while an instance mounts it, naming it. */
 int volume_delete(struct core *c, const char *project, const char *name, struct error *err);
@@ -44,7 +44,7 @@ int volume_copy(struct core *c, const char *project, const char *name, const str
 int volume_export(struct core *c, const char *project, const char *name, const char *snapshot, const char *format,
 		  int *fd, struct error *err);
 int volume_import(struct core *c, const char *project, struct volume_spec *spec, const char *format, int fd,
-		  struct object **out, struct error *err);
+		  struct noun **out, struct error *err);
 
 /* A mount of type volume for an instance, at once if it runs. */
 int volume_attach(struct core *c, const char *project, const char *instance, const struct mount *m,

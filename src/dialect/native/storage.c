@@ -4,11 +4,11 @@
 #include "model/task.h"
 
 /* Answers with the object, or with the error. */
-static void finish(struct http_request *req, int r, int status, struct object *const *o, const struct error *err) {
+static void finish(struct http_request *req, int r, int status, struct noun *const *o, const struct error *err) {
 	if (r < 0)
 		return fail(req, err);
 	reply_text(req, status, (*o)->json, (*o)->json_len);
-	object_unref(*o);
+	noun_unref(*o);
 }
 
 static void reply_json(struct http_request *req, int r, int status, char *const *json, const struct error *err) {
@@ -33,21 +33,21 @@ static void pools_list(struct http_request *req) {
 static void pool_post(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	struct pool_spec spec;
-	struct object *o = NULL;
+	struct noun *o = NULL;
 	if (dto_parse(req, &pool_spec_table, &spec, NULL))
 		finish(req, pool_create(core_of(req), &spec, &o, &err), 201, &o, &err);
 }
 
 static void pool_show(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	struct object *o = NULL;
+	struct noun *o = NULL;
 	finish(req, pool_get(core_of(req), name_of(req), &o, &err), 200, &o, &err);
 }
 
 static void pool_patch(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(json_free_ptr) json_t *body = http_body_json(req, &err);
-	struct object *o = NULL;
+	struct noun *o = NULL;
 	finish(req, body ? pool_update(core_of(req), name_of(req), body, &o, &err) : -1, 200, &o, &err);
 }
 
@@ -73,21 +73,21 @@ static void volumes_list(struct http_request *req) {
 static void volume_post(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	struct volume_spec spec;
-	struct object *o = NULL;
+	struct noun *o = NULL;
 	if (dto_parse(req, &volume_spec_table, &spec, NULL))
 		finish(req, volume_create(core_of(req), project_of(req), &spec, &o, &err), 201, &o, &err);
 }
 
 static void volume_show(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	struct object *o = NULL;
+	struct noun *o = NULL;
 	finish(req, volume_get(core_of(req), project_of(req), name_of(req), &o, &err), 200, &o, &err);
 }
 
 static void volume_patch(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(json_free_ptr) json_t *body = http_body_json(req, &err);
-	struct object *o = NULL;
+	struct noun *o = NULL;
 	finish(req, body ? volume_update(core_of(req), project_of(req), name_of(req), body, &o, &err) : -1, 200, &o, &err);
 }
 
@@ -161,7 +161,7 @@ struct import {
 	struct http_request *req;
 	struct volume_spec spec;
 	const char *format;
-	struct object *out;
+	struct noun *out;
 };
 
 static int import_body(int fd, void *arg, struct error *err) {

@@ -5,23 +5,23 @@
 
 #include <inttypes.h>
 
-struct objects {
-	const struct object_kind *kind;
-	struct map *by_id;   /* of struct object, referenced */
+struct nouns {
+	const struct noun_kind *kind;
+	struct map *by_id;   /* of struct noun, referenced */
 	struct map *by_name; /* the same, "project/name" */
 };
 
 static void drop(void *o) {
-	object_unref(o);
+	noun_unref(o);
 }
 
-struct objects *objects_new(const struct object_kind *kind) {
-	struct objects *o = NEW(struct objects);
-	*o = (struct objects){kind, map_new(drop), map_new(NULL)};
+struct nouns *nouns_new(const struct noun_kind *kind) {
+	struct nouns *o = NEW(struct nouns);
+	*o = (struct nouns){kind, map_new(drop), map_new(NULL)};
 	return o;
 }
 
-void objects_free(struct objects *o) {
+void nouns_free(struct nouns *o) {
 	if (!o)
 		return;
 	map_free(o->by_name);
@@ -31,32 +31,32 @@ void objects_free(struct objects *o) {
 
 /* The table goes before the noun, so that an object can free itself. */
 struct stored {
-	struct object object;
+	struct noun state;
 	const struct field_table *table;
 };
 
-static struct object *object_new(const struct object_kind *k, const void *noun) {
+static struct noun *noun_new(const struct noun_kind *k, const void *noun) {
 	struct stored *s = NEW(struct stored);
 	s->table = k->table;
-	s->object.refs = 1;
-	s->object.noun = alloc_zero(k->table->size);
-	fields_copy(k->table, noun, s->object.noun);
+	s->state.refs = 1;
+	s->state.of = alloc_zero(k->table->size);
+	fields_copy(k->table, noun, s->state.of);
 	_cleanup_(json_free_ptr) json_t *json = fields_print(k->table, noun);
-	s->object.json = json_print(json);
-	s->object.json_len = strlen(s->object.json);
-	return &s->object;
+	s->state.json = json_print(json);
+	s->state.json_len = strlen(s->state.json);
+	return &s->state;
 }
 
-struct object *object_ref(struct object *o) {
+struct noun *noun_ref(struct noun *o) {
 	__atomic_add_fetch(&o->refs, 1, __ATOMIC_RELAXED);
 	return o;
 }
 
-void object_unref(struct object *o) {
+void noun_unref(struct noun *o) {
 	if (!o || __atomic_sub_fetch(&o->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
-	fields_free(((struct stored *)o)->table, o->noun);
-	free(o->noun);
+	fields_free(((struct stored *)o)->table, o->of);
+	free(o->of);
 	free(o->json);
 	free(o);
 }
@@ -65,25 +65,25 @@ static const char *member(const void *noun, size_t offset) {
 	return *(char *const *)((const char *)noun + offset);
 }
 
-static const char *project_of(const struct object_kind *k, const void *noun) {
+static const char *project_of(const struct noun_kind *k, const void *noun) {
 	return k->project == NO_PROJECT ? "" : member(noun, k->project);
 }
 
-static char *key_of(const struct object_kind *k, const void *noun) {
+static char *key_of(const struct noun_kind *k, const void *noun) {
 	const char *project = project_of(k, noun);
 	return str_format("%s/%s%s%s", k->prefix, project, *project ? "/" : "", member(noun, k->id));
 }
 
-static char *name_of(const struct object_kind *k, const void *noun) {
+static char *name_of(const struct noun_kind *k, const void *noun) {
 	return name_key(project_of(k, noun), member(noun, k->name));
 }
 
-void object_replace(struct objects *o, const void *noun) {
-	const struct object_kind *k = o->kind;
-	struct object *old = map_get(o->by_id, member(noun, k->id)), *new = object_new(k, noun);
+void noun_replace(struct nouns *o, const void *noun) {
+	const struct noun_kind *k = o->kind;
+	struct noun *old = map_get(o->by_id, member(noun, k->id)), *new = noun_new(k, noun);
 	_cleanup_(free_ptr) char *name = name_of(k, noun);
 	if (old) {
-		_cleanup_(free_ptr) char *old_name = name_of(k, old->noun);
+		_cleanup_(free_ptr) char *old_name = name_of(k, old->of);
 		if (map_get(o->by_name, old_name) == old)
 			map_take(o->by_name, old_name);
 	}
@@ -98,7 +98,7 @@ static int compare_created(const void *a, const void *b) {
 	return x->created < y->created ? -1 : x->created > y->created;
 }
 
-int objects_load(struct core *c, struct objects *o, struct error *err) {
+int nouns_load(struct core *c, struct nouns *o, struct error *err) {
 	_cleanup_(store_items_free) struct store_items list = {0};
 	_cleanup_(free_ptr) char *prefix = str_format("%s/", o->kind->prefix);
 	_cleanup_(free_ptr) void *noun = alloc_zero(o->kind->table->size);
@@ -110,7 +110,7 @@ int objects_load(struct core *c, struct objects *o, struct error *err) {
 		r = json ? fields_parse(o->kind->table, json, FIELDS_TRUSTED, noun, err) : -ERROR_CORRUPT;
 		if (r < 0)
 			return error_wrap(err, "reading %s", list.items[i].key);
-		object_replace(o, noun);
+		noun_replace(o, noun);
 		fields_free(o->kind->table, noun);
 	}
 	return r;
@@ -125,13 +125,13 @@ static int txn(struct core *c, struct store_op first, const struct store_op *mor
 	return events_txn(c, ops, n_more + 1, err);
 }
 
-static void publish(struct core *c, const struct object_kind *k, const char *action, const void *noun) {
+static void publish(struct core *c, const struct noun_kind *k, const char *action, const void *noun) {
 	const char *project = project_of(k, noun);
 	event_add(c, k->noun, action, *project ? project : "default", member(noun, k->id), member(noun, k->name), NULL);
 }
 
-int object_save(struct core *c, struct objects *o, const void *noun, const char *action, const struct store_op *more,
-		size_t n_more, struct object **out, struct error *err) {
+int noun_save(struct core *c, struct nouns *o, const void *noun, const char *action, const struct store_op *more,
+		size_t n_more, struct noun **out, struct error *err) {
 	_cleanup_(free_ptr) char *key = key_of(o->kind, noun);
 	_cleanup_(json_free_ptr) json_t *json = fields_print_secrets(o->kind->table, noun);
 	_cleanup_(free_ptr) char *text = json_print(json);
@@ -139,14 +139,14 @@ int object_save(struct core *c, struct objects *o, const void *noun, const char 
 	if (r < 0)
 		return r;
 	WITH_LOCK(c);
-	object_replace(o, noun);
+	noun_replace(o, noun);
 	publish(c, o->kind, action, noun);
 	if (out)
-		*out = object_ref(map_get(o->by_id, member(noun, o->kind->id)));
+		*out = noun_ref(map_get(o->by_id, member(noun, o->kind->id)));
 	return 0;
 }
 
-int object_delete(struct core *c, struct objects *o, const void *noun, const struct store_op *more, size_t n_more,
+int noun_delete(struct core *c, struct nouns *o, const void *noun, const struct store_op *more, size_t n_more,
 		  struct error *err) {
 	_cleanup_(free_ptr) char *key = key_of(o->kind, noun), *name = name_of(o->kind, noun), /* noun may be the object's own */
 				 *id = str_copy(member(noun, o->kind->id));
@@ -155,7 +155,7 @@ int object_delete(struct core *c, struct objects *o, const void *noun, const str
 		return r;
 	WITH_LOCK(c);
 	publish(c, o->kind, "delete", noun);
-	struct object *old = map_get(o->by_id, id);
+	struct noun *old = map_get(o->by_id, id);
 	if (old && map_get(o->by_name, name) == old)
 		map_take(o->by_name, name);
 	map_remove(o->by_id, id);
@@ -169,18 +169,18 @@ static bool is_id_prefix(const char *text) {
 	return n >= 4 && n <= INSTANCE_ID_LEN && strspn(text, "0123456789abcdef") == n;
 }
 
-static bool is_in(const struct object_kind *k, const struct object *x, const char *project) {
-	return k->project == NO_PROJECT || str_same(member(x->noun, k->project), project);
+static bool is_in(const struct noun_kind *k, const struct noun *x, const char *project) {
+	return k->project == NO_PROJECT || str_same(member(x->of, k->project), project);
 }
 
-static struct object *find_by_prefix(struct objects *o, const char *project, const char *prefix, struct error *err) {
-	struct object *found = NULL, *x;
-	for (size_t i = 0; (x = objects_next(o, &i));) {
-		if (!is_in(o->kind, x, project) || !str_starts(member(x->noun, o->kind->id), prefix))
+static struct noun *find_by_prefix(struct nouns *o, const char *project, const char *prefix, struct error *err) {
+	struct noun *found = NULL, *x;
+	for (size_t i = 0; (x = nouns_next(o, &i));) {
+		if (!is_in(o->kind, x, project) || !str_starts(member(x->of, o->kind->id), prefix))
 			continue;
 		if (found) {
 			error_set(err, ERROR_INVALID, "%s is the beginning of two ids, %.12s and %.12s", prefix,
-				  member(found->noun, o->kind->id), member(x->noun, o->kind->id));
+				  member(found->of, o->kind->id), member(x->of, o->kind->id));
 			return NULL;
 		}
 		found = x;
@@ -190,11 +190,11 @@ static struct object *find_by_prefix(struct objects *o, const char *project, con
 	return found;
 }
 
-struct object *object_find(struct core *c, struct objects *o, const char *project, const char *name, struct error *err) {
+struct noun *noun_find(struct core *c, struct nouns *o, const char *project, const char *name, struct error *err) {
 	if (o->kind->project != NO_PROJECT && core_project_check(c, project, err) < 0)
 		return NULL;
 	_cleanup_(free_ptr) char *key = name_key(o->kind->project == NO_PROJECT ? "" : project, name);
-	struct object *x = map_get(o->by_name, key);
+	struct noun *x = map_get(o->by_name, key);
 	if (x)
 		return x;
 	x = map_get(o->by_id, name);
@@ -206,38 +206,38 @@ struct object *object_find(struct core *c, struct objects *o, const char *projec
 	return NULL;
 }
 
-int object_get(struct core *c, struct objects *o, const char *project, const char *name, struct object **out,
+int noun_get(struct core *c, struct nouns *o, const char *project, const char *name, struct noun **out,
 	       struct error *err) {
 	struct error why = ERROR_INIT;
 	WITH_LOCK(c);
-	struct object *x = object_find(c, o, project, name, &why);
+	struct noun *x = noun_find(c, o, project, name, &why);
 	if (!x)
 		return error_move(err, &why);
-	*out = object_ref(x);
+	*out = noun_ref(x);
 	return 0;
 }
 
-struct object *object_by_id(struct objects *o, const char *id) {
+struct noun *noun_by_id(struct nouns *o, const char *id) {
 	return map_get(o->by_id, id);
 }
 
-int object_name_free(struct objects *o, const char *project, const char *name, struct error *err) {
+int noun_name_free(struct nouns *o, const char *project, const char *name, struct error *err) {
 	_cleanup_(free_ptr) char *key = name_key(o->kind->project == NO_PROJECT ? "" : project, name);
-	struct object *other = map_get(o->by_name, key);
+	struct noun *other = map_get(o->by_name, key);
 	if (!other)
 		return 0;
 	error_set(err, ERROR_EXISTS, "the name %s is taken by %s %.12s", name, o->kind->noun,
-		  member(other->noun, o->kind->id));
+		  member(other->of, o->kind->id));
 	error_in_field(err, "name");
 	return -ERROR_EXISTS;
 }
 
-struct object *objects_next(const struct objects *o, size_t *cursor) {
+struct noun *nouns_next(const struct nouns *o, size_t *cursor) {
 	void *value;
 	return map_next(o->by_id, cursor, NULL, &value) ? value : NULL;
 }
 
-size_t objects_count(const struct objects *o) {
+size_t nouns_count(const struct nouns *o) {
 	return map_count(o->by_id);
 }
 
@@ -248,19 +248,19 @@ static bool labels_fit(const struct pairs *labels, char *const *wanted) {
 	return true;
 }
 
-int objects_text(struct core *c, struct objects *o, const char *project, char *const *labels, char **json, size_t *len,
+int nouns_text(struct core *c, struct nouns *o, const char *project, char *const *labels, char **json, size_t *len,
 		 struct error *err) {
-	const struct object_kind *k = o->kind;
+	const struct noun_kind *k = o->kind;
 	WITH_LOCK(c);
 	int r = k->project == NO_PROJECT ? 0 : core_project_check(c, project, err);
 	if (r < 0)
 		return r;
 	struct buf text = BUF_INIT;
 	buf_addf(&text, "{\"revision\":%" PRId64 ",\"%s\":[", c->events.revision, k->prefix);
-	struct object *x;
+	struct noun *x;
 	bool first = true;
-	for (size_t i = 0; (x = objects_next(o, &i));) {
-		const struct pairs *have = (const struct pairs *)((const char *)x->noun + k->labels);
+	for (size_t i = 0; (x = nouns_next(o, &i));) {
+		const struct pairs *have = (const struct pairs *)((const char *)x->of + k->labels);
 		if (!is_in(k, x, project) || !labels_fit(have, labels))
 			continue;
 		if (!first)

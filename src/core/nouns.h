@@ -9,12 +9,12 @@
 struct core;
 
 /* One state of an object; shared by count. */
-struct object {
+struct noun {
 	int refs;
-	void *noun;       /* struct network, struct pool … */
+	void *of;         /* struct network, struct pool … */
 	char *json;       /* as the native API prints it: without secrets */
 	size_t json_len;
 };
-struct object *object_ref(struct object *o);
-void object_unref(struct object *o);
-DEFINE_CLEANUP(object_unref_ptr, struct object *, object_unref);
+struct noun *noun_ref(struct noun *o);
+void noun_unref(struct noun *o);
+DEFINE_CLEANUP(noun_unref_ptr, struct noun *, noun_unref);
