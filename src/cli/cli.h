@@ -113,6 +113,13 @@ extern const struct option_row stop_options[];
 /* Posts these options to path of each instance named. An exit status. */
 int stop_each(struct invocation *in, const char *path);
 
+/* Sends a body that starts a task, and waits for it showing its progress; prints the name of what was made, or its id.
+ * The path is freed. */
+int run_task(const struct invocation *in, char *path, const json_t *body, const char *name, struct error *err);
+
+/* Of the snapshots of in->args[0], a volume or an instance, and what follows. */
+char *snapshot_path(const struct invocation *in, bool volume, const char *rest);
+
 /* Pulls by the request's body (docs/API.md). id (NULL: not wanted): of the image, to be freed. */
 int pull_image(const struct invocation *in, const json_t *request, bool quiet, char **id, struct error *err);
 

@@ -51,13 +51,15 @@ static void tell_names(const struct invocation *in, struct wanted *w, const char
 		{"instance", "instances", "/instances?all=true", true}, {"image", "images", "/images", false},
 		{"task", "tasks", "/tasks", false},                     {"network", "networks", "/networks", true},
 		{"rule", "rules", "/rules", true},                      {"balancer", "balancers", "/balancers", true},
+		{"volume", "volumes", "/volumes", true},		{"pool", "pools", NULL, true},
 	};
 	size_t k = 0;
 	while (k + 1 < ARRAY_SIZE(kinds) && strcmp(kinds[k].kind, kind) != 0)
 		k++;
 	bool image = strcmp(kind, "image") == 0;
+	char *path = kinds[k].path ? api_path(in, kinds[k].path) : str_copy("/v1/pools"); /* pools are the host's */
 	_cleanup_(json_free_ptr) json_t *reply = NULL;
-	if (api_call(in, "GET", api_path(in, kinds[k].path), NULL, &reply, NULL) < 0)
+	if (api_call(in, "GET", path, NULL, &reply, NULL) < 0)
 		return;
 	size_t i;
 	json_t *item;

@@ -100,6 +100,22 @@ int show_each(const struct invocation *in, const char *fmt) {
 	return status;
 }
 
+char *snapshot_path(const struct invocation *in, bool volume, const char *rest) {
+	_cleanup_(free_ptr) char *head = api_path(in, volume ? "/volumes/%s/snapshots" : "/instances/%s/snapshots", in->args[0]);
+	return str_format("%s%s", head, rest);
+}
+
+int run_task(const struct invocation *in, char *path, const json_t *body, const char *name, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *task = NULL, *final = NULL;
+	int r = api_call(in, "POST", path, body, &task, err);
+	if (r == 0)
+		r = json_get_str(task, "id") ? task_wait(in, json_get_str(task, "id"), false, &final, err)
+					     : error_set(err, ERROR_CORRUPT, "the daemon's answer has no task");
+	if (r == 0)
+		puts(name ? name : json_get_str(final, "result") ? json_get_str(final, "result") : "");
+	return r;
+}
+
 void print_error(const struct error *err) {
 	fflush(stdout);
 	_cleanup_(free_ptr) char *field = err->field ? str_format("%s: ", err->field) : str_copy("");

@@ -176,6 +176,7 @@ json_t *fields_given_patch(const struct invocation *in, const struct field_table
 	return patch;
 }
 
+
 int pull_image(const struct invocation *in, const json_t *request, bool quiet, char **id, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *task = NULL, *final = NULL;
 	int r = api_call(in, "POST", api_path(in, "/images/pull"), request, &task, err);

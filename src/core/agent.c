@@ -40,6 +40,30 @@ int agent_call(struct core *c, const char *request, const void *body, void *repl
 	return agent_call_fd(c, request, body, -1, reply, NULL, err);
 }
 
+struct watched {
+	struct core *core;
+	struct task_run *task;
+};
+
+static void on_progress(const json_t *body, void *arg) {
+	struct watched *w = arg;
+	task_progress(w->core, w->task, json_get_str(body, "message"), json_get_int(body, "done"),
+		      json_get_int(body, "total"));
+}
+
+int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, struct error *err) {
+	struct watched w = {c, t};
+	struct wire_call call = {
+		.socket_path = c->agent_socket,
+		.request = wire_request_find(request),
+		.body = body,
+		.on_progress = on_progress,
+		.arg = &w,
+		.cancel_fd = task_cancel_fd(t),
+	};
+	return wire_call(&call, err);
+}
+
 /* ---- putting both sides in order ---- */
 
 struct instance_job {
@@ -77,7 +101,7 @@ static void make_again(void *arg) {
 	core_lock(c);
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = instance_snap_ref(j->entry->snap);
 	core_unlock(c);
-	if (instance_make(c, &snap->instance, &state, &err) < 0) {
+	if (instance_make(c, &snap->instance, NULL, false, &state, &err) < 0) {
 		log_warn("making instance %.12s again: %s", snap->instance.id, error_text(&err));
 	} else {
 		WITH_LOCK(c);
@@ -198,7 +222,11 @@ static int resync(struct core *c, struct error *err) {
 	if (r == 0)
 		r = networks_resync(c, err);
 	if (r == 0)
+		r = pools_resync(c, err);
+	if (r == 0)
 		r = resync_instances(c, err);
+	if (r == 0)
+		r = volumes_resync(c, err);
 	return r < 0 ? r : networks_collect(c, err);
 }
 
@@ -373,6 +401,9 @@ int agent_start(struct core *c, struct error *err) {
 	r = start_thread(&c->flush_thread, flush_thread, c);
 	if (r < 0)
 		return error_errno(err, r, "starting a thread"); /* the daemon ends */
+	r = start_thread(&c->clock_thread, snapshots_clock, c);
+	if (r < 0)
+		return error_errno(err, r, "starting a thread");
 	c->threads = true;
 	return 0;
 }
@@ -384,9 +415,11 @@ void agent_stop(struct core *c) {
 		shutdown(c->agent_fd, SHUT_RDWR);
 	pthread_cond_broadcast(&c->sync_changed);
 	pthread_cond_broadcast(&c->flush_wanted);
+	pthread_cond_broadcast(&c->clock_wanted);
 	core_unlock(c);
 	if (!c->threads)
 		return;
+	pthread_join(c->clock_thread, NULL);
 	pthread_join(c->agent_thread, NULL);
 	pthread_join(c->flush_thread, NULL);
 	c->threads = false;

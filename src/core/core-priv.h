@@ -8,6 +8,7 @@
 #include "core/images.h"
 #include "core/instances.h"
 #include "core/networks-priv.h"
+#include "core/nouns.h"
 #include "image/content.h"
 #include "store/store.h"
 #include "wire/messages.h"
@@ -48,6 +49,17 @@ struct entry {
 	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
 	unsigned exits;
 };
+
+/* ---- nouns.c ---- */
+struct noun_kind {
+	const char *prefix; /* of keys, and the member of a list: "volumes" */
+	const char *noun;   /* in messages, and the type of events: "volume" */
+	const struct field_table *table;
+	size_t id, name, labels;
+	size_t project;     /* NO_PROJECT: it belongs to the host */
+};
+#define NO_PROJECT ((size_t)-1)
+struct nouns;
 
 /* ---- images ---- */
 struct image_entry {
@@ -117,6 +129,13 @@ struct core {
 	pthread_mutex_t flush_lock; /* one writer of events at a time; taken before lock */
 
 	struct map *tasks; /* id → struct task_run */
+	struct map *held;  /* names of core_hold */
+
+	struct nouns *pools, *volumes;
+	struct map *making;    /* ids of volumes that the agent is making */
+	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */
+	pthread_t clock_thread;
+	pthread_cond_t clock_wanted;
 
 	struct follow *follow;
 
@@ -145,6 +164,9 @@ int agent_call(struct core *c, const char *request, const void *body, void *repl
 /* The same with descriptors: sends `send_fd` (-1: none), takes one into *recv_fd (NULL: none). */
 int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
 		  struct error *err);
+/* The same for a task: shows progress, ends when the task is cancelled. */
+struct task_run;
+int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, struct error *err);
 int agent_start(struct core *c, struct error *err);
 void agent_stop(struct core *c);
 
@@ -178,9 +200,71 @@ int instances_load(struct core *c, struct error *err);
 char *instance_key(const char *project, const char *id);
 /* "key=value" or "key" */
 bool label_fits(const struct pairs *labels, const char *wanted);
+/* instance_create whose root begins as a copy of another one (NULL: empty); linked: sharing what is common. */
+int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
+			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err);
+/* instance_update that may change mounts of type volume also while it runs: who calls it mounts them. */
+int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
+			   struct instance_snap **out, struct error *err);
 int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);
 /* Has the agent make the instance (again). */
-int instance_make(struct core *c, const struct instance *i, struct msg_instance_state *state, struct error *err);
+int instance_make(struct core *c, const struct instance *i, const struct msg_volume_ref *root, bool linked,
+		  struct msg_instance_state *state, struct error *err);
+
+/* ---- nouns.c ---- */
+struct nouns *nouns_new(const struct noun_kind *kind);
+void nouns_free(struct nouns *o);
+/* All of the kind from the store, while nobody else is there. */
+int nouns_load(struct core *c, struct nouns *o, struct error *err);
+/* By name, id, or a prefix of at least 4 digits of an id; project is not looked at for kinds without. Needs the lock; not
+ * referenced. NULL: NOT_FOUND, or INVALID when two have the prefix. */
+struct noun *noun_find(struct core *c, struct nouns *o, const char *project, const char *name, struct error *err);
+/* The same with the lock taken, referenced. */
+int noun_get(struct core *c, struct nouns *o, const char *project, const char *name, struct noun **out,
+	       struct error *err);
+/* By id alone; needs the lock. */
+struct noun *noun_by_id(struct nouns *o, const char *id);
+/* EXISTS with field "name" when one of the project has that name. Needs the lock. */
+int noun_name_free(struct nouns *o, const char *project, const char *name, struct error *err);
+/* Walks in order of creation; needs the lock. For (size_t i = 0; (x = nouns_next(o, &i));). */
+struct noun *nouns_next(const struct nouns *o, size_t *cursor);
+size_t nouns_count(const struct nouns *o);
+/* Stores a new object or a new state of one, in one transaction with `more`, then publishes it with an event. A name
+ * that changes leaves the old one free. *out (NULL: not wanted) is referenced. */
+int noun_save(struct core *c, struct nouns *o, const void *noun, const char *action, const struct store_op *more,
+		size_t n_more, struct noun **out, struct error *err);
+/* The same in memory alone, without an event: for what only the agent knows (a status). Needs the lock. */
+void noun_replace(struct nouns *o, const void *noun);
+int noun_delete(struct core *c, struct nouns *o, const void *noun, const struct store_op *more, size_t n_more,
+		  struct error *err);
+/* {"revision":N,"<prefix>":[…]}, the newest last; labels (NULL: any) as in instance_filter; free the text. */
+int nouns_text(struct core *c, struct nouns *o, const char *project, char *const *labels, char **json, size_t *len,
+		 struct error *err);
+/* One verb at a time changes what `key` names ("volume/<id>"): waits for the other one. Not while the lock is held. */
+void core_hold(struct core *c, const char *key);
+void core_release(struct core *c, const char *key);
+struct held {
+	struct core *core;
+	char *key;
+};
+/* _cleanup_(held_release) struct held h = hold(c, "volume", id); */
+struct held hold(struct core *c, const char *noun, const char *id);
+void held_release(struct held *h);
+
+/* ---- pools.c, volumes.c, snapshots.c, mounts.c ---- */
+extern const struct noun_kind pool_kind, volume_kind;
+int pools_load(struct core *c, struct error *err);
+int pools_resync(struct core *c, struct error *err);
+/* Pools and volumes. */
+int volumes_resync(struct core *c, struct error *err);
+int snapshots_load(struct core *c, struct error *err);
+void snapshots_run_schedules(struct core *c, int64_t now); /* takes and removes what schedules want */
+void *snapshots_clock(void *core); /* a thread that does so in time */
+/* Fills pool_id and volumes of an instance from its spec; volumes that are not there are made. *made: ids of those, to be
+ * freed, for volumes_drop when the instance does not come to be. */
+int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err);
+void volumes_drop(struct core *c, const char *project, char *const *ids);
+void volumes_drop_anonymous(struct core *c, const struct instance *i); /* of an instance that is gone */
 
 /* ---- instance-change.c ---- */
 /* Marks those whose change was cut off. */

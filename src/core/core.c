@@ -29,6 +29,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	pthread_cond_init(&c->changed, NULL);
 	pthread_cond_init(&c->sync_changed, NULL);
 	pthread_cond_init(&c->flush_wanted, NULL);
+	pthread_cond_init(&c->clock_wanted, NULL);
 	c->agent_socket = str_copy(config->agent_socket);
 	c->mirrors = strv_copy(config->mirrors);
 	c->on_shutdown = config->on_shutdown;
@@ -41,6 +42,10 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->unpacking = map_new(NULL);
 	c->layers_held = map_new(NULL);
 	c->tasks = map_new(task_run_drop);
+	c->held = map_new(NULL);
+	c->making = map_new(NULL);
+	c->pools = nouns_new(&pool_kind);
+	c->volumes = nouns_new(&volume_kind);
 	c->unpackers = crew_new(2);
 	c->jobs = crew_new(4);
 	c->runners = crew_new(8);
@@ -71,6 +76,12 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 	r = images_load(c, err);
 	if (r == 0)
 		r = networks_load(c, err);
+	if (r == 0)
+		r = pools_load(c, err);
+	if (r == 0)
+		r = nouns_load(c, c->volumes, err);
+	if (r == 0)
+		r = snapshots_load(c, err);
 	return r < 0 ? r : instances_load(c, err);
 }
 
@@ -144,6 +155,11 @@ void core_close(struct core *c) {
 	map_free(c->unpacking);
 	map_free(c->layers_held);
 	map_free(c->tasks);
+	map_free(c->held);
+	map_free(c->making);
+	nouns_free(c->pools);
+	nouns_free(c->volumes);
+	map_free(c->snapshots);
 	events_free(c);
 	fields_free(&msg_hello_table, &c->host);
 	if (c->content)

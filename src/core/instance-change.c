@@ -202,6 +202,7 @@ static void publish_change(struct core *c, struct entry *e, const struct instanc
 	now.spec = new->spec;
 	now.nics = new->nics;
 	now.ports = new->ports;
+	now.volumes = new->volumes;
 	entry_set(c, e, instance_snap_new(&now));
 }
 
@@ -266,10 +267,35 @@ static int change_spec(struct core *c, struct entry *e, const struct instance *o
 	return r;
 }
 
+/* The volumes of changed mounts; those that are not there are made. */
+static int resolve_mounts(struct core *c, struct instance *new, struct error *err) {
+	_cleanup_(strv_free_ptr) char **made = NULL;
+	for (size_t i = 0; i < new->volumes.n; i++)
+		fields_free(&volume_use_table, &new->volumes.items[i]);
+	new->volumes.n = 0;
+	free(TAKE_PTR(new->pool_id));
+	int r = instance_resolve_storage(c, new, &made, err);
+	if (r < 0)
+		volumes_drop(c, new->project, made);
+	return r;
+}
+
+static int apply_patch(struct core *c, struct entry *e, const struct instance *old, struct instance *new, bool running,
+		       const json_t *patch, struct error *err) {
+	int r = fields_patch(&instance_spec_table, patch, running, &new->spec, err);
+	if (r == 0 && json_object_get(patch, "mounts"))
+		r = resolve_mounts(c, new, err);
+	return r < 0 ? r : change_spec(c, e, old, new, err);
+}
+
 static int edit_patch(struct core *c, struct entry *e, const struct instance *old, struct instance *new, void *arg,
 		      struct error *err) {
-	int r = fields_patch(&instance_spec_table, arg, state_is_up(old->status.state), &new->spec, err);
-	return r < 0 ? r : change_spec(c, e, old, new, err);
+	return apply_patch(c, e, old, new, state_is_up(old->status.state), arg, err);
+}
+
+static int edit_mounts(struct core *c, struct entry *e, const struct instance *old, struct instance *new, void *arg,
+		       struct error *err) {
+	return apply_patch(c, e, old, new, false, arg, err);
 }
 
 /* One change: fn does it to a copy, and carries it out. */
@@ -299,6 +325,11 @@ static int edit(struct core *c, const char *project, const char *name,
 int instance_update(struct core *c, const char *project, const char *name, const json_t *patch,
 		    struct instance_snap **out, struct error *err) {
 	return edit(c, project, name, edit_patch, (void *)patch, out, err);
+}
+
+int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
+			   struct instance_snap **out, struct error *err) {
+	return edit(c, project, name, edit_mounts, (void *)patch, out, err);
 }
 
 /* ---- networks of one that may run ---- */

@@ -1,5 +1,5 @@
 /* Creating, changing, removing and listing instances. */
-#include "core/core-priv.h"
+#include "core/volumes-priv.h"
 
 #include "base/log.h"
 #include "base/str.h"
@@ -164,7 +164,8 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 	return r;
 }
 
-int instance_make(struct core *c, const struct instance *i, struct msg_instance_state *state, struct error *err) {
+int instance_make(struct core *c, const struct instance *i, const struct msg_volume_ref *root, bool linked,
+		  struct msg_instance_state *state, struct error *err) {
 	core_lock(c);
 	struct image_entry *found = image_find(c, i->image_id, err);
 	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
@@ -180,6 +181,8 @@ int instance_make(struct core *c, const struct instance *i, struct msg_instance_
 	for (size_t k = 0; k < n; k++)
 		layers[k] = image->image.layers.items[k].diff_id;
 	body.layers = layers;
+	body.root = root ? *root : (struct msg_volume_ref){0};
+	body.linked = linked;
 	return agent_call(c, "instance-create", &body, state, err);
 }
 
@@ -195,7 +198,10 @@ static int store_new(struct core *c, const struct instance_snap *s, struct error
 static int store_gone(struct core *c, const struct instance *i, struct error *err) {
 	_cleanup_(free_ptr) char *key = instance_key(i->project, i->id);
 	_cleanup_(free_ptr) char *name = str_format("names/%s/%s", i->project, i->spec.name);
-	struct store_op ops[] = {{STORE_DELETE, key, NULL, STORE_ANY}, {STORE_DELETE, name, NULL, STORE_ANY}};
+	_cleanup_(free_ptr) char *snapshots_key = str_format("snapshots/%s", i->id);
+	struct store_op ops[] = {{STORE_DELETE, key, NULL, STORE_ANY},
+				 {STORE_DELETE, name, NULL, STORE_ANY},
+				 {STORE_DELETE, snapshots_key, NULL, STORE_ANY}};
 	return events_txn(c, ops, ARRAY_SIZE(ops), err);
 }
 
@@ -208,13 +214,14 @@ static void unreserve(struct core *c, struct entry *e) {
 
 /* The instance stands in the store before the agent hears of it: were this process to die in between, the
  * next one would have it made. */
-static int create_reserved(struct core *c, struct entry *e, struct error *err) {
+static int create_reserved(struct core *c, struct entry *e, const struct msg_volume_ref *root, bool linked,
+			   struct error *err) {
 	const struct instance *i = &e->snap->instance; /* nobody else changes it yet */
 	struct msg_instance_state state = {0};
 	int r = store_new(c, e->snap, err);
 	if (r < 0)
 		return r;
-	r = instance_make(c, i, &state, err);
+	r = instance_make(c, i, root, linked, &state, err);
 	if (r < 0) {
 		_cleanup_(error_free) struct error undo = ERROR_INIT;
 		if (store_gone(c, i, &undo) < 0)
@@ -233,9 +240,23 @@ static int create_reserved(struct core *c, struct entry *e, struct error *err) {
 	return 0;
 }
 
-int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
-		    struct error *err) {
+/* What the spec names of storage becomes ids, in an entry that nobody sees yet. *made: volumes that were made for it. */
+static int resolve_storage(struct core *c, struct entry *e, char ***made, struct error *err) {
+	struct instance i;
+	fields_copy(&instance_table, &e->snap->instance, &i);
+	int r = instance_resolve_storage(c, &i, made, err);
+	if (r == 0) {
+		WITH_LOCK(c);
+		entry_set(c, e, instance_snap_new(&i));
+	}
+	fields_free(&instance_table, &i);
+	return r;
+}
+
+int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
+			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	_cleanup_(strv_free_ptr) char **made = NULL;
 	int r = core_project_check(c, project, err);
 	if (r == 0)
 		r = check_image(c, spec, err);
@@ -246,14 +267,22 @@ int instance_create(struct core *c, const char *project, struct instance_spec *s
 	fields_free(&instance_spec_table, spec);
 	if (r < 0)
 		return r;
-	r = create_reserved(c, ref.entry, err);
+	r = resolve_storage(c, ref.entry, &made, err);
+	if (r == 0)
+		r = create_reserved(c, ref.entry, root, linked, err);
 	if (r < 0) {
 		unreserve(c, ref.entry);
+		volumes_drop(c, project, made);
 		return r;
 	}
 	selections_send(c); /* rules that mean it shall do so from its start on */
 	*out = entry_snap(c, ref.entry);
 	return 0;
+}
+
+int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
+		    struct error *err) {
+	return instance_create_from(c, project, spec, NULL, false, out, err);
 }
 
 int instance_get(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {
@@ -292,6 +321,9 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 	entry_take_out(c, e);
 	core_unlock(c);
 	entry_unref(c, e);
+	snapshots_forget(c, i->id);
+	if (i->spec.auto_remove)
+		volumes_drop_anonymous(c, i);
 	return 0;
 }
 

@@ -35,23 +35,25 @@ static json_t *print_pairs(const struct pairs *p) {
 	return o;
 }
 
-static json_t *print_list(const struct field *f, const struct field_list *l) {
+static json_t *print_all(const struct field_table *t, const void *object, bool secrets);
+
+static json_t *print_list(const struct field *f, const struct field_list *l, bool secrets) {
 	json_t *a = json_array();
 	for (size_t i = 0; i < l->n; i++)
-		json_array_append_new(a, fields_print(f->sub, list_item(f, l, i)));
+		json_array_append_new(a, print_all(f->sub, list_item(f, l, i), secrets));
 	return a;
 }
 
 /* An object without members is left out. */
-static json_t *print_object(const struct field *f, const void *object) {
-	json_t *o = fields_print(f->sub, object);
+static json_t *print_object(const struct field *f, const void *object, bool secrets) {
+	json_t *o = print_all(f->sub, object, secrets);
 	if (json_object_size(o))
 		return o;
 	json_decref(o);
 	return NULL;
 }
 
-static json_t *field_print(const struct field *f, const void *object) {
+static json_t *field_print(const struct field *f, const void *object, bool secrets) {
 	union member m = field_member(f, object);
 	switch (f->type) {
 	case FIELD_STRING:
@@ -64,9 +66,9 @@ static json_t *field_print(const struct field *f, const void *object) {
 	case FIELD_PAIRS:
 		return m.pairs->n ? print_pairs(m.pairs) : NULL;
 	case FIELD_OBJECT:
-		return print_object(f, m.any);
+		return print_object(f, m.any, secrets);
 	case FIELD_LIST:
-		return m.list->n ? print_list(f, m.list) : NULL;
+		return m.list->n ? print_list(f, m.list, secrets) : NULL;
 	case FIELD_JSON:
 		return json_deep_copy(*m.json);
 	default:
@@ -74,12 +76,20 @@ static json_t *field_print(const struct field *f, const void *object) {
 	}
 }
 
-json_t *fields_print(const struct field_table *t, const void *object) {
+static json_t *print_all(const struct field_table *t, const void *object, bool secrets) {
 	json_t *o = json_object();
 	for_each_field(f, t) {
-		json_t *v = f->flags & FIELD_SECRET ? NULL : field_print(f, object);
+		json_t *v = f->flags & FIELD_SECRET && !secrets ? NULL : field_print(f, object, secrets);
 		if (v)
 			json_object_set_new_nocheck(o, f->name, v);
 	}
 	return o;
+}
+
+json_t *fields_print(const struct field_table *t, const void *object) {
+	return print_all(t, object, false);
+}
+
+json_t *fields_print_secrets(const struct field_table *t, const void *object) {
+	return print_all(t, object, true);
 }

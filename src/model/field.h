@@ -118,6 +118,8 @@ int fields_patch(const struct field_table *t, const json_t *patch, bool running,
 /* The object as JSON; members that have their zero value and no default, and strings that are NULL, are left
  * out, secrets always. */
 json_t *fields_print(const struct field_table *t, const void *object);
+/* The same with secrets: for wabe's own disk, and from control to the agent. */
+json_t *fields_print_secrets(const struct field_table *t, const void *object);
 /* All limits, required fields, checks. */
 int fields_validate(const struct field_table *t, const void *object, struct error *err);
 /* A deep copy into `to` (uninitialised memory). */

@@ -269,7 +269,7 @@ int rate_parse(const char *text, int64_t *bits, struct error *err) {
 	char *end;
 	double value = strtod(text, &end);
 	double unit = 1;
-	if (end == text || !isdigit((unsigned char)text[0]) || !(value >= 0 && value <= 1e12))
+	if (end != text + strspn(text, "0123456789.") || !isdigit((unsigned char)text[0]) || value > 1e12)
 		return error_set(err, ERROR_INVALID, "must be a rate such as 100mbit");
 	switch (tolower((unsigned char)*end)) {
 	case 'k': unit = 1e3; end++; break;

@@ -193,7 +193,7 @@ int wire_call(struct wire_call *c, struct error *err) {
 	_cleanup_(close_fd) int sock = connect_agent(c->socket_path, err);
 	if (sock < 0)
 		return sock;
-	_cleanup_(json_free_ptr) json_t *body = c->body ? fields_print(c->request->request, c->body) : json_object();
+	_cleanup_(json_free_ptr) json_t *body = c->body ? fields_print_secrets(c->request->request, c->body) : json_object();
 	int r = wire_send(sock, c->request->name, body, c->fds, c->nfds, err);
 	while (r == 0) {
 		_cleanup_(wire_frame_free) struct wire_frame f = {0};

@@ -66,6 +66,32 @@ static const struct field prune_fields[] = {
 };
 TABLE(prune_request, prune_fields, "What to remove");
 
+static const struct field copy_fields[] = {
+	FIELD(struct copy_request, name, FIELD_STRING, .min = 1, .max = 128, .check = instance_name_check, .doc = "Of the new one"),
+	FIELD(struct copy_request, pool, FIELD_STRING, .min = 1, .max = 128, .check = instance_name_check,
+	      .doc = "Where it lives; not given: the same"),
+	FIELD(struct copy_request, snapshot, FIELD_STRING, .min = 1, .max = 128, .check = instance_name_check,
+	      .doc = "The snapshot that is copied; not given: what is there now"),
+	FIELD(struct copy_request, linked, FIELD_BOOL, .doc = "Shares with its original what they have in common"),
+};
+TABLE(copy_request, copy_fields, "A copy");
+
+static const struct field snapshot_fields[] = {
+	FIELD(struct snapshot_request, name, FIELD_STRING, .min = 1, .max = 128, .check = instance_name_check,
+	      .doc = "Not given: made of the time"),
+	FIELD(struct snapshot_request, description, FIELD_STRING, .check = text_check, .doc = "What it is for"),
+};
+TABLE(snapshot_request, snapshot_fields, "A snapshot");
+
+static const struct field volume_attach_fields[] = {
+	FIELD(struct volume_attach_request, volume, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 128,
+	      .check = instance_name_check, .doc = "Its name"),
+	FIELD(struct volume_attach_request, target, FIELD_STRING, .flags = FIELD_REQUIRED, .check = path_check, .doc = "Where, inside"),
+	FIELD(struct volume_attach_request, subpath, FIELD_STRING, .max = 4096, .doc = "Only this path of the volume"),
+	FIELD(struct volume_attach_request, read_only, FIELD_BOOL, .doc = "It cannot be written there"),
+};
+TABLE(volume_attach_request, volume_attach_fields, "A volume for an instance");
+
 static const struct field shutdown_fields[] = {
 	FIELD(struct shutdown_request, timeout, FIELD_DURATION, .def = "10s", .doc = "For each instance, until SIGKILL"),
 };

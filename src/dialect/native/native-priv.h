@@ -41,6 +41,18 @@ struct prune_request {
 struct shutdown_request {
 	int64_t timeout;
 };
+struct copy_request { /* of volumes and of instances */
+	char *name, *pool, *snapshot;
+	bool linked;
+};
+struct snapshot_request {
+	char *name, *description;
+};
+struct volume_attach_request {
+	char *volume, *target, *subpath;
+	bool read_only;
+};
+extern const struct field_table copy_request_table, snapshot_request_table, volume_attach_request_table;
 extern const struct field_table stop_request_table, kill_request_table, exec_request_table, pull_request_table,
 	bootstrap_request_table, commit_request_table, tag_request_table, prune_request_table, shutdown_request_table;
 
@@ -59,7 +71,8 @@ struct native_route {
 	const char *what;                  /* the answer in words, where there is no table */
 	int status;                        /* of success */
 };
-extern const struct native_route instance_routes[], image_routes[], host_routes[], network_routes[]; /* NULL-method row last */
+extern const struct native_route instance_routes[], image_routes[], network_routes[], storage_routes[],
+	host_routes[]; /* NULL-method row last */
 json_t *openapi_document(void);
 
 /* ---- handlers' helpers (reply.c) ---- */

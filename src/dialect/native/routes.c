@@ -3,7 +3,8 @@
 
 #include "model/task.h"
 
-static const struct native_route *const tables[] = {host_routes, instance_routes, image_routes, network_routes, NULL};
+static const struct native_route *const tables[] = {host_routes, instance_routes, image_routes, network_routes,
+						    storage_routes, NULL};
 
 const struct http_route *native_routes(void) {
 	static struct http_route routes[128];

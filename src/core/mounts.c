@@ -1,0 +1,259 @@
+/* Volumes and instances together: what a new instance mounts, mounting while it runs, clones. */
+#include "core/volumes.h"
+
+#include "base/log.h"
+#include "base/str.h"
+#include "core/tasks.h"
+#include "core/volumes-priv.h"
+
+/* A volume that nobody has named goes with the instance for which it was made. */
+#define ANONYMOUS "wabe.anonymous"
+
+static bool is_volume(const struct mount *m) {
+	return str_same(m->type, "volume");
+}
+
+static int make_missing(struct core *c, const char *project, struct mount *m, struct noun **out, struct error *err) {
+	struct volume_spec spec;
+	fields_init(&volume_spec_table, &spec);
+	if (!m->source) {
+		m->source = random_hex(INSTANCE_ID_LEN / 2);
+		pairs_set(&spec.labels, ANONYMOUS, "true");
+	}
+	spec.name = str_copy(m->source);
+	return volume_create(c, project, &spec, out, err);
+}
+
+/* The volume that a mount means; made when there is none. *made says so. */
+static int volume_for(struct core *c, const char *project, struct mount *m, bool *made, struct noun **out,
+		      struct error *err) {
+	*made = false;
+	struct error why = ERROR_INIT;
+	int r = m->source ? noun_get(c, c->volumes, project, m->source, out, &why) : -ERROR_NOT_FOUND;
+	if (r == -ERROR_NOT_FOUND) {
+		error_free(&why);
+		r = make_missing(c, project, m, out, &why);
+		*made = r == 0;
+		if (r == -ERROR_EXISTS) { /* somebody else was quicker */
+			error_free(&why);
+			r = noun_get(c, c->volumes, project, m->source, out, &why);
+		}
+	}
+	return r < 0 ? error_move(err, &why) : 0;
+}
+
+static int add_use(struct core *c, struct instance *i, const struct mount *m, const struct volume *v, struct error *err) {
+	_cleanup_(free_ptr) char *pool_id = NULL;
+	int r = pool_id_of(c, v->spec.pool, &pool_id, err);
+	if (r < 0)
+		return r;
+	i->volumes.items = alloc_resize(i->volumes.items, i->volumes.n + 1, sizeof *i->volumes.items);
+	i->volumes.items[i->volumes.n++] = (struct volume_use){
+		.name = str_copy(m->source),
+		.volume_id = str_copy(v->id),
+		.pool_id = TAKE_PTR(pool_id),
+		.kind = str_copy(v->spec.kind),
+	};
+	return 0;
+}
+
+static bool has_use(const struct instance *i, const char *name) {
+	for (size_t k = 0; k < i->volumes.n; k++)
+		if (str_same(i->volumes.items[k].name, name))
+			return true;
+	return false;
+}
+
+static int resolve_mount(struct core *c, struct instance *i, struct mount *m, char ***made, struct error *err) {
+	if (!is_volume(m) || (m->source && has_use(i, m->source)))
+		return 0;
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	bool new = false;
+	int r = volume_for(c, i->project, m, &new, &o, err);
+	if (r < 0)
+		return r;
+	const struct volume *v = o->of;
+	if (new)
+		strv_add(made, v->id);
+	return add_use(c, i, m, v, err);
+}
+
+int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err) {
+	*made = NULL;
+	int r = pool_id_of(c, i->spec.pool ? i->spec.pool : "local", &i->pool_id, err);
+	for (size_t k = 0; r == 0 && k < i->spec.mounts.n; k++) {
+		r = resolve_mount(c, i, &i->spec.mounts.items[k], made, err);
+		if (r < 0) {
+			_cleanup_(free_ptr) char *field = str_format("mounts[%zu]", k);
+			error_in_field(err, field);
+		}
+	}
+	return r;
+}
+
+void volumes_drop(struct core *c, const char *project, char *const *ids) {
+	for (; ids && *ids; ids++) {
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		if (volume_delete(c, project, *ids, &err) < 0 && err.kind != ERROR_NOT_FOUND)
+			log_warn("volume %.12s is left over: %s", *ids, error_text(&err));
+	}
+}
+
+void volumes_drop_anonymous(struct core *c, const struct instance *i) {
+	_cleanup_(strv_free_ptr) char **ids = NULL;
+	core_lock(c);
+	for (size_t k = 0; k < i->volumes.n; k++) {
+		struct noun *o = noun_by_id(c->volumes, i->volumes.items[k].volume_id);
+		if (o && pairs_get(&((const struct volume *)o->of)->spec.labels, ANONYMOUS))
+			strv_add(&ids, i->volumes.items[k].volume_id);
+	}
+	core_unlock(c);
+	volumes_drop(c, i->project, ids);
+}
+
+/* ---- while it runs ---- */
+
+static json_t *mounts_without(const struct instance_spec *s, const char *target) {
+	json_t *list = json_array();
+	_cleanup_(json_free_ptr) json_t *spec = fields_print(&instance_spec_table, s);
+	size_t i;
+	json_t *one;
+	json_array_foreach(json_object_get(spec, "mounts"), i, one)
+		if (!str_same(json_get_str(one, "target"), target))
+			json_array_append(list, one);
+	return list;
+}
+
+/* The spec says what is mounted at the next start, the agent mounts now. */
+static int call_attach(struct core *c, const struct instance *i, const char *request, const struct mount *m,
+		       const struct volume_use *use, struct error *err) {
+	if (!state_is_up(i->status.state))
+		return 0;
+	struct msg_volume_attach body = {
+		.id = i->id,
+		.pool_id = use ? use->pool_id : NULL,
+		.volume_id = use ? use->volume_id : NULL,
+		.target = m->target,
+		.subpath = m->subpath,
+		.read_only = m->read_only,
+	};
+	return agent_call(c, request, &body, NULL, err);
+}
+
+int volume_attach(struct core *c, const char *project, const char *instance, const struct mount *m,
+		  struct instance_snap **out, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL, *changed = NULL;
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	int r = instance_get(c, project, instance, &snap, err);
+	if (r == 0)
+		r = noun_get(c, c->volumes, project, m->source, &o, err);
+	if (r < 0)
+		return r;
+	_cleanup_(json_free_ptr) json_t *mounts = mounts_without(&snap->instance.spec, ""), *patch = json_object();
+	json_array_append_new(mounts, json_pack("{s:s, s:s, s:s, s:b, s:s*}", "type", "volume", "source", m->source, "target",
+						m->target, "read_only", m->read_only, "subpath", m->subpath));
+	json_object_set(patch, "mounts", mounts);
+	r = instance_change_mounts(c, project, snap->instance.id, patch, &changed, err);
+	if (r < 0)
+		return r;
+	const struct volume_use *use = NULL;
+	for (size_t k = 0; k < changed->instance.volumes.n; k++)
+		if (str_same(changed->instance.volumes.items[k].name, m->source))
+			use = &changed->instance.volumes.items[k];
+	r = call_attach(c, &changed->instance, "volume-attach", m, use, err);
+	if (r < 0) {
+		_cleanup_(json_free_ptr) json_t *before = mounts_without(&snap->instance.spec, ""), *undo = json_object();
+		_cleanup_(instance_snap_unref_ptr) struct instance_snap *undone = NULL;
+		json_object_set(undo, "mounts", before);
+		instance_change_mounts(c, project, snap->instance.id, undo, &undone, NULL);
+		return r;
+	}
+	*out = TAKE_PTR(changed);
+	return 0;
+}
+
+int volume_detach(struct core *c, const char *project, const char *instance, const char *target,
+		  struct instance_snap **out, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, instance, &snap, err);
+	if (r < 0)
+		return r;
+	const struct instance *i = &snap->instance;
+	struct mount *found = NULL;
+	for (size_t k = 0; k < i->spec.mounts.n; k++)
+		if (is_volume(&i->spec.mounts.items[k]) && (str_same(i->spec.mounts.items[k].target, target) ||
+							    str_same(i->spec.mounts.items[k].source, target)))
+			found = &i->spec.mounts.items[k];
+	if (!found)
+		return error_set(err, ERROR_NOT_FOUND, "instance %s has no volume %.128s, nor one mounted there", i->spec.name, target);
+	r = call_attach(c, i, "volume-detach", found, NULL, err);
+	if (r < 0)
+		return r;
+	_cleanup_(json_free_ptr) json_t *mounts = mounts_without(&i->spec, found->target), *patch = json_object();
+	json_object_set(patch, "mounts", mounts);
+	return instance_change_mounts(c, project, i->id, patch, out, err);
+}
+
+/* ---- clones ---- */
+
+struct clone {
+	char *project, *instance, *name, *snapshot;
+	bool linked;
+};
+
+static void clone_free(void *arg) {
+	struct clone *k = arg;
+	free(k->project);
+	free(k->instance);
+	free(k->name);
+	free(k->snapshot);
+	free(k);
+}
+
+/* What belongs to one instance alone is not taken along. */
+static void clone_spec(const struct instance *from, const char *name, struct instance_spec *out) {
+	fields_copy(&instance_spec_table, &from->spec, out);
+	free(out->name);
+	out->name = name ? str_copy(name) : NULL;
+	for (size_t i = 0; i < out->networks.n; i++) {
+		free(TAKE_PTR(out->networks.items[i].ipv4));
+		free(TAKE_PTR(out->networks.items[i].ipv6));
+		free(TAKE_PTR(out->networks.items[i].mac));
+	}
+	for (size_t i = 0; i < out->ports.n; i++)
+		out->ports.items[i].host_port = 0;
+}
+
+static int clone_run(struct core *c, struct task_run *t UNUSED, void *arg, char **result, struct error *err) {
+	struct clone *k = arg;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *from = NULL, *made = NULL;
+	int r = instance_get(c, k->project, k->instance, &from, err);
+	if (r < 0)
+		return r;
+	_cleanup_(held_release) struct held h = hold(c, "instance", from->instance.id); /* its snapshots stay meanwhile */
+	struct msg_volume_ref root = {
+		.pool_id = from->instance.pool_id ? from->instance.pool_id : (char *)POOL_LOCAL_ID,
+		.id = from->instance.id,
+		.snapshot = k->snapshot,
+	};
+	struct instance_spec spec;
+	clone_spec(&from->instance, k->name, &spec);
+	r = instance_create_from(c, k->project, &spec, &root, k->linked, &made, err);
+	if (r == 0)
+		*result = str_copy(made->instance.id);
+	return r;
+}
+
+int instance_clone(struct core *c, const char *project, const char *instance, const char *name, const char *snapshot,
+		   bool linked, char **task, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *from = NULL;
+	int r = instance_get(c, project, instance, &from, err);
+	if (r == 0 && name)
+		r = instance_name_check(name, err);
+	if (r < 0)
+		return r;
+	struct clone *k = NEW(struct clone);
+	*k = (struct clone){str_copy(project), str_copy(from->instance.id), name ? str_copy(name) : NULL,
+			    snapshot ? str_copy(snapshot) : NULL, linked};
+	return task_start(c, project, "instance-clone", from->instance.spec.name, NULL, clone_run, k, clone_free, task, err);
+}
