@@ -16,7 +16,7 @@ static void balancer_loaded(struct core *c, struct object *o) {
 	port_claim(c, &port, object_id(o));
 }
 
-int networks_load(struct core *c, struct error *err) {
+int networks_restore(struct core *c, struct error *err) {
 	int r = objects_load(c, &c->networks, network_loaded, err);
 	if (r == 0)
 		r = objects_load(c, &c->groups, NULL, err);

@@ -122,7 +122,7 @@ int network_send(struct core *c, const struct network *wanted, struct network *n
 
 /* ---- network-sync.c: from the store, and after the agent is reached anew ---- */
 /* Networks, groups, balancers and reserved addresses: before the instances. */
-int networks_load(struct core *c, struct error *err);
+int networks_restore(struct core *c, struct error *err);
 /* Networks, rule groups, members, balancers, in this order; and, when instances are in order, takes away networks that
  * the store does not have. */
 int networks_resync(struct core *c, struct error *err);
