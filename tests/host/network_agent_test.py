@@ -216,7 +216,7 @@ def life(a):
 @apart
 def bad_networks(a):
     """subnets that overlap the host's or another network's, other settings for what is there: refused, nothing changed"""
-    sh("ip link add wtdummy type dummy && ip addr add 10.99.0.1/24 dev wtdummy && ip link set wtdummy up")
+    sh("ip link add wtdummy type veth peer name wtdummy2 && ip addr add 10.99.0.1/24 dev wtdummy && ip link set wtdummy up")
     before = sorted(links())
     try:
         contains(refused("conflict", a.network, subnets=[{"cidr": "10.99.0.0/16"}]).message, "10.99.0.0")
@@ -533,7 +533,7 @@ def agent_restarts(a):
         before = links()
         a.process.send_signal(way)
         a.process.wait()
-        assert a.pings_outside("10.77.14.10") if False else sh("ping -c 1 -W 2 10.77.14.10")
+        sh("ping -c 1 -W 2 10.77.14.10")
         a.start()
         equal({k: v["ifindex"] for k, v in links().items()}, {k: v["ifindex"] for k, v in before.items()})
         assert a.pings(one, "two"), "no answer after a restart"
@@ -597,8 +597,8 @@ def damaged(a):
     assert a.pings(two, "10.77.17.1"), "the other network has suffered"
     assert a.pings(one, "10.77.16.10"), "it does not run any more"
     a.call("instance-stop", id=one, signal="SIGKILL")
-    contains(refused("corrupt", a.call, "instance-start", id=one).message, "cannot" if False else "network")
-    a.plain_again = a.network("plain16", id=n, subnets=[{"cidr": "10.77.16.0/24"}])
+    contains(refused("corrupt", a.call, "instance-start", id=one).message, "network")
+    a.network("plain16", id=n, subnets=[{"cidr": "10.77.16.0/24"}])
     a.call("instance-start", id=one)
     assert a.pings(one, "10.77.16.1"), "it was not mended"
     a.delete(one, two)
@@ -758,7 +758,7 @@ def leftovers(a):
     """what a crash has left under our tag goes at the next start; what is others' stays, byte for byte"""
     n = a.plain(26)
     one = a.sleeper(n, 26, 10)
-    sh("ip link add wtforeign type dummy && ip link set wtforeign alias 'wabe deadbeef 0123' && nft add table inet wtforeign && "
+    sh("ip link add wtforeign type bridge && ip link set wtforeign alias 'wabe deadbeef 0123' && nft add table inet wtforeign && "
        "nft add chain inet wtforeign c '{ type filter hook input priority 0; }' && nft add rule inet wtforeign c counter accept")
     foreign = sh("ip -d link show wtforeign"), sh("nft list table inet wtforeign")
     a.kill()
