@@ -112,7 +112,7 @@ int rules_send(struct core *c, const struct rule_group *g, struct error *err);
 const char *rules_naming(struct core *c, const char *peer);
 
 /* The port of the host that a balancer has; its strings are the spec's. */
-struct port balancer_port(const struct balancer_spec *s);
+struct port balancer_host_port(const struct balancer_spec *s);
 
 /* ---- networks.c ---- */
 /* The network as the agent gets it; free by network_table. Needs the lock. */
