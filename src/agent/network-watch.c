@@ -105,10 +105,8 @@ void firewall_settled(struct agent *a) {
 
 static void on_firewall(UNUSED struct loop_source *s, UNUSED uint32_t events, void *arg) {
 	struct agent *a = arg;
-	if (firewall_watch_read(a->net_watch->fd, a->tag) != 1 || map_count(a->nets) == 0)
-		return;
-	log_warn("somebody has removed the firewall table of this daemon: it is loaded again");
-	firewall_again(a);
+	if (firewall_watch_read(a->net_watch->fd, a->tag) == 1 && map_count(a->nets))
+		firewall_again(a);
 }
 
 int firewall_watch_begin(struct agent *a, struct error *err) {

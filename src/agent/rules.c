@@ -338,9 +338,16 @@ int work_firewall_list(struct job *j, struct error *err) {
 	return r;
 }
 
-/* Somebody has removed our table. */
+/* A table of ours was removed, maybe by one of us, who has the lock for as long as it is not there. */
 int work_firewall(struct job *j, struct error *err) {
 	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(rules_free) struct rules rules = {0};
 	int r = firewall_lock(j->agent, &lock, err);
-	return r == 0 && !firewall_present(j->agent->tag) ? rules_apply(j->agent, NULL, err) : r;
+	if (r < 0 || firewall_present(j->agent->tag))
+		return r;
+	rules_load(j->agent, NULL, true, &rules);
+	if (!rules.state.n_networks)
+		return 0;
+	log_warn("the rules of this daemon have been removed by somebody: they are loaded again");
+	return firewall_load(&rules.state, err);
 }

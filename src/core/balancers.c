@@ -30,7 +30,7 @@ int balancer_list(struct core *c, const char *project, char **json, size_t *len,
 	return object_list(c, &c->balancers, project, json, len, err);
 }
 
-struct port balancer_port(const struct balancer_spec *s) {
+struct port balancer_host_port(const struct balancer_spec *s) {
 	return (struct port){.address = s->address, .host_port = s->host_port, .port = s->port, .count = 1, .protocol = s->protocol};
 }
 
@@ -72,7 +72,7 @@ static struct object *balancer_reserve(struct core *c, const char *project, stru
 	WITH_LOCK(c);
 	_cleanup_(free_ptr) char *id = random_hex(INSTANCE_ID_LEN / 2);
 	struct balancer b = {.id = id, .project = (char *)project, .created_at = time_now_ns(), .spec = *spec};
-	struct port port = balancer_port(spec);
+	struct port port = balancer_host_port(spec);
 	if (core_project_check(c, project, err) < 0 || check_references(c, project, spec, err) < 0)
 		return NULL;
 	if (port_check(c, &port, id, err) < 0) {
@@ -87,7 +87,7 @@ static struct object *balancer_reserve(struct core *c, const char *project, stru
 
 static void take_out(struct core *c, struct object *o) {
 	WITH_LOCK(c);
-	struct port port = balancer_port(&balancer_of(o)->spec);
+	struct port port = balancer_host_port(&balancer_of(o)->spec);
 	port_unclaim(c, &port, object_id(o));
 	object_take_out(c, &c->balancers, o);
 	selections_rebuild(c);

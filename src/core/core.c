@@ -75,14 +75,18 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 		return r;
 	r = images_load(c, err);
 	if (r == 0)
-		r = networks_load(c, err);
+		r = networks_restore(c, err);
 	if (r == 0)
 		r = pools_load(c, err);
 	if (r == 0)
 		r = nouns_load(c, c->volumes, err);
 	if (r == 0)
 		r = snapshots_load(c, err);
-	return r < 0 ? r : instances_load(c, err);
+	if (r == 0)
+		r = instances_load(c, err);
+	if (r == 0)
+		selections_rebuild(c);
+	return r;
 }
 
 int core_open(const struct core_config *config, struct core **out, struct error *err) {

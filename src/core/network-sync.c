@@ -12,11 +12,11 @@ static void network_loaded(struct core *c UNUSED, struct object *o) {
 
 static void balancer_loaded(struct core *c, struct object *o) {
 	const struct balancer_spec *s = &((struct balancer *)o->snap->noun)->spec;
-	struct port port = balancer_port(s);
+	struct port port = balancer_host_port(s);
 	port_claim(c, &port, object_id(o));
 }
 
-int networks_load(struct core *c, struct error *err) {
+int networks_restore(struct core *c, struct error *err) {
 	int r = objects_load(c, &c->networks, network_loaded, err);
 	if (r == 0)
 		r = objects_load(c, &c->groups, NULL, err);

@@ -112,7 +112,7 @@ int rules_send(struct core *c, const struct rule_group *g, struct error *err);
 const char *rules_naming(struct core *c, const char *peer);
 
 /* The port of the host that a balancer has; its strings are the spec's. */
-struct port balancer_port(const struct balancer_spec *s);
+struct port balancer_host_port(const struct balancer_spec *s);
 
 /* ---- networks.c ---- */
 /* The network as the agent gets it; free by network_table. Needs the lock. */
@@ -122,7 +122,7 @@ int network_send(struct core *c, const struct network *wanted, struct network *n
 
 /* ---- network-sync.c: from the store, and after the agent is reached anew ---- */
 /* Networks, groups, balancers and reserved addresses: before the instances. */
-int networks_load(struct core *c, struct error *err);
+int networks_restore(struct core *c, struct error *err);
 /* Networks, rule groups, members, balancers, in this order; and, when instances are in order, takes away networks that
  * the store does not have. */
 int networks_resync(struct core *c, struct error *err);

@@ -241,10 +241,11 @@ static bool next_telling(struct core *c, struct telling *t) {
 		if (!s->dirty || s->failed)
 			continue;
 		struct object *o = s->balancer ? map_get(c->balancers.by_id, s->balancer) : NULL;
-		if (s->balancer && !o)
-			map_remove(c->selections->all, key);
-		if (s->balancer && (!o || o->removing))
+		if (s->balancer && (!o || o->removing)) {
+			if (!o)
+				map_remove(c->selections->all, key);
 			continue;
+		}
 		s->dirty = false;
 		*t = (struct telling){.key = str_copy(key), .is_balancer = o, .gone = !s->wanted};
 		if (o)

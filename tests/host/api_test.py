@@ -142,7 +142,7 @@ def frame(kind, body=b""):
 
 
 def setup():
-    d = ApiDaemon("api")
+    d = ApiDaemon("api", netspace="host")
     try:
         d.start()
         d.tar = busybox_rootfs(d.dir + "/busybox.tar")

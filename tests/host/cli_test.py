@@ -522,7 +522,7 @@ def test_ls():
     with Fake() as f:
         f.on("GET", "/instances", lambda h: h.reply({"revision": 1, "instances": [INSTANCE, other]}))
         lines = ok(f.wabe("ls", "-a")).stdout.decode().splitlines()
-        assert lines[0].split() == ["NAME", "ID", "IMAGE", "COMMAND", "STATE", "CREATED"]
+        assert lines[0].split() == ["NAME", "ID", "IMAGE", "COMMAND", "STATE", "PORTS", "CREATED"]
         assert lines[1].startswith("web   0123456789ab  debian") and "\x1b" not in lines[1] and "running" in lines[1]
         assert "exited (3)" in lines[2] and "x" * 100 in lines[2]
         eq(ok(f.wabe("ls", "-q")).stdout, b"0123456789ab\nffffffffffff\n")

@@ -33,7 +33,7 @@ def sources_answer():
 
 
 def setup():
-    d = Daemon("debian").start()
+    d = Daemon("debian", netspace="host").start()
     d.built = {}
     return d
 

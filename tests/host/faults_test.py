@@ -196,7 +196,7 @@ def storm_of_instances(d):
 def storm_of_whole_daemons(d):
     """agent, control and their parent killed together amid a storm: the next daemon puts all in order"""
     for _ in range(10 if LONG else 3):
-        workers = [subprocess.Popen([WABE, "run", "-d", "--name", f"w{i}", IMAGE, "sleep", "1000"], env=d.env,
+        workers = [subprocess.Popen(d.line("run", "-d", "--name", f"w{i}", IMAGE, "sleep", "1000"), env=d.env,
                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                    for i in range(5)]
         time.sleep(random.uniform(0.05, 0.5))

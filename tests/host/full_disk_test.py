@@ -27,7 +27,7 @@ class SmallDaemon(Daemon):
     """Its state lies on a file system of its own."""
 
     def __init__(self):
-        super().__init__("full")
+        super().__init__("full", netspace="host")
         os.mkdir(self.state)
         self.disk = tempfile.mkstemp(prefix="wabe-disk-", dir="/var/tmp")[1]
         subprocess.run(["truncate", "-s", f"{SIZE}M", self.disk], check=True)

@@ -20,7 +20,7 @@ BIG = 3 << 20
 class Place:
     def __init__(self):
         self.registries, self.debian = [], None
-        self.daemon = Daemon("images").start()
+        self.daemon = Daemon("images", netspace="host").start()
         self.dir = self.daemon.dir
         with open(busybox_rootfs(self.dir + "/busybox.tar"), "rb") as f:
             self.busybox = f.read()
@@ -53,7 +53,7 @@ class Place:
         return {"sha256:" + n for n in os.listdir(self.daemon.state + "/control/content/blobs/sha256")}
 
     def start_cli(self, *args):
-        return subprocess.Popen([WABE, *args], env=self.daemon.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        return subprocess.Popen(self.daemon.line(*args), env=self.daemon.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
 
     def clean(self):
@@ -205,7 +205,7 @@ def mirrors(p):
     """--mirror: images of docker.io come from the first mirror that has them, under their own name"""
     empty, full = p.registry(), p.registry()
     full.add(p.image(text_layer("mirrored")), "library/thing", "latest")
-    d = Daemon("mirror", args=["--mirror", f"http://{empty.host}", "--mirror", f"http://{full.host}/"])
+    d = Daemon("mirror", netspace="host", args=["--mirror", f"http://{empty.host}", "--mirror", f"http://{full.host}/"])
     try:
         d.start()
         equal(d.out("run", "--rm", "thing"), "mirrored")

@@ -46,7 +46,7 @@ class Terminal:
         termios.tcsetwinsize(slave, (rows, columns))
         self.slave = slave
         self.before = termios.tcgetattr(slave)
-        self.process = subprocess.Popen([WABE, *args], env=d.env, stdin=slave, stdout=slave, stderr=slave,
+        self.process = subprocess.Popen(d.line(*args), env=d.env, stdin=slave, stdout=slave, stderr=slave,
                                         start_new_session=True,
                                         preexec_fn=lambda: __import__("fcntl").ioctl(0, termios.TIOCSCTTY, 0))
         self.seen = ""
@@ -122,7 +122,7 @@ def statuses_of_failures(d):
 def stdin_round_trip(d):
     """-i carries binary input to the end, and back"""
     data = os.urandom(3 << 20)
-    r = subprocess.run([WABE, "run", "-i", "--rm", IMAGE, "cat"], env=d.env, input=data, capture_output=True, timeout=60)
+    r = subprocess.run(d.line("run", "-i", "--rm", IMAGE, "cat"), env=d.env, input=data, capture_output=True, timeout=60)
     equal(r.returncode, 0, r.stderr)
     assert r.stdout == data, f"{len(r.stdout)} bytes came back of {len(data)}"
 
@@ -143,7 +143,7 @@ def no_stdin_is_end_of_file(d):
 @test
 def signals_are_forwarded(d):
     """SIGTERM to the client reaches the command, whose status comes back"""
-    p = subprocess.Popen([WABE, "run", "--rm", IMAGE, "sh", "-c", "trap 'exit 42' TERM; echo up; while :; do sleep 0.1; done"],
+    p = subprocess.Popen(d.line("run", "--rm", IMAGE, "sh", "-c", "trap 'exit 42' TERM; echo up; while :; do sleep 0.1; done"),
                          env=d.env, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     equal(p.stdout.readline(), b"up\n")
     p.terminate()

@@ -53,9 +53,39 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+class NetworkSpace:
+    """A network name space that lasts until closed, or until this process ends."""
+
+    def __init__(self):
+        self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up; echo; read end"],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.holder.stdout.readline()
+        self.path = f"/proc/{self.holder.pid}/ns/net"
+
+    def command(self, *words):
+        return ["nsenter", f"--net={self.path}", *map(str, words)]
+
+    def run(self, *words, check=True, **kw):
+        r = subprocess.run(self.command(*words), capture_output=True, text=True, **{"timeout": 60, **kw})
+        if check and r.returncode:
+            raise AssertionError(f"{words}: status {r.returncode}\n{r.stderr}{r.stdout}")
+        return r
+
+    def close(self):
+        self.holder.stdin.close()
+        self.holder.stdout.close()
+        self.holder.wait(20)
+
+
 class Daemon:
-    def __init__(self, name="test", env=None, args=()):
+    """netspace: "private" (nothing of the host's network is touched), "host" (for who needs a server of the test's, or
+    the world), or a NetworkSpace. network: what instances get that are not given another; None: wabe's own default."""
+
+    def __init__(self, name="test", env=None, args=(), netspace="private", network="none"):
         self.args = list(args)  # of `wabe daemon`
+        self.network = network
+        self.own_space = netspace == "private"
+        self.space = NetworkSpace() if self.own_space else None if netspace == "host" else netspace
         # short: a unix socket's path holds 107 bytes
         self.dir = tempfile.mkdtemp(prefix=f"wabe-{name}-", dir="/var/tmp")
         os.chmod(self.dir, 0o755)
@@ -66,7 +96,8 @@ class Daemon:
 
     def start(self, seconds=60, **env):
         log = open(self.log_path, "ab")
-        self.process = subprocess.Popen([WABE, "daemon", "--state", self.state, "--run", self.run_dir, *self.args],
+        words = [WABE, "daemon", "--state", self.state, "--run", self.run_dir, *self.args]
+        self.process = subprocess.Popen(self.space.command(*words) if self.space else words,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                         env=dict(self.env, **env), start_new_session=True)
         log.close()
@@ -133,6 +164,8 @@ class Daemon:
         finally:
             for pid in self.shims():
                 os.kill(pid, signal.SIGKILL)
+            if self.own_space:
+                self.space.close()
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def shims(self):
@@ -149,9 +182,16 @@ class Daemon:
         return found
 
     # ---- clients ----
+    def line(self, *args):
+        """A command line of the CLI."""
+        words = [WABE, *map(str, args)]
+        if self.network and words[1] in ("run", "create"):
+            words[2:2] = ["--network", self.network]
+        return words
+
     def cli(self, *args, check=True, input=None, timeout=120, text=True, **kw):
         """Runs the CLI; gives the finished process. check: a status other than 0 is an error."""
-        r = subprocess.run([WABE, *map(str, args)], env=self.env, input=input, capture_output=True, text=text,
+        r = subprocess.run(self.line(*args), env=self.env, input=input, capture_output=True, text=text,
                            timeout=timeout, **({"stdin": subprocess.DEVNULL} if input is None else {}), **kw)
         if check and r.returncode:
             raise AssertionError(f"wabe {' '.join(map(str, args))}: status {r.returncode}\n{r.stderr}\n{r.stdout}")
@@ -168,6 +208,8 @@ class Daemon:
 
     def api(self, method, path, body=None):
         """(status, JSON or text) of one request to the native API."""
+        if self.network and method == "POST" and path.endswith("/instances") and isinstance(body, dict):
+            body = {"network": self.network, **body}
         c = self.connection()
         try:
             c.request(method, path, None if body is None else json.dumps(body),

@@ -2,10 +2,13 @@
 #include "driver/network/network-priv.h"
 
 #include "base/str.h"
+#include "base/time.h"
 
 #include <linux/if_bridge.h>
 #include <net/if.h>
 #include <stdio.h>
+
+#define RUNNING_WAIT NS_PER_SEC
 
 /* ---- names ---- */
 
@@ -124,6 +127,25 @@ int link_get(struct netlink *nl, const char *name, struct link *out, struct erro
 
 int link_get_index(struct netlink *nl, int index, struct link *out, struct error *err) {
 	return ask_link(nl, NULL, index, out, err);
+}
+
+/* A link that has just got its carrier passes nothing before the kernel has noted it, a moment later: asking hurries it (since Linux
+ * 6.8), or an event tells. */
+int link_wait_running(struct netlink *nl, const char *name, struct error *err) {
+	_cleanup_(netlink_close) struct netlink events = NETLINK_INIT;
+	int64_t until = time_mono_ns() + RUNNING_WAIT;
+	for (;;) {
+		struct link l;
+		int r = link_get(nl, name, &l, err);
+		if (r <= 0 || l.flags & IFF_RUNNING)
+			return MIN(r, 0);
+		if (events.fd < 0)
+			r = events_open(&events, err);
+		else if (!events_wait(&events, until))
+			return 0; /* something else keeps it down */
+		if (r < 0)
+			return r;
+	}
 }
 
 /* ---- requests ---- */

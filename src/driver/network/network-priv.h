@@ -16,6 +16,8 @@ struct link {
 /* 1; 0 when there is none; an error. */
 int link_get(struct netlink *nl, const char *name, struct link *out, struct error *err);
 int link_get_index(struct netlink *nl, int index, struct link *out, struct error *err);
+/* Waits, a second at most, until a link of the host passes packets. */
+int link_wait_running(struct netlink *nl, const char *name, struct error *err);
 bool link_parse(const struct nlmsghdr *m, struct link *out);
 
 /* "wabe <tag> <network> [<instance>]", out of 256 bytes. instance may be NULL. */
