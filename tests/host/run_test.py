@@ -430,7 +430,7 @@ def live_update(d):
 def killed(d, role):
     before = d.pids()[role]
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: role in d.pids() and d.pids()[role] != before, 20, f"a new {role}")
+    wait_until(lambda: d.pids().get(role, before) != before, 20, f"a new {role}")
     wait_until(lambda: d.cli("info", check=False).returncode == 0, 20, "an answer")
 
 
