@@ -303,8 +303,8 @@ def many_changes(d):
     """diff lists 100,000 paths, and one whose name is no text"""
     d.cli("run", "--name", "many", IMAGE, "sh", "-c",
           "mkdir /some-directory-with-a-name && cd /some-directory-with-a-name && seq 1 100000 | xargs touch && "
-          "touch $(printf 'no\\377text')")
-    lines = d.out("diff", "many").split("\n")
+          "touch $(printf 'no\\377text')", timeout=600)
+    lines = d.out("diff", "many", timeout=600).split("\n")
     for n in (1, 54321, 100000):
         assert f"A /some-directory-with-a-name/{n}" in lines, f"{n} is missing in {len(lines)} lines"
     assert "A /some-directory-with-a-name/no\ufffdtext" in lines
@@ -430,7 +430,7 @@ def live_update(d):
 def killed(d, role):
     before = d.pids()[role]
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: role in d.pids() and d.pids()[role] != before, 20, f"a new {role}")
+    wait_until(lambda: d.pids().get(role, before) != before, 20, f"a new {role}")
     wait_until(lambda: d.cli("info", check=False).returncode == 0, 20, "an answer")
 
 
