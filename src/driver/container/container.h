@@ -78,8 +78,8 @@ struct container_process {
 
 struct container_config {
 	char *id;
-	/* The root: either rootfs, a directory that is ready, or an overlay of lowers (lowest first; mounted
-	 * idmapped by uid_maps when there is a user namespace), upper and work. */
+	/* The root: either rootfs, a directory that is ready, or an overlay of lowers (lowest first), upper and work
+	 * (beside each other); all mounted idmapped by uid_maps when there is a user namespace. */
 	char *rootfs;
 	char **lowers;
 	char *upper, *work;
@@ -144,8 +144,8 @@ bool container_state_alive(const struct container_state *s);
 /* Builds everything up to the exec; NO_COMMAND, NO_EXEC when the command is not there or cannot be executed.
  * On failure nothing is left behind. No mount becomes visible on the
  * host: the root lives in the mount namespace of the container alone, and goes with it. The upper directory
- * belongs to the caller, who made it with the owner and mode that the container's "/" is to have (with a user
- * namespace: the host id of the container's root); INVALID when it does not.
+ * is the caller's, who made it with the mode that the container's "/" is to have; it belongs to root (INVALID when it
+ * does not), for on disk everything has the owners that are seen inside.
  * The caller stays non-dumpable (PR_SET_DUMPABLE) afterwards. */
 int container_create(const struct container_config *c, struct container_stdio *io, struct container_state *out, struct error *err);
 /* Until here (or container_start) the first process dies with the caller; from here on it waits for a
