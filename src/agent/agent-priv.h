@@ -30,6 +30,8 @@ struct agent {
 	char *base;      /* STATE/agent/base: the layer above those of every image */
 	char *tmp;       /* STATE/agent/tmp */
 	char *shims;     /* RUN/shim */
+	char *pool_dirs; /* STATE/agent/pools */
+	char *storage;   /* STATE/agent/storage: of the pool "local" */
 	char *cgroup;    /* "wabe/<hash of the state directory>" */
 	char *shim;      /* program */
 	uint32_t uid_pool;
@@ -46,6 +48,7 @@ struct agent {
 	bool stopping;     /* a shutdown runs: nothing is started any more */
 	struct peer *stopping_for;
 	size_t n_stopping;
+	struct map *pools; /* id → struct pool_entry: storage-priv.h */
 };
 
 /* --- the cache: one for each instance (instance.c) --- */
@@ -71,6 +74,7 @@ void inst_drop_early(struct inst *i); /* closes the socket of early clients: the
 void inst_cancel_restart(struct inst *i);
 /* The shim has ended, or a worker has died half-way: a worker brings the instance in order. */
 void inst_recover(struct agent *a, const char *id);
+void inst_recover_all(struct agent *a); /* those that run */
 void inst_recover_later(struct inst *i); /* an end that could not be saved: the disk may have room in a while */
 void inst_free(void *i);
 void cleanup_start(struct agent *a); /* a worker removes what other workers have left over */
@@ -99,6 +103,7 @@ struct job {
 	int report;            /* to the agent */
 	char id[INSTANCE_ID_LEN + 1];
 	char exec_id[INSTANCE_ID_LEN + 1];
+	char pool_id[INSTANCE_ID_LEN + 1]; /* of jobs about a pool itself */
 	int listen_fd;         /* start: a listening socket that is there already; -1 */
 	bool early_clients;
 	uint32_t uid_base;     /* create: the range; recover: unused */
@@ -116,7 +121,7 @@ struct child {
 	struct loop_source *on_end, *on_report;
 	const struct handler *handler;
 	struct peer *peer; /* kept open to see a hang-up; NULL */
-	char id[INSTANCE_ID_LEN + 1], exec_id[INSTANCE_ID_LEN + 1];
+	char id[INSTANCE_ID_LEN + 1], exec_id[INSTANCE_ID_LEN + 1], pool_id[INSTANCE_ID_LEN + 1];
 	bool recovering; /* part of the agent's own start */
 	bool stopping;   /* part of a shutdown */
 	bool reaped;     /* a shim whose instance has been put away already */
@@ -133,7 +138,7 @@ void children_free(struct agent *a);
 /* In a worker: tells the agent and waits until it knows. `extra` is consumed, may be NULL. Keys: action (of
  * an event), status, exit_code, shim (this worker turns into it), shim_pid and shim_start (of one that was found),
  * exec (this worker turns into an exec's shim), execs (found ones), restart, at_once, oom, not_started, unsaved, gone,
- * health, healthy, answered. */
+ * health, healthy, answered; of pools: see storage-priv.h. */
 void job_report(const struct job *j, const char *action, const struct instance_status *status, json_t *extra);
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err);
 void job_progress(const struct job *j, const char *message, int64_t done, int64_t total);
@@ -161,6 +166,7 @@ struct handler {
 	int (*work)(struct job *j, struct error *err);    /* in a worker */
 	unsigned states;  /* in which it is permitted; 0: the instance need not exist */
 	size_t id;        /* offset of the id in the body; NO_ID: it is about no instance */
+	bool freezes;     /* a worker that is killed may leave instances frozen */
 	bool cancel;      /* a worker is killed when the peer hangs up */
 	const struct wire_request *request;
 };
@@ -208,6 +214,9 @@ void shim_ended(struct child *c);
 /* One file, instances/<id>/record.json, in the shape of msg_instance_create. */
 int record_load(const struct agent *a, const char *id, struct msg_instance_create *out, struct error *err);
 int record_save(const struct agent *a, const struct msg_instance_create *r, struct error *err);
+/* Any object of a table as a file. Written: whole and on disk, or not at all. */
+int object_load(const struct field_table *t, const char *path, void *out, struct error *err);
+int object_save(const struct field_table *t, const char *path, const void *object, struct error *err);
 /* Replaces a file that need not outlive the host's running, by its only writer. */
 int file_replace(const char *path, const char *text, size_t n, mode_t mode);
 void record_free(struct msg_instance_create *r);
@@ -230,6 +239,15 @@ char *layer_path(const struct agent *a, const char *diff_id, const char *name);
 void status_set_state(struct instance_status *s, const char *state);
 void status_set_error(struct instance_status *s, const char *text);
 
+/* A volume that a run has at a target. */
+struct run_volume {
+	char *pool_id, *id, *target;
+	bool block;
+	dev_t dev; /* of what is mounted there; ino 0: nothing yet */
+	ino_t ino;
+	bool changing; /* it is being attached or detached live; after a crash: detached */
+};
+
 /* RUN/shim/<id>/state.json: there from before the first step of a start until the run has been put away;
  * NOT_FOUND: it does not run. */
 struct run_state {
@@ -238,6 +256,7 @@ struct run_state {
 	int64_t started_at; /* names the run: the record has the same once the start has worked */
 	bool created;       /* the container is complete */
 	struct container_state container;
+	FIELD_LIST_OF(struct run_volume) volumes; /* in use as long as this says so */
 };
 int run_load(const struct agent *a, const char *id, struct run_state *out, struct error *err);
 int run_save(const struct agent *a, const char *id, const struct run_state *s, struct error *err);
@@ -257,10 +276,11 @@ bool exit_file_read(const char *file, int64_t *code, int64_t *when);
 int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill, struct error *err);
 /* Fills c from a record: what `docker run` would give. Name spaces that are shared stay open in this process
  * until it ends. */
-int config_build(const struct agent *a, const struct msg_instance_create *r, struct container_config *c,
-		 struct error *err);
-/* The part of it that says what the root is made of. */
-void config_root(const struct agent *a, const struct msg_instance_create *r, struct container_config *c);
+struct volume_mounts;
+int config_build(const struct agent *a, const struct msg_instance_create *r, const char *root,
+		 const struct volume_mounts *volumes, struct container_config *c, struct error *err);
+/* The part of it that says what the root is made of; root: where its volume is open. */
+void config_root(const struct agent *a, const struct msg_instance_create *r, const char *root, struct container_config *c);
 bool can_limit_swap(void); /* on this host */
 int limits_to_cgroup(const struct limits *l, struct cgroup_limits *out, struct error *err);
 int config_files_write(const struct agent *a, const struct msg_instance_create *r, struct error *err);

@@ -1,6 +1,6 @@
 /* The agent's cache of instances: what workers report, what the end of a shim means, when a restart policy
  * starts one again, which uid ranges are taken. All of it can be built again from disk. */
-#include "agent/agent-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -106,6 +106,15 @@ void inst_recover(struct agent *a, const char *id) {
 	run_job(i, &j);
 }
 
+void inst_recover_all(struct agent *a) {
+	void *value;
+	for (size_t at = 0; map_next(a->insts, &at, NULL, &value);) {
+		struct inst *i = value;
+		if (i->shim)
+			inst_recover(a, i->id);
+	}
+}
+
 static void on_recover(void *arg) {
 	struct inst *i = arg;
 	i->recover_timer = NULL;
@@ -128,9 +137,9 @@ int shutdown_one(struct inst *i, int64_t timeout) {
 
 void shutdown_done(struct agent *a) {
 	log_info("all instances are stopped: the agent ends");
-	if (a->stopping_for)
-		peer_ok(a->stopping_for);
-	loop_stop(a->loop);
+	struct job j = {.agent = a, .handler = &job_pools_down, .sock = -1, .listen_fd = -1};
+	if (worker_start(a, &j, NULL) < 0)
+		loop_stop(a->loop);
 }
 
 /* --- what workers report --- */
@@ -192,6 +201,8 @@ void report_handle(struct child *c, const json_t *report) {
 	int64_t exit_code = json_get_int(report, "exit_code");
 	if (json_get_bool(report, "answered") && c->peer)
 		peer_close(TAKE_PTR(c->peer));
+	if (json_object_get(report, "pool"))
+		pool_reported(a, json_object_get(report, "pool"));
 	if (!i)
 		return;
 	if (json_object_get(report, "healthy"))

@@ -59,12 +59,21 @@ static int write_json(const char *path, const json_t *json, struct error *err) {
 	return r < 0 ? error_errno(err, r, "cannot write %s", path) : 0;
 }
 
-int record_load(const struct agent *a, const char *id, struct msg_instance_create *out, struct error *err) {
-	_cleanup_(free_ptr) char *path = instance_path(a, id, "record.json");
+int object_load(const struct field_table *t, const char *path, void *out, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *json = read_json(path, err);
 	if (!json)
 		return -(int)(err ? err->kind : ERROR_INTERNAL);
-	return fields_parse(&msg_instance_create_table, json, FIELDS_TRUSTED, out, err);
+	return fields_parse(t, json, FIELDS_TRUSTED, out, err);
+}
+
+int object_save(const struct field_table *t, const char *path, const void *object, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *json = fields_print(t, object);
+	return write_json(path, json, err);
+}
+
+int record_load(const struct agent *a, const char *id, struct msg_instance_create *out, struct error *err) {
+	_cleanup_(free_ptr) char *path = instance_path(a, id, "record.json");
+	return object_load(&msg_instance_create_table, path, out, err);
 }
 
 int file_replace(const char *path, const char *text, size_t n, mode_t mode) {
@@ -80,8 +89,7 @@ int file_replace(const char *path, const char *text, size_t n, mode_t mode) {
 }
 
 int record_write(const char *path, const struct msg_instance_create *r, struct error *err) {
-	_cleanup_(json_free_ptr) json_t *json = fields_print(&msg_instance_create_table, r);
-	return write_json(path, json, err);
+	return object_save(&msg_instance_create_table, path, r, err);
 }
 
 int record_save(const struct agent *a, const struct msg_instance_create *r, struct error *err) {
@@ -200,7 +208,51 @@ int pid_open(pid_t pid, uint64_t start) {
 void run_free(struct run_state *s) {
 	if (s->created) /* else it holds no descriptors, not even -1 */
 		container_state_free(&s->container);
+	for (size_t i = 0; i < s->volumes.n; i++) {
+		free(s->volumes.items[i].pool_id);
+		free(s->volumes.items[i].id);
+		free(s->volumes.items[i].target);
+	}
+	free(s->volumes.items);
 	*s = (struct run_state){0};
+}
+
+static void parse_volumes(const json_t *list, struct run_state *out) {
+	size_t at;
+	json_t *one;
+	out->volumes.items = alloc_array(json_array_size(list) + 1, sizeof *out->volumes.items);
+	json_array_foreach((json_t *)list, at, one) {
+		const char *pool = json_get_str(one, "pool"), *id = json_get_str(one, "id"),
+			   *target = json_get_str(one, "target");
+		if (!pool || !id || !target)
+			continue;
+		out->volumes.items[out->volumes.n++] = (struct run_volume){
+			.pool_id = str_copy(pool),
+			.id = str_copy(id),
+			.target = str_copy(target),
+			.block = json_get_bool(one, "block"),
+			.dev = (dev_t)json_get_int(one, "dev"),
+			.ino = (ino_t)json_get_int(one, "ino"),
+			.changing = json_get_bool(one, "changing"),
+		};
+	}
+}
+
+static json_t *print_volumes(const struct run_state *s) {
+	json_t *all = json_array();
+	for (size_t i = 0; i < s->volumes.n; i++) {
+		const struct run_volume *v = &s->volumes.items[i];
+		json_t *one = json_object();
+		json_set_str(one, "pool", v->pool_id);
+		json_set_str(one, "id", v->id);
+		json_set_str(one, "target", v->target);
+		json_set_bool(one, "block", v->block);
+		json_set_int(one, "dev", (int64_t)v->dev);
+		json_set_int(one, "ino", (int64_t)v->ino);
+		json_set_bool(one, "changing", v->changing);
+		json_array_append_new(all, one);
+	}
+	return all;
 }
 
 int run_load(const struct agent *a, const char *id, struct run_state *out, struct error *err) {
@@ -212,6 +264,8 @@ int run_load(const struct agent *a, const char *id, struct run_state *out, struc
 	out->shim = (pid_t)json_get_int(json, "shim");
 	out->shim_start = (uint64_t)json_get_int(json, "shim_start");
 	out->started_at = json_get_int(json, "started_at");
+	if (json_object_get(json, "volumes"))
+		parse_volumes(json_object_get(json, "volumes"), out);
 	json_t *container = json_object_get(json, "container");
 	if (!container)
 		return 0;
@@ -226,6 +280,8 @@ int run_save(const struct agent *a, const char *id, const struct run_state *s, s
 	json_set_int(json, "shim", s->shim);
 	json_set_int(json, "shim_start", (int64_t)s->shim_start);
 	json_set_int(json, "started_at", s->started_at);
+	if (s->volumes.n)
+		json_object_set_new(json, "volumes", print_volumes(s));
 	if (s->created)
 		json_object_set_new(json, "container", container_state_print(&s->container));
 	_cleanup_(free_ptr) char *text = json_print(json);

@@ -1,7 +1,7 @@
 /* Starting an instance: the worker makes the container, writes down each step before it takes it, answers,
  * and becomes the shim. Whatever step a crash falls on, RUN/shim/<id>/state.json says that there is a run to
  * put away. */
-#include "agent/agent-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -23,12 +23,16 @@ struct start {
 	struct stdio_pipes pipes;
 	int listen_fd;
 	char *dir; /* RUN/shim/<id> */
+	char *root; /* where its volume is open */
+	struct volume_mounts volumes;
 };
 
 static void start_free(struct start *s) {
 	record_free(&s->record);
 	container_config_free(&s->config);
 	run_free(&s->run);
+	volumes_free(&s->volumes);
+	free(s->root);
 	free(s->dir);
 }
 
@@ -44,7 +48,9 @@ static int begin_run(struct start *s, struct error *err) {
 	s->run.shim = getpid();
 	s->run.shim_start = pid_start_time(getpid());
 	s->run.started_at = time_now_ns();
-	r = run_save(a, id, &s->run, err);
+	r = volumes_plan(&s->record, &s->run, err);
+	if (r == 0)
+		r = run_save(a, id, &s->run, err);
 	fault_point("start.marked");
 	if (r < 0)
 		return r;
@@ -74,9 +80,16 @@ static int make_workdir(struct start *s, struct error *err) {
 	return made < 0 ? error_errno(err, made, "cannot make the working directory %s", cwd) : 0;
 }
 
+static int open_storage(struct start *s, struct error *err) {
+	int r = root_open(s->job, &s->record, &s->root, err);
+	return r < 0 ? r : volumes_open(s->job, &s->record, &s->run, &s->volumes, err);
+}
+
 static int create_container(struct start *s, struct error *err) {
 	const struct agent *a = s->job->agent;
-	int r = config_build(a, &s->record, &s->config, err);
+	int r = open_storage(s, err);
+	if (r == 0)
+		r = config_build(a, &s->record, s->root, &s->volumes, &s->config, err);
 	if (r == 0)
 		r = make_workdir(s, err);
 	if (r == 0)
@@ -91,6 +104,7 @@ static int create_container(struct start *s, struct error *err) {
 		return r;
 	s->run.created = true;
 	fault_point("start.created");
+	volumes_filled(&s->volumes);
 	return run_save(a, s->job->id, &s->run, err);
 }
 
@@ -116,6 +130,8 @@ static void undo(struct start *s) {
 		log_error("instance %.12s: %s", s->job->id, error_text(&err));
 		return; /* the mark stays: recovery tries again */
 	}
+	volumes_release(s->job, &s->run);
+	root_close(s->job, &s->record);
 	unlink(state);
 }
 

@@ -1,6 +1,6 @@
 /* Ending an instance, freezing and changing it, and bringing in order what has ended: the reaper, which the
  * end of a shim, a stop, a removal and recovery after a crash share. */
-#include "agent/agent-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -170,6 +170,9 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 		}
 	}
 	fault_point("reap.recorded");
+	volumes_release(j, &run);
+	root_close(j, r);
+	fault_point("reap.closed");
 	remove_run(j->agent, j->id);
 	fault_point("reap.removed");
 	if (!whole)
@@ -203,10 +206,11 @@ static json_t *running_execs(const struct agent *a, const char *id) {
 	return all;
 }
 
-static void report_running(const struct job *j, const struct msg_instance_create *r, const struct run_state *run) {
+static void report_running(const struct job *j, const struct msg_instance_create *r, struct run_state *run) {
 	/* frozen for a commit, or for a pause that did not get as far as the record */
 	if (str_same(r->instance.status.state, "running") && cgroup_is_frozen(&run->container.cgroup))
 		cgroup_freeze(&run->container.cgroup, false, NULL);
+	volumes_recover(j, run);
 	json_t *extra = json_object();
 	json_set_int(extra, "shim_pid", run->shim);
 	json_set_int(extra, "shim_start", (int64_t)run->shim_start);
@@ -439,6 +443,15 @@ int work_unpause(struct job *j, struct error *err) {
 	return freeze(j, false, err);
 }
 
+static void take_volumes(struct instance *i, const struct msg_instance_update *m) {
+	for (size_t n = 0; n < i->volumes.n; n++)
+		fields_free(&volume_use_table, &i->volumes.items[n]);
+	i->volumes.items = alloc_resize(i->volumes.items, m->volumes.n + 1, sizeof *i->volumes.items);
+	i->volumes.n = m->volumes.n;
+	for (size_t n = 0; n < m->volumes.n; n++)
+		fields_copy(&volume_use_table, &m->volumes.items[n], &i->volumes.items[n]);
+}
+
 int work_update(struct job *j, struct error *err) {
 	const struct msg_instance_update *m = j->body;
 	_cleanup_(stop_free) struct stop s = {.job = j, .lock = -1, .shim = -1};
@@ -455,6 +468,11 @@ int work_update(struct job *j, struct error *err) {
 	cgroup_config_free(&limits);
 	if (r < 0)
 		return r;
+	int64_t size = m->spec.root_size;
+	r = size != s.record.instance.spec.root_size ? root_resize(j, &s.record, size, err) : 0;
+	if (r < 0)
+		return r;
+	take_volumes(&s.record.instance, m);
 	fields_free(&instance_spec_table, &s.record.instance.spec);
 	fields_copy(&instance_spec_table, &m->spec, &s.record.instance.spec);
 	r = record_save(j->agent, &s.record, err);

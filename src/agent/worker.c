@@ -1,6 +1,6 @@
 /* Workers: forking one, listening to what it reports, seeing its end. Also the watch over shims, which were
  * workers once. Nothing here knows what the work is. */
-#include "agent/agent-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -183,12 +183,18 @@ static void worker_ended(struct child *c, bool crashed, int code) {
 		health_ended(i);
 	if (i && !creating)
 		inst_check_restart(i);
+	if (*c->pool_id)
+		pool_worker_ended(c);
+	if (crashed && c->handler->freezes)
+		inst_recover_all(a);
 	if (crashed && (creating || !*c->id) && c->handler != &job_cleanup)
 		cleanup_start(a);
 	if (c->recovering && --a->n_recovering == 0)
 		peers_serve(a);
 	if (c->stopping && --a->n_stopping == 0)
 		shutdown_done(a);
+	if (c->handler == &job_pools_down)
+		loop_stop(a->loop);
 }
 
 static void on_end(UNUSED struct loop_source *s, UNUSED uint32_t events, void *arg) {
@@ -244,7 +250,8 @@ int worker_start(struct agent *a, const struct job *job, struct error *err) {
 	struct child *c = child_watch(a, CHILD_WORKER, pid, pidfd, j.id, j.exec_id);
 	a->n_children++;
 	c->handler = j.handler;
-	c->recovering = j.handler == &job_recover && !a->serving;
+	memcpy(c->pool_id, j.pool_id, sizeof c->pool_id);
+	c->recovering = (j.handler == &job_recover || pool_is_awaited(a, &j)) && !a->serving;
 	a->n_recovering += c->recovering;
 	c->stopping = j.handler == &job_stop;
 	a->n_stopping += c->stopping;

@@ -77,5 +77,8 @@ struct snapshot {
 };
 typedef FIELD_LIST_OF(struct snapshot) snapshots;
 
+/* The pool "local" in wabe's own directory, which is there without being made: SHA-256 of "wabe pool local". */
+#define POOL_LOCAL_ID "a2b31879660c2d69b93d3c5857001a68640cf447e13d22022873246b52fe1f79"
+
 extern const struct field_table pool_table, pool_spec_table, pool_status_table, pool_capabilities_table, volume_table,
 	volume_spec_table, snapshot_table, snapshot_schedule_table;

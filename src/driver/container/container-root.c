@@ -217,27 +217,36 @@ static int writable_open(const struct container_config *c, int userns, struct wr
 	return 0;
 }
 
-/* An overlay makes its work as whoever mounts it, who must be somebody on the idmapped mount: the container's
- * root, who keeps the capabilities that setfsuid takes away. With to_root false everything is as it was. */
-static int act_as_root(const struct container_config *c, int userns, bool to_root) {
-	if (userns < 0 || !c->upper)
-		return 0;
-	setfsgid(to_root ? (gid_t)id_to_host(c->gid_maps, c->n_gid_maps, 0) : 0);
-	setfsuid(to_root ? (uid_t)id_to_host(c->uid_maps, c->n_uid_maps, 0) : 0);
+int act_as_container_root(const struct container_config *c, bool on) {
+	setfsgid(on ? (gid_t)id_to_host(c->gid_maps, c->n_gid_maps, 0) : 0);
+	setfsuid(on ? (uid_t)id_to_host(c->uid_maps, c->n_uid_maps, 0) : 0); /* takes capabilities away */
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];
 	if (syscall(SYS_capget, &header, data) < 0)
-		return -errno;
+		return -1;
 	data[0].effective = data[0].permitted;
 	data[1].effective = data[1].permitted;
-	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+	return (int)syscall(SYS_capset, &header, data);
 }
 
+/* An overlay makes its work as whoever mounts it, who must be somebody on the idmapped mount. */
 static int overlay_create(const struct container_config *c, int fs, int userns) {
-	int r = act_as_root(c, userns, true);
+	bool act = userns >= 0 && c->upper;
+	int r = act && act_as_container_root(c, true) < 0 ? -errno : 0;
 	if (r == 0 && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		r = -errno;
-	act_as_root(c, userns, false);
+	if (act)
+		act_as_container_root(c, false);
+	return r;
+}
+
+static int overlay_mount_on(const struct container_config *c, const char *target, const char *options, int userns) {
+	bool act = userns >= 0 && c->upper;
+	int r = act && act_as_container_root(c, true) < 0 ? -errno : 0;
+	if (r == 0 && mount("overlay", target, "overlay", 0, options) < 0)
+		r = -errno;
+	if (act)
+		act_as_container_root(c, false);
 	return r;
 }
 
@@ -297,10 +306,7 @@ static int compat_in_namespace(const struct container_config *c, int userns, str
 			return error_errno(err, errno, "cannot attach the directory that can be written");
 		buf_addf(&options, ",upperdir=w/%s,workdir=w/%s", last_name(c->upper), last_name(c->work));
 	}
-	r = act_as_root(c, userns, true);
-	if (r == 0 && mount("overlay", "root", "overlay", 0, buf_str(&options)) < 0)
-		r = -errno;
-	act_as_root(c, userns, false);
+	r = overlay_mount_on(c, "root", buf_str(&options), userns);
 	if (r < 0)
 		return error_errno(err, r, "cannot mount the overlay");
 	int fd = clone_tree(AT_FDCWD, "root", false);
@@ -448,7 +454,7 @@ static int bind_mount(const struct container_config *c, const struct container_m
 	int r = bind_idmap(c, m, tree, recursive, userns, err);
 	if (r < 0)
 		return r;
-	uint64_t set = mount_attrs(m->flags), clear = mount_attrs(m->clear_flags);
+	uint64_t set = mount_attrs(m->copy_up ? m->flags & ~(unsigned long)MS_RDONLY : m->flags), clear = mount_attrs(m->clear_flags);
 	r = mount_change(tree, false, set, clear, 0);
 	if (r == 0 && m->recursive_readonly)
 		r = mount_change(tree, true, MOUNT_ATTR_RDONLY, 0, 0);

@@ -33,7 +33,8 @@ struct container_mount {
 	unsigned long propagation;        /* MS_PRIVATE | MS_REC …; 0: as it is */
 	char *data;            /* options for the file system, comma-separated */
 	char *subpath;         /* bind: beneath source, links not followed out of it; NULL */
-	bool recursive_readonly, idmap, copy_up;
+	bool recursive_readonly, idmap;
+	bool copy_up; /* what is at the target is copied into it first: a directory that is empty */
 	struct id_map *uid_maps, *gid_maps; /* of the mount; NULL with idmap: the container's */
 	size_t n_uid_maps, n_gid_maps;
 };
@@ -158,6 +159,12 @@ int container_start(struct container_state *s, struct error *err);
  * the caller) once its exec has worked. */
 int container_exec(const struct container_state *s, const struct container_process *p, bool privileged,
 		   struct container_stdio *io, pid_t *pid, struct error *err);
+/* A further bind mount in a running container (CONFLICT when it has ended), its target made if need be; and takes away
+ * again what is mounted on target if that is `source` (as stat tells of it on the host), else nothing. */
+struct stat;
+int container_mount_add(const struct container_state *s, const struct container_mount *m, struct error *err);
+int container_mount_remove(const struct container_state *s, const char *target, const struct stat *source,
+			   struct error *err);
 /* signo to the first process, or to all processes. NOT_FOUND when it has ended. */
 int container_kill(const struct container_state *s, int signo, bool all, struct error *err);
 int container_destroy(struct container_state *s, struct error *err);
