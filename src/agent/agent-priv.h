@@ -11,6 +11,7 @@
 #include "agent/agent.h"
 #include "base/loop.h"
 #include "base/map.h"
+#include "base/time.h"
 #include "driver/container/container.h"
 #include "wire/messages.h"
 

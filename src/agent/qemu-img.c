@@ -60,14 +60,13 @@ static int drop_powers(void) {
 
 /* In the child of a child, which is the first process of a name space of its own. */
 __attribute__((noreturn)) static void run(int in, const char *in_format, int out, const char *out_format) {
-	char *argv[] = {(char *)"qemu-img", (char *)"convert", (char *)"-t", (char *)"writeback", (char *)"-n",
-			(char *)"-f", (char *)in_format, (char *)"-O", (char *)out_format, (char *)"/proc/self/fd/3",
-			(char *)"/proc/self/fd/4", NULL};
-	char *env[] = {(char *)"PATH=/usr/bin", (char *)"LANG=C.UTF-8", NULL};
+	const char *const argv[] = {"qemu-img", "convert", "-f", in_format, "-O", out_format, "/proc/self/fd/3",
+				    "/proc/self/fd/4", str_same(out_format, "raw") ? "-n" : NULL, NULL};
+	const char *const env[] = {"PATH=/usr/bin", "LANG=C.UTF-8", NULL};
 	if (make_tree(in, out) < 0 || drop_powers() < 0)
 		_exit(126);
 	syscall(SYS_close_range, 5, ~0U, 0);
-	execve(PROGRAM, argv, env);
+	execve(PROGRAM, (char *const *)argv, (char *const *)env);
 	_exit(127);
 }
 
@@ -105,11 +104,6 @@ int qemu_img_convert(int in, const char *in_format, int out, const char *out_for
 	if (access(PROGRAM, X_OK) < 0)
 		return error_set(err, ERROR_UNSUPPORTED, "qcow2 needs qemu-img, which is not installed on this host (package "
 				 "qemu-utils)");
-	if (str_same(out_format, "qcow2")) {
-		int r = qcow2_prepare(in, out, err);
-		if (r < 0)
-			return r;
-	}
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return error_errno(err, errno, "cannot make a pipe");
 	pid_t parent = getpid(), pid = fork();

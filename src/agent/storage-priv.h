@@ -114,6 +114,12 @@ int volume_finish(const struct pool_entry *e, const char *id, struct error *err)
 /* What volume_begin began goes away again. */
 int volume_undo(const struct pool_entry *e, const char *id, struct error *err);
 void volumes_undo_stale(const struct job *j, const struct pool_entry *e);
+/* All of it, with the volume's lock held; make does what lies between volume_begin and volume_finish. What is there and
+ * whole already is fine. */
+typedef int volume_maker(const struct job *j, const struct pool_entry *e, const struct storage_volume *v, void *arg,
+			 struct error *err);
+int volume_make(const struct job *j, const struct pool_entry *e, const struct volume *wanted, volume_maker *make,
+		void *arg, struct error *err);
 int volume_check_new(const struct pool_entry *e, const struct volume *v, struct error *err);
 /* What is copied: a volume, a root, or a snapshot of one. */
 struct volume_source {
@@ -138,6 +144,9 @@ int work_volume_usage(struct job *j, struct error *err);
 int work_volume_list(struct job *j, struct error *err);
 int work_volume_export(struct job *j, struct error *err);
 int work_volume_import(struct job *j, struct error *err);
+
+/* From one format to another, "raw" or "qcow2"; confined. The raw one that is written is there and large enough. */
+int qemu_img_convert(int in, const char *in_format, int out, const char *out_format, struct error *err);
 
 /* --- instances that run, held still (freeze.c) --- */
 

@@ -159,35 +159,35 @@ static int check_same(const struct pool_entry *e, const struct volume *v, bool *
 	return same ? 0 : error_set(err, ERROR_CONFLICT, "volume %.12s is there and is of another kind", v->id);
 }
 
-static int make(const struct job *j, const struct pool_entry *e, struct volume_source *from, bool linked,
-		const struct storage_volume *v, struct error *err) {
-	if (!from)
-		return e->driver->volume_create(&e->ref, v, err);
-	return linked ? volume_clone(from, e, v, err) : volume_copy(j, from, e, v, err);
-}
-
-static int create_steps(const struct job *j, const struct pool_entry *e, struct volume_source *from,
-			struct error *err) {
-	const struct msg_volume_create *m = j->body;
-	struct storage_volume v = volume_for_driver(&m->volume);
+int volume_make(const struct job *j, const struct pool_entry *e, const struct volume *wanted, volume_maker *make,
+		void *arg, struct error *err) {
+	struct storage_volume v = volume_for_driver(wanted);
 	bool there = false;
-	int r = check_same(e, &m->volume, &there, err);
+	int r = check_same(e, wanted, &there, err);
 	if (r < 0 || there)
 		return r;
-	r = volume_begin(e, &m->volume, err);
+	r = volume_begin(e, wanted, err);
 	fault_point("volume.begun");
 	if (r == 0)
-		r = make(j, e, from, m->linked, &v, err);
+		r = make(j, e, &v, arg, err);
 	fault_point("volume.made");
 	if (r == 0)
-		r = volume_finish(e, m->volume.id, err);
+		r = volume_finish(e, wanted->id, err);
 	fault_point("volume.finished");
 	if (r < 0) {
 		_cleanup_(error_free) struct error why = ERROR_INIT;
-		if (volume_undo(e, m->volume.id, &why) < 0)
-			log_warn("volume %.12s: %s", m->volume.id, error_text(&why));
+		if (volume_undo(e, wanted->id, &why) < 0)
+			log_warn("volume %.12s: %s", wanted->id, error_text(&why));
 	}
 	return r;
+}
+
+static int make(const struct job *j, const struct pool_entry *e, const struct storage_volume *v, void *arg,
+		struct error *err) {
+	const struct msg_volume_create *m = j->body;
+	if (!m->from.id)
+		return e->driver->volume_create(&e->ref, v, err);
+	return m->linked ? volume_clone(arg, e, v, err) : volume_copy(j, arg, e, v, err);
 }
 
 /* What is to be copied: a volume, with its lock and those who write to it held still. */
@@ -243,7 +243,7 @@ int work_volume_create(struct job *j, struct error *err) {
 	if (r == 0)
 		r = volume_lock(e, m->volume.id, LOCK_EX, &lock, err);
 	if (r == 0)
-		r = create_steps(j, e, m->from.id ? &from : NULL, err);
+		r = volume_make(j, e, &m->volume, make, &from, err);
 	volume_source_close(j->agent, &from);
 	frozen_thaw(&frozen);
 	if (r < 0)
@@ -308,7 +308,7 @@ static int check_size(const struct job *j, const struct pool_entry *e, const str
 	return offline ? volume_check_unused(j->agent, v->id, "resized", err) : 0;
 }
 
-static int resize_locked(const struct job *j, const struct pool_entry *e, struct volume *v, int64_t size,
+static int resize_locked(UNUSED const struct job *j, const struct pool_entry *e, struct volume *v, int64_t size,
 			 struct error *err) {
 	_cleanup_(free_ptr) char *path = record_file(e, v->id, false);
 	struct storage_volume driver = volume_for_driver(v);
