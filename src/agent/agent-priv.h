@@ -86,9 +86,11 @@ void inst_check_restart(struct inst *i);
 /* The first host id for a new instance's range of UID_RANGE: one that no instance and no user of /etc/subuid
  * has, or, when it shares name spaces with another instance, that one's. */
 int uid_base_for(const struct agent *a, const struct instance_spec *spec, uint32_t *base, struct error *err);
-/* Stops a running instance for a shutdown; shutdown_done answers and ends the agent. */
+/* Stops a running instance for a shutdown; shutdown_done, when all are, puts pools away, shutdown_finish answers and ends
+ * the agent. */
 int shutdown_one(struct inst *i, int64_t timeout);
 void shutdown_done(struct agent *a);
+void shutdown_finish(struct agent *a);
 
 /* --- workers (worker.c) --- */
 

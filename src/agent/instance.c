@@ -135,11 +135,17 @@ int shutdown_one(struct inst *i, int64_t timeout) {
 	return worker_start(i->agent, &j, NULL);
 }
 
+void shutdown_finish(struct agent *a) {
+	if (a->stopping_for)
+		peer_ok(a->stopping_for);
+	loop_stop(a->loop);
+}
+
 void shutdown_done(struct agent *a) {
 	log_info("all instances are stopped: the agent ends");
 	struct job j = {.agent = a, .handler = &job_pools_down, .sock = -1, .listen_fd = -1};
 	if (worker_start(a, &j, NULL) < 0)
-		loop_stop(a->loop);
+		shutdown_finish(a);
 }
 
 /* --- what workers report --- */

@@ -194,7 +194,7 @@ static void worker_ended(struct child *c, bool crashed, int code) {
 	if (c->stopping && --a->n_stopping == 0)
 		shutdown_done(a);
 	if (c->handler == &job_pools_down)
-		loop_stop(a->loop);
+		shutdown_finish(a);
 }
 
 static void on_end(UNUSED struct loop_source *s, UNUSED uint32_t events, void *arg) {
