@@ -176,26 +176,25 @@ static int received_entry(const char *dir, char **path, struct error *err) {
 	return error_set(err, ERROR_CORRUPT, "the stream holds no snapshot");
 }
 
-/* The snapshot becomes the volume's, and its content too. */
+/* The snapshot becomes the volume's, and its content too. A read-only subvolume cannot be moved, but what is known of its
+ * origin goes over to a read-only snapshot of it. */
 static int take_received(const struct storage_pool *p, const struct storage_volume *to, const char *made,
-			 const char *volume, bool known, const char *snapshot, struct error *err) {
-	_cleanup_(free_ptr) char *kept = known ? files_snapshot(p, to->id, snapshot) : str_format("%s/snapshots/%s", volume, snapshot);
-	_cleanup_(free_ptr) char *content = str_format("%s/subvolume", volume);
-	_cleanup_(free_ptr) char *disk = str_format("%s/disk", made);
-	if (to->block != fs_exists(disk))
-		return error_set(err, ERROR_INVALID, "the stream holds %s block volume", to->block ? "no" : "a");
+			 const char *volume, const char *there, const char *snapshot, struct error *err) {
+	enum content_kind kind = to->block ? CONTENT_DISK_SUBVOLUME : CONTENT_SUBVOLUME;
+	_cleanup_(free_ptr) char *kept = there ? files_snapshot(p, to->id, snapshot) : str_format("%s/snapshots/%s", volume, snapshot);
+	_cleanup_(free_ptr) char *content = str_format("%s/%s", volume, files_content_name(kind));
+	int64_t size = to->block ? 0 : to->size;
 	int r = btrfs_snapshot(made, content, false, err);
-	if (r == 0 && to->size && !to->block)
-		r = btrfs_limit(content, to->size, err);
-	if (r == 0 && to->size && !to->block && !known)
-		r = files_set_size(volume, to->size, err);
+	if (r == 0 && size)
+		r = btrfs_limit(content, size, err);
+	if (r == 0 && size && !there)
+		r = files_set_size(volume, size, err);
 	if (r == 0)
-		r = files_rename(made, kept, err);
+		r = btrfs_snapshot(made, kept, true, err);
 	storage_fault("storage-received");
-	if (r < 0 || !known)
+	if (r < 0 || !there)
 		return r;
-	_cleanup_(free_ptr) char *there = NULL;
-	if (files_content(p, to->id, &there) != CONTENT_SUBVOLUME || renameat2(AT_FDCWD, content, AT_FDCWD, there, RENAME_EXCHANGE) < 0)
+	if (renameat2(AT_FDCWD, content, AT_FDCWD, there, RENAME_EXCHANGE) < 0)
 		return error_errno(err, errno, "cannot put %s in place", content);
 	return 0;
 }
@@ -204,8 +203,7 @@ static int btrfs_receive(const struct storage_pool *p, const struct storage_volu
 			 struct error *err) {
 	_cleanup_(free_ptr) char *there = NULL, *temporary = NULL, *volume = NULL, *made = NULL, *root = files_root(p);
 	_cleanup_(free_ptr) char *kept = files_snapshot(p, to->id, snapshot);
-	bool known = files_content(p, to->id, &there) != CONTENT_NONE;
-	if (known && fs_exists(kept))
+	if (files_content(p, to->id, &there) != CONTENT_NONE && fs_exists(kept))
 		return 0;
 	int r = files_begin(p, &temporary, &volume, err);
 	if (r < 0)
@@ -216,8 +214,8 @@ static int btrfs_receive(const struct storage_pool *p, const struct storage_volu
 	if (r == 0)
 		r = received_entry(temporary, &made, err);
 	if (r == 0)
-		r = take_received(p, to, made, volume, known, snapshot, err);
-	if (!known)
+		r = take_received(p, to, made, volume, there, snapshot, err);
+	if (!there)
 		return files_finish(p, to->id, temporary, volume, r, err);
 	int gone = files_discard(temporary, r < 0 ? NULL : err);
 	return r < 0 ? r : gone;

@@ -35,7 +35,8 @@ static int copy_tree(const char *from, const char *to, bool linked, struct error
 int files_content_copy(enum content_kind kind, const char *from, const char *to, bool read_only, bool linked,
 		       struct error *err) {
 	switch (kind) {
-	case CONTENT_SUBVOLUME: return btrfs_snapshot(from, to, read_only, err);
+	case CONTENT_SUBVOLUME:
+	case CONTENT_DISK_SUBVOLUME: return btrfs_snapshot(from, to, read_only, err);
 	case CONTENT_TREE: return copy_tree(from, to, linked, err);
 	default: return storage_copy_file(from, to, linked, err);
 	}

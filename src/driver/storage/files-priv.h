@@ -2,7 +2,7 @@
  *
  * Below the pool's root (its source, or p->dir/root where the pool's own file system is mounted):
  *   wabe-pool                      whose it is: the pool's id
- *   volumes/ID/tree|subvolume|image|disk   the content, of one kind
+ *   volumes/ID/tree|subvolume|disk-subvolume|image|disk   the content, of one kind
  *   volumes/ID/snapshots/NAME      each of the content's kind
  *   volumes/ID/size                btrfs: the quota
  *   tmp-HOST/SALT/                 what is being made or taken away on that host
@@ -14,7 +14,8 @@
 enum content_kind {
 	CONTENT_NONE,
 	CONTENT_TREE,      /* a directory */
-	CONTENT_SUBVOLUME, /* of btrfs; for a block volume with the file "disk" in it */
+	CONTENT_SUBVOLUME, /* of btrfs */
+	CONTENT_DISK_SUBVOLUME, /* a block volume: the file "disk" in a subvolume */
 	CONTENT_IMAGE,     /* a file with ext4 in it */
 	CONTENT_DISK,      /* a file that is a block volume */
 };
@@ -29,6 +30,9 @@ int files_find(const struct storage_pool *p, const char *id, bool block, enum co
 	       struct error *err);
 /* The name of a kind's content in a volume's directory. */
 const char *files_content_name(enum content_kind kind);
+bool files_content_is_subvolume(enum content_kind kind);
+/* What is opened of content at `path`. */
+char *files_content_data(enum content_kind kind, const char *path);
 
 /* Takes the root, a directory that is there, for this pool: refuses one of another pool, or with other things in it. */
 int files_claim(const struct storage_pool *p, struct error *err);

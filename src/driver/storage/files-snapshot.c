@@ -24,6 +24,8 @@ int files_snapshot_create(const struct storage_pool *p, const char *id, bool blo
 		r = files_find(p, id, block, &kind, &path, err);
 	if (r < 0 || fs_exists(to))
 		return r;
+	if (files_content_is_subvolume(kind)) /* in one step, and nowhere else: read-only ones cannot be moved */
+		return btrfs_snapshot(path, to, true, err);
 	r = files_temporary(p, &temporary, err);
 	if (r < 0)
 		return r;
@@ -46,6 +48,8 @@ int files_snapshot_remove(const struct storage_pool *p, const char *id, bool blo
 		r = storage_unmount(mount, err);
 	if (r < 0 || !fs_exists(path))
 		return r;
+	if (btrfs_is_subvolume(path))
+		return btrfs_destroy(path, err);
 	r = files_temporary(p, &temporary, err);
 	if (r < 0)
 		return r;
@@ -57,7 +61,7 @@ int files_snapshot_remove(const struct storage_pool *p, const char *id, bool blo
 
 /* The new content takes the old one's place in one step; the old one is left at `made`, or gone. */
 static int put_in_place(enum content_kind kind, const char *made, const char *path, struct error *err) {
-	bool whole = kind == CONTENT_TREE || kind == CONTENT_SUBVOLUME; /* which rename does not replace */
+	bool whole = kind == CONTENT_TREE || files_content_is_subvolume(kind); /* which rename does not replace */
 	if (renameat2(AT_FDCWD, made, AT_FDCWD, path, whole ? RENAME_EXCHANGE : 0) < 0)
 		return error_errno(err, errno, "cannot put %s in place", path);
 	_cleanup_(free_ptr) char *dir = str_copyn(path, (size_t)(strrchr(path, '/') - path));
@@ -127,15 +131,14 @@ int files_snapshot_list(const struct storage_pool *p, const char *id, bool block
 /* The clone's own size, where it is another one than that of what it was made from. */
 static int give_size(enum content_kind kind, const char *volume, const char *path, const struct storage_volume *to,
 		     struct error *err) {
-	_cleanup_(free_ptr) char *disk = str_format("%s/disk", path);
-	if (kind == CONTENT_SUBVOLUME && !to->block) {
+	_cleanup_(free_ptr) char *file = files_content_data(kind, path);
+	if (kind == CONTENT_SUBVOLUME) {
 		int r = to->size ? btrfs_limit(path, to->size, err) : 0;
 		return r < 0 || !to->size ? r : files_set_size(volume, to->size, err);
 	}
 	if (kind == CONTENT_TREE)
 		return to->size ? error_set(err, ERROR_UNSUPPORTED, "what is cloned has no size, so a linked clone cannot have "
 					    "one; make a full copy") : 0;
-	const char *file = kind == CONTENT_SUBVOLUME ? disk : path;
 	struct stat st;
 	if (stat(file, &st) < 0)
 		return error_errno(err, errno, "cannot read %s", file);
@@ -153,7 +156,7 @@ int files_clone(const struct storage_pool *p, const char *from, const char *snap
 		r = files_find(p, from, to->block, &kind, &path, err);
 	if (r < 0 || files_content(p, to->id, &there) != CONTENT_NONE)
 		return r;
-	if (kind != CONTENT_SUBVOLUME && !storage_can_reflink(root))
+	if (!files_content_is_subvolume(kind) && !storage_can_reflink(root))
 		return error_set(err, ERROR_UNSUPPORTED, "files in %s cannot share what they have in common; make a full copy", root);
 	_cleanup_(free_ptr) char *source = snapshot ? files_snapshot(p, from, snapshot) : str_copy(path);
 	if (!fs_exists(source))

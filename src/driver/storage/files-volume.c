@@ -12,7 +12,7 @@
  * attributes, are ext4 in a sparse file. */
 static enum content_kind kind_for(const struct storage_pool *p, const struct storage_volume *v) {
 	if (p->driver == &storage_btrfs)
-		return CONTENT_SUBVOLUME;
+		return v->block ? CONTENT_DISK_SUBVOLUME : CONTENT_SUBVOLUME;
 	if (v->block)
 		return CONTENT_DISK;
 	return v->size || p->driver == &storage_nfs ? CONTENT_IMAGE : CONTENT_TREE;
@@ -65,7 +65,8 @@ static int make_content(const struct storage_pool *p, const char *volume, const 
 	enum content_kind kind = kind_for(p, v);
 	_cleanup_(free_ptr) char *path = str_format("%s/%s", volume, files_content_name(kind));
 	switch (kind) {
-	case CONTENT_SUBVOLUME: return make_subvolume(volume, path, v, err);
+	case CONTENT_SUBVOLUME:
+	case CONTENT_DISK_SUBVOLUME: return make_subvolume(volume, path, v, err);
 	case CONTENT_DISK: return make_file(path, v->size, false, err);
 	case CONTENT_IMAGE: return make_image(p, path, v, err);
 	default: return make_tree(path, v, err);
@@ -128,7 +129,8 @@ int files_volume_remove(const struct storage_pool *p, const char *id, bool block
 	return r < 0 ? r : files_discard(temporary, err);
 }
 
-static int grow_file(const char *path, int64_t size, struct error *err) {
+/* act false: whether it could be. */
+static int grow_file(const char *path, int64_t size, bool act, struct error *err) {
 	_cleanup_(close_fd) int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
@@ -136,7 +138,7 @@ static int grow_file(const char *path, int64_t size, struct error *err) {
 	if (size < st.st_size)
 		return error_set(err, ERROR_CONFLICT, "the volume has %jd bytes and cannot become smaller; copy what it holds "
 				 "to a new one", (intmax_t)st.st_size);
-	return ftruncate(fd, size) < 0 || fsync(fd) < 0 ? error_errno(err, errno, "cannot grow %s", path) : 0;
+	return act && (ftruncate(fd, size) < 0 || fsync(fd) < 0) ? error_errno(err, errno, "cannot grow %s", path) : 0;
 }
 
 static int grow_image(const struct storage_pool *p, const char *id, const char *path, int64_t size, struct error *err) {
@@ -145,10 +147,13 @@ static int grow_image(const struct storage_pool *p, const char *id, const char *
 	int r = storage_ext4_size_check(size, err);
 	if (r < 0)
 		return r;
+	r = grow_file(path, size, false, err);
+	if (r < 0)
+		return r;
 	if (mounted && !storage_ext4_grows_online())
 		return error_set(err, ERROR_UNSUPPORTED, "this host's root may not grow a file system that is in use "
 				 "(no CAP_SYS_RESOURCE); stop what uses the volume first");
-	r = grow_file(path, size, err);
+	r = grow_file(path, size, true, err);
 	storage_fault("storage-grown");
 	if (r < 0 || !mounted)
 		return r; /* grown when it is mounted next */
@@ -175,9 +180,9 @@ int files_volume_resize(const struct storage_pool *p, const struct storage_volum
 		r = files_find(p, v->id, v->block, &kind, &path, err);
 	if (r < 0)
 		return r;
-	_cleanup_(free_ptr) char *disk = str_format("%s/disk", path);
-	if (kind == CONTENT_DISK || (kind == CONTENT_SUBVOLUME && v->block))
-		return grow_file(kind == CONTENT_DISK ? path : disk, size, err);
+	_cleanup_(free_ptr) char *data = files_content_data(kind, path);
+	if (v->block)
+		return grow_file(data, size, true, err);
 	if (kind == CONTENT_IMAGE)
 		return grow_image(p, v->id, path, size, err);
 	if (kind == CONTENT_SUBVOLUME)
@@ -204,9 +209,9 @@ int files_volume_usage(const struct storage_pool *p, const char *id, bool block,
 		r = files_find(p, id, block, &kind, &path, err);
 	if (r < 0)
 		return r;
-	_cleanup_(free_ptr) char *disk = str_format("%s/disk", path), *mount = storage_mount_point(p, id, NULL);
-	if (kind == CONTENT_DISK || (kind == CONTENT_SUBVOLUME && block))
-		return usage_of_file(kind == CONTENT_DISK ? path : disk, size, used, err);
+	_cleanup_(free_ptr) char *data = files_content_data(kind, path), *mount = storage_mount_point(p, id, NULL);
+	if (block)
+		return usage_of_file(data, size, used, err);
 	if (kind == CONTENT_IMAGE) {
 		struct statfs fs;
 		r = usage_of_file(path, size, used, err);
@@ -254,7 +259,7 @@ int files_volume_open(const struct storage_pool *p, const char *id, bool block, 
 	if (out->mounted)
 		out->path = TAKE_PTR(mount);
 	else
-		out->path = kind == CONTENT_SUBVOLUME && block ? str_format("%s/disk", from) : TAKE_PTR(from);
+		out->path = files_content_data(kind, from);
 	return 0;
 }
 

@@ -11,10 +11,19 @@
 #define MARKER_MAX ((size_t)256)
 
 static const char *const content_names[] = {
-	[CONTENT_TREE] = "tree", [CONTENT_SUBVOLUME] = "subvolume", [CONTENT_IMAGE] = "image", [CONTENT_DISK] = "disk"};
+	[CONTENT_TREE] = "tree",	 [CONTENT_SUBVOLUME] = "subvolume", [CONTENT_DISK_SUBVOLUME] = "disk-subvolume",
+	[CONTENT_IMAGE] = "image", [CONTENT_DISK] = "disk"};
 
 const char *files_content_name(enum content_kind kind) {
 	return content_names[kind];
+}
+
+bool files_content_is_subvolume(enum content_kind kind) {
+	return kind == CONTENT_SUBVOLUME || kind == CONTENT_DISK_SUBVOLUME;
+}
+
+char *files_content_data(enum content_kind kind, const char *path) {
+	return kind == CONTENT_DISK_SUBVOLUME ? str_format("%s/disk", path) : str_copy(path);
 }
 
 char *files_root(const struct storage_pool *p) {
@@ -51,9 +60,7 @@ int files_find(const struct storage_pool *p, const char *id, bool block, enum co
 	*kind = files_content(p, id, path);
 	if (*kind == CONTENT_NONE)
 		return error_set(err, ERROR_NOT_FOUND, "the pool %s has no volume %s", p->pool->spec.name, id);
-	_cleanup_(free_ptr) char *disk = *kind == CONTENT_SUBVOLUME ? str_format("%s/disk", *path) : NULL;
-	bool is_block = disk ? block && fs_exists(disk) : *kind == CONTENT_DISK;
-	if (is_block == block)
+	if (block == (*kind == CONTENT_DISK || *kind == CONTENT_DISK_SUBVOLUME))
 		return 0;
 	free_ptr(path);
 	*path = NULL;
@@ -183,6 +190,8 @@ int files_status(const struct storage_pool *p, struct pool_status *out, struct e
 	out->total = (int64_t)fs.f_blocks * fs.f_bsize;
 	out->used = (int64_t)(fs.f_blocks - fs.f_bfree) * fs.f_bsize;
 	out->capabilities = p->driver->can;
+	if (p->driver != &storage_btrfs && !storage_ext4_grows_online())
+		out->capabilities.grow_online = false;
 	if (p->driver->can.linked_clones && !storage_can_reflink(root))
 		out->capabilities.instant_snapshots = out->capabilities.linked_clones = false;
 	return 0;
