@@ -11,6 +11,7 @@
 #include "agent/agent.h"
 #include "base/loop.h"
 #include "base/map.h"
+#include "base/time.h"
 #include "driver/container/container.h"
 #include "wire/messages.h"
 
@@ -34,6 +35,8 @@ struct agent {
 	char *firewall;  /* STATE/agent/firewall */
 	char *resolvers; /* RUN/networks */
 	char tag[9];     /* of everything of this daemon's on the host's network */
+	char *pool_dirs; /* STATE/agent/pools */
+	char *storage;   /* STATE/agent/storage: of the pool "local" */
 	char *cgroup;    /* "wabe/<hash of the state directory>" */
 	char *shim;      /* program */
 	uint32_t uid_pool;
@@ -55,6 +58,7 @@ struct agent {
 	struct net_watch *net_watch;
 	bool networks_down; /* the shutdown has got to them */
 	bool recovered;    /* recovery of instances has begun: networks are up, as far as can be */
+	struct map *pools; /* id → struct pool_entry: storage-priv.h */
 };
 
 /* --- the cache: one for each instance (instance.c) --- */
@@ -85,6 +89,7 @@ void inst_set_nics(struct inst *i, const nics *list); /* copies */
 void inst_set_ports(struct inst *i, const ports *list);
 /* The shim has ended, or a worker has died half-way: a worker brings the instance in order. */
 void inst_recover(struct agent *a, const char *id);
+void inst_recover_all(struct agent *a); /* those that run */
 void inst_recover_later(struct inst *i); /* an end that could not be saved: the disk may have room in a while */
 void inst_free(void *i);
 void cleanup_start(struct agent *a); /* a worker removes what other workers have left over */
@@ -95,9 +100,11 @@ void inst_check_restart(struct inst *i);
 /* The first host id for a new instance's range of UID_RANGE: one that no instance and no user of /etc/subuid
  * has, or, when it shares name spaces with another instance, that one's. */
 int uid_base_for(const struct agent *a, const struct instance_spec *spec, uint32_t *base, struct error *err);
-/* Stops a running instance for a shutdown; shutdown_done answers and ends the agent. */
+/* Stops a running instance for a shutdown; shutdown_done, when all are, puts pools away, shutdown_finish answers and ends
+ * the agent. */
 int shutdown_one(struct inst *i, int64_t timeout);
 void shutdown_done(struct agent *a);
+void shutdown_finish(struct agent *a);
 
 /* --- workers (worker.c) --- */
 
@@ -113,6 +120,7 @@ struct job {
 	int report;            /* to the agent */
 	char id[INSTANCE_ID_LEN + 1];
 	char exec_id[INSTANCE_ID_LEN + 1];
+	char pool_id[INSTANCE_ID_LEN + 1]; /* of jobs about a pool itself */
 	int listen_fd;         /* start: a listening socket that is there already; -1 */
 	bool early_clients;
 	uint32_t uid_base;     /* create: the range; recover: unused */
@@ -130,7 +138,7 @@ struct child {
 	struct loop_source *on_end, *on_report;
 	const struct handler *handler;
 	struct peer *peer; /* kept open to see a hang-up; NULL */
-	char id[INSTANCE_ID_LEN + 1], exec_id[INSTANCE_ID_LEN + 1];
+	char id[INSTANCE_ID_LEN + 1], exec_id[INSTANCE_ID_LEN + 1], pool_id[INSTANCE_ID_LEN + 1];
 	bool recovering; /* part of the agent's own start */
 	bool stopping;   /* part of a shutdown */
 	bool reaped;     /* a shim whose instance has been put away already */
@@ -147,7 +155,8 @@ void children_free(struct agent *a);
 /* In a worker: tells the agent and waits until it knows. `extra` is consumed, may be NULL. Keys: action (of
  * an event), status, exit_code, shim (this worker turns into it), shim_pid and shim_start (of one that was found),
  * exec (this worker turns into an exec's shim), execs (found ones), restart, at_once, oom, not_started, unsaved, gone,
- * health, healthy, answered, nics (those of the record, or its ports, have changed); of networks: see network-priv.h. */
+ * health, healthy, answered, nics (those of the record, or its ports, have changed); of networks: see network-priv.h, of
+ * pools: storage-priv.h. */
 void job_report(const struct job *j, const char *action, const struct instance_status *status, json_t *extra);
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err);
 void job_progress(const struct job *j, const char *message, int64_t done, int64_t total);
@@ -175,6 +184,7 @@ struct handler {
 	int (*work)(struct job *j, struct error *err);    /* in a worker */
 	unsigned states;  /* in which it is permitted; 0: the instance need not exist */
 	size_t id;        /* offset of the id in the body; NO_ID: it is about no instance */
+	bool freezes;     /* a worker that is killed may leave instances frozen */
 	bool cancel;      /* a worker is killed when the peer hangs up */
 	const struct wire_request *request;
 };
@@ -248,6 +258,15 @@ char *layer_path(const struct agent *a, const char *diff_id, const char *name);
 void status_set_state(struct instance_status *s, const char *state);
 void status_set_error(struct instance_status *s, const char *text);
 
+/* A volume that a run has at a target. */
+struct run_volume {
+	char *pool_id, *id, *target;
+	bool block;
+	dev_t dev; /* of what is mounted there; ino 0: nothing yet */
+	ino_t ino;
+	bool changing; /* it is being attached or detached live; after a crash: detached */
+};
+
 /* RUN/shim/<id>/state.json: there from before the first step of a start until the run has been put away;
  * NOT_FOUND: it does not run. */
 struct run_state {
@@ -256,6 +275,7 @@ struct run_state {
 	int64_t started_at; /* names the run: the record has the same once the start has worked */
 	bool created;       /* the container is complete */
 	struct container_state container;
+	FIELD_LIST_OF(struct run_volume) volumes; /* in use as long as this says so */
 };
 int run_load(const struct agent *a, const char *id, struct run_state *out, struct error *err);
 int run_save(const struct agent *a, const char *id, const struct run_state *s, struct error *err);
@@ -275,10 +295,11 @@ bool exit_file_read(const char *file, int64_t *code, int64_t *when);
 int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill, struct error *err);
 /* Fills c from a record: what `docker run` would give. Name spaces that are shared stay open in this process
  * until it ends. */
-int config_build(const struct agent *a, const struct msg_instance_create *r, struct container_config *c,
-		 struct error *err);
-/* The part of it that says what the root is made of. */
-void config_root(const struct agent *a, const struct msg_instance_create *r, struct container_config *c);
+struct volume_mounts;
+int config_build(const struct agent *a, const struct msg_instance_create *r, const char *root,
+		 const struct volume_mounts *volumes, struct container_config *c, struct error *err);
+/* The part of it that says what the root is made of; root: where its volume is open. */
+void config_root(const struct agent *a, const struct msg_instance_create *r, const char *root, struct container_config *c);
 int process_args(const struct msg_instance_create *r, char ***args, struct error *err);
 struct container_mount *config_add_mount(struct container_config *c);
 /* Whether its first process is an init such as systemd, and what the container then gets besides. */

@@ -1,5 +1,6 @@
 /* The agent itself: its directories, what it finds of an earlier life, its loop and its end. */
 #include "agent/network-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -68,7 +69,7 @@ static uint32_t uid_pool(uint32_t wanted) {
 }
 
 static int make_dirs(struct agent *a, struct error *err) {
-	const char *const dirs[] = {a->dir, a->instances, a->layers, a->tmp, a->shims};
+	const char *const dirs[] = {a->dir, a->instances, a->layers, a->tmp, a->shims, a->pool_dirs, a->storage};
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
 		int r = fs_mkdir_p(dirs[i], i == 0 || i == 4 ? 0755 : 0700);
 		if (r == 0 && chmod(dirs[i], 0700) < 0)
@@ -106,11 +107,11 @@ static bool needs_recovery(const struct agent *a, const struct msg_instance_crea
 
 /* It can be seen and removed, and its uid range stays its own. */
 static void load_damaged(struct agent *a, const char *id, const struct error *why) {
-	_cleanup_(free_ptr) char *upper = instance_path(a, id, "upper");
+	_cleanup_(free_ptr) char *dir = instance_path(a, id, NULL);
 	struct stat st = {0};
-	stat(upper, &st);
+	stat(dir, &st);
 	log_error("instance %s cannot be read: %s", id, error_text(why));
-	struct inst *i = inst_add(a, id, st.st_uid);
+	struct inst *i = inst_add(a, id, st.st_gid);
 	status_set_state(&i->status, "dead");
 	status_set_error(&i->status, error_text(why));
 }
@@ -159,6 +160,8 @@ static int set_up(struct agent *a, const struct agent_options *o, struct error *
 	a->networks = str_format("%s/networks", a->dir);
 	a->firewall = str_format("%s/firewall", a->dir);
 	a->resolvers = str_format("%s/networks", o->run);
+	a->pool_dirs = str_format("%s/pools", a->dir);
+	a->storage = str_format("%s/storage", a->dir);
 	int r = make_dirs(a, err);
 	if (r == 0)
 		r = make_base(a, err);
@@ -193,6 +196,7 @@ static void tear_down(struct agent *a) {
 		children_free(a);
 		networks_end(a);
 		map_free(a->insts);
+		pools_free(a);
 		loop_free(a->loop);
 	}
 	close_fd(&a->listen_fd);
@@ -205,6 +209,8 @@ static void tear_down(struct agent *a) {
 	free(a->networks);
 	free(a->firewall);
 	free(a->resolvers);
+	free(a->pool_dirs);
+	free(a->storage);
 	free(a->cgroup);
 	free(a->shim);
 }
@@ -214,6 +220,8 @@ int agent_main(const struct agent_options *o, struct error *err) {
 	fault_init();
 	umask(0022);
 	int r = set_up(&a, o, err);
+	if (r == 0)
+		r = pools_load(&a, err);
 	if (r == 0) {
 		cleanup_start(&a);
 		r = load_instances(&a, err);

@@ -1,7 +1,7 @@
 /* From an instance's record to the configuration of its container: the rules by which the image's process
  * and the instance's are merged, name spaces, mounts, limits. Every path of the host that the request names
  * is looked up and judged here. */
-#include "agent/agent-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/str.h"
@@ -462,8 +462,48 @@ static void add_etc(const struct agent *a, const struct msg_instance_create *r, 
 	}
 }
 
-static int build_mounts(const struct agent *a, const struct msg_instance_create *r, struct container_config *c,
-			struct error *err) {
+static void add_volume_node(const struct mount *m, const struct volume_mount *v, struct container_config *c) {
+	struct cgroup_device_rule rule = {.allow = true, .type = 'b', .major = major(v->dev), .minor = minor(v->dev)};
+	snprintf(rule.access, sizeof rule.access, "%s", m->read_only ? "rm" : "rwm");
+	add_device_rule(c, &rule);
+	struct container_mount *to = config_add_mount(c);
+	to->type = str_copy("bind");
+	to->source = str_copy(v->node);
+	to->target = str_copy(m->target);
+	to->flags = MS_BIND | MS_NOSUID | MS_NOEXEC | (m->read_only ? MS_RDONLY : 0);
+	to->propagation = MS_PRIVATE | MS_REC;
+}
+
+static int add_volume(const struct instance *i, const struct mount *m, const struct volume_mounts *volumes,
+		      struct container_config *c, struct error *err) {
+	const struct volume_mount *v = NULL;
+	for (size_t n = 0; volumes && n < volumes->n; n++)
+		if (volumes->items[n].mount == m)
+			v = &volumes->items[n];
+	if (!v)
+		return error_field(err, "spec.mounts.source", "the volume %s is not known to the agent", m->source);
+	if (v->block) {
+		add_volume_node(m, v, c);
+		return 0;
+	}
+	struct container_mount *to = config_add_mount(c);
+	to->type = str_copy("bind");
+	to->source = str_copy(v->handle.path);
+	to->target = str_copy(m->target);
+	to->subpath = m->subpath && *m->subpath ? str_copy(m->subpath) : NULL;
+	to->flags = volume_mount_flags(i, m->read_only);
+	to->propagation = MS_PRIVATE | MS_REC;
+	to->idmap = i->uid_base != 0;
+	to->copy_up = v->fill;
+	for (size_t n = 0; m->options && m->options[n]; n++)
+		if (strcmp(m->options[n], "nocopy") != 0 && mount_flag(m->options[n], &to->flags, &to->clear_flags) < 0)
+			return error_field(err, "spec.mounts.options", "the mount of a volume has no option \"%s\"",
+					   m->options[n]);
+	return 0;
+}
+
+static int build_mounts(const struct agent *a, const struct msg_instance_create *r, const struct volume_mounts *volumes,
+			struct container_config *c, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
 	add_etc(a, r, c);
 	for (size_t i = 0; i < spec->mounts.n; i++) {
@@ -476,7 +516,7 @@ static int build_mounts(const struct agent *a, const struct msg_instance_create 
 		else if (str_same(m->type, "tmpfs"))
 			result = add_tmpfs(m, c, err);
 		else
-			result = error_set(err, ERROR_UNSUPPORTED, "mounts of type %s are not there yet", m->type);
+			result = add_volume(&r->instance, m, volumes, c, err);
 		if (result < 0)
 			return result;
 	}
@@ -509,18 +549,20 @@ static void add_maps(const struct msg_instance_create *r, struct container_confi
 	c->n_uid_maps = c->n_gid_maps = 1;
 }
 
-static void add_layers(const struct agent *a, const struct msg_instance_create *r, struct container_config *c) {
+static void add_layers(const struct agent *a, const struct msg_instance_create *r, const char *root,
+		       struct container_config *c) {
 	for (size_t i = 0; r->layers && r->layers[i]; i++)
 		strv_take(&c->lowers, layer_path(a, r->layers[i], "fs"));
 	strv_add(&c->lowers, a->base);
-	c->upper = instance_path(a, r->instance.id, "upper");
-	c->work = instance_path(a, r->instance.id, "work");
+	c->upper = str_format("%s/upper", root);
+	c->work = str_format("%s/work", root);
 }
 
-void config_root(const struct agent *a, const struct msg_instance_create *r, struct container_config *c) {
+void config_root(const struct agent *a, const struct msg_instance_create *r, const char *root,
+		 struct container_config *c) {
 	container_config_init(c);
 	c->id = str_copy(r->instance.id);
-	add_layers(a, r, c);
+	add_layers(a, r, root, c);
 	add_maps(r, c);
 }
 
@@ -546,10 +588,10 @@ static void add_sysctls(const struct msg_instance_create *r, struct container_co
 		pairs_set(&c->sysctls, spec->sysctls.items[i].key, spec->sysctls.items[i].value);
 }
 
-int config_build(const struct agent *a, const struct msg_instance_create *r, struct container_config *c,
-		 struct error *err) {
+int config_build(const struct agent *a, const struct msg_instance_create *r, const char *root,
+		 const struct volume_mounts *volumes, struct container_config *c, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
-	config_root(a, r, c);
+	config_root(a, r, root, c);
 	c->readonly_root = spec->read_only;
 	c->hostname = config_hostname(r);
 	if (str_same(spec->uts_mode, "host") || join_target(spec->uts_mode))
@@ -571,7 +613,7 @@ int config_build(const struct agent *a, const struct msg_instance_create *r, str
 	if (result == 0)
 		result = build_devices(spec, c, err);
 	if (result == 0)
-		result = build_mounts(a, r, c, err);
+		result = build_mounts(a, r, volumes, c, err);
 	return result;
 }
 

@@ -1,6 +1,7 @@
 /* Making and removing what an instance has on disk. Both are one rename: before it nothing is there, after
- * it everything; what a crash leaves beside (".tmp-", ".del-") is removed at the agent's next start. */
-#include "agent/agent-priv.h"
+ * it everything; what a crash leaves beside (".tmp-", ".del-") is removed at the agent's next start, and with it the
+ * root in the pool that its record names. */
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -14,33 +15,43 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int make_dir(const char *base, const char *name, mode_t mode, uid_t owner, struct error *err) {
-	_cleanup_(free_ptr) char *path = str_format("%s/%s", base, name);
-	if (mkdir(path, mode) < 0 || chmod(path, mode) < 0 || chown(path, owner, owner) < 0)
-		return error_errno(err, errno, "cannot make %s", path);
-	return 0;
+/* The root that the record in a directory (".tmp-", ".del-") stands for: not that of an instance that is there. */
+static int remove_root(const struct job *j, const char *dir, const char *id, struct error *err) {
+	_cleanup_(free_ptr) char *path = str_format("%s/record.json", dir);
+	_cleanup_(free_ptr) char *instance = instance_path(j->agent, id, NULL);
+	_cleanup_(error_free) struct error why = ERROR_INIT;
+	_cleanup_(record_free) struct msg_instance_create r = {0};
+	if (fs_exists(instance))
+		return 0;
+	int result = object_load(&msg_instance_create_table, path, &r, &why);
+	if (result == -ERROR_NOT_FOUND)
+		return 0; /* the record is written before the root is made */
+	return root_remove(j, result < 0 ? NULL : root_pool_id(&r.instance), id, err);
 }
 
 /* Locks a directory that may be left over from a killed worker, or still be in the hands of a living one, and
- * removes it. */
-static int remove_leftover(const char *path, struct error *err) {
+ * removes it. id: of the instance that it is of; NULL: it is of none. */
+static int remove_leftover(const struct job *j, const char *path, const char *id, struct error *err) {
 	_cleanup_(close_fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : error_errno(err, errno, "cannot open %s", path);
 	int r = lock_file(fd, LOCK_EX, LOCK_WAIT);
-	if (r == 0 && lock_is_of(fd, path))
-		r = fs_remove_tree(path);
+	if (r < 0)
+		return error_errno(err, r, "cannot lock %s", path);
+	if (!lock_is_of(fd, path))
+		return 0;
+	r = id ? remove_root(j, path, id, err) : 0;
+	if (r < 0)
+		return r;
+	r = fs_remove_tree(path);
 	return r < 0 ? error_errno(err, r, "cannot remove %s", path) : 0;
 }
 
+/* The range of ids is to be known also when the record cannot be read: the directory has it as its group. */
 static int fill(const char *dir, struct msg_instance_create *m, uint32_t uid_base, struct error *err) {
-	int r = make_dir(dir, "upper", 0755, uid_base, err);
-	if (r == 0)
-		r = make_dir(dir, "work", 0700, 0, err);
-	if (r == 0)
-		r = make_dir(dir, "log", 0700, 0, err);
-	if (r < 0)
-		return r;
+	_cleanup_(free_ptr) char *log = str_format("%s/log", dir);
+	if (chown(dir, 0, uid_base) < 0 || mkdir(log, 0700) < 0)
+		return error_errno(err, errno, "cannot make %s", log);
 	fault_point("create.filled");
 	m->instance.uid_base = uid_base;
 	fields_free(&instance_status_table, &m->instance.status);
@@ -80,9 +91,12 @@ int work_create(struct job *j, struct error *err) {
 	const struct agent *a = j->agent;
 	struct msg_instance_create *m = j->body;
 	_cleanup_(free_ptr) char *temporary = str_format("%s/.tmp-%s", a->instances, m->instance.id);
+	_cleanup_(free_ptr) char *gone = str_format("%s/.del-%s", a->instances, m->instance.id);
 	_cleanup_(free_ptr) char *path = instance_path(a, m->instance.id, NULL);
 	_cleanup_(close_fd) int layers = -1, dir = -1;
-	int r = remove_leftover(temporary, err);
+	int r = remove_leftover(j, temporary, m->instance.id, err);
+	if (r == 0) /* later it would take the new one's root along */
+		r = remove_leftover(j, gone, m->instance.id, err);
 	if (r == 0)
 		r = layers_lock(a, LOCK_SH, &layers, err);
 	if (r == 0)
@@ -94,10 +108,17 @@ int work_create(struct job *j, struct error *err) {
 	if (r == 0)
 		r = fill(temporary, m, j->uid_base, err);
 	fault_point("create.record");
+	if (r == 0)
+		r = root_create(j, m, err);
+	fault_point("create.root");
 	if (r == 0 && rename(temporary, path) < 0) /* writing the record has put the directory on disk */
 		r = error_errno(err, errno, "cannot make %s", path);
 	if (r < 0) {
-		fs_remove_tree(temporary);
+		_cleanup_(error_free) struct error why = ERROR_INIT;
+		if (remove_root(j, temporary, m->instance.id, &why) == 0)
+			fs_remove_tree(temporary);
+		else
+			log_warn("the root of instance %.12s: %s", m->instance.id, error_text(&why));
 		return r;
 	}
 	fs_fsync_dir(a->instances);
@@ -126,7 +147,8 @@ int work_delete(struct job *j, struct error *err) {
 	result = record_load(a, m->id, &r, err);
 	if (result < 0 && !m->force)
 		return result;
-	if (result < 0) /* damaged: away with it */
+	bool damaged = result < 0; /* away with it */
+	if (damaged)
 		r.instance.id = str_copy(m->id);
 	r.instance.status.stopped_by_user = true;
 	result = instance_reap(j, &r, true, err);
@@ -138,7 +160,7 @@ int work_delete(struct job *j, struct error *err) {
 	_cleanup_(free_ptr) char *path = instance_path(a, m->id, NULL);
 	_cleanup_(free_ptr) char *gone = str_format("%s/.del-%s", a->instances, m->id);
 	_cleanup_(free_ptr) char *run_dir = run_path(a, m->id, NULL);
-	result = remove_leftover(gone, err);
+	result = remove_leftover(j, gone, NULL, err);
 	if (result == 0 && rename(path, gone) < 0)
 		result = error_errno(err, errno, "cannot remove %s", path);
 	if (result == 0) {
@@ -148,10 +170,13 @@ int work_delete(struct job *j, struct error *err) {
 		fs_remove_tree(run_dir);
 		fault_point("delete.run");
 		job_report(j, "destroy", &r.instance.status, json_pack("{sb}", "gone", 1));
-		int left = fs_remove_tree(gone);
+		_cleanup_(error_free) struct error why = ERROR_INIT;
+		int left = root_remove(j, damaged ? NULL : root_pool_id(&r.instance), m->id, &why);
+		if (left == 0 && (left = fs_remove_tree(gone)) < 0)
+			error_errno(&why, left, "%s", gone);
 		if (left < 0)
-			log_warn("%s could not be removed whole (%s); the next start of the agent goes on with it",
-				 gone, strerror(-left));
+			log_warn("instance %.12s could not be removed whole (%s); the next start of the agent goes on "
+				 "with it", m->id, error_text(&why));
 		result = job_answer(j, NULL, NULL, 0, err);
 	}
 	return result;
@@ -159,14 +184,16 @@ int work_delete(struct job *j, struct error *err) {
 
 /* --- at the agent's start --- */
 
-static void remove_matching(const char *dir, bool (*match)(const char *name)) {
+static void remove_matching(const struct job *j, const char *dir, bool (*match)(const char *name)) {
+	bool instances = strcmp(dir, j->agent->instances) == 0;
 	DIR *d = opendir(dir);
 	for (struct dirent *e; d && (e = readdir(d));) {
 		if (!match(e->d_name))
 			continue;
 		_cleanup_(free_ptr) char *path = str_format("%s/%s", dir, e->d_name);
 		_cleanup_(error_free) struct error err = ERROR_INIT;
-		if (remove_leftover(path, &err) < 0)
+		const char *id = instances ? e->d_name + strlen(".tmp-") : NULL;
+		if (remove_leftover(j, path, id, &err) < 0)
 			log_warn("left over: %s", error_text(&err));
 	}
 	if (d)
@@ -213,9 +240,10 @@ static void remove_stale_cgroups(const struct agent *a) {
 int work_cleanup(struct job *j, UNUSED struct error *err) {
 	const struct agent *a = j->agent;
 	remove_stale_cgroups(a);
-	remove_matching(a->instances, is_leftover);
-	remove_matching(a->layers, is_leftover);
-	remove_matching(a->tmp, is_entry);
+	remove_matching(j, a->instances, is_leftover);
+	remove_matching(j, a->layers, is_leftover);
+	remove_matching(j, a->tmp, is_entry);
 	remove_stale_runs(a);
+	pools_tidy(j);
 	return 0;
 }

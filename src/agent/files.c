@@ -1,6 +1,6 @@
 /* Files of an instance, whether it runs or not: copies in and out, what has changed, exports, logs. Paths are
  * looked up inside the instance's root by the layer code; nothing here joins one to a path of the host. */
-#include "agent/agent-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/str.h"
@@ -43,21 +43,26 @@ void guard_finish(int *writer) {
 struct access {
 	struct msg_instance_create record;
 	struct run_state run;
-	int lock, root;
+	const struct job *job;
+	int lock, root, volume; /* volume: the lock of the root's */
+	char *path;             /* where the root's volume is open */
 	bool up;
 };
 
 static void access_free(struct access *x) {
-	instance_unlock(&x->lock);
 	close_fd(&x->root);
+	root_release(x->job, &x->record, &x->volume);
+	instance_unlock(&x->lock);
+	free(x->path);
 	run_free(&x->run);
 	record_free(&x->record);
 }
 
-#define ACCESS_INIT ((struct access){.lock = -1, .root = -1})
+#define ACCESS_INIT ((struct access){.lock = -1, .root = -1, .volume = -1})
 
 /* Lock and record. */
 static int access_open(struct job *j, struct access *x, struct error *err) {
+	x->job = j;
 	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &x->lock, err);
 	if (r == 0)
 		r = record_load(j->agent, j->id, &x->record, err);
@@ -77,7 +82,10 @@ static int access_root(struct job *j, struct access *x, struct error *err) {
 		instance_unlock(&x->lock);
 	} else {
 		struct container_config c;
-		config_root(j->agent, &x->record, &c);
+		r = root_hold(j, &x->record, &x->volume, &x->path, err);
+		if (r < 0)
+			return r;
+		config_root(j->agent, &x->record, x->path, &c);
 		x->root = container_root_mount(&c, err);
 		container_config_free(&c);
 	}
@@ -187,8 +195,11 @@ int work_export(struct job *j, struct error *err) {
 
 /* --- what has changed --- */
 
-static int open_upper(struct job *j, struct error *err) {
-	_cleanup_(free_ptr) char *path = instance_path(j->agent, j->id, "upper");
+static int open_upper(struct job *j, struct access *x, struct error *err) {
+	int r = root_hold(j, &x->record, &x->volume, &x->path, err);
+	if (r < 0)
+		return r;
+	_cleanup_(free_ptr) char *path = str_format("%s/upper", x->path);
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? error_errno(err, errno, "cannot open %s", path) : fd;
 }
@@ -200,7 +211,7 @@ int work_commit(struct job *j, struct error *err) {
 	int r = access_open(j, &x, err);
 	if (r < 0)
 		return r;
-	_cleanup_(close_fd) int upper = open_upper(j, err);
+	_cleanup_(close_fd) int upper = open_upper(j, &x, err);
 	if (upper < 0)
 		return upper;
 	bool freeze = m->pause && x.up && str_same(x.record.instance.status.state, "running");
@@ -211,7 +222,7 @@ int work_commit(struct job *j, struct error *err) {
 	if (r == 0)
 		r = answer_stream(j, NULL, &writer, err);
 	if (r == 0)
-		r = layer_pack(upper, access_base(&x), writer, err);
+		r = layer_pack(upper, 0, writer, err); /* its owners are those inside */
 	if (freeze)
 		cgroup_freeze(&x.run.container.cgroup, false, NULL);
 	if (r == 0)
@@ -232,7 +243,7 @@ int work_diff(struct job *j, struct error *err) {
 	int r = access_open(j, &x, err);
 	if (r < 0)
 		return r;
-	_cleanup_(close_fd) int upper = open_upper(j, err);
+	_cleanup_(close_fd) int upper = open_upper(j, &x, err);
 	if (upper < 0)
 		return upper;
 	size_t n = strv_len(x.record.layers), opened = 0;

@@ -1,6 +1,7 @@
 /* The agent's cache of instances: what workers report, what the end of a shim means, when a restart policy
  * starts one again, which uid ranges are taken. All of it can be built again from disk. */
 #include "agent/network-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -128,6 +129,15 @@ void inst_recover(struct agent *a, const char *id) {
 	run_job(i, &j);
 }
 
+void inst_recover_all(struct agent *a) {
+	void *value;
+	for (size_t at = 0; map_next(a->insts, &at, NULL, &value);) {
+		struct inst *i = value;
+		if (i->shim)
+			inst_recover(a, i->id);
+	}
+}
+
 static void on_recover(void *arg) {
 	struct inst *i = arg;
 	i->recover_timer = NULL;
@@ -148,6 +158,13 @@ int shutdown_one(struct inst *i, int64_t timeout) {
 	return worker_start(i->agent, &j, NULL);
 }
 
+void shutdown_finish(struct agent *a) {
+	if (a->stopping_for)
+		peer_ok(a->stopping_for);
+	a->end = AGENT_SHUTDOWN;
+	loop_stop(a->loop);
+}
+
 void shutdown_done(struct agent *a) {
 	if (!a->networks_down) {
 		a->networks_down = true;
@@ -155,10 +172,9 @@ void shutdown_done(struct agent *a) {
 			return; /* whose end comes back here */
 	}
 	log_info("all instances are stopped: the agent ends");
-	if (a->stopping_for)
-		peer_ok(a->stopping_for);
-	a->end = AGENT_SHUTDOWN;
-	loop_stop(a->loop);
+	struct job j = {.agent = a, .handler = &job_pools_down, .sock = -1, .listen_fd = -1};
+	if (worker_start(a, &j, NULL) < 0)
+		shutdown_finish(a);
 }
 
 /* --- what workers report --- */
@@ -230,6 +246,8 @@ void report_handle(struct child *c, const json_t *report) {
 	if (json_get_bool(report, "answered") && c->peer)
 		peer_close(TAKE_PTR(c->peer));
 	network_report(a, report);
+	if (json_object_get(report, "pool"))
+		pool_reported(a, json_object_get(report, "pool"));
 	if (!i)
 		return;
 	if (json_get_bool(report, "nics"))

@@ -208,7 +208,51 @@ int pid_open(pid_t pid, uint64_t start) {
 void run_free(struct run_state *s) {
 	if (s->created) /* else it holds no descriptors, not even -1 */
 		container_state_free(&s->container);
+	for (size_t i = 0; i < s->volumes.n; i++) {
+		free(s->volumes.items[i].pool_id);
+		free(s->volumes.items[i].id);
+		free(s->volumes.items[i].target);
+	}
+	free(s->volumes.items);
 	*s = (struct run_state){0};
+}
+
+static void parse_volumes(const json_t *list, struct run_state *out) {
+	size_t at;
+	json_t *one;
+	out->volumes.items = alloc_array(json_array_size(list) + 1, sizeof *out->volumes.items);
+	json_array_foreach((json_t *)list, at, one) {
+		const char *pool = json_get_str(one, "pool"), *id = json_get_str(one, "id"),
+			   *target = json_get_str(one, "target");
+		if (!pool || !id || !target)
+			continue;
+		out->volumes.items[out->volumes.n++] = (struct run_volume){
+			.pool_id = str_copy(pool),
+			.id = str_copy(id),
+			.target = str_copy(target),
+			.block = json_get_bool(one, "block"),
+			.dev = (dev_t)json_get_int(one, "dev"),
+			.ino = (ino_t)json_get_int(one, "ino"),
+			.changing = json_get_bool(one, "changing"),
+		};
+	}
+}
+
+static json_t *print_volumes(const struct run_state *s) {
+	json_t *all = json_array();
+	for (size_t i = 0; i < s->volumes.n; i++) {
+		const struct run_volume *v = &s->volumes.items[i];
+		json_t *one = json_object();
+		json_set_str(one, "pool", v->pool_id);
+		json_set_str(one, "id", v->id);
+		json_set_str(one, "target", v->target);
+		json_set_bool(one, "block", v->block);
+		json_set_int(one, "dev", (int64_t)v->dev);
+		json_set_int(one, "ino", (int64_t)v->ino);
+		json_set_bool(one, "changing", v->changing);
+		json_array_append_new(all, one);
+	}
+	return all;
 }
 
 int run_load(const struct agent *a, const char *id, struct run_state *out, struct error *err) {
@@ -220,6 +264,8 @@ int run_load(const struct agent *a, const char *id, struct run_state *out, struc
 	out->shim = (pid_t)json_get_int(json, "shim");
 	out->shim_start = (uint64_t)json_get_int(json, "shim_start");
 	out->started_at = json_get_int(json, "started_at");
+	if (json_object_get(json, "volumes"))
+		parse_volumes(json_object_get(json, "volumes"), out);
 	json_t *container = json_object_get(json, "container");
 	if (!container)
 		return 0;
@@ -234,6 +280,8 @@ int run_save(const struct agent *a, const char *id, const struct run_state *s, s
 	json_set_int(json, "shim", s->shim);
 	json_set_int(json, "shim_start", (int64_t)s->shim_start);
 	json_set_int(json, "started_at", s->started_at);
+	if (s->volumes.n)
+		json_object_set_new(json, "volumes", print_volumes(s));
 	if (s->created)
 		json_object_set_new(json, "container", container_state_print(&s->container));
 	_cleanup_(free_ptr) char *text = json_print(json);

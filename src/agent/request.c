@@ -1,6 +1,7 @@
 /* The table of requests: in which states of the instance each is permitted, and who does it. A request that
  * is not in the table, or whose body or state does not fit, gets an error and goes no further. */
 #include "agent/network-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/str.h"
@@ -172,6 +173,7 @@ static int check_networks(const struct agent *a, const struct instance *i, struc
 		error_in_field(err, "instance");
 	return r;
 }
+static struct handler create_copy = {"instance-create", .work = work_create, .id = NO_ID, .freezes = true, .cancel = true};
 
 static int do_create(struct job *j, struct error *err) {
 	const struct msg_instance_create *m = j->body;
@@ -197,6 +199,10 @@ static int do_create(struct job *j, struct error *err) {
 			return r;
 	}
 	memcpy(j->id, wanted->id, sizeof j->id);
+	if (m->root.id) { /* the copy may take long */
+		create_copy.request = j->handler->request;
+		j->handler = &create_copy;
+	}
 	i = inst_add(a, wanted->id, j->uid_base);
 	i->creating = true;
 	inst_set_nics(i, &wanted->nics);
@@ -256,10 +262,6 @@ static int do_shutdown(struct job *j, struct error *err) {
 	return 0;
 }
 
-static int do_later(struct job *j, struct error *err) {
-	return error_set(err, ERROR_UNSUPPORTED, "%s is not there yet", j->handler->name);
-}
-
 /* --- the table --- */
 
 #define ID(type) offsetof(struct type, id)
@@ -307,28 +309,30 @@ static struct handler handlers[] = {
 	{"balancer-set", .work = work_balancer_set, .id = NO_ID},
 	{"balancer-delete", .work = work_balancer_delete, .id = NO_ID},
 	{"firewall-list", .work = work_firewall_list, .id = NO_ID},
-	{"pool-create", .inline_ = do_later, .id = NO_ID},
-	{"pool-delete", .inline_ = do_later, .id = NO_ID},
-	{"pool-status", .inline_ = do_later, .id = NO_ID},
-	{"pool-list", .inline_ = do_later, .id = NO_ID},
-	{"volume-create", .inline_ = do_later, .id = NO_ID},
-	{"volume-delete", .inline_ = do_later, .id = NO_ID},
-	{"volume-resize", .inline_ = do_later, .id = NO_ID},
-	{"volume-usage", .inline_ = do_later, .id = NO_ID},
-	{"volume-list", .inline_ = do_later, .id = NO_ID},
-	{"volume-export", .inline_ = do_later, .id = NO_ID},
-	{"volume-import", .inline_ = do_later, .id = NO_ID},
-	{"volume-attach", .inline_ = do_later, .id = NO_ID},
-	{"volume-detach", .inline_ = do_later, .id = NO_ID},
-	{"snapshot-create", .inline_ = do_later, .id = NO_ID},
-	{"snapshot-delete", .inline_ = do_later, .id = NO_ID},
-	{"snapshot-restore", .inline_ = do_later, .id = NO_ID},
+	{"pool-create", .inline_ = do_pool_create, .work = work_pool_create, .id = NO_ID},
+	{"pool-delete", .inline_ = do_pool_delete, .work = work_pool_delete, .id = NO_ID},
+	{"pool-status", .inline_ = do_pool_status, .work = work_pool_status, .id = NO_ID},
+	{"pool-list", .inline_ = do_pool_list, .id = NO_ID},
+	{"volume-create", .work = work_volume_create, .id = NO_ID, .freezes = true, .cancel = true},
+	{"volume-delete", .work = work_volume_delete, .id = NO_ID},
+	{"volume-resize", .work = work_volume_resize, .id = NO_ID},
+	{"volume-usage", .work = work_volume_usage, .id = NO_ID},
+	{"volume-list", .work = work_volume_list, .id = NO_ID},
+	{"volume-export", .work = work_volume_export, .id = NO_ID, .cancel = true},
+	{"volume-import", .work = work_volume_import, .id = NO_ID, .cancel = true},
+	{"volume-attach", .work = work_volume_attach, .states = S_UP, .id = ID(msg_volume_attach)},
+	{"volume-detach", .work = work_volume_detach, .states = S_UP, .id = ID(msg_volume_attach)},
+	{"snapshot-create", .work = work_snapshot_create, .id = NO_ID, .freezes = true},
+	{"snapshot-delete", .work = work_snapshot_delete, .id = NO_ID},
+	{"snapshot-restore", .work = work_snapshot_restore, .id = NO_ID},
 };
 
 const struct handler job_recover = {"-recover", .work = work_recover, .id = NO_ID};
 const struct handler job_start = {"-start", .work = work_start, .id = NO_ID};
 const struct handler job_health = {"-health", .work = health_work, .id = NO_ID};
 const struct handler job_cleanup = {"-cleanup", .work = work_cleanup, .id = NO_ID};
+const struct handler job_pool = {"-pool", .work = work_pool, .id = NO_ID};
+const struct handler job_pools_down = {"-pools-down", .work = work_pools_down, .id = NO_ID};
 const struct handler job_stop = {"-stop", .work = work_stop, .id = NO_ID};
 const struct handler job_networks = {"-networks", .work = work_networks, .id = NO_ID};
 const struct handler job_networks_down = {"-networks-down", .work = work_networks_down, .id = NO_ID};

@@ -2,6 +2,7 @@
  * and becomes the shim. Whatever step a crash falls on, RUN/shim/<id>/state.json says that there is a run to
  * put away. */
 #include "agent/network-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -25,6 +26,8 @@ struct start {
 	int *held; /* sockets on its published ports */
 	size_t n_held;
 	char *dir; /* RUN/shim/<id> */
+	char *root; /* where its volume is open */
+	struct volume_mounts volumes;
 };
 
 static void start_free(struct start *s) {
@@ -32,6 +35,8 @@ static void start_free(struct start *s) {
 	container_config_free(&s->config);
 	run_free(&s->run);
 	free(s->held); /* they are the shim's, or go with this process */
+	volumes_free(&s->volumes);
+	free(s->root);
 	free(s->dir);
 }
 
@@ -47,7 +52,9 @@ static int begin_run(struct start *s, struct error *err) {
 	s->run.shim = getpid();
 	s->run.shim_start = pid_start_time(getpid());
 	s->run.started_at = time_now_ns();
-	r = run_save(a, id, &s->run, err);
+	r = volumes_plan(&s->record, &s->run, err);
+	if (r == 0)
+		r = run_save(a, id, &s->run, err);
 	fault_point("start.marked");
 	if (r < 0)
 		return r;
@@ -77,11 +84,18 @@ static int make_workdir(struct start *s, struct error *err) {
 	return made < 0 ? error_errno(err, made, "cannot make the working directory %s", cwd) : 0;
 }
 
+static int open_storage(struct start *s, struct error *err) {
+	int r = root_open(s->job, &s->record, &s->root, err);
+	return r < 0 ? r : volumes_open(s->job, &s->record, &s->run, &s->volumes, err);
+}
+
 static int create_container(struct start *s, struct error *err) {
 	const struct agent *a = s->job->agent;
 	int r = network_prepare(a, &s->record, &s->held, &s->n_held, err);
 	if (r == 0)
-		r = config_build(a, &s->record, &s->config, err);
+		r = open_storage(s, err);
+	if (r == 0)
+		r = config_build(a, &s->record, s->root, &s->volumes, &s->config, err);
 	if (r == 0)
 		r = make_workdir(s, err);
 	if (r == 0)
@@ -96,6 +110,7 @@ static int create_container(struct start *s, struct error *err) {
 		return r;
 	s->run.created = true;
 	fault_point("start.created");
+	volumes_filled(&s->volumes);
 	r = run_save(a, s->job->id, &s->run, err);
 	return r < 0 ? r : network_attach(s->job, &s->record, &s->run.container, err);
 }
@@ -124,6 +139,8 @@ static void undo(struct start *s) {
 		log_error("instance %.12s: %s", s->job->id, error_text(&err));
 		return; /* the mark stays: recovery tries again */
 	}
+	volumes_release(s->job, &s->run);
+	root_close(s->job, &s->record);
 	unlink(state);
 }
 

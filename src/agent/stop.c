@@ -1,6 +1,7 @@
 /* Ending an instance, freezing and changing it, and bringing in order what has ended: the reaper, which the
  * end of a shim, a stop, a removal and recovery after a crash share. */
 #include "agent/network-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -173,6 +174,9 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 		}
 	}
 	fault_point("reap.recorded");
+	volumes_release(j, &run);
+	root_close(j, r);
+	fault_point("reap.closed");
 	remove_run(j->agent, j->id);
 	fault_point("reap.removed");
 	if (!whole)
@@ -206,10 +210,11 @@ static json_t *running_execs(const struct agent *a, const char *id) {
 	return all;
 }
 
-static void report_running(const struct job *j, const struct msg_instance_create *r, const struct run_state *run) {
+static void report_running(const struct job *j, const struct msg_instance_create *r, struct run_state *run) {
 	/* frozen for a commit, or for a pause that did not get as far as the record */
 	if (str_same(r->instance.status.state, "running") && cgroup_is_frozen(&run->container.cgroup))
 		cgroup_freeze(&run->container.cgroup, false, NULL);
+	volumes_recover(j, run);
 	json_t *extra = json_object();
 	json_set_int(extra, "shim_pid", run->shim);
 	json_set_int(extra, "shim_start", (int64_t)run->shim_start);
@@ -222,7 +227,7 @@ static void report_running(const struct job *j, const struct msg_instance_create
 }
 
 /* A change of its networks may have been cut off. */
-static void recover_running(const struct job *j, const struct msg_instance_create *r, const struct run_state *run) {
+static void recover_running(const struct job *j, const struct msg_instance_create *r, struct run_state *run) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (network_sync(j, r, run, &err) < 0)
 		log_error("instance %.12s: %s", j->id, error_text(&err));
@@ -454,6 +459,15 @@ int work_unpause(struct job *j, struct error *err) {
 	return freeze(j, false, err);
 }
 
+static void take_volumes(struct instance *i, const struct msg_instance_update *m) {
+	for (size_t n = 0; n < i->volumes.n; n++)
+		fields_free(&volume_use_table, &i->volumes.items[n]);
+	i->volumes.items = alloc_resize(i->volumes.items, m->volumes.n + 1, sizeof *i->volumes.items);
+	i->volumes.n = m->volumes.n;
+	for (size_t n = 0; n < m->volumes.n; n++)
+		fields_copy(&volume_use_table, &m->volumes.items[n], &i->volumes.items[n]);
+}
+
 /* Whether the spec can be taken over as it is, and the limits that it sets. */
 static int check_update(const struct stop *s, const struct msg_instance_update *m, struct cgroup_config *limits,
 			struct error *err) {
@@ -473,6 +487,7 @@ static void take_update(struct instance *i, const struct msg_instance_update *m)
 	i->ports = (ports){.items = alloc_array(m->ports.n + 1, sizeof *i->ports.items)};
 	for (; i->ports.n < m->ports.n; i->ports.n++)
 		fields_copy(&port_table, &m->ports.items[i->ports.n], &i->ports.items[i->ports.n]);
+	take_volumes(i, m);
 }
 
 int work_update(struct job *j, struct error *err) {
@@ -487,6 +502,10 @@ int work_update(struct job *j, struct error *err) {
 	if (r == 0 && s.shim >= 0)
 		r = cgroup_update(&s.run.container.cgroup, &limits.limits, err);
 	cgroup_config_free(&limits);
+	if (r < 0)
+		return r;
+	int64_t size = m->spec.root_size;
+	r = size != s.record.instance.spec.root_size ? root_resize(j, &s.record, size, err) : 0;
 	if (r < 0)
 		return r;
 	fields_copy(&msg_instance_create_table, &s.record, &before);

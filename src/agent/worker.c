@@ -1,6 +1,7 @@
 /* Workers: forking one, listening to what it reports, seeing its end. Also the watch over shims, which were
  * workers once. Nothing here knows what the work is. */
 #include "agent/network-priv.h"
+#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -183,6 +184,10 @@ static void worker_ended(struct child *c, bool crashed, int code) {
 		health_ended(i);
 	if (i && !creating)
 		inst_check_restart(i);
+	if (*c->pool_id)
+		pool_worker_ended(c);
+	if (crashed && c->handler->freezes)
+		inst_recover_all(a);
 	if (crashed && (creating || !*c->id) && c->handler != &job_cleanup)
 		cleanup_start(a);
 	network_worker_ended(c, crashed || code != 0, crashed);
@@ -190,6 +195,8 @@ static void worker_ended(struct child *c, bool crashed, int code) {
 		peers_serve(a);
 	if (c->stopping && --a->n_stopping == 0)
 		shutdown_done(a);
+	if (c->handler == &job_pools_down)
+		shutdown_finish(a);
 }
 
 static void on_end(UNUSED struct loop_source *s, UNUSED uint32_t events, void *arg) {
@@ -245,7 +252,8 @@ int worker_start(struct agent *a, const struct job *job, struct error *err) {
 	struct child *c = child_watch(a, CHILD_WORKER, pid, pidfd, j.id, j.exec_id);
 	a->n_children++;
 	c->handler = j.handler;
-	c->recovering = (j.handler == &job_recover || j.handler == &job_networks) && !a->serving;
+	memcpy(c->pool_id, j.pool_id, sizeof c->pool_id);
+	c->recovering = (j.handler == &job_recover || j.handler == &job_networks || pool_is_awaited(a, &j)) && !a->serving;
 	a->n_recovering += c->recovering;
 	c->stopping = j.handler == &job_stop || j.handler == &job_networks_down;
 	a->n_stopping += c->stopping;

@@ -264,6 +264,50 @@ int fs_open_beneath(int root, const char *path, int flags, mode_t mode) {
 	return open_how(root, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 }
 
+int fs_open_entry(int dir, const char *name, int flags) {
+	return open_how(dir, name, flags | O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV);
+}
+
+static int compare_names(const void *a, const void *b) {
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int fs_names(int dir, char ***names) {
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	DIR *d = fdopendir(fd);
+	if (!d) {
+		int r = -errno;
+		close(fd);
+		return r;
+	}
+	char **v = NULL;
+	size_t n = 0, cap = 0;
+	errno = 0;
+	for (struct dirent *e; (e = readdir(d));) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (n + 2 > cap) {
+			cap = cap ? cap * 2 : 32;
+			v = alloc_resize(v, cap, sizeof *v);
+		}
+		v[n++] = str_copy(e->d_name);
+		v[n] = NULL;
+		errno = 0;
+	}
+	int r = -errno;
+	closedir(d);
+	if (r < 0) {
+		strv_free(v);
+		return r;
+	}
+	if (n)
+		qsort(v, n, sizeof *v, compare_names);
+	*names = v;
+	return 0;
+}
+
 int fs_mkdir_in_root(int root, const char *path, mode_t mode) {
 	/* The prefix that exists is looked up from the root, so that links in it resolve inside. */
 	_cleanup_(free_ptr) char *prefix = alloc_zero(strlen(path) + 2);

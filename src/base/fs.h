@@ -33,6 +33,11 @@ int fs_open_in_root(int root, const char *path, int flags, mode_t mode);
 /* The same with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS: a path that leaves the tree fails with -EXDEV, one
  * that meets a link with -ELOOP. */
 int fs_open_beneath(int root, const char *path, int flags, mode_t mode);
+/* The entry `name` (no slash) of a directory: not a link (-ELOOP; with O_PATH the link itself), not onto another
+ * mount (-EXDEV). */
+int fs_open_entry(int dir, const char *name, int flags);
+/* The names in the directory behind a descriptor (O_PATH is enough), sorted as bytes; strv_free them. */
+int fs_names(int dir, char ***names);
 /* mkdir -p inside root, links resolved as in fs_open_in_root; gives an O_PATH descriptor of the last. */
 int fs_mkdir_in_root(int root, const char *path, mode_t mode);
 

@@ -253,7 +253,7 @@ void held_release(struct held *h);
 
 /* ---- pools.c, volumes.c, snapshots.c, mounts.c ---- */
 extern const struct noun_kind pool_kind, volume_kind;
-int pools_load(struct core *c, struct error *err);
+int pools_read(struct core *c, struct error *err);
 int pools_resync(struct core *c, struct error *err);
 /* Pools and volumes. */
 int volumes_resync(struct core *c, struct error *err);

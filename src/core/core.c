@@ -77,7 +77,7 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 	if (r == 0)
 		r = networks_restore(c, err);
 	if (r == 0)
-		r = pools_load(c, err);
+		r = pools_read(c, err);
 	if (r == 0)
 		r = nouns_load(c, c->volumes, err);
 	if (r == 0)

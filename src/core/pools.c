@@ -28,7 +28,7 @@ static struct pool *local_pool(void) {
 	return p;
 }
 
-int pools_load(struct core *c, struct error *err) {
+int pools_read(struct core *c, struct error *err) {
 	int r = nouns_load(c, c->pools, err);
 	if (r < 0 || noun_by_id(c->pools, POOL_LOCAL_ID))
 		return r;
@@ -94,7 +94,7 @@ static void refresh(struct core *c, const char *id) {
 	apply_status(c, &away);
 }
 
-int pool_get(struct core *c, const char *name, struct noun **out, struct error *err) {
+int pool_find(struct core *c, const char *name, struct noun **out, struct error *err) {
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	int r = noun_get(c, c->pools, NULL, name, &o, err);
 	if (r < 0)

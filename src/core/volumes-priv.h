@@ -8,7 +8,7 @@ int pool_id_of(struct core *c, const char *name, char **id, struct error *err);
 /* The name of an instance that mounts it (running: that runs), or NULL. Needs the lock. */
 const char *volume_user(struct core *c, const char *id, bool running);
 /* Holds a volume against other verbs, and gives it as it is then. */
-int volume_hold(struct core *c, const char *project, const char *name, struct held *h, struct noun **out,
+int volume_take_hold(struct core *c, const char *project, const char *name, struct held *h, struct noun **out,
 		struct error *err);
 
 /* snapshots.c. snapshots_count needs the lock. */

@@ -157,7 +157,7 @@ int volume_list(struct core *c, const char *project, char *const *labels, char *
 /* ---- changing ---- */
 
 /* Holds a volume and gives it as it is then. */
-int volume_hold(struct core *c, const char *project, const char *name, struct held *h, struct noun **out,
+int volume_take_hold(struct core *c, const char *project, const char *name, struct held *h, struct noun **out,
 		struct error *err) {
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	int r = noun_get(c, c->volumes, project, name, &o, err);
@@ -190,7 +190,7 @@ int volume_update(struct core *c, const char *project, const char *name, const j
 		  struct error *err) {
 	_cleanup_(held_release) struct held h = {0};
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
-	int r = volume_hold(c, project, name, &h, &o, err);
+	int r = volume_take_hold(c, project, name, &h, &o, err);
 	if (r < 0)
 		return r;
 	const struct volume *old = o->of;
@@ -238,7 +238,7 @@ static int delete_held(struct core *c, const struct volume *v, struct error *err
 int volume_delete(struct core *c, const char *project, const char *name, struct error *err) {
 	_cleanup_(held_release) struct held h = {0};
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
-	int r = volume_hold(c, project, name, &h, &o, err);
+	int r = volume_take_hold(c, project, name, &h, &o, err);
 	return r < 0 ? r : delete_held(c, o->of, err);
 }
 
@@ -306,7 +306,7 @@ static int copy_run(struct core *c, struct task_run *t, void *arg, char **result
 	_cleanup_(held_release) struct held h = {0};
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL, *made = NULL;
 	_cleanup_(free_ptr) char *from_pool = NULL;
-	int r = volume_hold(c, k->project, k->name, &h, &o, err);
+	int r = volume_take_hold(c, k->project, k->name, &h, &o, err);
 	if (r < 0)
 		return r;
 	const struct volume *from = o->of;
@@ -358,7 +358,7 @@ static int move_run(struct core *c, struct task_run *t, void *arg, char **result
 	struct copy *k = arg;
 	_cleanup_(held_release) struct held h = {0};
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
-	int r = volume_hold(c, k->project, k->name, &h, &o, err);
+	int r = volume_take_hold(c, k->project, k->name, &h, &o, err);
 	if (r < 0)
 		return r;
 	const struct volume *v = o->of;
@@ -377,7 +377,7 @@ static int move_run(struct core *c, struct task_run *t, void *arg, char **result
 	return r;
 }
 
-int volume_copy(struct core *c, const char *project, const char *name, const struct volume_copy_options *o, char **task,
+int volume_duplicate(struct core *c, const char *project, const char *name, const struct volume_copy_options *o, char **task,
 		struct error *err) {
 	_cleanup_(noun_unref_ptr) struct noun *from = NULL;
 	int r = noun_get(c, c->volumes, project, name, &from, err);

@@ -11,7 +11,7 @@
 /* Takes what spec holds, also on failure. CONFLICT where the source holds something else; nothing stays then. */
 int pool_create(struct core *c, struct pool_spec *spec, struct noun **out, struct error *err);
 /* With its state and usage as they are now. */
-int pool_get(struct core *c, const char *name, struct noun **out, struct error *err);
+int pool_find(struct core *c, const char *name, struct noun **out, struct error *err);
 int pool_list(struct core *c, char *const *labels, char **json, size_t *len, struct error *err);
 int pool_update(struct core *c, const char *name, const json_t *patch, struct noun **out, struct error *err);
 /* CONFLICT while volumes or instances live in it, naming one; also for "local". */
@@ -38,7 +38,7 @@ struct volume_copy_options {
 };
 /* A task (JSON, to be freed). A move takes the snapshots along only within pools of a kind that can send; else CONFLICT
  * while there are any. */
-int volume_copy(struct core *c, const char *project, const char *name, const struct volume_copy_options *o, char **task,
+int volume_duplicate(struct core *c, const char *project, const char *name, const struct volume_copy_options *o, char **task,
 		struct error *err);
 /* *fd: a stream of format tar, raw or qcow2. */
 int volume_export(struct core *c, const char *project, const char *name, const char *snapshot, const char *format,

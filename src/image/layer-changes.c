@@ -94,7 +94,7 @@ static int add_hidden_names(const struct compare *c, const bool *shows, const ch
 			continue;
 		_cleanup_(close_fd) int fd = fs_open_beneath(c->lowers[i], path + 1, O_PATH | O_DIRECTORY, 0);
 		char **more = NULL;
-		int r = fd < 0 ? fd : tree_names(fd, &more);
+		int r = fd < 0 ? fd : fs_names(fd, &more);
 		if (r < 0)
 			return r;
 		merge_names(names, &more);
@@ -116,7 +116,7 @@ static int compare_entry(const struct compare *c, int dir, const char *name, boo
 	_cleanup_(free_ptr) bool *below_shows = below.shows;
 	if (r < 0)
 		return error_errno(err, r, "cannot look at \"%s\" in the lower layers", path);
-	_cleanup_(close_fd) int fd = tree_open_entry(dir, name);
+	_cleanup_(close_fd) int fd = fs_open_entry(dir, name, O_PATH);
 	struct stat st;
 	if (fd == -ENOENT || (fd >= 0 && fstat(fd, &st) == 0 && tree_is_whiteout(&st))) {
 		if (below.exists && (fd >= 0 || opaque))
@@ -135,7 +135,7 @@ static int compare_entry(const struct compare *c, int dir, const char *name, boo
 static int compare_dir(const struct compare *c, int dir, bool opaque, const struct below *below,
 		       const struct ancestor *at, struct error *err) {
 	_cleanup_(strv_free_ptr) char **names = NULL;
-	int r = tree_names(dir, &names);
+	int r = fs_names(dir, &names);
 	if (r == 0 && opaque)
 		r = add_hidden_names(c, below->shows, at->path, &names);
 	if (r < 0)

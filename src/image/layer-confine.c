@@ -24,6 +24,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <sys/fsuid.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -254,6 +255,8 @@ static int child_work(struct confine_job *job, pid_t parent, int *report, struct
 		r = set_limit(RLIMIT_NOFILE, FILES_MAX);
 	if (r == 0 && !SANITIZED)
 		r = set_limit(RLIMIT_AS, MEMORY_MAX);
+	setfsgid(job->owner);
+	setfsuid(job->owner); /* takes capabilities away, which the next step settles */
 	if (r == 0)
 		r = drop_capabilities();
 	if (r < 0)

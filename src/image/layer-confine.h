@@ -18,6 +18,7 @@ struct confined {
 struct confine_job {
 	int archive; /* the one descriptor that the child reads */
 	int root;    /* becomes its "/" */
+	uint32_t owner; /* what the child makes begins as this user's and group's: one that root's file system knows */
 	/* In the child, before it is confined: libraries read their files now or never. */
 	int (*prepare)(struct confine_job *job, int archive, struct error *err);
 	/* In the child, confined but for the system calls: start threads. */

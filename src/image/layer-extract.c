@@ -148,7 +148,7 @@ static int make_parent(struct run *r, int at, const char *name, const char *path
 static int enter_dir(struct run *r, int at, const char *name, const char *path) {
 	if (strcmp(name, "..") == 0)
 		return open_dir(r->x->root, path);
-	_cleanup_(close_fd) int fd = tree_open_entry(at, name);
+	_cleanup_(close_fd) int fd = fs_open_entry(at, name, O_PATH);
 	struct stat st;
 	if (fd < 0 && fd != -ENOENT)
 		return fd;
@@ -161,7 +161,7 @@ static int enter_dir(struct run *r, int at, const char *name, const char *path) 
 		return to == -ENOENT ? -ENOTDIR : to; /* what a link dangles to is not made */
 	}
 	int e = make_parent(r, at, name, path);
-	return e < 0 ? e : tree_open_entry(at, name);
+	return e < 0 ? e : fs_open_entry(at, name, O_PATH);
 }
 
 static int make_dirs(struct run *r, const char *path) {
@@ -311,7 +311,7 @@ static int clear_place(struct run *r, int dir, bool for_dir, struct error *err) 
 		return error_set(err, ERROR_CONFLICT, "cannot overwrite %s \"%s\" with %s",
 				 for_dir ? "what is no directory," : "directory", r->shown,
 				 for_dir ? "a directory" : "what is none");
-	_cleanup_(close_fd) int there = tree_open_entry(dir, r->name);
+	_cleanup_(close_fd) int there = fs_open_entry(dir, r->name, O_PATH);
 	if (there == -EXDEV) /* a volume of a running container */
 		return fail(r, EBUSY, "replace the mount", err);
 	int e = fs_remove_tree_at(dir, r->name);

@@ -179,7 +179,7 @@ static int pack_child(struct pack *p, int dir, const char *dir_path, const char 
 	if (strlen(path) > TREE_PATH_MAX)
 		return error_set(err, ERROR_INVALID, "a path of more than %d bytes cannot be packed: \"%.64s…\"",
 				 TREE_PATH_MAX, path);
-	_cleanup_(close_fd) int fd = tree_open_entry(dir, name);
+	_cleanup_(close_fd) int fd = fs_open_entry(dir, name, O_PATH);
 	struct stat st;
 	if (fd == -EXDEV) /* a mount: its place is packed, not its content */
 		return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)
@@ -213,7 +213,7 @@ static int pack_dir(struct pack *p, int fd, const struct stat *st, const char *p
 	if (r < 0)
 		return r;
 	_cleanup_(strv_free_ptr) char **names = NULL;
-	r = tree_names(fd, &names);
+	r = fs_names(fd, &names);
 	if (r < 0)
 		return gone(r) ? 0 : error_errno(err, r, "cannot list \"%s\"", path);
 	for (char **name = names; name && *name; name++) {

@@ -199,6 +199,7 @@ int tree_unpack(int tar, int root, const char *path, const struct unpack_options
 	struct confine_job job = {
 		.archive = tar,
 		.root = own_mount ? dir : root,
+		.owner = o->uid_base,
 		.prepare = prepare,
 		.start = start,
 		.work = work,

@@ -4,7 +4,6 @@
 #include "base/fs.h"
 #include "base/str.h"
 
-#include <dirent.h>
 #include <endian.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -38,54 +37,10 @@ int tree_open_in(int root, const char *path, int flags, mode_t mode) {
 	return open_how(root, path, flags, mode, RESOLVE_IN_ROOT);
 }
 
-int tree_open_entry(int dir, const char *name) {
-	return open_how(dir, name, O_PATH | O_NOFOLLOW, 0, RESOLVE_BENEATH);
-}
-
 int tree_reopen(int path_fd, int flags) {
 	char path[FD_PATH_MAX];
 	int fd = open(fd_path(path_fd, path), flags | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
-}
-
-static int compare_names(const void *a, const void *b) {
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-int tree_names(int dir, char ***names) {
-	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	DIR *d = fdopendir(fd);
-	if (!d) {
-		int r = -errno;
-		close(fd);
-		return r;
-	}
-	char **v = NULL;
-	size_t n = 0, cap = 0;
-	errno = 0;
-	for (struct dirent *e; (e = readdir(d));) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-			continue;
-		if (n + 2 > cap) {
-			cap = cap ? cap * 2 : 32;
-			v = alloc_resize(v, cap, sizeof *v);
-		}
-		v[n++] = str_copy(e->d_name);
-		v[n] = NULL;
-		errno = 0;
-	}
-	int r = -errno;
-	closedir(d);
-	if (r < 0) {
-		strv_free(v);
-		return r;
-	}
-	if (n)
-		qsort(v, n, sizeof *v, compare_names);
-	*names = v;
-	return 0;
 }
 
 bool tree_is_whiteout(const struct stat *st) {

@@ -13,14 +13,8 @@
 /* openat2 with root as "/" (links and ".." resolve inside), never through a magic link, never onto
  * another mount than root's. A descriptor or -errno. */
 int tree_open_in(int root, const char *path, int flags, mode_t mode);
-/* The entry `name` (no slash) of a directory as O_PATH descriptor, not following a link, not onto another
- * mount (-EXDEV). */
-int tree_open_entry(int dir, const char *name);
 /* Opens what an O_PATH descriptor stands for, which cannot be anything else by then. */
 int tree_reopen(int path_fd, int flags);
-
-/* The names in the directory behind an O_PATH descriptor, sorted as bytes; strv_free them. 0 or -errno. */
-int tree_names(int dir, char ***names);
 
 /* Is this on /proc, /sys or the like, as a running container has mounted them? The host's root must not read
  * or write there for it. */

@@ -85,7 +85,7 @@ def instances_share_the_layer(d):
     d.cli("exec", "one", "sh", "-c", "echo changed > /etc/debian_version")
     contains(d.out("exec", "two", "cat", "/etc/debian_version"), "12")
     for instance in json.loads(d.out("ls", "--json")):
-        upper = f"{d.state}/agent/instances/{instance['id']}/upper"
+        [upper] = glob.glob(f"{d.state}/agent/storage/**/{instance['id']}/**/upper", recursive=True)
         size = sum(os.lstat(os.path.join(top, f)).st_size for top, _, files in os.walk(upper) for f in files)
         assert size < 1 << 20, f"{instance['id']} has {size} bytes of its own"
     d.cli("rm", "-f", "one", "two")

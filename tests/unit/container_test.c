@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -83,7 +84,6 @@ static void base_config(struct container_config *c, const char *id, int layers, 
 	_cleanup_(free_ptr) char *upper_name = str_format("upper-%s", id);
 	make_dir(upper_name);
 	c->upper = in_top(upper_name);
-	assert_int_equal(chown(c->upper, BASE, BASE), 0);
 	_cleanup_(free_ptr) char *work_name = str_format("work-%s", id);
 	make_dir(work_name);
 	c->work = in_top(work_name);
@@ -156,7 +156,7 @@ static void overlay_of(const char *id, int layers) {
 	_cleanup_(free_ptr) char *made = str_format("%s/etc/new", c.upper);
 	struct stat st;
 	assert_int_equal(stat(made, &st), 0);
-	assert_int_equal(st.st_uid, BASE);
+	assert_int_equal(st.st_uid, 0);
 	_cleanup_(free_ptr) char *layer = in_top("l0/etc/new");
 	assert_false(fs_exists(layer));
 }
@@ -184,7 +184,17 @@ static void overlay_compat(void **state) {
 	assert_int_equal(fstatat(root, "bin/busybox", &st, 0), 0);
 	assert_int_equal(st.st_uid, BASE);
 	assert_int_equal(fstatat(root, "file-99", &st, 0), 0);
-	assert_int_equal(mkdirat(root, "made", 0755), 0);
+	assert_int_equal(mkdirat(root, "made", 0755), -1); /* by nobody who is known inside */
+	assert_int_equal(errno, EOVERFLOW);
+	setfsgid(BASE);
+	setfsuid(BASE);
+	int made = mkdirat(root, "made", 0755);
+	setfsuid(0);
+	setfsgid(0);
+	assert_int_equal(made, 0);
+	_cleanup_(free_ptr) char *on_disk = str_format("%s/made", c.upper);
+	assert_int_equal(stat(on_disk, &st), 0);
+	assert_int_equal(st.st_uid, 0);
 }
 
 static void upper_of_another(void **state) {

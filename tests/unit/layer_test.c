@@ -503,7 +503,7 @@ static void test_hostile(UNUSED void **state) {
 		assert_int_equal(stat_of(outside, "precious").st_nlink, 1);
 	}
 	_cleanup_(strv_free_ptr) char **names = NULL;
-	assert_int_equal(tree_names(outside, &names), 0);
+	assert_int_equal(fs_names(outside, &names), 0);
 	assert_int_equal(strv_len(names), 1);
 }
 
@@ -765,7 +765,7 @@ static void test_hostile_neighbour(UNUSED void **state) {
 	assert_false(leaked);
 	assert_content(outside, "secret", "SECRET");
 	_cleanup_(strv_free_ptr) char **names = NULL;
-	assert_int_equal(tree_names(outside, &names), 0);
+	assert_int_equal(fs_names(outside, &names), 0);
 	assert_int_equal(strv_len(names), 1);
 }
 
@@ -817,7 +817,7 @@ static void umount_at(const char *name) {
 /* Everything that is seen of a tree, as text. */
 static void describe(int dir, const char *prefix, struct buf *out) {
 	_cleanup_(strv_free_ptr) char **names = NULL;
-	assert_int_equal(tree_names(dir, &names), 0);
+	assert_int_equal(fs_names(dir, &names), 0);
 	for (char **name = names; name && *name; name++) {
 		struct stat st = stat_of(dir, *name);
 		buf_addf(out, "%s/%s %o %u:%u %llx n%u t%lld.%09ld", prefix, *name, st.st_mode, st.st_uid, st.st_gid,

@@ -41,7 +41,7 @@ static void pool_post(struct http_request *req) {
 static void pool_show(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	struct noun *o = NULL;
-	finish(req, pool_get(core_of(req), name_of(req), &o, &err), 200, &o, &err);
+	finish(req, pool_find(core_of(req), name_of(req), &o, &err), 200, &o, &err);
 }
 
 static void pool_patch(struct http_request *req) {
@@ -121,7 +121,7 @@ static void copy_by(struct http_request *req, bool move) {
 	else if (!move && !dto.name)
 		r = error_field(&err, "name", "give the copy a name");
 	if (r == 0)
-		r = volume_copy(core_of(req), project_of(req), name_of(req), &o, &task, &err);
+		r = volume_duplicate(core_of(req), project_of(req), name_of(req), &o, &task, &err);
 	fields_free(&copy_request_table, &dto);
 	reply_json(req, r, 202, &task, &err);
 }

@@ -1,4 +1,4 @@
-/* Copying what a tmpfs covers into it (tmpcopyup). Runs in the child, on a tree that a stranger made:
+/* Copying what a mount covers into it (copy_up). Runs in the child, on a tree that a stranger made:
  * links are copied, never followed; devices and sockets are left out. */
 #include "base/fs.h"
 #include "driver/container/container-priv.h"
@@ -65,7 +65,7 @@ static int copy_entry(int from, int to, const char *name, int depth, struct erro
 	}
 	if (r == 0)
 		r = copy_meta(to, name, &st);
-	return r < 0 ? error_errno(err, r, "cannot copy %s into the tmpfs", name) : 0;
+	return r < 0 ? error_errno(err, r, "cannot copy %s to what is mounted over it", name) : 0;
 }
 
 static void close_dir(DIR **d) {

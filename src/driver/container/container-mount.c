@@ -87,7 +87,7 @@ static int make_file_in_root(int root, const char *path) {
 	return fs_open_in_root(root, path, O_PATH, 0);
 }
 
-static int open_target(int root, const char *path, bool directory, struct error *err) {
+int mount_open_target(int root, const char *path, bool directory, struct error *err) {
 	int fd = fs_open_in_root(root, path, O_PATH, 0);
 	if (fd == -ENOENT)
 		fd = directory ? fs_mkdir_in_root(root, path, 0755) : make_file_in_root(root, path);
@@ -97,7 +97,7 @@ static int open_target(int root, const char *path, bool directory, struct error 
 /* Nothing but procfs and sysfs of our own may lie on /proc and /sys, lest masks and labels written there go
  * astray (CVE-2019-16884): a target that is inside a mounted /proc is refused for anything but binds of files
  * that lxcfs-like tools lend. */
-static int check_target(const struct container_mount *m, int target, struct error *err) {
+int mount_check_target(const struct container_mount *m, int target, struct error *err) {
 	struct statfs fs;
 	struct stat st;
 	if (fstatfs(target, &fs) < 0 || fstat(target, &st) < 0)
@@ -109,17 +109,26 @@ static int check_target(const struct container_mount *m, int target, struct erro
 
 /* --- single mounts --- */
 
+/* Is there something to copy? A volume keeps its own owner and mode where the image has no such directory. */
+static bool wants_copy(struct child *k, const struct container_mount *m) {
+	if (!m->copy_up || !mount_is_parents(k->c, m))
+		return m->copy_up;
+	_cleanup_(close_fd) int there = fs_open_in_root(k->root, m->target, O_PATH | O_DIRECTORY, 0);
+	return there >= 0;
+}
+
 static int attach_mount(struct child *k, const struct container_mount *m, int mount, struct error *err) {
 	struct stat st;
 	if (fstatat(mount, "", &st, AT_EMPTY_PATH) < 0)
 		return error_errno(err, errno, "cannot read what is mounted on %s", m->target);
-	_cleanup_(close_fd) int target = open_target(k->root, m->target, S_ISDIR(st.st_mode), err);
+	bool copy = wants_copy(k, m);
+	_cleanup_(close_fd) int target = mount_open_target(k->root, m->target, S_ISDIR(st.st_mode), err);
 	if (target < 0)
 		return target;
-	int r = check_target(m, target, err);
+	int r = mount_check_target(m, target, err);
 	if (r < 0)
 		return r;
-	if (m->copy_up) {
+	if (copy) {
 		r = copy_tree(target, mount, err);
 		if (r < 0)
 			return r;
@@ -139,22 +148,26 @@ static int attach_mount(struct child *k, const struct container_mount *m, int mo
 	return r < 0 ? error_errno(err, r, "cannot set the propagation of %s", m->target) : 0;
 }
 
-static int new_mount(struct child *k, const struct container_mount *m, struct error *err) {
-	uint64_t attrs = mount_attrs(m->flags);
-	bool late_readonly = m->copy_up && (attrs & MOUNT_ATTR_RDONLY);
-	_cleanup_(close_fd) int mount =
-		fs_mount_new(m->type, m->source, m->data, late_readonly ? attrs & ~MOUNT_ATTR_RDONLY : attrs, err);
-	if (mount < 0)
-		return mount;
-	int r = attach_mount(k, m, mount, err);
-	if (r < 0 || !late_readonly)
-		return r;
-	r = mount_change(mount, false, MOUNT_ATTR_RDONLY, 0, 0);
+/* Read-only at last, where something had to be copied into it before. */
+static int late_readonly(const struct container_mount *m, int mount, struct error *err) {
+	if (!m->copy_up || !(m->flags & MS_RDONLY))
+		return 0;
+	int r = mount_change(mount, false, MOUNT_ATTR_RDONLY, 0, 0);
 	return r < 0 ? error_errno(err, r, "cannot make %s read-only", m->target) : 0;
 }
 
+static int new_mount(struct child *k, const struct container_mount *m, struct error *err) {
+	uint64_t attrs = mount_attrs(m->flags);
+	_cleanup_(close_fd) int mount =
+		fs_mount_new(m->type, m->source, m->data, m->copy_up ? attrs & ~MOUNT_ATTR_RDONLY : attrs, err);
+	if (mount < 0)
+		return mount;
+	int r = attach_mount(k, m, mount, err);
+	return r < 0 ? r : late_readonly(m, mount, err);
+}
+
 static int mount_cgroup(struct child *k, const struct container_mount *m, struct error *err) {
-	_cleanup_(close_fd) int target = open_target(k->root, m->target, true, err);
+	_cleanup_(close_fd) int target = mount_open_target(k->root, m->target, true, err);
 	if (target < 0)
 		return target;
 	char path[FD_PATH_MAX];
@@ -166,9 +179,10 @@ static int one_mount(struct child *k, size_t i, struct error *err) {
 	const struct container_mount *m = &k->c->mounts[i];
 	if (mount_is_parents(k->c, m))
 		child_await(k, SYNC_MOUNT, (int)i);
-	if (k->mounts[i] >= 0)
-		return attach_mount(k, m, k->mounts[i], err);
-	return mount_is_cgroup(m) ? mount_cgroup(k, m, err) : new_mount(k, m, err);
+	if (k->mounts[i] < 0)
+		return mount_is_cgroup(m) ? mount_cgroup(k, m, err) : new_mount(k, m, err);
+	int r = attach_mount(k, m, k->mounts[i], err);
+	return r < 0 ? r : late_readonly(m, k->mounts[i], err);
 }
 
 /* --- masks --- */

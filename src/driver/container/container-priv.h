@@ -69,6 +69,8 @@ int userns_write_maps(pid_t pid, const struct id_map *uids, size_t n_uids, const
 		      struct error *err);
 /* The maps of a namespace that was joined. */
 int userns_read_maps(pid_t pid, struct container_config *c, struct error *err);
+/* Files are made as the container's root, with all capabilities of the caller's, or no longer so. -1 and errno. */
+int act_as_container_root(const struct container_config *c, bool on);
 bool config_new_namespace(const struct container_config *c, int flag);
 const struct container_namespace *config_namespace(const struct container_config *c, int flag);
 /* The host's id of an id inside; -1 when it is not mapped. */
@@ -85,11 +87,14 @@ int child_finish_root(struct child *k, struct error *err);
 /* fsopen … fsmount with comma-separated options; a detached mount. */
 int fs_mount_new(const char *type, const char *source, const char *options, uint64_t attrs, struct error *err);
 uint64_t mount_attrs(unsigned long ms_flags);
+/* What a mount goes on, made if need be; whether it may. */
+int mount_open_target(int root, const char *path, bool directory, struct error *err);
+int mount_check_target(const struct container_mount *m, int target, struct error *err);
 /* Attaches a detached mount at what target is open on. */
 int mount_attach(int mount, int target);
 int mount_change(int mount, bool recursive, uint64_t set, uint64_t clear, uint64_t propagation);
 
-/* container-copy.c: what is in one directory into another, with owners, modes and times (tmpcopyup). */
+/* container-copy.c: what is in one directory into another, with owners, modes and times (copy_up). */
 int copy_tree(int from, int to, struct error *err);
 
 /* container-dev.c */

@@ -1,15 +1,17 @@
 /* What the parent mounts for a container, as detached mounts that nobody sees: the root, binds, and what a
  * user namespace may not mount for itself.
  *
- * Layers of an overlay are lent to the container's user namespace by idmapped mounts; the upper directory
- * is plain and belongs to the host id of the container's root, which is what overlayfs then makes files as. */
+ * Layers of an overlay, its upper and its work directory are lent to the container's user namespace by idmapped
+ * mounts: on disk everything has the owners that are seen inside, whatever range of ids the container has. */
 #include "base/fs.h"
 #include "driver/container/container-priv.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -177,13 +179,87 @@ static int layers_open(const struct container_config *c, int userns, struct laye
 	return 0;
 }
 
+/* What can be written. Both directories come from one copy of the mount of the directory that they lie in: an
+ * overlay wants them on the same mount. */
+struct writable {
+	int mount, upper, work;
+};
+#define WRITABLE_INIT ((struct writable){-1, -1, -1})
+
+static void writable_close(struct writable *w) {
+	close_fd(&w->mount);
+	close_fd(&w->upper);
+	close_fd(&w->work);
+}
+
+static const char *last_name(const char *path) {
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+static int writable_open(const struct container_config *c, int userns, struct writable *out, struct error *err) {
+	if (!c->upper)
+		return 0;
+	_cleanup_(free_ptr) char *parent = str_copyn(c->upper, (size_t)(last_name(c->upper) - c->upper));
+	out->mount = clone_tree(AT_FDCWD, *parent ? parent : ".", false);
+	if (out->mount < 0)
+		return error_errno(err, out->mount, "cannot open %s", parent);
+	int r = userns >= 0 ? mount_idmap(out->mount, false, userns) : 0;
+	if (r == -EINVAL)
+		return error_set(err, ERROR_UNSUPPORTED, "ids cannot be mapped on the file system of %s: no instance "
+				 "with a user namespace of its own can live there", parent);
+	if (r < 0)
+		return error_errno(err, r, "cannot map the ids of %s", parent);
+	out->upper = openat(out->mount, last_name(c->upper), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	out->work = openat(out->mount, last_name(c->work), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (out->upper < 0 || out->work < 0)
+		return error_errno(err, errno, "cannot open the upper or work directory of the overlay in %s", parent);
+	return 0;
+}
+
+int act_as_container_root(const struct container_config *c, bool on) {
+	setfsgid(on ? (gid_t)id_to_host(c->gid_maps, c->n_gid_maps, 0) : 0);
+	setfsuid(on ? (uid_t)id_to_host(c->uid_maps, c->n_uid_maps, 0) : 0); /* takes capabilities away */
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -1;
+	data[0].effective = data[0].permitted;
+	data[1].effective = data[1].permitted;
+	return (int)syscall(SYS_capset, &header, data);
+}
+
+/* An overlay makes its work as whoever mounts it, who must be somebody on the idmapped mount. */
+static int overlay_create(const struct container_config *c, int fs, int userns) {
+	bool act = userns >= 0 && c->upper;
+	int r = act && act_as_container_root(c, true) < 0 ? -errno : 0;
+	if (r == 0 && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		r = -errno;
+	if (act)
+		act_as_container_root(c, false);
+	return r;
+}
+
+static int overlay_mount_on(const struct container_config *c, const char *target, const char *options, int userns) {
+	bool act = userns >= 0 && c->upper;
+	int r = act && act_as_container_root(c, true) < 0 ? -errno : 0;
+	if (r == 0 && mount("overlay", target, "overlay", 0, options) < 0)
+		r = -errno;
+	if (act)
+		act_as_container_root(c, false);
+	return r;
+}
+
 /* A detached mount ends when its descriptor is closed: the layers have to outlive the creation. */
 static int overlay_mount(const struct container_config *c, int userns, struct error *err) {
 	_cleanup_(close_fd) int fs = fsopen("overlay", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return error_errno(err, errno, "this kernel has no overlayfs");
 	_cleanup_(layers_close) struct layers layers = {0};
+	_cleanup_(writable_close) struct writable w = WRITABLE_INIT;
 	int r = layers_open(c, userns, &layers, err);
+	if (r == 0)
+		r = writable_open(c, userns, &w, err);
 	if (r < 0)
 		return r;
 	for (size_t i = layers.n; i-- > 0;)
@@ -191,11 +267,12 @@ static int overlay_mount(const struct container_config *c, int userns, struct er
 			return errno == EINVAL || errno == EOPNOTSUPP /* 6.5 to 6.14, before */
 				       ? root_overlay_compat(c, userns, err)
 				       : fs_error(fs, errno, err, "cannot use a layer of the overlay");
-	if (c->upper && (fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", c->upper, 0) < 0 ||
-			 fsconfig(fs, FSCONFIG_SET_STRING, "workdir", c->work, 0) < 0))
+	if (c->upper && (fsconfig(fs, FSCONFIG_SET_FD, "upperdir", NULL, w.upper) < 0 ||
+			 fsconfig(fs, FSCONFIG_SET_FD, "workdir", NULL, w.work) < 0))
 		return fs_error(fs, errno, err, "cannot use the upper or work directory of the overlay");
-	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return errno == EINVAL ? root_overlay_compat(c, userns, err) : fs_error(fs, errno, err, "cannot make the overlay");
+	r = overlay_create(c, fs, userns);
+	if (r < 0)
+		return r == -EINVAL ? root_overlay_compat(c, userns, err) : fs_error(fs, r, err, "cannot make the overlay");
 	int mount = fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	return mount < 0 ? fs_error(fs, errno, err, "cannot mount the overlay") : mount;
 }
@@ -205,34 +282,33 @@ static int overlay_mount(const struct container_config *c, int userns, struct er
 static int compat_in_namespace(const struct container_config *c, int userns, struct error *err) {
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return error_errno(err, errno, "cannot make a mount namespace");
-	char upper[FD_PATH_MAX], work[FD_PATH_MAX];
-	int upper_fd = -1, work_fd = -1;
-	if (c->upper) {
-		upper_fd = open(c->upper, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		work_fd = open(c->work, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (upper_fd < 0 || work_fd < 0)
-			return error_errno(err, errno, "cannot open the upper or work directory of the overlay");
-	}
 	_cleanup_(layers_close) struct layers layers = {0};
+	_cleanup_(writable_close) struct writable w = WRITABLE_INIT;
 	int r = layers_open(c, userns, &layers, err);
+	if (r == 0)
+		r = writable_open(c, userns, &w, err);
 	if (r < 0)
 		return r;
 	/* short names relative to the working directory: the options have to fit one page */
-	if (mount("tmpfs", "/tmp", "tmpfs", 0, "mode=700") < 0 || chdir("/tmp") < 0 || mkdir("root", 0700) < 0)
+	if (mount("tmpfs", "/tmp", "tmpfs", 0, "mode=755") < 0 || chdir("/tmp") < 0 || mkdir("root", 0700) < 0)
 		return error_errno(err, errno, "cannot mount a temporary file system");
 	_cleanup_(buf_free) struct buf options = BUF_INIT;
 	buf_adds(&options, "lowerdir=");
 	for (size_t i = layers.n; i-- > 0;) {
 		char name[24];
 		snprintf(name, sizeof name, "%zu", i);
-		if (mkdir(name, 0700) < 0 || move_mount(layers.fds[i], "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		if (mkdir(name, 0755) < 0 || move_mount(layers.fds[i], "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 			return error_errno(err, errno, "cannot attach the layer %s", c->lowers[i]);
 		buf_addf(&options, "%s%s", name, i ? ":" : "");
 	}
-	if (c->upper)
-		buf_addf(&options, ",upperdir=%s,workdir=%s", fd_path(upper_fd, upper), fd_path(work_fd, work));
-	if (mount("overlay", "root", "overlay", 0, buf_str(&options)) < 0)
-		return error_errno(err, errno, "cannot mount the overlay");
+	if (c->upper) {
+		if (mkdir("w", 0755) < 0 || move_mount(w.mount, "", AT_FDCWD, "w", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+			return error_errno(err, errno, "cannot attach the directory that can be written");
+		buf_addf(&options, ",upperdir=w/%s,workdir=w/%s", last_name(c->upper), last_name(c->work));
+	}
+	r = overlay_mount_on(c, "root", buf_str(&options), userns);
+	if (r < 0)
+		return error_errno(err, r, "cannot mount the overlay");
 	int fd = clone_tree(AT_FDCWD, "root", false);
 	return fd < 0 ? error_errno(err, fd, "cannot detach the overlay") : fd;
 }
@@ -265,15 +341,15 @@ int root_overlay_compat(const struct container_config *c, int userns, struct err
 static int check_upper(const struct container_config *c, struct error *err) {
 	if (!c->upper)
 		return 0;
-	if (!c->work)
-		return error_field(err, "work", "an overlay with an upper directory needs a work directory");
+	size_t n = (size_t)(last_name(c->upper) - c->upper);
+	if (!c->work || strncmp(c->upper, c->work, n) != 0 || strchr(c->work + n, '/'))
+		return error_field(err, "work", "an overlay with an upper directory needs a work directory beside it");
 	struct stat st;
 	if (stat(c->upper, &st) < 0)
 		return error_errno(err, errno, "cannot read the upper directory %s", c->upper);
-	int64_t root = id_to_host(c->uid_maps, c->n_uid_maps, 0);
-	if (root >= 0 && st.st_uid != root)
-		return error_field(err, "upper", "the upper directory %s belongs to uid %u, not to the container's root, %lld",
-				   c->upper, st.st_uid, (long long)root);
+	if (st.st_uid != 0)
+		return error_field(err, "upper", "the upper directory %s belongs to uid %u, not to root", c->upper,
+				   st.st_uid);
 	return 0;
 }
 
@@ -384,7 +460,7 @@ static int bind_mount(const struct container_config *c, const struct container_m
 	int r = bind_idmap(c, m, tree, recursive, userns, err);
 	if (r < 0)
 		return r;
-	uint64_t set = mount_attrs(m->flags), clear = mount_attrs(m->clear_flags);
+	uint64_t set = mount_attrs(m->copy_up ? m->flags & ~(unsigned long)MS_RDONLY : m->flags), clear = mount_attrs(m->clear_flags);
 	r = mount_change(tree, false, set, clear, 0);
 	if (r == 0 && m->recursive_readonly)
 		r = mount_change(tree, true, MOUNT_ATTR_RDONLY, 0, 0);

@@ -33,7 +33,8 @@ struct container_mount {
 	unsigned long propagation;        /* MS_PRIVATE | MS_REC …; 0: as it is */
 	char *data;            /* options for the file system, comma-separated */
 	char *subpath;         /* bind: beneath source, links not followed out of it; NULL */
-	bool recursive_readonly, idmap, copy_up;
+	bool recursive_readonly, idmap;
+	bool copy_up; /* what is at the target is copied into it first: a directory that is empty */
 	struct id_map *uid_maps, *gid_maps; /* of the mount; NULL with idmap: the container's */
 	size_t n_uid_maps, n_gid_maps;
 };
@@ -78,8 +79,8 @@ struct container_process {
 
 struct container_config {
 	char *id;
-	/* The root: either rootfs, a directory that is ready, or an overlay of lowers (lowest first; mounted
-	 * idmapped by uid_maps when there is a user namespace), upper and work. */
+	/* The root: either rootfs, a directory that is ready, or an overlay of lowers (lowest first), upper and work
+	 * (beside each other); all mounted idmapped by uid_maps when there is a user namespace. */
 	char *rootfs;
 	char **lowers;
 	char *upper, *work;
@@ -144,8 +145,8 @@ bool container_state_alive(const struct container_state *s);
 /* Builds everything up to the exec; NO_COMMAND, NO_EXEC when the command is not there or cannot be executed.
  * On failure nothing is left behind. No mount becomes visible on the
  * host: the root lives in the mount namespace of the container alone, and goes with it. The upper directory
- * belongs to the caller, who made it with the owner and mode that the container's "/" is to have (with a user
- * namespace: the host id of the container's root); INVALID when it does not.
+ * is the caller's, who made it with the mode that the container's "/" is to have; it belongs to root (INVALID when it
+ * does not), for on disk everything has the owners that are seen inside.
  * The caller stays non-dumpable (PR_SET_DUMPABLE) afterwards. */
 int container_create(const struct container_config *c, struct container_stdio *io, struct container_state *out, struct error *err);
 /* The two halves of it, between which the caller can work while the first process does: *out is complete after the
@@ -163,6 +164,12 @@ int container_start(struct container_state *s, struct error *err);
  * the caller) once its exec has worked. */
 int container_exec(const struct container_state *s, const struct container_process *p, bool privileged,
 		   struct container_stdio *io, pid_t *pid, struct error *err);
+/* A further bind mount in a running container (CONFLICT when it has ended), its target made if need be; and takes away
+ * again what is mounted on target if that is `source` (as stat tells of it on the host), else nothing. */
+struct stat;
+int container_mount_add(const struct container_state *s, const struct container_mount *m, struct error *err);
+int container_mount_remove(const struct container_state *s, const char *target, const struct stat *source,
+			   struct error *err);
 /* signo to the first process, or to all processes. NOT_FOUND when it has ended. */
 int container_kill(const struct container_state *s, int signo, bool all, struct error *err);
 int container_destroy(struct container_state *s, struct error *err);

@@ -14,7 +14,7 @@
 struct storage_pool {
 	const struct storage_driver *driver;
 	const struct pool *pool;
-	const char *dir; /* STATE/agent/pools/<id>: the pool's own directory, root only: loop file, mount points, temporary files */
+	const char *dir; /* STATE/agent/pools/<id>/data: the driver's own directory, root only: loop file, mount points, temporary files */
 };
 
 struct storage_volume {

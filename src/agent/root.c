@@ -1,0 +1,210 @@
+/* The root of an instance: what it has changed of its image, as a file-system volume of the instance's id in the
+ * instance's pool. In it lie "upper" and "work" of the overlay, with the owners that the instance itself sees, so that
+ * another instance can have a copy as it is. */
+#include "agent/storage-priv.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const char *root_pool_id(const struct instance *i) {
+	return i->pool_id ? i->pool_id : POOL_LOCAL_ID;
+}
+
+/* --- making --- */
+
+static int make_part(const char *root, const char *name, mode_t mode, struct error *err) {
+	_cleanup_(free_ptr) char *path = str_format("%s/%s", root, name);
+	if ((mkdir(path, mode) < 0 && errno != EEXIST) || chmod(path, mode) < 0)
+		return error_errno(err, errno, "cannot make %s", path);
+	return 0;
+}
+
+/* The two directories; what an overlay had under work when it was copied is of no use. */
+static int make_parts(const struct pool_entry *e, const char *id, bool copied, struct error *err) {
+	struct storage_handle h = {0};
+	int r = volume_open(e, id, false, NULL, &h, err);
+	if (r < 0)
+		return r;
+	_cleanup_(free_ptr) char *work = str_format("%s/work", h.path);
+	if (copied && (r = fs_remove_tree(work)) < 0)
+		r = error_errno(err, r, "cannot empty %s", work);
+	if (r == 0)
+		r = make_part(h.path, "upper", 0755, err);
+	if (r == 0)
+		r = make_part(h.path, "work", 0700, err);
+	/* the local pool's go to disk with the instance's record */
+	if (r == 0 && !str_same(e->pool.id, POOL_LOCAL_ID) && (r = sync_dir_fs(h.path)) < 0)
+		r = error_errno(err, r, "cannot write back %s", h.path);
+	storage_handle_free(&h);
+	return r;
+}
+
+static int check_size(const struct pool_entry *e, int64_t size, struct error *err) {
+	if (!size || pool_can(e).quotas)
+		return 0;
+	error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) cannot limit the size of a root", e->pool.spec.name,
+		  e->driver->name);
+	error_in_field(err, "spec.root_size");
+	return -ERROR_UNSUPPORTED;
+}
+
+static struct storage_volume root_volume(const struct msg_instance_create *m) {
+	return (struct storage_volume){.id = m->instance.id, .size = m->instance.spec.root_size, .mode = 0700};
+}
+
+/* A source that is an instance's root: held still if it is the present state that is copied. Its volume's lock keeps
+ * snapshots of it from going away. */
+static int open_source(const struct job *j, const struct msg_instance_create *m, struct volume_source *from,
+		       struct frozen *frozen, struct error *err) {
+	_cleanup_(record_free) struct msg_instance_create r = {0};
+	char *ids[] = {m->root.id, NULL};
+	int result = record_load(j->agent, m->root.id, &r, err);
+	if (result == 0 && m->root.pool_id && !str_same(root_pool_id(&r.instance), m->root.pool_id))
+		result = error_field(err, "pool_id", "is not that of the root of instance %.12s", m->root.id);
+	if (result == 0 && !strv_same(r.layers, m->layers))
+		result = error_set(err, ERROR_CONFLICT, "the root of instance %.12s changes another image", m->root.id);
+	if (result == 0)
+		result = pool_ready(j, root_pool_id(&r.instance), &from->pool, err);
+	if (result < 0) {
+		error_in_field(err, "root");
+		return result;
+	}
+	from->id = m->root.id;
+	from->snapshot = m->root.snapshot;
+	result = freeze_users(j, ids, frozen, err);
+	if (result == 0 && !frozen->n)
+		result = error_set(err, ERROR_NOT_FOUND, "the agent has no instance %s", m->root.id);
+	if (result == 0)
+		result = volume_lock(from->pool, from->id, LOCK_SH, &from->lock, err);
+	if (result == 0 && from->snapshot)
+		frozen_thaw(frozen);
+	return result;
+}
+
+static int copy(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, struct error *err) {
+	struct volume_source from = {.lock = -1};
+	struct frozen frozen = {0};
+	struct storage_volume v = root_volume(m);
+	int r = open_source(j, m, &from, &frozen, err);
+	if (r == 0)
+		r = m->linked ? volume_clone(&from, e, &v, err) : volume_copy(j, &from, e, &v, err);
+	volume_source_close(j->agent, &from);
+	frozen_thaw(&frozen);
+	return r;
+}
+
+int root_create(const struct job *j, const struct msg_instance_create *m, struct error *err) {
+	const struct pool_entry *e;
+	_cleanup_(volume_unlock) int pool = -1;
+	struct storage_volume v = root_volume(m);
+	int r = pool_use(j, root_pool_id(&m->instance), &e, &pool, err);
+	if (r < 0)
+		return r;
+	if (!pool_can(e).filesystems)
+		return error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) has no file-system volumes, which roots are",
+				 e->pool.spec.name, e->driver->name);
+	r = check_size(e, v.size, err);
+	if (r == 0)
+		r = m->root.id ? copy(j, m, e, err) : e->driver->volume_create(&e->ref, &v, err);
+	fault_point("root.made");
+	if (r == 0)
+		r = make_parts(e, m->instance.id, m->root.id != NULL, err);
+	fault_point("root.filled");
+	volume_close_unused(j->agent, e, m->instance.id, false, NULL, m->instance.id);
+	return r < 0 ? pool_failed(j, e, r, err) : 0;
+}
+
+/* --- using --- */
+
+int root_open(const struct job *j, const struct msg_instance_create *r, char **path, struct error *err) {
+	const struct pool_entry *e;
+	struct storage_handle h = {0};
+	int result = pool_ready(j, root_pool_id(&r->instance), &e, err);
+	if (result == 0)
+		result = pool_failed(j, e, volume_open(e, r->instance.id, false, NULL, &h, err), err);
+	if (result == 0)
+		*path = TAKE_PTR(h.path);
+	storage_handle_free(&h);
+	return result;
+}
+
+void root_close(const struct job *j, const struct msg_instance_create *r) {
+	const struct pool_entry *e = pool_get(j->agent, root_pool_id(&r->instance));
+	if (e && !e->creating)
+		volume_close_unused(j->agent, e, r->instance.id, false, NULL, r->instance.id);
+}
+
+int root_hold(const struct job *j, const struct msg_instance_create *r, int *lock, char **path, struct error *err) {
+	const struct pool_entry *e;
+	int result = pool_ready(j, root_pool_id(&r->instance), &e, err);
+	if (result == 0)
+		result = volume_lock(e, r->instance.id, LOCK_SH, lock, err);
+	return result < 0 ? result : root_open(j, r, path, err);
+}
+
+void root_release(const struct job *j, const struct msg_instance_create *r, int *lock) {
+	const struct pool_entry *e = pool_get(j->agent, root_pool_id(&r->instance));
+	if (*lock < 0 || !e)
+		return;
+	volume_unlock(lock);
+	_cleanup_(free_ptr) char *run = run_path(j->agent, r->instance.id, "state.json");
+	if (!fs_exists(run))
+		volume_close_unused(j->agent, e, r->instance.id, false, NULL, r->instance.id);
+}
+
+/* --- the end --- */
+
+static int remove_from(const struct job *j, const struct pool_entry *e, const char *id, struct error *err) {
+	_cleanup_(volume_unlock) int pool = -1, lock = -1;
+	int r = pool_use(j, e->pool.id, &e, &pool, err);
+	if (r == 0)
+		r = volume_lock(e, id, LOCK_EX, &lock, err); /* nobody copies from a snapshot of it */
+	if (r == 0)
+		r = volume_close(e, id, false, err);
+	if (r == 0)
+		r = e->driver->volume_remove(&e->ref, id, false, err);
+	fault_point("root.removed");
+	if (r < 0)
+		return pool_failed(j, e, r, err);
+	volume_locks_remove(e, id);
+	return 0;
+}
+
+int root_remove(const struct job *j, const char *pool_id, const char *id, struct error *err) {
+	const struct pool_entry *e = pool_id ? pool_get(j->agent, pool_id) : NULL;
+	if (e)
+		return remove_from(j, e, id, err);
+	if (pool_id)
+		return error_set(err, ERROR_UNAVAILABLE, "the agent has no pool %s any more", pool_id);
+	int r = 0;
+	void *value;
+	for (size_t at = 0; r == 0 && map_next(j->agent->pools, &at, NULL, &value);) {
+		const struct pool_entry *one = value;
+		struct volume v;
+		if (volume_record_load(one, id, &v, NULL) == 0)
+			fields_free(&volume_table, &v); /* somebody's volume: no root */
+		else if (!one->creating)
+			r = remove_from(j, one, id, err);
+	}
+	return r;
+}
+
+int root_resize(const struct job *j, const struct msg_instance_create *r, int64_t size, struct error *err) {
+	const struct pool_entry *e;
+	_cleanup_(volume_unlock) int pool = -1, busy = -1;
+	struct storage_volume v = root_volume(r);
+	int result = pool_use(j, root_pool_id(&r->instance), &e, &pool, err);
+	if (result == 0)
+		result = check_size(e, size, err);
+	if (result == 0)
+		result = volume_busy_lock(e, r->instance.id, &busy, err);
+	if (result == 0)
+		result = e->driver->volume_resize(&e->ref, &v, size, err);
+	return result;
+}

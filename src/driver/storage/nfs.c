@@ -1,0 +1,137 @@
+/* The driver nfs: an export of a server, NFS 4. All volumes are files on it, file systems ext4 in sparse ones (10 GiB unless
+ * given): owners, attributes and id-mapped mounts are then as anywhere, whatever the server squashes. Several hosts may use
+ * the pool at once, a volume one of them at a time.
+ *
+ * A server that is gone never holds anybody for ever: requests give up after some 30 s with an error (mount option
+ * softerr; "hard" as the pool's option waits instead), and what asks after the pool asks the server first. */
+#include "base/proc.h"
+#include "base/time.h"
+#include "driver/storage/files-priv.h"
+
+#include <netdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ANSWER_MS 5000
+
+static int nfs_probe(struct error *err) {
+	int r = storage_need_program("mount.nfs4", "nfs-common", err);
+	return r < 0 ? r : storage_need_fs("nfs4", "nfsv4", err);
+}
+
+/* SERVER:/EXPORT, the server perhaps in brackets. */
+static int split_source(const struct storage_pool *p, char **server, char **export, struct error *err) {
+	const char *source = p->pool->spec.source, *colon = strstr(source, ":/");
+	if (!colon || colon == source || *source == '-')
+		return error_field(err, "source", "must be SERVER:/EXPORT, not %s", source);
+	bool brackets = *source == '[' && colon[-1] == ']';
+	*server = brackets ? str_copyn(source + 1, (size_t)(colon - source - 2)) : str_copyn(source, (size_t)(colon - source));
+	*export = str_copy(colon + 1);
+	return 0;
+}
+
+static int try_address(const struct addrinfo *a) {
+	_cleanup_(close_fd) int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return -errno;
+	struct pollfd ready = {fd, POLLOUT, 0};
+	int why = 0;
+	socklen_t len = sizeof why;
+	if (RETRY_EINTR(poll(&ready, 1, ANSWER_MS)) <= 0)
+		return -ETIMEDOUT;
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &len);
+	return -why;
+}
+
+/* Does the server answer? */
+static int ask_server(const struct storage_pool *p, struct error *err) {
+	_cleanup_(free_ptr) char *server = NULL, *export = NULL;
+	int r = split_source(p, &server, &export, err);
+	if (r < 0)
+		return r;
+	const char *port = pairs_get(&p->pool->spec.options, "port");
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *found = NULL;
+	int g = getaddrinfo(server, port ? port : "2049", &hints, &found);
+	if (g != 0)
+		return error_set(err, ERROR_UNAVAILABLE, "cannot find the server %s: %s", server, gai_strerror(g));
+	r = try_address(found);
+	freeaddrinfo(found);
+	return r < 0 ? error_set(err, ERROR_UNAVAILABLE, "the server %s does not answer: %s", server, strerror(-r)) : 0;
+}
+
+/* Of the pool's options those that are for mount(8), as "a,b=c". */
+static char *mount_options(const struct storage_pool *p) {
+	struct pair items[POOL_OPTIONS_MAX];
+	struct pairs options = storage_mount_options(p, items);
+	struct buf text = BUF_INIT;
+	buf_adds(&text, pairs_get(&p->pool->spec.options, "hard") ? "nodev" : "nodev,softerr,timeo=50,retrans=2");
+	for (size_t i = 0; i < options.n; i++)
+		buf_addf(&text, ",%s%s%s", options.items[i].key, *options.items[i].value ? "=" : "", options.items[i].value);
+	return buf_steal(&text);
+}
+
+static int mount_export(const struct storage_pool *p, const char *root, struct error *err) {
+	_cleanup_(free_ptr) char *options = mount_options(p);
+	struct error why = ERROR_INIT;
+	int made = fs_mkdir_p(root, 0700);
+	if (made < 0)
+		return error_errno(err, made, "cannot make %s", root);
+	char *argv[] = {"mount.nfs4", p->pool->spec.source, (char *)root, "-o", options, NULL};
+	if (proc_run_ok(&(struct proc){.argv = argv, .deadline_ns = 10 * NS_PER_SEC}, &why) == 0)
+		return 0;
+	int r = error_set(err, ERROR_UNAVAILABLE, "cannot mount %s: %s", p->pool->spec.source, error_text(&why));
+	error_free(&why);
+	return r;
+}
+
+static int nfs_mount(const struct storage_pool *p, struct error *err) {
+	_cleanup_(free_ptr) char *root = files_root(p);
+	int r = ask_server(p, err);
+	return r < 0 || storage_is_mounted(root) ? r : mount_export(p, root, err);
+}
+
+static int nfs_activate(const struct storage_pool *p, struct error *err) {
+	int r = nfs_mount(p, err);
+	return r < 0 ? r : files_check(p, err);
+}
+
+static int nfs_create(const struct storage_pool *p, struct error *err) {
+	int r = nfs_mount(p, err);
+	return r < 0 ? r : files_claim(p, err);
+}
+
+static int nfs_deactivate(const struct storage_pool *p, struct error *err) {
+	_cleanup_(free_ptr) char *root = files_root(p);
+	return storage_unmount(root, err);
+}
+
+static int nfs_remove(const struct storage_pool *p, struct error *err) {
+	int r = nfs_mount(p, err);
+	if (r == 0)
+		r = files_release(p, err);
+	return r < 0 ? r : nfs_deactivate(p, err);
+}
+
+static int nfs_status(const struct storage_pool *p, struct pool_status *out, struct error *err) {
+	int r = ask_server(p, err);
+	return r < 0 ? r : files_status(p, out, err);
+}
+
+const struct storage_driver storage_nfs = {
+	.name = "nfs",
+	.can = {.filesystems = true, .blocks = true, .snapshots = true, .instant_snapshots = true, .linked_clones = true,
+		.quotas = true, .grow_online = true, .shared = true, .persistent = true},
+	.probe = nfs_probe,
+	.create = nfs_create,
+	.activate = nfs_activate,
+	.deactivate = nfs_deactivate,
+	.remove = nfs_remove,
+	.status = nfs_status,
+	FILES_OPERATIONS,
+};
