@@ -101,10 +101,6 @@ json_t *fields_given_patch(const struct invocation *in, const struct field_table
 /* Creates what in->fields says; a missing image is pulled as o->pull says. Writes the cidfile. */
 int spec_create(const struct invocation *in, const struct create_options *o, json_t **instance, struct error *err);
 
-/* ---- network-publish.c: what the rules have in common with it ---- */
-/* "label=app=web", as people write it, is "label:app=web"; free it. */
-char *peer_text(const char *text);
-
 /* ---- stop.c: what restart has in common with it ---- */
 struct stop_options {
 	char *timeout, *signal;

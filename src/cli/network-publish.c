@@ -1,22 +1,10 @@
 /* wabe network publish */
 #include "cli/cli.h"
 
-char *peer_text(const char *text) {
-	static const char *const kinds[] = {"label=", "instance=", "group=", "network="};
-	char *copy = str_copy(text);
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-		if (str_starts(copy, kinds[i]))
-			copy[strlen(kinds[i]) - 1] = ':';
-	return copy;
-}
-
 static int run(struct invocation *in, struct error *err) {
 	struct balancer_spec *spec = in->fields;
 	if (!spec->target)
 		return error_set(err, ERROR_INVALID, "--to says whom the connections go to: label=KEY=VALUE or instance=NAME");
-	char *target = peer_text(spec->target);
-	free(spec->target);
-	spec->target = target;
 	int r = fields_validate(&balancer_spec_table, spec, err);
 	if (r < 0)
 		return r;

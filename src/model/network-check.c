@@ -230,6 +230,23 @@ int parse_subnet(const char *text, void *to, struct error *err) {
 	return 0;
 }
 
+int parse_target(const char *text, void *to, UNUSED struct error *err) {
+	struct balancer_spec *s = to;
+	char *target = peer_text(text);
+	free(s->target);
+	s->target = target;
+	return 0;
+}
+
+char *peer_text(const char *text) {
+	static const char *const kinds[] = {"label=", "instance=", "group=", "network="};
+	char *copy = str_copy(text);
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (str_starts(copy, kinds[i]))
+			copy[strlen(kinds[i]) - 1] = ':';
+	return copy;
+}
+
 static int set_attachment_entry(struct attachment *a, struct str entry, struct error *err) {
 	struct str value = entry, key = str_cut(&value, '=');
 	_cleanup_(free_ptr) char *text = str_copyn(value.p, value.len);

@@ -20,3 +20,4 @@ int rule_validate(const void *object, struct error *err);
 
 /* for struct field.parse */
 int parse_subnet(const char *text, void *to, struct error *err);
+int parse_target(const char *text, void *to, struct error *err);

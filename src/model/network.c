@@ -175,7 +175,7 @@ static const struct field balancer_spec_fields[] = {
 	      .placeholder = "TEXT", .doc = "What it is for"),
 	FIELD(struct balancer_spec, labels, FIELD_PAIRS, .flag = "label,l", .placeholder = "KEY=VALUE", .doc = "Labels"),
 	FIELD(struct balancer_spec, target, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 512, .check = target_check,
-	      .flag = "to", .placeholder = "TARGET", .doc = "label:KEY=VALUE or instance:NAME"),
+	      .flag = "to", .placeholder = "TARGET", .parse = parse_target, .doc = "label:KEY=VALUE or instance:NAME"),
 	FIELD(struct balancer_spec, network, FIELD_STRING, .max = 64, .check = instance_name_check, .flag = "network",
 	      .placeholder = "NAME", .doc = "Of the targets' addresses; the first of each if not given"),
 	FIELD(struct balancer_spec, address, FIELD_STRING, .flags = FIELD_IMMUTABLE, .max = 64, .check = ip_check,

@@ -154,6 +154,8 @@ int mac_check(const char *mac, struct error *err); /* "02:…", unicast */
 int attachment_parse(const char *text, struct attachment *a, struct error *err);
 int port_parse(const char *text, struct port *p, struct error *err);
 int rate_parse(const char *text, int64_t *bits, struct error *err);
+/* "label=app=web", as people write it, becomes "label:app=web": free it. */
+char *peer_text(const char *text);
 
 /* Addresses as numbers. */
 struct ip {
