@@ -121,12 +121,10 @@ static int add_rules(const struct agent *a, const struct wiring *w, struct error
 /* The rules need no interface, unless ports are published: a process of its own adds them while the container is made, which
  * is a wait for others for the most part. */
 static void begin_rules(const struct agent *a, const struct wiring *w, struct network_start *s) {
-	pid_t parent = getpid();
-	s->rules = w->ports.n ? 0 : fork();
-	if (s->rules != 0) {
-		s->rules = MAX(s->rules, 0); /* without one they are added later */
+	pid_t parent = getpid(), pid = w->ports.n ? -1 : fork();
+	s->rules = MAX(pid, 0); /* without one they are added later */
+	if (pid != 0)
 		return;
-	}
 	struct error err = ERROR_INIT;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	_exit(getppid() != parent || add_rules(a, w, &err) < 0);
