@@ -115,15 +115,33 @@ static int parent_add(struct netlink *nl, const char *tag, const struct network 
 	return batch_send(nl, &b, err);
 }
 
+/* Once more when its addresses are there: another daemon may have taken the same subnet meanwhile. Then both see it, and who sees
+ * it gives way. */
+static int bridge_begin(struct netlink *nl, const struct network *n, const struct link *bridge, int mtu, struct error *err) {
+	BATCH(b);
+	int r = subnets_free(n, err);
+	if (r == 0)
+		r = bridge_configure(nl, n, bridge, mtu, err);
+	if (r == 0)
+		r = subnets_free(n, err);
+	if (r < 0) {
+		link_remove(&b, bridge->name);
+		batch_send(nl, &b, NULL);
+	}
+	return r;
+}
+
 int bridge_up(const char *tag, const struct network *n, int mtu, const uint8_t mac[6], struct error *err) {
 	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
 	struct link bridge;
 	int r = netlink_open(-1, &nl, err);
 	if (r == 0)
 		r = bridge_get(&nl, tag, n, mac, &bridge, err);
-	if (r == 0)
-		r = bridge_configure(&nl, n, &bridge, mtu, err);
-	if (r == 0 && bridge.flags & IFF_UP) /* it was there before */
+	if (r < 0)
+		return r;
+	bool begun = bridge.flags & IFF_UP;
+	r = begun ? bridge_configure(&nl, n, &bridge, mtu, err) : bridge_begin(&nl, n, &bridge, mtu, err);
+	if (r == 0 && begun)
 		r = bridge_ports_set(&nl, tag, n, &bridge, err);
 	if (r == 0 && n->spec.parent)
 		r = parent_add(&nl, tag, n, &bridge, err);

@@ -70,6 +70,9 @@ int nic_open(int netns, const struct network *n, const struct nic *nic, struct n
  * start. With an address, it has the link-local one that the kernel would have made, at once. */
 int mac_bytes(const char *text, uint8_t out[6]);
 
+/* CONFLICT when a subnet overlaps a route or an address of the host that is not this network's own. */
+int subnets_free(const struct network *n, struct error *err);
+
 /* Limits on a link that `nl` sees. */
 int rates_set(struct netlink *nl, const struct link *l, int64_t to_instance, int64_t from_instance, struct error *err);
 /* The interface beside a host's end that limits what comes from the instance. */
