@@ -13,7 +13,7 @@
  *   - anti-spoofing: a frame from an instance's port has its MAC and addresses as source (ARP and ND too), unless allowed
  *   - rule groups on instances and networks, stateful, with default policies; they also decide about traffic within one
  *     bridge: per bridge netfilter is called (br_netfilter; nf_call_iptables of that bridge only) while a network has rules
- *   - published ports: DNAT by maps from everywhere, also 127.0.0.1 and from the instance itself (hairpin). With policy
+ *   - published ports: DNAT by maps from everywhere, also 127.0.0.1 (not ::1: Linux cannot) and from the instance itself (hairpin). With policy
  *     `host` the first packet of a connection from outside passes the host's own input rules first: it is not
  *     translated in prerouting; after all other input chains (priority INT_MAX - 1) it is sent (dup) through a pair of veth of our
  *     own back to prerouting, where it is translated. What the host's rules drop never gets there. With `open` it is translated at once.
