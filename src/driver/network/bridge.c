@@ -2,13 +2,22 @@
 #include "driver/network/network-priv.h"
 
 #include "base/fs.h"
-#include "base/str.h"
 
 #include <stdio.h>
 
 #define MTU 1500
 
-static int bridge_make(struct netlink *nl, const char *name, const uint8_t mac[6], const char *alias, struct error *err) {
+/* Who listens to which group is worth knowing where IPv6 has many of them, or another bridge asks. Without, ports come and go
+ * in a time that depends less on how many there are. */
+static bool wants_snooping(const struct network *n) {
+	bool v6 = false;
+	for (size_t i = 0; i < n->spec.subnets.n; i++)
+		v6 |= strchr(n->spec.subnets.items[i].cidr, ':') != NULL;
+	return v6 || n->spec.parent || n->spec.vni;
+}
+
+static int bridge_make(struct netlink *nl, const struct network *n, const char *name, const uint8_t mac[6],
+		       const char *alias, struct error *err) {
 	BATCH(b);
 	struct nlmsghdr *m = link_new(&b, "make a bridge", name, NULL);
 	mnl_attr_put(m, IFLA_ADDRESS, 6, mac); /* its own, or it would be that of some port, and change */
@@ -17,6 +26,7 @@ static int bridge_make(struct netlink *nl, const char *name, const uint8_t mac[6
 	struct nlattr *data = mnl_attr_nest_start(m, IFLA_INFO_DATA);
 	mnl_attr_put_u32(m, IFLA_BR_FORWARD_DELAY, 0);
 	mnl_attr_put_u32(m, IFLA_BR_STP_STATE, 0);
+	mnl_attr_put_u8(m, IFLA_BR_MCAST_SNOOPING, wants_snooping(n));
 	mnl_attr_nest_end(m, data);
 	mnl_attr_nest_end(m, info);
 	link_alias(&b, name, alias);
@@ -33,7 +43,7 @@ static int bridge_get(struct netlink *nl, const char *tag, const struct network 
 	if (r > 0)
 		return link_is_ours(out, tag, n->id, NULL, err);
 	if (r == 0)
-		r = bridge_make(nl, name, mac, alias, err);
+		r = bridge_make(nl, n, name, mac, alias, err);
 	if (r == 0)
 		r = link_get(nl, name, out, err);
 	return r == 0 ? error_set(err, ERROR_CONFLICT, "the bridge %s was removed just now", name) : MIN(r, 0);
@@ -50,7 +60,7 @@ static int bridge_configure(struct netlink *nl, const struct network *n, const s
 			    struct error *err) {
 	BATCH(b);
 	refuse_advertisements(bridge->name);
-	if ((unsigned)mtu != bridge->mtu)
+	if ((unsigned)mtu != bridge->mtu || !(bridge->flags & IFF_UP)) /* or it would follow that of its ports */
 		mnl_attr_put_u32(link_change(&b, "set the MTU of a bridge", bridge->name), IFLA_MTU, (uint32_t)mtu);
 	for (size_t i = 0; i < n->spec.subnets.n; i++) {
 		const struct subnet *s = &n->spec.subnets.items[i];
@@ -104,15 +114,33 @@ static int parent_add(struct netlink *nl, const char *tag, const struct network 
 	return batch_send(nl, &b, err);
 }
 
+/* Once more when its addresses are there: another daemon may have taken the same subnet meanwhile. Then both see it, and who sees
+ * it gives way. */
+static int bridge_begin(struct netlink *nl, const struct network *n, const struct link *bridge, int mtu, struct error *err) {
+	BATCH(b);
+	int r = subnets_free(n, err);
+	if (r == 0)
+		r = bridge_configure(nl, n, bridge, mtu, err);
+	if (r == 0)
+		r = subnets_free(n, err);
+	if (r < 0) {
+		link_remove(&b, bridge->name);
+		batch_send(nl, &b, NULL);
+	}
+	return r;
+}
+
 int bridge_up(const char *tag, const struct network *n, int mtu, const uint8_t mac[6], struct error *err) {
 	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
 	struct link bridge;
 	int r = netlink_open(-1, &nl, err);
 	if (r == 0)
 		r = bridge_get(&nl, tag, n, mac, &bridge, err);
-	if (r == 0)
-		r = bridge_configure(&nl, n, &bridge, mtu, err);
-	if (r == 0 && bridge.flags & IFF_UP) /* it was there before */
+	if (r < 0)
+		return r;
+	bool begun = bridge.flags & IFF_UP;
+	r = begun ? bridge_configure(&nl, n, &bridge, mtu, err) : bridge_begin(&nl, n, &bridge, mtu, err);
+	if (r == 0 && begun)
 		r = bridge_ports_set(&nl, tag, n, &bridge, err);
 	if (r == 0 && n->spec.parent)
 		r = parent_add(&nl, tag, n, &bridge, err);
@@ -165,19 +193,12 @@ static void veth_make(struct batch *b, const struct nic *nic, const char *name, 
 	mnl_attr_nest_end(m, info);
 }
 
-/* The host's end: ours, without addresses, isolated before it is up. */
+/* The host's end: ours, without addresses, isolated before it is up. Few messages: each tells all listeners of the whole link. */
 static void veth_host_end(struct batch *b, const char *name, const char *alias, bool isolated) {
-	link_alias(b, name, alias);
-	struct nlmsghdr *m = link_change(b, "set up the host's end of an instance's interface", name);
-	b->ignored[b->n - 1] = EAFNOSUPPORT; /* no IPv6, no addresses */
-	struct nlattr *families = mnl_attr_nest_start(m, IFLA_AF_SPEC);
-	struct nlattr *v6 = mnl_attr_nest_start(m, AF_INET6);
-	mnl_attr_put_u8(m, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
-	mnl_attr_nest_end(m, v6);
-	mnl_attr_nest_end(m, families);
-	port_flags(b, name, isolated);
-	m = link_change(b, "set up the host's end of an instance's interface", name);
-	struct ifinfomsg *i = mnl_nlmsg_get_payload(m);
+	struct nlmsghdr *m = port_flags(b, name, isolated);
+	mnl_attr_put_str(m, IFLA_IFALIAS, alias);
+	link_no_addresses(m);
+	struct ifinfomsg *i = mnl_nlmsg_get_payload(link_change(b, "set an interface up", name));
 	i->ifi_flags = i->ifi_change = IFF_UP;
 }
 
@@ -211,12 +232,15 @@ static int veth_keep(struct attaching *a, struct error *err) {
 	struct link host, inside;
 	int r = link_get(&a->host, a->name, &host, err);
 	if (r == 0) /* then the name was taken inside */
-		return error_set(err, ERROR_CONFLICT, "the instance has another interface %s already", a->nic->interface);
+		return nic_taken(a->nic, err);
 	if (r > 0)
 		r = link_is_ours(&host, a->tag, a->network->id, a->instance, err);
 	if (r < 0)
 		return r;
-	r = link_get(&a->inside, a->nic->interface, &inside, err);
+	r = netlink_open(a->netns, &a->inside, err);
+	if (r == 0)
+		r = link_get(&a->inside, a->nic->interface, &inside, err);
+	netlink_close(&a->inside);
 	if (r < 0)
 		return r;
 	if (r > 0 && inside.other == host.index && host.other == inside.index)
@@ -239,7 +263,7 @@ static int veth_get(struct attaching *a, const uint8_t mac[6], bool *made, struc
 			r = a->host.errnum == EEXIST ? veth_keep(a, err) : error_move(err, &why);
 	}
 	if (r == 0 && !*made)
-		return error_set(err, ERROR_CONFLICT, "the instance has another interface %s already", a->nic->interface);
+		return nic_taken(a->nic, err);
 	return MIN(r, 0);
 }
 
@@ -249,12 +273,9 @@ static int attach_begin(struct attaching *a, struct error *err) {
 	network_veth_name(a->tag, a->instance, a->network->id, a->name);
 	alias_make(a->tag, a->network->id, a->instance, a->alias);
 	int r = netlink_open(-1, &a->host, err);
-	if (r == 0)
-		r = nic_open(a->netns, a->nic->ipv6 != NULL, &a->inside, err);
-	if (r == 0)
-		r = link_get(&a->host, bridge, &a->bridge, err);
-	else
+	if (r < 0)
 		return r;
+	r = link_get(&a->host, bridge, &a->bridge, err);
 	return r == 0 ? error_set(err, ERROR_UNAVAILABLE, "network %s is down: it has no bridge %s", a->network->spec.name, bridge)
 		      : MIN(r, 0);
 }
@@ -278,9 +299,15 @@ int bridge_attach(const char *tag, const struct network *n, const char *instance
 	if (r == 0)
 		r = veth_get(&a, mac, &made, err);
 	if (r == 0)
+		r = nic_open(netns, n, nic, &a.inside, err);
+	if (r == 0)
 		r = nic_configure(&a.inside, n, nic, NULL, gateway, err);
 	if (r == 0)
 		r = attach_rates(&a, made, err);
+	if (r == 0)
+		r = link_wait_running(&a.host, a.name, err);
+	if (r == 0 && !(a.bridge.flags & IFF_RUNNING)) /* it is the first */
+		r = link_wait_running(&a.host, a.bridge.name, err);
 	if (r < 0 && made)
 		veth_remove(&a.host, a.name);
 	return r;
@@ -307,17 +334,6 @@ int bridge_detach(const char *tag, const struct network *n, const char *instance
 
 /* ---- the driver ---- */
 
-/* Stable over restarts, and different for each network. */
-static void make_mac(const char *tag, const struct network *n, uint8_t out[6]) {
-	char digits[16];
-	uint64_t v = 0;
-	link_name("wb", 10, tag, n->id, "mac", digits);
-	str_to_u64(digits + 2, 16, &v);
-	out[0] = 0x02;
-	for (int i = 1; i < 6; i++)
-		out[i] = (uint8_t)(v >> 8 * (i - 1));
-}
-
 static int parent_mtu(const struct network *n, struct error *err) {
 	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
 	struct link parent;
@@ -332,7 +348,7 @@ static int up(const char *tag, const struct network *n, struct error *err) {
 	int mtu = n->spec.mtu ? (int)n->spec.mtu : n->spec.parent ? parent_mtu(n, err) : MTU;
 	if (mtu < 0)
 		return mtu;
-	make_mac(tag, n, mac);
+	link_mac(tag, n->id, mac); /* stable over restarts, and different for each network */
 	return bridge_up(tag, n, mtu, mac, err);
 }
 

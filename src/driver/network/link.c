@@ -2,10 +2,14 @@
 #include "driver/network/network-priv.h"
 
 #include "base/str.h"
+#include "base/time.h"
 
 #include <linux/if_bridge.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <sys/socket.h>
+
+#define RUNNING_WAIT NS_PER_SEC
 
 /* ---- names ---- */
 
@@ -22,6 +26,16 @@ void link_name(const char *kind, int digits, const char *tag, const char *a, con
 	h *= UINT64_C(0xff51afd7ed558ccd);
 	h ^= h >> 33;
 	snprintf(out, 16, "%.2s%0*llx", kind, digits, (unsigned long long)(h >> (64 - 4 * digits)));
+}
+
+void link_mac(const char *a, const char *b, uint8_t out[6]) {
+	char digits[16];
+	unsigned v[5];
+	link_name("", 10, "mac", a, b, digits);
+	sscanf(digits, "%2x%2x%2x%2x%2x", &v[0], &v[1], &v[2], &v[3], &v[4]);
+	out[0] = 0x02;
+	for (int i = 0; i < 5; i++)
+		out[i + 1] = (uint8_t)v[i];
 }
 
 void network_bridge_name(const char *tag, const char *network_id, char out[16]) {
@@ -126,6 +140,25 @@ int link_get_index(struct netlink *nl, int index, struct link *out, struct error
 	return ask_link(nl, NULL, index, out, err);
 }
 
+/* A link that has just got its carrier passes nothing before the kernel has noted it, a moment later: asking hurries it (since Linux
+ * 6.8), or an event tells. */
+int link_wait_running(struct netlink *nl, const char *name, struct error *err) {
+	_cleanup_(netlink_close) struct netlink events = NETLINK_INIT;
+	int64_t until = time_mono_ns() + RUNNING_WAIT;
+	for (;;) {
+		struct link l;
+		int r = link_get(nl, name, &l, err);
+		if (r <= 0 || l.flags & IFF_RUNNING)
+			return MIN(r, 0);
+		if (events.fd < 0)
+			r = events_open(&events, err);
+		else if (!events_wait(&events, until))
+			return 0; /* something else keeps it down */
+		if (r < 0)
+			return r;
+	}
+}
+
 /* ---- requests ---- */
 
 struct nlmsghdr *link_change(struct batch *b, const char *what, const char *name) {
@@ -170,6 +203,21 @@ void link_alias(struct batch *b, const char *name, const char *alias) {
 	mnl_attr_put_str(link_change(b, "mark an interface", name), IFLA_IFALIAS, alias);
 }
 
+/* Asked of the system calls: looking up anything in /proc/sys/net takes the longer the more name spaces there are. */
+static bool has_ipv6(void) {
+	_cleanup_(close_fd) int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return fd >= 0;
+}
+
+void link_no_addresses(struct nlmsghdr *m) {
+	if (!has_ipv6())
+		return;
+	struct nlattr *families = mnl_attr_nest_start(m, IFLA_AF_SPEC), *v6 = mnl_attr_nest_start(m, AF_INET6);
+	mnl_attr_put_u8(m, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+	mnl_attr_nest_end(m, v6);
+	mnl_attr_nest_end(m, families);
+}
+
 void address_add(struct batch *b, int index, const struct ip *ip, unsigned prefix) {
 	bool v4 = ip->family == AF_INET;
 	struct ifaddrmsg a = {.ifa_family = (uint8_t)ip->family, .ifa_prefixlen = (uint8_t)prefix, .ifa_index = (uint32_t)index};
@@ -194,14 +242,15 @@ void default_route_add(struct batch *b, int index, const struct ip *gateway) {
 	mnl_attr_put_u32(m, RTA_OIF, (uint32_t)index);
 }
 
-void port_flags(struct batch *b, const char *name, bool isolated) {
-	struct nlmsghdr *m = link_change(b, "set a port's flags", name);
+struct nlmsghdr *port_flags(struct batch *b, const char *name, bool isolated) {
+	struct nlmsghdr *m = link_change(b, "make an interface a port of ours", name);
 	struct nlattr *info = mnl_attr_nest_start(m, IFLA_LINKINFO);
 	mnl_attr_put_strz(m, IFLA_INFO_SLAVE_KIND, "bridge");
 	struct nlattr *data = mnl_attr_nest_start(m, IFLA_INFO_SLAVE_DATA);
 	mnl_attr_put_u8(m, IFLA_BRPORT_ISOLATED, isolated);
 	mnl_attr_nest_end(m, data);
 	mnl_attr_nest_end(m, info);
+	return m;
 }
 
 /* ---- asking the kernel ---- */
@@ -299,6 +348,16 @@ int uplink_get(struct netlink *nl, const char *tag, const struct network *n, str
 	if (r == 0)
 		r = link_get(nl, name, out, err);
 	return r == 0 ? error_set(err, ERROR_CONFLICT, "%s was removed just now", name) : MIN(r, 0);
+}
+
+int uplink_down(const char *tag, const struct network *n, struct error *err) {
+	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
+	BATCH(b);
+	int r = netlink_open(-1, &nl, err);
+	if (r < 0)
+		return r;
+	uplink_remove(&b, tag, n);
+	return batch_send(&nl, &b, err);
 }
 
 void uplink_remove(struct batch *b, const char *tag, const struct network *n) {

@@ -53,6 +53,10 @@ const struct nlmsghdr *dump_next(const struct buf *dump, size_t *at);
 /* The answer to one request, built as by mnl_nlmsg_put_header in `message` (at least MNL_SOCKET_BUFFER_SIZE bytes), which
  * it replaces. 0 or -errno. */
 int netlink_ask(struct netlink *nl, struct nlmsghdr *message);
+/* A socket that hears of every change of a link of the caller's name space; true when there was one before `until`
+ * (time_mono_ns). */
+int events_open(struct netlink *nl, struct error *err);
+bool events_wait(struct netlink *nl, int64_t until);
 /* Attributes by their type; those above max are left out. */
 void attrs_parse(const struct nlmsghdr *m, size_t body, const struct nlattr *table[], uint16_t max);
 void attrs_parse_nested(const struct nlattr *nest, const struct nlattr *table[], uint16_t max);

@@ -2,9 +2,11 @@
 #include "driver/network/netlink-priv.h"
 
 #include "base/fs.h"
+#include "base/time.h"
 
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -209,6 +211,27 @@ const struct nlmsghdr *dump_next(const struct buf *dump, size_t *at) {
 			return m;
 	}
 	return NULL;
+}
+
+/* ---- events ---- */
+
+int events_open(struct netlink *nl, struct error *err) {
+	static const int group = RTNLGRP_LINK;
+	int r = netlink_open(-1, nl, err);
+	if (r == 0 && setsockopt(nl->fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0)
+		r = error_errno(err, errno, "cannot watch the interfaces of the host");
+	return r;
+}
+
+bool events_wait(struct netlink *nl, int64_t until) {
+	char bytes[MNL_SOCKET_BUFFER_SIZE * 4];
+	struct pollfd p = {nl->fd, POLLIN, 0};
+	int64_t left = until - time_mono_ns();
+	if (left <= 0 || RETRY_EINTR(poll(&p, 1, (int)(left / NS_PER_MS + 1))) <= 0)
+		return false;
+	while (recv(nl->fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+		;
+	return true;
 }
 
 /* ---- attributes ---- */

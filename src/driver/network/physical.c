@@ -9,9 +9,7 @@
 #include "base/time.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 /* So long is waited for the kernel to clean up after a name space that has ended. */
@@ -31,16 +29,6 @@ static int up(const char *tag, const struct network *n, struct error *err) {
 	if (r <= 0 || !n->spec.vlan)
 		return r;
 	return uplink_get(&nl, tag, n, &uplink, err);
-}
-
-static int down(const char *tag, const struct network *n, struct error *err) {
-	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
-	BATCH(b);
-	int r = netlink_open(-1, &nl, err);
-	if (r < 0)
-		return r;
-	uplink_remove(&b, tag, n);
-	return batch_send(&nl, &b, err);
 }
 
 /* ---- giving back ---- */
@@ -103,35 +91,20 @@ static int find_returned(struct netlink *nl, const char *tag, const struct netwo
 	return r;
 }
 
-/* Waits for a change of the host's links. */
-static bool wait_event(struct netlink *events, int64_t until) {
-	char bytes[MNL_SOCKET_BUFFER_SIZE * 4];
-	struct pollfd p = {events->fd, POLLIN, 0};
-	int64_t left = until - time_mono_ns();
-	if (left <= 0 || RETRY_EINTR(poll(&p, 1, (int)(left / NS_PER_MS + 1))) <= 0)
-		return false;
-	while (recv(events->fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
-		;
-	return true;
-}
-
 static int take_returned(const char *tag, const struct network *n, const char *instance, struct error *err) {
 	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT, events = NETLINK_INIT;
-	static const int group = RTNLGRP_LINK;
 	int64_t until = time_mono_ns() + RETURN_WAIT;
 	struct link l;
 	int r = netlink_open(-1, &nl, err);
 	if (r == 0)
-		r = netlink_open(-1, &events, err);
-	if (r == 0)
-		setsockopt(events.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group);
+		r = events_open(&events, err);
 	while (r == 0) {
 		r = find_returned(&nl, tag, n, instance, &l, err);
 		if (r > 0)
 			return physical_restore(&nl, &l, err);
 		if (r == 0)
 			r = link_get(&nl, n->spec.parent, &l, err); /* it is back already */
-		if (r == 0 && (n->spec.vlan || !wait_event(&events, until)))
+		if (r == 0 && (n->spec.vlan || !events_wait(&events, until)))
 			break;
 	}
 	return MIN(r, 0);
@@ -220,11 +193,11 @@ static int attach(const char *tag, const struct network *n, const char *instance
 	char alias[ALIAS_MAX];
 	int r = netlink_open(-1, &host, err);
 	if (r == 0)
-		r = nic_open(netns, nic->ipv6 != NULL, &inside, err);
+		r = netlink_open(netns, &inside, err);
 	if (r == 0)
 		r = link_get(&inside, nic->interface, &own, err);
 	if (r > 0 && !alias_is(own.alias, tag, n->id, instance))
-		return error_set(err, ERROR_CONFLICT, "the instance has another interface %s already", nic->interface);
+		return nic_taken(nic, err);
 	bool lent = r == 0;
 	if (lent)
 		r = free_uplink(&host, tag, n, &uplink, err);
@@ -245,7 +218,7 @@ const struct network_driver network_physical = {
 	.name = "physical",
 	.probe = probe,
 	.up = up,
-	.down = down,
+	.down = uplink_down,
 	.attach = attach,
 	.detach = detach,
 };
