@@ -39,6 +39,7 @@ static void add_publishing(struct script *c, const struct family *f) {
 		"	}\n"
 		"	chain output {\n"
 		"		type nat hook output priority -100; policy accept;\n"
+		"%s"
 		"		goto publish\n"
 		"	}\n"
 		"	chain publish {\n"
@@ -49,7 +50,7 @@ static void add_publishing(struct script *c, const struct family *f) {
 		"		meta l4proto . th dport vmap @balance_any\n"
 		"		dnat to meta l4proto . th dport map @publish_any\n"
 		"	}\n";
-	buf_addf(c->out, text, f->name, f->name, f->name);
+	buf_addf(c->out, text, f->name, f->own_loopback, f->name, f->name);
 }
 
 /* What was translated and goes back to where it came from would be answered directly, past the host: so the host is
@@ -61,10 +62,10 @@ static void add_postrouting(struct script *c, const struct family *f) {
 		"		type nat hook postrouting priority srcnat; policy accept;\n"
 		"		iifname . oifname @within ct status dnat masquerade\n"
 		"		%s saddr . %s daddr @self ct status dnat masquerade\n"
-		"		oifname @bridges %s saddr %s masquerade\n"
+		"%s"
 		"		iifname @nat oifname != @bridges masquerade\n"
 		"	}\n";
-	buf_addf(c->out, text, f->name, f->name, f->name, f->loopback);
+	buf_addf(c->out, text, f->name, f->name, f->from_loopback);
 }
 
 /* Behind every other chain of input, and before connections are confirmed (INT_MAX): what is dropped here is none. */

@@ -26,7 +26,8 @@ struct family {
 	const char *name; /* of nft's */
 	int af;
 	const char *type; /* of an address in a set */
-	const char *loopback;
+	const char *own_loopback;  /* the host calls its own loopback address */
+	const char *from_loopback; /* … and goes to an instance */
 	const char *detour; /* an address that nobody has, see firewall-detour.c */
 };
 extern const struct family families[2];
