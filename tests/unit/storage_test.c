@@ -427,7 +427,7 @@ static void test_a_full_pool_recovers(void **state) {
 	int why = 0;
 	struct pool_status status = {0};
 	OK(d->status(&b->p, &status, &err));
-	if (status.total > 1024 * MIB || strcmp(d->name, "nfs") == 0)
+	if (status.total > 1100 * MIB)
 		return; /* the host's own file system is not filled */
 	OK(d->volume_create(&b->p, &other, &err));
 	write_text(b, ID_B, false, "one");
@@ -581,6 +581,10 @@ static void test_the_source_is_nobody_elses(void **state) {
 	const struct storage_driver *d = b->p.driver;
 	struct pool other = b->pool;
 	struct storage_pool p = {d, &other, b->p.dir};
+	static const char *const lent[] = {"lvm-thin", "rbd", "zfs"}; /* others may use what wabe uses there */
+	for (size_t i = 0; i < ARRAY_SIZE(lent); i++)
+		if (strcmp(d->name, lent[i]) == 0)
+			return;
 	if (!other.spec.source)
 		return;
 	_cleanup_(free_ptr) char *id = str_copy(POOL_ID);
