@@ -12,7 +12,7 @@
 
 #include <sys/stat.h>
 
-extern const struct storage_driver storage_dir, storage_btrfs, storage_tmpfs, storage_lvm_thin, storage_nfs, storage_iscsi, storage_nvme_tcp;
+extern const struct storage_driver storage_dir, storage_btrfs, storage_tmpfs, storage_lvm_thin, storage_nfs, storage_iscsi, storage_nvme_tcp, storage_rbd, storage_zfs;
 
 /* WABE_FAULT=worker:NAME kills the process here: for tests. */
 void storage_fault(const char *name);
