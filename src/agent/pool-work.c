@@ -255,6 +255,8 @@ void pool_tidy(const struct job *j, const struct pool_entry *e) {
 		log_warn("pool %s: %s", e->pool.spec.name, error_text(&err));
 	volumes_undo_stale(j, e);
 	volumes_close_stale(j->agent, e);
+	if (alone)
+		volumes_unlock_gone(j->agent, e);
 	fault_point("pool.tidied");
 	if (!alone)
 		report(j, e, NULL, "again");

@@ -215,7 +215,7 @@ class Agent:
         finally:
             c.close()
 
-    def call(self, name, **body):
+    def call(self, name, /, **body):
         answer, fds = self.full(name, body)
         for fd in fds:
             os.close(fd)
