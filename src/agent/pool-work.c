@@ -72,7 +72,6 @@ static int activate(const struct pool_entry *e, struct pool_status *out, struct 
 		r = e->driver->probe ? e->driver->probe(err) : 0;
 	if (r == 0)
 		r = e->driver->activate(&e->ref, err);
-	fault_point("pool.activated");
 	if (r == 0)
 		r = e->driver->status(&e->ref, out, err);
 	if (r == 0 && !out->state)
@@ -168,6 +167,7 @@ static int create_steps(const struct job *j, const struct pool_entry *e, struct 
 	}
 	fault_point("pool.created");
 	r = activate(e, status, err);
+	fault_point("pool.activated");
 	if (r == 0)
 		r = rename_record(e, ".tmp-pool.json", "pool.json", err);
 	if (r < 0)
