@@ -201,15 +201,15 @@ static int take_received(const struct storage_pool *p, const struct storage_volu
 
 static int btrfs_receive(const struct storage_pool *p, const struct storage_volume *to, const char *snapshot, int fd,
 			 struct error *err) {
-	_cleanup_(free_ptr) char *there = NULL, *temporary = NULL, *volume = NULL, *made = NULL, *root = files_root(p);
+	_cleanup_(free_ptr) char *there = NULL, *temporary = NULL, *volume = NULL, *made = NULL;
 	_cleanup_(free_ptr) char *kept = files_snapshot(p, to->id, snapshot);
 	if (files_content(p, to->id, &there) != CONTENT_NONE && fs_exists(kept))
 		return 0;
 	int r = files_begin(p, &temporary, &volume, err);
 	if (r < 0)
 		return r;
-	/* the stream is somebody else's: what it names is looked up in here alone, and the differences' base by its UUID */
-	char *argv[] = {"btrfs", "receive", "-q", "-e", "-m", root, temporary, NULL};
+	/* a stream of another pool of wabe's, never a stranger's file: btrfs receive trusts the paths in it */
+	char *argv[] = {"btrfs", "receive", "-q", "-e", temporary, NULL};
 	r = proc_run_ok(&(struct proc){.argv = argv, .stdin_fd = fd}, err);
 	if (r == 0)
 		r = received_entry(temporary, &made, err);

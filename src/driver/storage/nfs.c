@@ -8,13 +8,8 @@
 #include "base/time.h"
 #include "driver/storage/files-priv.h"
 
-#include <netdb.h>
-#include <poll.h>
 #include <stdio.h>
-#include <sys/socket.h>
 #include <unistd.h>
-
-#define ANSWER_MS 5000
 
 static int nfs_probe(struct error *err) {
 	int r = storage_need_program("mount.nfs4", "nfs-common", err);
@@ -32,23 +27,6 @@ static int split_source(const struct storage_pool *p, char **server, char **expo
 	return 0;
 }
 
-static int try_address(const struct addrinfo *a) {
-	_cleanup_(close_fd) int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
-		return 0;
-	if (errno != EINPROGRESS)
-		return -errno;
-	struct pollfd ready = {fd, POLLOUT, 0};
-	int why = 0;
-	socklen_t len = sizeof why;
-	if (RETRY_EINTR(poll(&ready, 1, ANSWER_MS)) <= 0)
-		return -ETIMEDOUT;
-	getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &len);
-	return -why;
-}
-
 /* Does the server answer? */
 static int ask_server(const struct storage_pool *p, struct error *err) {
 	_cleanup_(free_ptr) char *server = NULL, *export = NULL;
@@ -56,13 +34,7 @@ static int ask_server(const struct storage_pool *p, struct error *err) {
 	if (r < 0)
 		return r;
 	const char *port = pairs_get(&p->pool->spec.options, "port");
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *found = NULL;
-	int g = getaddrinfo(server, port ? port : "2049", &hints, &found);
-	if (g != 0)
-		return error_set(err, ERROR_UNAVAILABLE, "cannot find the server %s: %s", server, gai_strerror(g));
-	r = try_address(found);
-	freeaddrinfo(found);
-	return r < 0 ? error_set(err, ERROR_UNAVAILABLE, "the server %s does not answer: %s", server, strerror(-r)) : 0;
+	return storage_ask(server, port ? port : "2049", err);
 }
 
 /* Of the pool's options those that are for mount(8), as "a,b=c". */

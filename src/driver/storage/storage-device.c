@@ -3,7 +3,12 @@
 #include "base/time.h"
 #include "driver/storage/storage-priv.h"
 
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+#define ANSWER_MS 5000
 
 int storage_load_module(const char *module, const char *what, struct error *err) {
 	char *argv[] = {"modprobe", "-q", (char *)module, NULL};
@@ -62,4 +67,46 @@ int storage_signature(const char *device, char **type, char **label, struct erro
 	if (r == 0 && label)
 		r = probe_value(device, "LABEL", label, err);
 	return r;
+}
+
+static int try_address(const struct addrinfo *a) {
+	_cleanup_(close_fd) int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return -errno;
+	struct pollfd ready = {fd, POLLOUT, 0};
+	int why = 0;
+	socklen_t len = sizeof why;
+	if (RETRY_EINTR(poll(&ready, 1, ANSWER_MS)) <= 0)
+		return -ETIMEDOUT;
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &len);
+	return -why;
+}
+
+int storage_ask(const char *server, const char *port, struct error *err) {
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+	int g = getaddrinfo(server, port, &hints, &found);
+	if (g != 0)
+		return error_set(err, ERROR_UNAVAILABLE, "cannot find the server %s: %s", server, gai_strerror(g));
+	int r = try_address(found);
+	freeaddrinfo(found);
+	return r < 0 ? error_set(err, ERROR_UNAVAILABLE, "the server %s (port %s) does not answer: %s", server, port,
+				 strerror(-r)) : 0;
+}
+
+int storage_portal(const char *text, const char *port, char **host, char **out, struct error *err) {
+	const char *colon = strrchr(text, ':'), *close = strchr(text, ']');
+	bool bracket = *text == '[' && close;
+	if (colon && ((bracket && colon < close) || (!bracket && strchr(text, ':') != colon)))
+		colon = NULL; /* of an IPv6 address */
+	size_t len = colon ? (size_t)(colon - text) : strlen(text);
+	*host = bracket ? str_copyn(text + 1, (size_t)(close - text - 1)) : str_copyn(text, len);
+	*out = str_copy(colon ? colon + 1 : port);
+	uint64_t n;
+	if (!**host || **host == '-' || str_to_u64(*out, 10, &n) < 0 || n == 0 || n > 65535)
+		return error_field(err, "servers", "must be ADDRESS or ADDRESS:PORT, not %s", text);
+	return 0;
 }

@@ -12,7 +12,7 @@
 
 #include <sys/stat.h>
 
-extern const struct storage_driver storage_dir, storage_btrfs, storage_tmpfs, storage_nfs;
+extern const struct storage_driver storage_dir, storage_btrfs, storage_tmpfs, storage_lvm_thin, storage_nfs, storage_iscsi, storage_nvme_tcp, storage_rbd, storage_zfs;
 
 /* WABE_FAULT=worker:NAME kills the process here: for tests. */
 void storage_fault(const char *name);
@@ -58,6 +58,11 @@ int storage_need_fs(const char *type, const char *module, struct error *err);
 int storage_need_program(const char *program, const char *package, struct error *err);
 /* What lies on a device as far as blkid knows (NULL: nothing), and its label (may be NULL). */
 int storage_signature(const char *device, char **type, char **label, struct error *err);
+
+/* UNAVAILABLE: nobody answers there within some seconds. */
+int storage_ask(const char *server, const char *port, struct error *err);
+/* "ADDRESS", "ADDRESS:PORT", "[IPv6]:PORT". */
+int storage_portal(const char *text, const char *port, char **host, char **out, struct error *err);
 
 /* --- ext4 on a device or a file (storage-ext4.c) --- */
 

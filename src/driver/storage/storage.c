@@ -5,7 +5,8 @@
 #include <unistd.h>
 
 const struct storage_driver *const storage_drivers[] = {
-	&storage_dir, &storage_btrfs, &storage_tmpfs, &storage_nfs, NULL,
+	&storage_dir, &storage_btrfs, &storage_lvm_thin, &storage_nfs, &storage_iscsi, &storage_nvme_tcp, &storage_rbd, &storage_zfs,
+	&storage_tmpfs, NULL,
 };
 
 const struct storage_driver *storage_driver_find(const char *name) {
