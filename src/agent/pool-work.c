@@ -72,7 +72,6 @@ static int activate(const struct pool_entry *e, struct pool_status *out, struct 
 		r = e->driver->probe ? e->driver->probe(err) : 0;
 	if (r == 0)
 		r = e->driver->activate(&e->ref, err);
-	fault_point("pool.activated");
 	if (r == 0)
 		r = e->driver->status(&e->ref, out, err);
 	if (r == 0 && !out->state)
@@ -168,6 +167,7 @@ static int create_steps(const struct job *j, const struct pool_entry *e, struct 
 	}
 	fault_point("pool.created");
 	r = activate(e, status, err);
+	fault_point("pool.activated");
 	if (r == 0)
 		r = rename_record(e, ".tmp-pool.json", "pool.json", err);
 	if (r < 0)
@@ -255,6 +255,8 @@ void pool_tidy(const struct job *j, const struct pool_entry *e) {
 		log_warn("pool %s: %s", e->pool.spec.name, error_text(&err));
 	volumes_undo_stale(j, e);
 	volumes_close_stale(j->agent, e);
+	if (alone)
+		volumes_unlock_gone(j->agent, e);
 	fault_point("pool.tidied");
 	if (!alone)
 		report(j, e, NULL, "again");

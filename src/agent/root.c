@@ -54,6 +54,13 @@ static int check_size(const struct pool_entry *e, int64_t size, struct error *er
 	return -ERROR_UNSUPPORTED;
 }
 
+/* The local pool lies beside the instances' records, whose way to the disk is that of roots too. */
+static struct storage_pool ref_for_root(const struct pool_entry *e) {
+	struct storage_pool ref = e->ref;
+	ref.unsynced = str_same(e->pool.id, POOL_LOCAL_ID);
+	return ref;
+}
+
 static struct storage_volume root_volume(const struct msg_instance_create *m) {
 	return (struct storage_volume){.id = m->instance.id, .size = m->instance.spec.root_size, .mode = 0700};
 }
@@ -109,9 +116,10 @@ int root_create(const struct job *j, const struct msg_instance_create *m, struct
 	if (!pool_can(e).filesystems)
 		return error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) has no file-system volumes, which roots are",
 				 e->pool.spec.name, e->driver->name);
+	struct storage_pool ref = ref_for_root(e);
 	r = check_size(e, v.size, err);
 	if (r == 0)
-		r = m->root.id ? copy(j, m, e, err) : e->driver->volume_create(&e->ref, &v, err);
+		r = m->root.id ? copy(j, m, e, err) : e->driver->volume_create(&ref, &v, err);
 	fault_point("root.made");
 	if (r == 0)
 		r = make_parts(e, m->instance.id, m->root.id != NULL, err);
@@ -162,13 +170,14 @@ void root_release(const struct job *j, const struct msg_instance_create *r, int 
 
 static int remove_from(const struct job *j, const struct pool_entry *e, const char *id, struct error *err) {
 	_cleanup_(volume_unlock) int pool = -1, lock = -1;
+	struct storage_pool ref = ref_for_root(e);
 	int r = pool_use(j, e->pool.id, &e, &pool, err);
 	if (r == 0)
 		r = volume_lock(e, id, LOCK_EX, &lock, err); /* nobody copies from a snapshot of it */
 	if (r == 0)
 		r = volume_close(e, id, false, err);
 	if (r == 0)
-		r = e->driver->volume_remove(&e->ref, id, false, err);
+		r = e->driver->volume_remove(&ref, id, false, err);
 	fault_point("root.removed");
 	if (r < 0)
 		return pool_failed(j, e, r, err);

@@ -100,6 +100,7 @@ char **volume_users(const struct agent *a, const char *id, const char *except);
 int volume_check_unused(const struct agent *a, const char *id, const char *what, struct error *err);
 /* Closes what is marked as open and used by nobody. */
 void volumes_close_stale(const struct agent *a, const struct pool_entry *e);
+void volumes_unlock_gone(const struct agent *a, const struct pool_entry *e);
 
 /* --- volumes (volume.c, volume-copy.c, volume-data.c) --- */
 

@@ -195,6 +195,9 @@ void volume_close_unused(const struct agent *a, const struct pool_entry *e, cons
 			 const char *snapshot, const char *except) {
 	_cleanup_(volume_unlock) int busy = -1;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(free_ptr) char *mark = mark_path(e, id, snapshot);
+	if (!fs_exists(mark)) /* who is about to open it uses it */
+		return;
 	int r = volume_busy_lock(e, id, &busy, &err);
 	if (r == 0 && (snapshot ? is_locked(e, id) : in_use(a, e, id, except)))
 		return;
@@ -202,6 +205,28 @@ void volume_close_unused(const struct agent *a, const struct pool_entry *e, cons
 		r = close_locked(e, id, block, snapshot, &err);
 	if (r < 0)
 		log_warn("pool %s: %s", e->pool.spec.name, error_text(&err)); /* the mark stays: it is tried again */
+}
+
+/* Of volumes that are no more: somebody may have waited for them. With the pool's lock, exclusive. */
+void volumes_unlock_gone(const struct agent *a, const struct pool_entry *e) {
+	_cleanup_(free_ptr) char *dir = pool_path(e, "locks");
+	DIR *d = opendir(dir);
+	for (struct dirent *entry; d && (entry = readdir(d));) {
+		_cleanup_(free_ptr) char *id = str_copyn(entry->d_name, INSTANCE_ID_LEN);
+		_cleanup_(free_ptr) char *instance = instance_path(a, id, NULL);
+		_cleanup_(free_ptr) char *mark = mark_path(e, id, NULL);
+		struct volume v;
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		if (instance_id_check(id, NULL) < 0 || fs_exists(instance) || fs_exists(mark))
+			continue;
+		int r = volume_record_load(e, id, &v, &err);
+		if (r == 0)
+			fields_free(&volume_table, &v);
+		else if (r == -ERROR_NOT_FOUND)
+			volume_locks_remove(e, id);
+	}
+	if (d)
+		closedir(d);
 }
 
 static bool mark_is_block(const struct pool_entry *e, const char *id) {

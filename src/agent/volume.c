@@ -304,7 +304,9 @@ static int check_size(const struct job *j, const struct pool_entry *e, const str
 	if (smaller && !can.shrink)
 		return error_set(err, ERROR_UNSUPPORTED, "volumes of the pool %s (driver %s) cannot become smaller",
 				 e->pool.spec.name, e->driver->name);
-	bool offline = smaller ? block : !can.grow_online;
+	/* where file systems cannot grow while they are mounted, disks can all the same */
+	bool online = block ? e->driver->can.grow_online : can.grow_online;
+	bool offline = smaller ? block : !online;
 	return offline ? volume_check_unused(j->agent, v->id, "resized", err) : 0;
 }
 

@@ -252,7 +252,7 @@ int mount_option_check(const char *option, struct error *err) {
 	static const char *const options[] = {"suid",	       "nosuid",     "dev",	"nodev",    "exec",
 					      "noexec",	       "atime",	     "noatime", "diratime", "nodiratime",
 					      "relatime",      "norelatime", "sync",	"async",    "strictatime",
-					      "nostrictatime", "nosymfollow"};
+					      "nostrictatime", "nosymfollow", "nocopy"};
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		if (strcmp(options[i], option) == 0)
 			return 0;

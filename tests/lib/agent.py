@@ -23,6 +23,7 @@ from wabe import busybox_rootfs, wait_until
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("WABE_BUILD", os.path.join(TOP, "build-asan"))
 
+LOCAL = hashlib.sha256(b"wabe pool local").hexdigest()  # id of the pool that is always there
 STDIN, STDOUT, STDERR, EXIT, READY, ATTACH = 0, 1, 2, 3, 4, 17
 
 
@@ -214,7 +215,7 @@ class Agent:
         finally:
             c.close()
 
-    def call(self, name, **body):
+    def call(self, name, /, **body):
         answer, fds = self.full(name, body)
         for fd in fds:
             os.close(fd)
@@ -228,14 +229,16 @@ class Agent:
     def create(self, **spec):
         config = spec.pop("config", {})
         layers = spec.pop("layers", None)
+        more = spec.pop("more", {})      # of the message
+        object = spec.pop("object", {})  # of the instance beside its spec
         id = spec.pop("id", None) or os.urandom(32).hex()
         spec.setdefault("name", "t" + id[:8])
         spec.setdefault("network", "none")
         spec.setdefault("image", "busybox:test")
         resolved = {k: spec.pop(k) for k in ("nics", "ports") if k in spec}
-        instance = dict({"id": id, "image_id": "sha256:" + "0" * 64, "spec": spec}, **resolved)
-        self.full("instance-create", {"instance": instance, "config": config,
-                                      "layers": [self.layer] if layers is None else layers})
+        instance = dict({"id": id, "image_id": "sha256:" + "0" * 64, "spec": spec}, **resolved, **object)
+        self.full("instance-create", dict({"instance": instance, "config": config,
+                                           "layers": [self.layer] if layers is None else layers}, **more))
         return id
 
     def run_it(self, *command, **spec):
@@ -347,7 +350,30 @@ class Agent:
             "layers": [n for n in listing(self.state + "/agent/layers") if n.startswith(".")],
             "run": listing(self.run + "/shim"),
             "processes": self.processes(),
+            "storage": self.stored(),
         }
+
+    def stored(self):
+        """Roots and volumes in the local pool, what records and marks of any pool say, pools beside local, loop devices."""
+        def listing(path):
+            return [f"{path[len(self.dir) + 1:]}/{n}" for n in os.listdir(path)] if os.path.isdir(path) else []
+        storage, found = self.state + "/agent/storage", []
+        found += listing(storage + "/volumes")
+        for path in glob.glob(storage + "/tmp-*"):
+            found += listing(path)
+        for pool in glob.glob(self.state + "/agent/pools/*"):
+            found += listing(pool + "/volumes") + listing(pool + "/open")
+            found += [n for n in listing(pool + "/locks") if not n.endswith("/pool.busy")]
+            if not pool.endswith(LOCAL):
+                found.append(pool)
+        for path in glob.glob("/sys/block/loop*/loop/backing_file"):
+            try:
+                with open(path) as f:
+                    if self.dir in (file := f.read().strip()):
+                        found.append(path.split("/")[3] + " on " + file)
+            except OSError:
+                pass
+        return sorted(found)
 
     def clean(self):
         """Nothing is left, once what is under way has ended."""

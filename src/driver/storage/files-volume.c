@@ -31,12 +31,19 @@ static int make_file(const char *path, int64_t size, bool in_place, struct error
 	return ftruncate(fd, size) < 0 || fsync(fd) < 0 ? error_errno(err, errno, "cannot make %s", path) : 0;
 }
 
-static int make_tree(const char *path, const struct storage_volume *v, struct error *err) {
+/* A step that takes effect, on disk when it is done. */
+static int put(const struct storage_pool *p, const char *from, const char *to, struct error *err) {
+	if (!p->unsynced)
+		return files_rename(from, to, err);
+	return rename(from, to) < 0 ? error_errno(err, errno, "cannot rename %s", from) : 0;
+}
+
+static int make_tree(const struct storage_pool *p, const char *path, const struct storage_volume *v, struct error *err) {
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return error_errno(err, errno, "cannot make %s", path);
 	if (chown(path, v->uid, v->gid) < 0 || chmod(path, v->mode) < 0)
 		return error_errno(err, errno, "cannot give %s its owner", path);
-	return files_sync_dir(path, err);
+	return p->unsynced ? 0 : files_sync_dir(path, err);
 }
 
 static int make_image(const struct storage_pool *p, const char *path, const struct storage_volume *v, struct error *err) {
@@ -47,14 +54,15 @@ static int make_image(const struct storage_pool *p, const char *path, const stru
 	return r < 0 ? r : storage_ext4_make(p, path, v, err);
 }
 
-static int make_subvolume(const char *volume, const char *path, const struct storage_volume *v, struct error *err) {
+static int make_subvolume(const struct storage_pool *p, const char *volume, const char *path,
+			  const struct storage_volume *v, struct error *err) {
 	int r = btrfs_make(path, err);
 	if (r < 0)
 		return r;
 	_cleanup_(free_ptr) char *disk = str_format("%s/disk", path);
 	if (v->block)
 		return make_file(disk, v->size, true, err);
-	r = make_tree(path, v, err);
+	r = make_tree(p, path, v, err);
 	if (r == 0 && v->size)
 		r = btrfs_limit(path, v->size, err);
 	return r < 0 || !v->size ? r : files_set_size(volume, v->size, err);
@@ -66,10 +74,10 @@ static int make_content(const struct storage_pool *p, const char *volume, const 
 	_cleanup_(free_ptr) char *path = str_format("%s/%s", volume, files_content_name(kind));
 	switch (kind) {
 	case CONTENT_SUBVOLUME:
-	case CONTENT_DISK_SUBVOLUME: return make_subvolume(volume, path, v, err);
+	case CONTENT_DISK_SUBVOLUME: return make_subvolume(p, volume, path, v, err);
 	case CONTENT_DISK: return make_file(path, v->size, false, err);
 	case CONTENT_IMAGE: return make_image(p, path, v, err);
-	default: return make_tree(path, v, err);
+	default: return make_tree(p, path, v, err);
 	}
 }
 
@@ -90,10 +98,10 @@ int files_finish(const struct storage_pool *p, const char *id, const char *tempo
 		 struct error *err) {
 	storage_fault("storage-made");
 	_cleanup_(free_ptr) char *path = files_volume(p, id);
-	if (r == 0)
+	if (r == 0 && !p->unsynced)
 		r = files_sync_dir(volume, err);
 	if (r == 0)
-		r = files_rename(volume, path, err);
+		r = put(p, volume, path, err);
 	storage_fault("storage-renamed");
 	if (temporary) {
 		int gone = files_discard(temporary, r < 0 ? NULL : err);
@@ -124,7 +132,7 @@ int files_volume_remove(const struct storage_pool *p, const char *id, bool block
 	if (r < 0)
 		return r;
 	_cleanup_(free_ptr) char *to = str_format("%s/volume", temporary);
-	r = files_rename(path, to, err);
+	r = put(p, path, to, err);
 	storage_fault("storage-removed");
 	return r < 0 ? r : files_discard(temporary, err);
 }

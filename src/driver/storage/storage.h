@@ -15,6 +15,8 @@ struct storage_pool {
 	const struct storage_driver *driver;
 	const struct pool *pool;
 	const char *dir; /* STATE/agent/pools/<id>/data: the driver's own directory, root only: loop file, mount points, temporary files */
+	/* The caller puts records of its own on disk, on the same file system: what is made or removed goes there with them. */
+	bool unsynced;
 };
 
 struct storage_volume {
