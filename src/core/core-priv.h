@@ -318,7 +318,7 @@ void events_free(struct core *c);
 
 /* ---- tasks.c ---- */
 struct task_run;
-/* Starts fn on a thread of its own, or finds the running task with the same kind and key. Gives its JSON.
+/* Starts fn on a thread of its own, or finds the running task with the same kind and key (NULL: never). Gives its JSON.
  * fn's arg is freed by drop after the run, or at once if there was such a task. */
 int task_start(struct core *c, const char *project, const char *kind, const char *target, const char *key,
 	       int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err), void *arg,

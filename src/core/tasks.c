@@ -107,7 +107,7 @@ int task_start(struct core *c, const char *project, const char *kind, const char
 	       void (*drop)(void *arg), char **json, struct error *err) {
 	WITH_LOCK(c);
 	int r = core_project_check(c, project, err);
-	struct task_run *t = r == 0 ? find_running(c, kind, key) : NULL;
+	struct task_run *t = r == 0 && key ? find_running(c, kind, key) : NULL;
 	if (r < 0 || t) {
 		if (t)
 			*json = task_json(t);
@@ -118,7 +118,7 @@ int task_start(struct core *c, const char *project, const char *kind, const char
 	*t = (struct task_run){
 		.task = {.id = random_hex(6), .project = str_copy(project), .kind = str_copy(kind),
 			 .target = str_copy(target), .state = str_copy("running"), .created_at = time_now_ns()},
-		.key = str_copy(key),
+		.key = key ? str_copy(key) : NULL,
 		.refs = 2, /* the map's, the thread's */
 		.cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
 		.core = c,
