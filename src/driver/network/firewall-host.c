@@ -100,13 +100,3 @@ int host_network(const struct firewall_state *s, const struct network *n, bool f
 	int r = switch_set(path, "1");
 	return r < 0 ? error_errno(err, r, "cannot set %s", path) : bridge_filter(bridge, filtered, err);
 }
-
-int host_hairpin(const char *tag, const char *instance, const struct nic *nic, struct error *err) {
-	char link[16];
-	network_veth_name(tag, instance, nic->network_id, link);
-	_cleanup_(free_ptr) char *path = str_format("/sys/class/net/%s/brport/hairpin_mode", link);
-	if (!fs_exists(path))
-		return 0; /* it has not come yet, or has gone */
-	int r = switch_set(path, "1");
-	return r < 0 ? error_errno(err, r, "cannot set %s", path) : 0;
-}
