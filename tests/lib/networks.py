@@ -113,15 +113,15 @@ class Networks(Agent):
                     self.delete(i["id"])
                 except (Refused, Gone):
                     pass
-            self.call("shutdown")
-            self.process.wait(60)
+            for n in self.call("network-list").get("networks", []):
+                self.drop(n["id"])
+            super().close()
         finally:
             for pid in self.resolvers():
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-            super().close()
 
     def sleeper(self, network, n, address, start=True, **spec):
         """An instance that runs, at 10.77.N.ADDRESS."""
