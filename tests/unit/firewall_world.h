@@ -122,6 +122,7 @@ static void join(enum place p, const char *network, const char *gateway4, const 
 	enter(HOST);
 	run("ip link add %s type veth peer name eth0 netns /proc/%d/fd/%d", link, (int)getpid(), spaces[p]);
 	run("ip link set %s up master %s", link, bridge);
+	run("ip link set %s type bridge_slave hairpin on", link);
 	enter(p);
 	run("ip link set eth0 address %s up", macs[p]);
 	run("ip addr add %s/24 dev eth0", addresses4[p]);

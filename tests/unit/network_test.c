@@ -281,6 +281,7 @@ static void test_attach(UNUSED void **state) {
 	_cleanup_(free_ptr) char *before = links();
 	_cleanup_(close_fd) int a = new_netns(), b = new_netns();
 	struct nic one = nic_of("10.99.0.5", "fd00:99::5", "02:00:0a:63:00:05"), two = nic_of("10.99.0.6", "fd00:99::6", "02:00:0a:63:00:06");
+	n->spec.dhcp = true;
 	OK(driver(n)->attach(TAG, n, ONE, &one, true, a, &err));
 	OK(driver(n)->attach(TAG, n, TWO, &two, true, b, &err));
 	reaches(a, "10.99.0.5", b, "10.99.0.6");
@@ -292,6 +293,8 @@ static void test_attach(UNUSED void **state) {
 	says("ip addr show eth0", "link/ether 02:00:0a:63:00:05");
 	says("ip route", "default via 10.99.0.1 dev eth0");
 	says("ip -6 route", "default via fd00:99::1 dev eth0");
+	says("cat /proc/sys/net/ipv6/conf/eth0/accept_ra", "0");
+	says("ip addr show eth0", "inet6 fe80::aff:fe63:5/64 scope link nodad");
 	enter(own);
 	_cleanup_(free_ptr) char *first = links();
 	OK(driver(n)->attach(TAG, n, ONE, &one, true, a, &err));
@@ -333,6 +336,11 @@ static void test_attach_elsewhere(UNUSED void **state) {
 	OK(driver(n)->attach(TAG, n, ONE, &one, true, old, &err));
 	OK(driver(n)->attach(TAG, n, ONE, &one, true, new, &err));
 	reaches(new, "10.99.0.5", -1, "10.99.0.1");
+	_cleanup_(close_fd) int own = open_netns();
+	enter(new);
+	_cleanup_(free_ptr) char *addresses = output("ip -6 addr show eth0");
+	enter(own);
+	assert_string_equal(addresses, ""); /* it has no IPv6, and tells nobody */
 }
 
 /* A broadcast reaches the host in any case; whether also the other instance. What the host sends it then comes behind it, on one

@@ -227,6 +227,17 @@ static void attaching_end(struct attaching *a) {
 	netlink_close(&a->inside);
 }
 
+/* A bridge that was made again has lost its ports. */
+static int veth_mend(struct attaching *a, const struct link *host, struct error *err) {
+	BATCH(b);
+	if (host->master == a->bridge.index && host->flags & IFF_UP)
+		return 0;
+	link_master(&b, host->index, a->bridge.index);
+	port_flags(&b, a->name, a->network->spec.isolated);
+	link_up(&b, host->index);
+	return batch_send(&a->host, &b, err);
+}
+
 /* What an earlier call left: 1 when it is this very interface, 0 when there is none (any more). */
 static int veth_keep(struct attaching *a, struct error *err) {
 	struct link host, inside;
@@ -243,8 +254,10 @@ static int veth_keep(struct attaching *a, struct error *err) {
 	netlink_close(&a->inside);
 	if (r < 0)
 		return r;
-	if (r > 0 && inside.other == host.index && host.other == inside.index)
-		return 1;
+	if (r > 0 && inside.other == host.index && host.other == inside.index) {
+		r = veth_mend(a, &host, err);
+		return r < 0 ? r : 1;
+	}
 	veth_remove(&a->host, a->name);
 	return 0;
 }

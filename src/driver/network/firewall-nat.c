@@ -12,22 +12,6 @@
 
 #include <stdio.h>
 
-static void add_sets(struct script *c, const struct family *f) {
-	static const char text[] =
-		"	set near { type ifname; }\n"    /* bridges, and the way back from the detour */
-		"	set bridges { type ifname; }\n"
-		"	set nat { type ifname; }\n"     /* bridges of networks with nat */
-		"	set within { type ifname . ifname; }\n" /* each bridge and itself */
-		"	set self { type %s . %s; }\n"     /* each instance's address and itself */
-		"	set host { type %s . inet_proto . inet_service; }\n"
-		"	set host_any { type inet_proto . inet_service; }\n"
-		"	map publish { type %s . inet_proto . inet_service : %s . inet_service; }\n"
-		"	map publish_any { type inet_proto . inet_service : %s . inet_service; }\n"
-		"	map balance { type %s . inet_proto . inet_service : verdict; }\n"
-		"	map balance_any { type inet_proto . inet_service : verdict; }\n";
-	buf_addf(c->out, text, f->type, f->type, f->type, f->type, f->type, f->type, f->type);
-}
-
 static void add_publishing(struct script *c, const struct family *f) {
 	static const char text[] =
 		"	chain prerouting {\n"
@@ -89,7 +73,7 @@ static void add_detour(struct script *c, const struct family *f) {
 
 void nat_tables(struct script *c, const struct family *f, bool detour) {
 	buf_addf(c->out, "table %s wabe_%s {\n", f->name, c->s->tag);
-	add_sets(c, f);
+	script_sets(c, f->name);
 	add_publishing(c, f);
 	add_postrouting(c, f);
 	if (detour)

@@ -248,6 +248,7 @@ struct nlmsghdr *port_flags(struct batch *b, const char *name, bool isolated) {
 	mnl_attr_put_strz(m, IFLA_INFO_SLAVE_KIND, "bridge");
 	struct nlattr *data = mnl_attr_nest_start(m, IFLA_INFO_SLAVE_DATA);
 	mnl_attr_put_u8(m, IFLA_BRPORT_ISOLATED, isolated);
+	mnl_attr_put_u8(m, IFLA_BRPORT_MODE, 1); /* an instance reaches its own published ports, see firewall-spoof.c */
 	mnl_attr_nest_end(m, data);
 	mnl_attr_nest_end(m, info);
 	return m;
