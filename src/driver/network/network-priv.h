@@ -92,8 +92,9 @@ int bridge_detach(const char *tag, const struct network *n, const char *instance
 		  struct error *err);
 int bridge_probe(struct error *err);
 
-/* Whether a link was lent to an instance by the driver physical; what it was before, again, once it is on the host. */
+/* Whether a link was lent to an instance by the driver physical; what it was before, again, once it is on the host, and its name
+ * (NULL: by its alias). */
 bool physical_is(const struct link *l);
-int physical_restore(struct netlink *nl, const struct link *l, struct error *err);
+int physical_restore(struct netlink *nl, const struct link *l, const char *name, struct error *err);
 
 extern const struct network_driver network_bridge, network_macvlan, network_ipvlan, network_physical, network_vxlan;
