@@ -10,6 +10,7 @@ struct link {
 	int index, master;
 	int other;        /* IFLA_LINK: the peer, or what it is made on; 0: none */
 	unsigned flags, mtu;
+	bool running;     /* up, with a carrier that the kernel has noted: it passes packets (IFF_RUNNING says so before it has looked) */
 	char name[IFNAMSIZ], kind[16], alias[256];
 	uint8_t mac[6];
 };
