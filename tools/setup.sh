@@ -6,6 +6,10 @@ BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsql
 RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
 TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs"
 
+# For the tests of suite "lab", which are skipped where these are missing; not installed by themselves, as some start servers.
+LAB_PACKAGES="qemu-system-x86 qemu-system-common cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli
+	ceph-common ceph-mon ceph-osd ceph-mgr"
+
 # need_root [sudo options] COMMAND …: runs the command again as root, unless we are
 need_root() {
 	[ "$(id -u)" = 0 ] && return
