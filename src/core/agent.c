@@ -295,6 +295,8 @@ static void agent_session(struct core *c, struct error *err) {
 	if (resync(c, err) == 0) {
 		set_agent_fd(c, fd, true);
 		log_info("the agent is there");
+		selections_resend(c);
+		selections_send(c);
 		events_read(c, fd, err);
 	}
 	set_agent_fd(c, -1, false);
