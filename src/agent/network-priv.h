@@ -132,11 +132,18 @@ int work_network(struct job *j, struct error *err);
 
 /* --- instances on networks (network-run.c), in workers with the instance's lock held --- */
 
-/* Before the container is made: writes down what it is to have, reserves its ports. *fds is malloc'd. */
-int network_prepare(const struct agent *a, const struct msg_instance_create *r, int **fds, size_t *n, struct error *err);
+struct network_start {
+	int *held;    /* sockets on published ports, for the shim */
+	size_t n_held;
+	pid_t rules;  /* who adds the rules while the container is made; 0: nobody */
+};
+/* Before the container is made: writes down what it is to have, reserves its ports. */
+int network_prepare(const struct agent *a, const struct msg_instance_create *r, struct network_start *s, struct error *err);
 /* Interfaces, rules and names for a container whose first process, which waits for its start, is given. */
 int network_attach(const struct job *j, const struct msg_instance_create *r, const struct container_state *c,
-		   struct error *err);
+		   struct network_start *s, struct error *err);
+bool network_start_wait(struct network_start *s); /* false: the rules are not there */
+void network_start_free(struct network_start *s);
 /* Takes all of it away, whether or not it was complete; with container NULL (or ended) from the host's side alone. */
 int network_release(const struct agent *a, const struct msg_instance_create *r, int netns, struct error *err);
 /* The network name space of a container that runs and has a wiring, or -1. */

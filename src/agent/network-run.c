@@ -8,7 +8,10 @@
 #include "base/str.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* --- one interface --- */
@@ -106,22 +109,56 @@ static struct wiring wiring_of(const struct msg_instance_create *r) {
 	return (struct wiring){.id = r->instance.id, .name = r->instance.spec.name, .nics = r->instance.nics, .ports = r->instance.ports};
 }
 
-int network_prepare(const struct agent *a, const struct msg_instance_create *r, int **fds, size_t *n, struct error *err) {
+static int add_rules(const struct agent *a, const struct wiring *w, struct error *err) {
+	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(free_ptr) char *wiring = run_path(a, w->id, "network.json");
+	int r = firewall_lock(a, &lock, err);
+	if (r < 0 || !fs_exists(wiring)) /* the start has been undone meanwhile */
+		return r;
+	return rules_add_instance(a, w, err);
+}
+
+/* The rules need no interface, unless ports are published: a process of its own adds them while the container is made, which
+ * is a wait for others for the most part. */
+static void begin_rules(const struct agent *a, const struct wiring *w, struct network_start *s) {
+	pid_t parent = getpid(), pid = w->ports.n ? -1 : fork();
+	s->rules = MAX(pid, 0); /* without one they are added later */
+	if (pid != 0)
+		return;
+	struct error err = ERROR_INIT;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	_exit(getppid() != parent || add_rules(a, w, &err) < 0);
+}
+
+bool network_start_wait(struct network_start *s) {
+	int status = -1;
+	pid_t pid = s->rules;
+	s->rules = 0;
+	return pid > 0 && RETRY_EINTR(waitpid(pid, &status, 0)) == pid && status == 0;
+}
+
+void network_start_free(struct network_start *s) {
+	network_start_wait(s);
+	free(s->held); /* the sockets are the shim's, or go with this process */
+}
+
+int network_prepare(const struct agent *a, const struct msg_instance_create *r, struct network_start *s, struct error *err) {
 	const struct instance *i = &r->instance;
-	*n = 0;
 	if (!str_same(i->spec.network, "private") || !i->nics.n)
 		return 0;
 	int result = ports_check(a, &i->nics, &i->ports, err);
 	if (result == 0)
 		result = ports_check_others(a, i->id, &i->ports, err);
 	if (result == 0 && i->ports.n)
-		result = ports_reserve(i->ports.items, i->ports.n, fds, n, err);
+		result = ports_reserve(i->ports.items, i->ports.n, &s->held, &s->n_held, err);
 	if (result < 0)
 		return result;
 	fault_point("net.attach.reserved");
 	struct wiring w = wiring_of(r);
 	result = wiring_save(a, &w, err);
 	fault_point("net.attach.wired");
+	if (result == 0)
+		begin_rules(a, &w, s);
 	return result;
 }
 
@@ -152,14 +189,6 @@ static int link_again(const struct job *j, const struct msg_instance_create *r, 
 	return result < 0 ? result : link_all(a, r->instance.id, list, netns, err);
 }
 
-static int add_rules(const struct agent *a, const struct wiring *w, struct error *err) {
-	_cleanup_(instance_unlock) int lock = -1;
-	int r = firewall_lock(a, &lock, err);
-	if (r == 0)
-		r = rules_add_instance(a, w, err);
-	return r;
-}
-
 static int attach_links(const struct job *j, const struct msg_instance_create *r, int netns, struct error *err) {
 	_cleanup_(instance_unlock) int lock = -1;
 	int result = networks_lock(j->agent, LOCK_SH, &lock, err);
@@ -171,7 +200,7 @@ static int attach_links(const struct job *j, const struct msg_instance_create *r
 }
 
 int network_attach(const struct job *j, const struct msg_instance_create *r, const struct container_state *c,
-		   struct error *err) {
+		   struct network_start *s, struct error *err) {
 	struct wiring w = wiring_of(r);
 	if (!str_same(r->instance.spec.network, "private") || !w.nics.n)
 		return 0;
@@ -180,7 +209,7 @@ int network_attach(const struct job *j, const struct msg_instance_create *r, con
 		return error_set(err, ERROR_INTERNAL, "the first process ended before its networks were there");
 	int result = attach_links(j, r, netns, err);
 	fault_point("net.attach.links");
-	if (result == 0)
+	if (!network_start_wait(s) && result == 0)
 		result = add_rules(j->agent, &w, err);
 	fault_point("net.attach.rules");
 	if (result == 0 && w.nics.n > 1) {

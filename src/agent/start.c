@@ -22,8 +22,7 @@ struct start {
 	struct container_stdio io;
 	struct stdio_pipes pipes;
 	int listen_fd;
-	int *held; /* sockets on its published ports */
-	size_t n_held;
+	struct network_start network;
 	char *dir; /* RUN/shim/<id> */
 };
 
@@ -31,7 +30,7 @@ static void start_free(struct start *s) {
 	record_free(&s->record);
 	container_config_free(&s->config);
 	run_free(&s->run);
-	free(s->held); /* they are the shim's, or go with this process */
+	network_start_free(&s->network);
 	free(s->dir);
 }
 
@@ -79,7 +78,7 @@ static int make_workdir(struct start *s, struct error *err) {
 
 static int create_container(struct start *s, struct error *err) {
 	const struct agent *a = s->job->agent;
-	int r = network_prepare(a, &s->record, &s->held, &s->n_held, err);
+	int r = network_prepare(a, &s->record, &s->network, err);
 	if (r == 0)
 		r = config_build(a, &s->record, &s->config, err);
 	if (r == 0)
@@ -97,7 +96,7 @@ static int create_container(struct start *s, struct error *err) {
 	s->run.created = true;
 	fault_point("start.created");
 	r = run_save(a, s->job->id, &s->run, err);
-	return r < 0 ? r : network_attach(s->job, &s->record, &s->run.container, err);
+	return r < 0 ? r : network_attach(s->job, &s->record, &s->run.container, &s->network, err);
 }
 
 static int record_running(struct start *s, struct error *err) {
@@ -119,6 +118,7 @@ static void undo(struct start *s) {
 	_cleanup_(free_ptr) char *state = str_format("%s/state.json", s->dir);
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(close_fd) int netns = network_netns(s->job->agent, s->job->id, &s->run);
+	network_start_wait(&s->network);
 	if ((s->run.created && container_destroy(&s->run.container, &err) < 0) ||
 	    network_release(s->job->agent, &s->record, netns, &err) < 0) {
 		log_error("instance %.12s: %s", s->job->id, error_text(&err));
@@ -180,8 +180,8 @@ static int become_shim(struct start *s, struct error *err) {
 		.terminal = s->io.terminal_master,
 		.wait_attach = s->job->early_clients,
 		.stdin_once = s->record.instance.spec.stdin_once,
-		.held = s->held,
-		.n_held = s->n_held,
+		.held = s->network.held,
+		.n_held = s->network.n_held,
 	};
 	fault_point("start.exec");
 	return shim_exec(s->job->agent, &shim, err);

@@ -251,6 +251,8 @@ static int recover_down(struct job *j, struct msg_instance_create *r, struct err
 		json_set_bool(extra, "restart", again);
 		json_set_bool(extra, "at_once", !j->agent->serving);
 		job_report(j, NULL, st, extra);
+	} else { /* a worker of an earlier agent may have put it away after this one had read its record */
+		job_report(j, NULL, st, NULL);
 	}
 	return result;
 }

@@ -418,35 +418,63 @@ static void test_tagged(UNUSED void **state) {
 
 /* ---- subnets ---- */
 
-static void completed(const char *route, const char *expected) {
-	_cleanup_(network_free_ptr) struct network *n = network(ID_B, "other", "bridge");
-	if (route)
-		run(route);
-	OK(network_complete(n, NULL, 0, &err));
-	assert_int_equal(n->spec.subnets.n, 1);
-	assert_string_equal(n->spec.subnets.items[0].cidr, expected);
-	assert_string_equal(n->spec.domain, "other.wabe");
+/* After that command, a subnet is picked from the pool, and clear of what is given. */
+static void picked(const char *command, const char *pool, const char *clear_of) {
+	for (char digit = '0'; digit <= '9'; digit++) {
+		_cleanup_(network_free_ptr) struct network *n = network(ID_B, "other", "bridge");
+		struct cidr all, taken, c;
+		n->id[0] = digit;
+		if (command && digit == '0')
+			run(command);
+		OK(network_complete(n, NULL, 0, &err));
+		assert_int_equal(n->spec.subnets.n, 1);
+		assert_string_equal(n->spec.domain, "other.wabe");
+		assert_int_equal(cidr_parse(n->spec.subnets.items[0].cidr, &c), 0);
+		assert_int_equal(cidr_parse(pool, &all), 0);
+		assert_true(cidr_contains(&all, &c.ip));
+		assert_int_equal(c.prefix, all.prefix == 10 ? 20 : 24);
+		if (clear_of && cidr_parse(clear_of, &taken) == 0)
+			assert_false(cidr_overlap(&taken, &c));
+	}
 }
 
 static void test_pick(UNUSED void **state) {
 	struct cidr taken;
-	completed(NULL, "10.64.0.0/20");
-	completed("ip route add 0.0.0.0/1 dev lo", "10.64.0.0/20");
-	completed("ip route add 10.64.0.0/28 dev lo", "10.64.16.0/20");
-	completed("ip route add unreachable 10.64.0.0/12 table 77", "10.80.0.0/20");
-	completed("ip route add 10.0.0.0/8 dev lo", "172.16.0.0/24");
-	completed("ip addr add 172.16.0.9/32 dev lo", "172.16.1.0/24");
-	completed("ip route add 172.16.0.0/12 dev lo", "192.168.0.0/24");
+	picked(NULL, "10.64.0.0/10", NULL);
+	picked("ip route add 0.0.0.0/1 dev lo", "10.64.0.0/10", NULL);
+	picked("ip route add unreachable 10.64.0.0/11 table 77", "10.64.0.0/10", "10.64.0.0/11");
+	picked("ip route add 10.96.0.0/12 dev lo", "10.64.0.0/10", "10.96.0.0/12");
+	picked("ip route add 10.0.0.0/8 dev lo", "172.16.0.0/12", NULL);
+	picked("ip addr add 172.16.0.9/13 dev lo", "172.16.0.0/12", "172.16.0.0/13");
+	picked("ip route add 172.16.0.0/12 dev lo", "192.168.0.0/16", NULL);
 	_cleanup_(network_free_ptr) struct network *n = network(ID_A, "web", "bridge");
 	n->spec.ipv6 = true;
 	cidr_parse("192.168.0.0/16", &taken);
 	REFUSED(network_complete(n, &taken, 1, &err), ERROR_CONFLICT, "--subnet");
-	cidr_parse("192.168.0.0/23", &taken);
+	cidr_parse("192.168.0.0/17", &taken);
+	n->id[6] = n->id[7] = 'f'; /* the last: the search goes on in front */
+	run("ip route add 192.168.129.0/24 dev lo");
+	run("ip route add 192.168.255.0/24 dev lo");
 	OK(network_complete(n, &taken, 1, &err));
-	assert_string_equal(n->spec.subnets.items[0].cidr, "192.168.2.0/24");
-	assert_string_equal(n->spec.subnets.items[0].gateway, "192.168.2.1");
-	assert_string_equal(n->spec.subnets.items[1].cidr, "fda1:1111:1111:1111::/64");
-	assert_string_equal(n->spec.subnets.items[1].gateway, "fda1:1111:1111:1111::1");
+	assert_string_equal(n->spec.subnets.items[0].cidr, "192.168.128.0/24");
+	assert_string_equal(n->spec.subnets.items[0].gateway, "192.168.128.1");
+	assert_string_equal(n->spec.subnets.items[1].cidr, "fda1:1111:ff11:1111::/64");
+	assert_string_equal(n->spec.subnets.items[1].gateway, "fda1:1111:ff11:1111::1");
+}
+
+/* Two daemons completed the same subnet before either made it. */
+static void test_raced(UNUSED void **state) {
+	_cleanup_(network_free_ptr) struct network *n = network(ID_A, "web", "bridge"), *m = network(ID_B, "web", "bridge");
+	subnet(n, "10.99.0.0/24");
+	subnet(m, "10.99.0.0/25");
+	OK(network_complete(n, NULL, 0, &err));
+	OK(network_complete(m, NULL, 0, &err));
+	OK(driver(n)->up(TAG, n, &err));
+	_cleanup_(free_ptr) char *before = links();
+	REFUSED(driver(m)->up("89abcdef", m, &err), ERROR_CONFLICT, "10.99.0.0/24 on wb");
+	_cleanup_(free_ptr) char *after = links();
+	assert_string_equal(before, after);
+	OK(driver(n)->up(TAG, n, &err));
 }
 
 static void test_overlap(UNUSED void **state) {
@@ -697,6 +725,7 @@ int main(void) {
 		cmocka_unit_test_setup(test_rates, setup),
 		cmocka_unit_test_setup(test_tagged, setup),
 		cmocka_unit_test_setup(test_pick, setup),
+		cmocka_unit_test_setup(test_raced, setup),
 		cmocka_unit_test_setup(test_overlap, setup),
 		cmocka_unit_test_setup(test_parent, setup),
 		cmocka_unit_test_setup(test_vlan, setup),

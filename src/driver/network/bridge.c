@@ -8,7 +8,17 @@
 
 #define MTU 1500
 
-static int bridge_make(struct netlink *nl, const char *name, const uint8_t mac[6], const char *alias, struct error *err) {
+/* Who listens to which group is worth knowing where IPv6 has many of them, or another bridge asks. Without, ports come and go
+ * in a time that depends less on how many there are. */
+static bool wants_snooping(const struct network *n) {
+	bool v6 = false;
+	for (size_t i = 0; i < n->spec.subnets.n; i++)
+		v6 |= strchr(n->spec.subnets.items[i].cidr, ':') != NULL;
+	return v6 || n->spec.parent || n->spec.vni;
+}
+
+static int bridge_make(struct netlink *nl, const struct network *n, const char *name, const uint8_t mac[6],
+		       const char *alias, struct error *err) {
 	BATCH(b);
 	struct nlmsghdr *m = link_new(&b, "make a bridge", name, NULL);
 	mnl_attr_put(m, IFLA_ADDRESS, 6, mac); /* its own, or it would be that of some port, and change */
@@ -17,6 +27,7 @@ static int bridge_make(struct netlink *nl, const char *name, const uint8_t mac[6
 	struct nlattr *data = mnl_attr_nest_start(m, IFLA_INFO_DATA);
 	mnl_attr_put_u32(m, IFLA_BR_FORWARD_DELAY, 0);
 	mnl_attr_put_u32(m, IFLA_BR_STP_STATE, 0);
+	mnl_attr_put_u8(m, IFLA_BR_MCAST_SNOOPING, wants_snooping(n));
 	mnl_attr_nest_end(m, data);
 	mnl_attr_nest_end(m, info);
 	link_alias(&b, name, alias);
@@ -33,7 +44,7 @@ static int bridge_get(struct netlink *nl, const char *tag, const struct network 
 	if (r > 0)
 		return link_is_ours(out, tag, n->id, NULL, err);
 	if (r == 0)
-		r = bridge_make(nl, name, mac, alias, err);
+		r = bridge_make(nl, n, name, mac, alias, err);
 	if (r == 0)
 		r = link_get(nl, name, out, err);
 	return r == 0 ? error_set(err, ERROR_CONFLICT, "the bridge %s was removed just now", name) : MIN(r, 0);
@@ -50,7 +61,7 @@ static int bridge_configure(struct netlink *nl, const struct network *n, const s
 			    struct error *err) {
 	BATCH(b);
 	refuse_advertisements(bridge->name);
-	if ((unsigned)mtu != bridge->mtu)
+	if ((unsigned)mtu != bridge->mtu || !(bridge->flags & IFF_UP)) /* or it would follow that of its ports */
 		mnl_attr_put_u32(link_change(&b, "set the MTU of a bridge", bridge->name), IFLA_MTU, (uint32_t)mtu);
 	for (size_t i = 0; i < n->spec.subnets.n; i++) {
 		const struct subnet *s = &n->spec.subnets.items[i];
@@ -104,15 +115,33 @@ static int parent_add(struct netlink *nl, const char *tag, const struct network 
 	return batch_send(nl, &b, err);
 }
 
+/* Once more when its addresses are there: another daemon may have taken the same subnet meanwhile. Then both see it, and who sees
+ * it gives way. */
+static int bridge_begin(struct netlink *nl, const struct network *n, const struct link *bridge, int mtu, struct error *err) {
+	BATCH(b);
+	int r = subnets_free(n, err);
+	if (r == 0)
+		r = bridge_configure(nl, n, bridge, mtu, err);
+	if (r == 0)
+		r = subnets_free(n, err);
+	if (r < 0) {
+		link_remove(&b, bridge->name);
+		batch_send(nl, &b, NULL);
+	}
+	return r;
+}
+
 int bridge_up(const char *tag, const struct network *n, int mtu, const uint8_t mac[6], struct error *err) {
 	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
 	struct link bridge;
 	int r = netlink_open(-1, &nl, err);
 	if (r == 0)
 		r = bridge_get(&nl, tag, n, mac, &bridge, err);
-	if (r == 0)
-		r = bridge_configure(&nl, n, &bridge, mtu, err);
-	if (r == 0 && bridge.flags & IFF_UP) /* it was there before */
+	if (r < 0)
+		return r;
+	bool begun = bridge.flags & IFF_UP;
+	r = begun ? bridge_configure(&nl, n, &bridge, mtu, err) : bridge_begin(&nl, n, &bridge, mtu, err);
+	if (r == 0 && begun)
 		r = bridge_ports_set(&nl, tag, n, &bridge, err);
 	if (r == 0 && n->spec.parent)
 		r = parent_add(&nl, tag, n, &bridge, err);
@@ -165,19 +194,12 @@ static void veth_make(struct batch *b, const struct nic *nic, const char *name, 
 	mnl_attr_nest_end(m, info);
 }
 
-/* The host's end: ours, without addresses, isolated before it is up. */
+/* The host's end: ours, without addresses, isolated before it is up. Few messages: each tells all listeners of the whole link. */
 static void veth_host_end(struct batch *b, const char *name, const char *alias, bool isolated) {
-	link_alias(b, name, alias);
-	struct nlmsghdr *m = link_change(b, "set up the host's end of an instance's interface", name);
-	b->ignored[b->n - 1] = EAFNOSUPPORT; /* no IPv6, no addresses */
-	struct nlattr *families = mnl_attr_nest_start(m, IFLA_AF_SPEC);
-	struct nlattr *v6 = mnl_attr_nest_start(m, AF_INET6);
-	mnl_attr_put_u8(m, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
-	mnl_attr_nest_end(m, v6);
-	mnl_attr_nest_end(m, families);
-	port_flags(b, name, isolated);
-	m = link_change(b, "set up the host's end of an instance's interface", name);
-	struct ifinfomsg *i = mnl_nlmsg_get_payload(m);
+	struct nlmsghdr *m = port_flags(b, name, isolated);
+	mnl_attr_put_str(m, IFLA_IFALIAS, alias);
+	link_no_addresses(m);
+	struct ifinfomsg *i = mnl_nlmsg_get_payload(link_change(b, "set an interface up", name));
 	i->ifi_flags = i->ifi_change = IFF_UP;
 }
 
@@ -216,7 +238,10 @@ static int veth_keep(struct attaching *a, struct error *err) {
 		r = link_is_ours(&host, a->tag, a->network->id, a->instance, err);
 	if (r < 0)
 		return r;
-	r = link_get(&a->inside, a->nic->interface, &inside, err);
+	r = netlink_open(a->netns, &a->inside, err);
+	if (r == 0)
+		r = link_get(&a->inside, a->nic->interface, &inside, err);
+	netlink_close(&a->inside);
 	if (r < 0)
 		return r;
 	if (r > 0 && inside.other == host.index && host.other == inside.index)
@@ -249,12 +274,9 @@ static int attach_begin(struct attaching *a, struct error *err) {
 	network_veth_name(a->tag, a->instance, a->network->id, a->name);
 	alias_make(a->tag, a->network->id, a->instance, a->alias);
 	int r = netlink_open(-1, &a->host, err);
-	if (r == 0)
-		r = nic_open(a->netns, a->nic->ipv6 != NULL, &a->inside, err);
-	if (r == 0)
-		r = link_get(&a->host, bridge, &a->bridge, err);
-	else
+	if (r < 0)
 		return r;
+	r = link_get(&a->host, bridge, &a->bridge, err);
 	return r == 0 ? error_set(err, ERROR_UNAVAILABLE, "network %s is down: it has no bridge %s", a->network->spec.name, bridge)
 		      : MIN(r, 0);
 }
@@ -277,6 +299,8 @@ int bridge_attach(const char *tag, const struct network *n, const char *instance
 	int r = attach_begin(&a, err);
 	if (r == 0)
 		r = veth_get(&a, mac, &made, err);
+	if (r == 0)
+		r = nic_open(netns, n, nic, &a.inside, err);
 	if (r == 0)
 		r = nic_configure(&a.inside, n, nic, NULL, gateway, err);
 	if (r == 0)

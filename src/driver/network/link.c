@@ -7,6 +7,7 @@
 #include <linux/if_bridge.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 #define RUNNING_WAIT NS_PER_SEC
 
@@ -192,6 +193,21 @@ void link_alias(struct batch *b, const char *name, const char *alias) {
 	mnl_attr_put_str(link_change(b, "mark an interface", name), IFLA_IFALIAS, alias);
 }
 
+/* Asked of the system calls: looking up anything in /proc/sys/net takes the longer the more name spaces there are. */
+static bool has_ipv6(void) {
+	_cleanup_(close_fd) int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return fd >= 0;
+}
+
+void link_no_addresses(struct nlmsghdr *m) {
+	if (!has_ipv6())
+		return;
+	struct nlattr *families = mnl_attr_nest_start(m, IFLA_AF_SPEC), *v6 = mnl_attr_nest_start(m, AF_INET6);
+	mnl_attr_put_u8(m, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+	mnl_attr_nest_end(m, v6);
+	mnl_attr_nest_end(m, families);
+}
+
 void address_add(struct batch *b, int index, const struct ip *ip, unsigned prefix) {
 	bool v4 = ip->family == AF_INET;
 	struct ifaddrmsg a = {.ifa_family = (uint8_t)ip->family, .ifa_prefixlen = (uint8_t)prefix, .ifa_index = (uint32_t)index};
@@ -216,14 +232,15 @@ void default_route_add(struct batch *b, int index, const struct ip *gateway) {
 	mnl_attr_put_u32(m, RTA_OIF, (uint32_t)index);
 }
 
-void port_flags(struct batch *b, const char *name, bool isolated) {
-	struct nlmsghdr *m = link_change(b, "set a port's flags", name);
+struct nlmsghdr *port_flags(struct batch *b, const char *name, bool isolated) {
+	struct nlmsghdr *m = link_change(b, "make an interface a port of ours", name);
 	struct nlattr *info = mnl_attr_nest_start(m, IFLA_LINKINFO);
 	mnl_attr_put_strz(m, IFLA_INFO_SLAVE_KIND, "bridge");
 	struct nlattr *data = mnl_attr_nest_start(m, IFLA_INFO_SLAVE_DATA);
 	mnl_attr_put_u8(m, IFLA_BRPORT_ISOLATED, isolated);
 	mnl_attr_nest_end(m, data);
 	mnl_attr_nest_end(m, info);
+	return m;
 }
 
 /* ---- asking the kernel ---- */

@@ -91,7 +91,7 @@ static int attach(const char *tag, const struct network *n, const char *instance
 	alias_make(tag, n->id, instance, alias);
 	int r = netlink_open(-1, &host, err);
 	if (r == 0)
-		r = nic_open(netns, nic->ipv6 != NULL, &inside, err);
+		r = netlink_open(netns, &inside, err);
 	if (r == 0)
 		r = uplink_get(&host, tag, n, &uplink, err);
 	if (r == 0)

@@ -38,11 +38,13 @@ void link_remove(struct batch *b, const char *name); /* gone: fine */
 void link_up(struct batch *b, int index);
 void link_master(struct batch *b, int index, int master); /* 0: none */
 void link_alias(struct batch *b, const char *name, const char *alias);
+/* Puts on a message: no IPv6 address is made by itself. */
+void link_no_addresses(struct nlmsghdr *m);
 /* Addresses do not wait for the detection of duplicates. */
 void address_add(struct batch *b, int index, const struct ip *ip, unsigned prefix);
 void default_route_add(struct batch *b, int index, const struct ip *gateway); /* NULL: on the link; then of `family` */
 /* Flags of a port of a bridge. */
-void port_flags(struct batch *b, const char *name, bool isolated);
+struct nlmsghdr *port_flags(struct batch *b, const char *name, bool isolated);
 
 /* UNSUPPORTED unless the kernel has links of this kind; its module is loaded by asking. */
 int link_probe(const char *kind, const char *shown, struct error *err);
@@ -62,9 +64,14 @@ int nic_configure(struct netlink *inside, const struct network *n, const struct 
 /* An interface of a nic that its name space may have: 1, 0, CONFLICT when the name is another's. `other`: what it is made
  * on or linked with. */
 int nic_find(struct netlink *inside, const struct nic *nic, int other, struct link *out, struct error *err);
-/* A socket in an instance's name space, where routers' advertisements count no more for interfaces to come if `quiet`. */
-int nic_open(int netns, bool quiet, struct netlink *nl, struct error *err);
+/* A socket in an instance's name space. On a network of ours, where we tell its routes, no router does. */
+int nic_open(int netns, const struct network *n, const struct nic *nic, struct netlink *nl, struct error *err);
+/* On a network of ours an instance has no IPv6 address but those we give it: others would be told to all its neighbours at each
+ * start. With an address, it has the link-local one that the kernel would have made, at once. */
 int mac_bytes(const char *text, uint8_t out[6]);
+
+/* CONFLICT when a subnet overlaps a route or an address of the host that is not this network's own. */
+int subnets_free(const struct network *n, struct error *err);
 
 /* Limits on a link that `nl` sees. */
 int rates_set(struct netlink *nl, const struct link *l, int64_t to_instance, int64_t from_instance, struct error *err);

@@ -3,9 +3,11 @@
  *
  * Everything made here carries the daemon's tag (8 hexadecimal digits, of its state directory) in its name or alias, so that
  * several daemons share a host, and what a crash left can be found: bridge "wb" + 8 digits of tag and network id hashed together,
- * host end of an instance's interface "wv" + 10 digits of tag, instance and network; ifalias "wabe <tag> <network id> [<instance id>]". All
- * functions are idempotent: what is as it should be stays untouched, what is half-made is completed. Nothing
- * without the tag in its alias is ever changed or removed (a parent only gains or loses the port that the spec names). */
+ * host end of an instance's interface "wv" + 10 digits of tag, instance and network, beside it "wi" + the same digits where what comes
+ * from the instance is limited; a network's VLAN on its parent "wl", its tunnel "wx"; ifalias "wabe <tag> <network id> [<instance id>]".
+ * All functions are idempotent: what is as it should be stays untouched, what is half-made is completed. Nothing
+ * without the tag in its alias is ever changed or removed (a parent only gains or loses the port that the spec names, and is
+ * set up; driver physical lends the parent, with a note in its alias of what it was). */
 #pragma once
 
 #include "base/error.h"
@@ -19,16 +21,19 @@ struct network_driver {
 	bool rules, ports, names; /* rule groups, published ports, a resolver work on it */
 	/* UNSUPPORTED with the reason when this kernel cannot do it. */
 	int (*probe)(struct error *err);
-	/* The network's own interfaces, with addresses and settings of its spec. */
+	/* The network's own interfaces, with addresses and settings of its spec. CONFLICT, and nothing made, when a subnet overlaps
+	 * one that the host has by now; also when the parent has addresses, or is a port elsewhere. */
 	int (*up)(const char *tag, const struct network *n, struct error *err);
 	/* Removes them; what is gone is fine. */
 	int (*down)(const char *tag, const struct network *n, struct error *err);
 	/* An interface in the name space netns (a descriptor), complete: name, MAC, addresses, default route
-	 * when `gateway`, up, rates. Made under its final name and moved only when it is configured, in as few messages as can be. */
+	 * when `gateway`, up, rates; packets pass when it returns. Made in its name space at once, under its final name, in as
+	 * few messages as can be. On what an earlier call left, addresses and rates are set again. When it fails, nothing is left. */
 	int (*attach)(const char *tag, const struct network *n, const char *instance, const struct nic *nic, bool gateway,
 		      int netns, struct error *err);
 	/* Removes it, whether or not the name space still exists (netns -1). physical: gives the interface back under its
-	 * old name. */
+	 * old name; hardware also after the end of the name space (it is waited for, 2 s at most), what is made by software
+	 * ends with it. */
 	int (*detach)(const char *tag, const struct network *n, const char *instance, const struct nic *nic, int netns,
 		      struct error *err);
 };
@@ -40,8 +45,9 @@ const struct network_driver *network_driver_find(const char *name);
 void network_bridge_name(const char *tag, const char *network_id, char out[16]);
 void network_veth_name(const char *tag, const char *instance, const char *network_id, char out[16]);
 
-/* Fills in what the spec leaves open: subnets (from the pools 10.64.0.0/10 in /20s, then 172.16.0.0/12 and 192.168.0.0/16 in /24s; fdXX… /64
- * made of the network's id) that overlap no route and no address of the host and none of `taken`; gateways; domain.
+/* Fills in what the spec leaves open: subnets (from the pools 10.64.0.0/10 in /20s, then 172.16.0.0/12 and 192.168.0.0/16 in /24s, beginning
+ * at a place that follows from the network's id; fdXX… /64 made of the id) that overlap no route and no address of the
+ * host and none of `taken`; gateways; domain. Routes shorter than /8 lead to the outside, and count for nothing.
  * CONFLICT naming the route when a given subnet overlaps one (not when driver is macvlan, ipvlan or physical, where that is normal). */
 int network_complete(struct network *n, const struct cidr *taken, size_t n_taken, struct error *err);
 
@@ -54,8 +60,10 @@ struct tagged_link {
 	char network[65], instance[65]; /* ids; instance empty: the network's own */
 };
 int network_tagged(const char *tag, struct tagged_link **out, size_t *n, struct error *err); /* free(*out) */
-int network_link_remove(const char *name, struct error *err); /* gone: fine */
+/* gone: fine; CONFLICT when wabe did not make it. What was lent is not removed, but what it was before. */
+int network_link_remove(const char *name, struct error *err);
 
-/* Bandwidth of an instance's interface: tbf (or htb) on both directions of the host's end, or inside where there is
- * none. Rates in bits a second, 0 removes the limit. */
+/* Bandwidth of an instance's interface, its host's end: a token bucket (tbf) for each direction. Where there is no such end (macvlan,
+ * ipvlan, physical) attach sets the nic's rates inside, and sets them again when it is called again. Rates in bits a second, 0
+ * removes the limit. UNSUPPORTED when the kernel has no ifb, for what comes from the instance. */
 int network_rates(const char *link, int64_t to_instance, int64_t from_instance, struct error *err);

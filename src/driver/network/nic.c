@@ -15,21 +15,25 @@ int mac_bytes(const char *text, uint8_t out[6]) {
 }
 
 struct opening {
-	bool quiet;
+	const struct nic *nic;
+	bool refuse_routers;
 	struct netlink *nl;
 };
 
-static int open_quiet(void *arg, struct error *err) {
+static int open_fit(void *arg, struct error *err) {
 	struct opening *o = arg;
-	if (o->quiet) /* a kernel without IPv6 has no such file, and no advertisements */
-		fs_write_value("/proc/sys/net/ipv6/conf/default/accept_ra", "0");
+	if (o->refuse_routers) { /* a kernel without IPv6 has no such file */
+		_cleanup_(free_ptr) char *path = str_format("/proc/sys/net/ipv6/conf/%s/accept_ra", o->nic->interface);
+		fs_write_value(path, "0");
+	}
 	return netlink_open(-1, o->nl, err);
 }
 
-int nic_open(int netns, bool quiet, struct netlink *nl, struct error *err) {
-	struct opening o = {quiet, nl};
+int nic_open(int netns, const struct network *n, const struct nic *nic, struct netlink *nl, struct error *err) {
+	/* the resolver is the one router that there may be, where it serves IPv6 */
+	struct opening o = {nic, nic->ipv6 && n->spec.dhcp, nl};
 	*nl = NETLINK_INIT;
-	return netns_call(netns, open_quiet, &o, err);
+	return netns_call(netns, open_fit, &o, err);
 }
 
 int nic_find(struct netlink *inside, const struct nic *nic, int other, struct link *out, struct error *err) {
@@ -64,14 +68,31 @@ static int add_address(struct batch *b, const struct network *n, const char *add
 	return 0;
 }
 
+/* fe80 and the MAC, as RFC 4291 has it. */
+static void add_link_local(struct batch *b, const struct link *l) {
+	struct ip ip = {.family = AF_INET6, .bytes = {0xfe, 0x80}};
+	memcpy(ip.bytes + 8, l->mac, 3);
+	ip.bytes[8] ^= 2;
+	ip.bytes[11] = 0xff;
+	ip.bytes[12] = 0xfe;
+	memcpy(ip.bytes + 13, l->mac + 3, 3);
+	address_add(b, l->index, &ip, 64);
+}
+
 int nic_configure(struct netlink *inside, const struct network *n, const struct nic *nic, const char *alias, bool gateway,
 		  struct error *err) {
 	struct link l;
 	BATCH(b);
+	const struct network_driver *d = network_driver_find(n->spec.driver);
+	bool ours = d && d->names; /* the host is on it, too */
 	int r = link_get(inside, nic->interface, &l, err);
 	if (r <= 0)
 		return r < 0 ? r : error_set(err, ERROR_NOT_FOUND, "the instance's interface %s is gone", nic->interface);
+	if (ours)
+		link_no_addresses(link_change(&b, "set up an instance's interface", nic->interface));
 	link_up(&b, l.index);
+	if (ours && nic->ipv6)
+		add_link_local(&b, &l);
 	if (alias)
 		link_alias(&b, nic->interface, alias);
 	r = add_address(&b, n, nic->ipv4, l.index, gateway, err);

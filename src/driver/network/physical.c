@@ -203,7 +203,7 @@ static int attach(const char *tag, const struct network *n, const char *instance
 	char alias[ALIAS_MAX];
 	int r = netlink_open(-1, &host, err);
 	if (r == 0)
-		r = nic_open(netns, nic->ipv6 != NULL, &inside, err);
+		r = netlink_open(netns, &inside, err);
 	if (r == 0)
 		r = link_get(&inside, nic->interface, &own, err);
 	if (r > 0 && !alias_is(own.alias, tag, n->id, instance))

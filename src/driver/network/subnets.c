@@ -132,31 +132,30 @@ static const struct taken *find_overlap(const struct taken_list *l, const struct
 
 /* ---- picking ---- */
 
-/* The next subnet of the same size; false past the end of `pool`. */
-static bool subnet_next(struct cidr *c, const struct cidr *pool) {
-	for (unsigned bit = c->prefix; bit-- > pool->prefix;) {
-		c->ip.bytes[bit / 8] ^= (uint8_t)(0x80 >> bit % 8);
-		if (c->ip.bytes[bit / 8] & 0x80 >> bit % 8)
+/* Where in a pool a network begins to look: elsewhere than others, that other daemons may be making at the same time. */
+static uint64_t first_number(const char *id) {
+	char digits[9] = "";
+	strncat(digits, id, 8);
+	return strtoull(digits, NULL, 16);
+}
+
+static bool pick_from(const char *id, const char *text, unsigned prefix, const struct taken_list *taken, struct cidr *out) {
+	struct cidr pool;
+	cidr_parse(text, &pool);
+	uint64_t count = UINT64_C(1) << (prefix - pool.prefix), first = first_number(id);
+	out->prefix = prefix;
+	for (uint64_t i = 0; i < count; i++) {
+		cidr_nth(&pool, (first + i) % count << (32 - prefix), &out->ip);
+		if (!find_overlap(taken, out))
 			return true;
 	}
 	return false;
 }
 
-static int pick_ipv4(const struct taken_list *taken, struct cidr *out, struct error *err) {
-	static const struct {
-		const char *pool;
-		unsigned prefix;
-	} from[] = {{"10.64.0.0/10", 20}, {"172.16.0.0/12", 24}, {"192.168.0.0/16", 24}};
-	for (size_t i = 0; i < ARRAY_SIZE(from); i++) {
-		struct cidr pool;
-		cidr_parse(from[i].pool, &pool);
-		*out = pool;
-		out->prefix = from[i].prefix;
-		do
-			if (!find_overlap(taken, out))
-				return 0;
-		while (subnet_next(out, &pool));
-	}
+static int pick_ipv4(const char *id, const struct taken_list *taken, struct cidr *out, struct error *err) {
+	if (pick_from(id, "10.64.0.0/10", 20, taken, out) || pick_from(id, "172.16.0.0/12", 24, taken, out) ||
+	    pick_from(id, "192.168.0.0/16", 24, taken, out))
+		return 0;
 	return error_set(err, ERROR_CONFLICT, "no private IPv4 subnet is free on this host; give one with --subnet");
 }
 
@@ -194,7 +193,7 @@ static int pick_missing(struct network *n, const struct taken_list *taken, struc
 	struct cidr c;
 	int r = 0;
 	if (n->spec.subnets.n == 0) {
-		r = pick_ipv4(taken, &c, err);
+		r = pick_ipv4(n->id, taken, &c, err);
 		if (r == 0)
 			subnet_append(n, &c);
 	}
@@ -217,6 +216,12 @@ static int check_given(const struct network *n, const struct taken_list *taken, 
 					 t->what);
 	}
 	return 0;
+}
+
+int subnets_free(const struct network *n, struct error *err) {
+	_cleanup_(taken_free) struct taken_list list = {0};
+	int r = list_taken(n->id, &list, err);
+	return r < 0 ? r : check_given(n, &list, err);
 }
 
 static void fill_rest(struct network *n) {
