@@ -20,6 +20,19 @@ def asks(host, port, seconds=2):
     return f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w {seconds} {host} {port}"
 
 
+UDP = """import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+s.connect((sys.argv[1], int(sys.argv[2])))
+s.send(b"ping")
+print(s.recv(10).decode())"""
+UDP_ECHO = """import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 9000))
+while True:
+    s.sendto(*s.recvfrom(100))"""
+
+
 def body(answer):
     head, blank, rest = answer.partition("\n\n")
     return rest.strip() if blank and " 200 " in head.split("\n")[0] else None
@@ -220,9 +233,13 @@ def published_ports(d):
     d.cli("exec", "-d", "a", "sh", "-c", "hostname > /www/x; httpd -p 91 -h /www")
     reachable(d.space, "127.0.0.1", 8001, name, "the middle of a range")
     equal(get(d.outside, "198.51.100.1", 8001, 1), None, "a port of 127.0.0.1 from outside")
-    d.cli("exec", "-d", "a", "nc", "-u", "-l", "-p", "9000", "-e", "cat")
-    wait_until(lambda: d.outside.run("sh", "-c", "echo ping | busybox timeout 1 busybox nc -u -w 1 198.51.100.1 9000", check=False).stdout
-               == "ping\n", what="an answer by UDP")
+    echo = subprocess.Popen(["nsenter", f"--net=/proc/{d.show('a')['status']['pid']}/ns/net", "python3", "-c", UDP_ECHO])
+    try:
+        wait_until(lambda: d.outside.run("python3", "-c", UDP, "198.51.100.1", "9000", check=False).stdout == "ping\n",
+                   what="an answer by UDP")
+    finally:
+        echo.kill()
+        echo.wait()
     d.cli("update", "-p", "8088:80", "a")
     reachable(d.outside, "198.51.100.1", 8088, name, "a port of a running instance")
     equal(get(d.space, "127.0.0.1", 8001, 1), None, "a port that is not published any more")
