@@ -446,6 +446,57 @@ def restarts(d):
 
 
 @test
+def a_reload_of_the_firewall(d):
+    """another program flushes all rules: wabe's come back by themselves"""
+    d.serve("a", "-p", "8080:80")
+    d.spawn("b")
+    d.space.run("nft", "flush", "ruleset")
+    reachable(d.outside, "198.51.100.1", 8080, "a", "the published port")
+    equal(d.fetch("b", "a"), "a")
+
+
+@test
+def two_daemons(d):
+    """two daemons on one host: other subnets, other tables; a port that the other has is refused when it is to be used"""
+    d.serve("a", "-p", "8080:80")
+    e = Daemon("nets2", netspace=d.space, network=None)
+    try:
+        e.start()
+        e.cli("image", "import", d.dir + "/busybox.tar", IMAGE)
+        e.cli("run", "-d", "--stop-timeout", "0", "--name", "a", IMAGE, "sh", "-c", SERVE)
+        one, two = d.show("a")["nics"][0], e.show("a")["nics"][0]
+        assert one["ipv4"] != two["ipv4"], one
+        contains(e.cli("exec", "a", "nslookup", "a").stdout, two["ipv4"])
+        e.cli("create", "--name", "b", "-p", "8080:80", IMAGE, "sh", "-c", SERVE)
+        r = e.cli("start", "b", check=False)
+        equal(r.returncode, 125)
+        contains(r.stderr, "8080")
+        e.cli("shutdown", "-t", "0")
+        e.process.wait(60)
+        equal(get(d.outside, "198.51.100.1", 8080), "a")
+    finally:
+        e.close()
+    equal(get(d.outside, "198.51.100.1", 8080), "a")
+
+
+@test
+def a_shutdown(d):
+    """a shutdown takes interfaces and rules of the host away; the next start makes them again"""
+    d.serve("a", "-p", "8080:80")
+    address = d.show("a")["nics"][0]["ipv4"]
+    d.cli("shutdown", "-t", "1")
+    d.process.wait(60)
+    d.process.stdout.close()
+    links = sorted(line.split(": ")[1] for line in d.space.run("ip", "-o", "link").stdout.splitlines())
+    equal((links, d.space.run("nft", "list", "ruleset").stdout), (d.clean["links"], ""))
+    d.start()
+    d.cli("start", "a")
+    d.listens("a")
+    equal(d.show("a")["nics"][0]["ipv4"], address)
+    equal(get(d.outside, "198.51.100.1", 8080), "a")
+
+
+@test
 def nothing_is_left(d):
     """after the last instance and network are gone, the host is as it was"""
     d.spawn("a", "-p", "8080:80")
