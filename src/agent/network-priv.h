@@ -111,7 +111,7 @@ int firewall_lock(const struct agent *a, int *lock, struct error *err);
 /* --- networks on the host (network-up.c), in workers --- */
 
 const struct network_driver *network_driver_of(const struct network *n, struct error *err);
-/* Interfaces of a network as its spec wants them. With the networks' lock held exclusively. */
+/* Interfaces of a network as its spec wants them, and those of running instances that it has lost. With the networks' lock held exclusively. */
 int network_bring_up(const struct agent *a, const struct network *n, struct error *err);
 /* Its resolver, with the neighbours that instances on it have; reports it to the agent. Likewise. */
 int network_name(const struct job *j, const struct network *n, struct error *err);

@@ -397,6 +397,9 @@ static bool has_link(const struct rewire *w, const char *id) {
 
 static void rewire_one(const struct agent *a, const char *id, void *arg) {
 	const struct rewire *w = arg;
+	const struct inst *known = inst_get(a, id);
+	if (!known || !nic_on(&known->nics, w->network->id))
+		return; /* most are not on it */
 	const struct network_driver *d = network_driver_find(w->network->spec.driver);
 	_cleanup_(wiring_free) struct wiring wiring = {0};
 	_cleanup_(run_free) struct run_state run = {0};

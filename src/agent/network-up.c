@@ -8,6 +8,7 @@
 #include "base/str.h"
 
 #include <dirent.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -20,10 +21,17 @@ const struct network_driver *network_driver_of(const struct network *n, struct e
 	return d;
 }
 
+/* A bridge that had to be made anew lacks the interfaces of instances that run. */
 int network_bring_up(const struct agent *a, const struct network *n, struct error *err) {
 	const struct network_driver *d = network_driver_of(n, err);
+	char bridge[16];
+	network_bridge_name(a->tag, n->id, bridge);
+	bool there = if_nametoindex(bridge) != 0;
 	int r = d ? d->up(a->tag, n, err) : -ERROR_UNSUPPORTED;
-	return r < 0 ? error_wrap(err, "network %s", n->spec.name) : 0;
+	if (r < 0)
+		return error_wrap(err, "network %s", n->spec.name);
+	network_rewire(a, n, !there);
+	return 0;
 }
 
 static void report_state(const struct job *j, const struct network *n, const struct error *why) {
@@ -272,8 +280,8 @@ int work_network_create(struct job *j, struct error *err) {
 		}
 		log_error("network %s: %s", n->spec.name, error_text(&left));
 	}
-	if (!fresh && r == 0)
-		network_rewire(a, n, changed);
+	if (!fresh && changed && r == 0)
+		network_rewire(a, n, true);
 	report_state(j, n, r < 0 ? err : NULL);
 	fault_point("net.create.reported");
 	return r < 0 ? r : answer_network(j, n, err);
@@ -408,8 +416,6 @@ int work_networks(struct job *j, struct error *err) {
 	fault_point("net.boot.rules");
 	for (size_t i = 0; r < 0 && i < networks.n; i++)
 		report_state(j, &networks.items[i], err);
-	for (size_t i = 0; i < networks.n; i++)
-		network_rewire(a, &networks.items[i], false);
 	return r;
 }
 

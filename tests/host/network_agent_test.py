@@ -2,172 +2,25 @@
 """Networks as the agent has them, from control's side of the socket: everything in a network name space of the test's
 own, so that the host's interfaces, rules and resolvers are never touched."""
 import concurrent.futures
-import ctypes
 import glob
-import hashlib
 import json
 import os
 import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from agent import Agent, Gone, Refused
-from tap import contains, equal, need, note, run, test
+from agent import Gone, Refused
+from networks import links, nic, private, sh, start, tables
+from tap import contains, equal, note, run, test
 from wabe import wait_until
-
-CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x20000
-
-
-def sh(command, check=True):
-    r = subprocess.run(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert not check or r.returncode == 0, f"{command}: {r.stdout}"
-    return r.stdout
-
-
-def links():
-    return {l["ifname"]: l for l in json.loads(sh("ip -d -j link show"))}
-
-
-def tables():
-    return sorted(sh("nft list tables").split("\n"))[1:]
-
-
-class Networks(Agent):
-    """An agent with networks, and a look for what they leave behind."""
-
-    def __init__(self):
-        super().__init__("netagent")
-        self.count = 0
-
-    @property
-    def tag(self):
-        return hashlib.sha256(os.path.realpath(self.state).encode()).hexdigest()[:8]
-
-    def network(self, name=None, id=None, **spec):
-        """A network; (id, reply)."""
-        self.count += 1
-        id = id or os.urandom(32).hex()
-        spec["name"] = name or f"net{self.count}"
-        return id, self.full("network-create", {"id": id, "spec": spec})[0]
-
-    def plain(self, n, **spec):
-        """A network 10.77.N.0/24; its id."""
-        return self.network(f"plain{n}", subnets=[{"cidr": f"10.77.{n}.0/24"}], **spec)[0]
-
-    def state_of_network(self, id):
-        for n in self.call("network-list").get("networks", []):
-            if n["id"] == id:
-                return n["status"]
-        return None
-
-    def drop(self, *ids):
-        for id in ids:
-            self.call("network-delete", id=id)
-
-    def traces(self):
-        """What there is on the host's network."""
-        return {
-            "links": sorted(n for n, l in links().items() if self.tag in l.get("ifalias", "")),
-            "tables": [t for t in tables() if self.tag in t],
-            "resolvers": [p for p in self.resolvers()],
-            "wirings": glob.glob(self.run + "/shim/*/network.json"),
-        }
-
-    def resolvers(self):
-        found = []
-        for path in glob.glob("/proc/[0-9]*/cmdline"):
-            try:
-                with open(path, "rb") as f:
-                    line = f.read()
-            except OSError:
-                continue
-            if line.startswith(b"dnsmasq") or b"/dnsmasq" in line.split(b"\0")[0]:
-                if self.run.encode() in line:
-                    found.append(int(path.split("/")[2]))
-        return found
-
-    def processes(self):
-        return [p for p in super().processes() if p not in self.resolvers()]
-
-    def no_traces(self):
-        def nothing():
-            return not any(self.traces().values())
-        try:
-            wait_until(nothing, 40, "no traces")
-        except AssertionError:
-            raise AssertionError(f"left on the network: {self.traces()}\n{self.log()}") from None
-        equal(sorted(os.listdir(self.run + "/networks")), [])
-        equal(sorted(os.listdir(self.state + "/agent/networks")), [])
-
-    def restore(self):
-        super().restore()
-        for n in self.call("network-list").get("networks", []):
-            try:
-                self.drop(n["id"])
-            except (Refused, Gone):
-                pass
-
-    def close(self):
-        try:
-            if self.process is None or self.process.poll() is not None:
-                self.start()
-            for i in self.call("instance-list").get("instances", []):
-                try:
-                    self.delete(i["id"])
-                except (Refused, Gone):
-                    pass
-            self.call("shutdown")
-            self.process.wait(60)
-        finally:
-            for pid in self.resolvers():
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            super().close()
-
-    def sleeper(self, network, n, address, start=True, **spec):
-        """An instance that runs, at 10.77.N.ADDRESS."""
-        spec.setdefault("network", "private")
-        nics = [nic(network, n, address)] + spec.pop("more", [])
-        id = self.create(command=["/bin/sleep", "100000"], nics=nics, **spec)
-        if start:
-            self.call("instance-start", id=id)
-        return id
-
-    def inside(self, id, command):
-        out, err, code = self.exec_output(id, "/bin/sh", "-c", command)
-        return out.decode() + err.decode(), code
-
-    def pings(self, id, whom):
-        return self.inside(id, f"ping -c 1 -W 2 {whom}")[1] == 0
-
-
-def nic(network, n, address, interface="eth0", **more):
-    return dict({"network_id": network, "network": f"plain{n}", "interface": interface,
-                 "mac": f"02:00:0a:4d:{n:02x}:{address:02x}", "ipv4": f"10.77.{n}.{address}"}, **more)
 
 
 def setup():
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET | CLONE_NEWNS) != 0:
-        raise OSError(ctypes.get_errno(), "unshare")
-    # /sys shows the interfaces of the name space that it was mounted in; the control groups beneath stay as they are
-    sh("mount --make-rprivate / && mount -t tmpfs tmpfs /mnt && mkdir /mnt/cgroup && mount --rbind /sys/fs/cgroup /mnt/cgroup && "
-       "mount -t sysfs sysfs /sys && mount --rbind /mnt/cgroup /sys/fs/cgroup && umount -l /mnt/cgroup && umount /mnt && "
-       "ip link set lo up")
-    a = Networks()
-    try:
-        a.start()
-        a.busybox()
-    except BaseException:
-        a.close()
-        raise
-    return a
+    private()
+    return start()
 
 
 def apart(fn):
@@ -383,6 +236,29 @@ def parallel(a):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(a.delete, ids))
     a.clean()
+    a.drop(n)
+    a.no_traces()
+
+
+@apart
+def names(a):
+    """a new name is known at once; what the spec says of DNS wins over the networks; IPv6 has all that IPv4 has"""
+    n = a.network("plain27", subnets=[{"cidr": "10.77.27.0/24"}, {"cidr": "fd77:27::/64"}])[0]
+    one = a.sleeper(n, 27, 10, name="one")
+    six = nic(n, 27, 11, ipv6="fd77:27::11")
+    two = a.create(command=["/bin/sleep", "1000"], network="private", name="two", nics=[six], dns=["192.0.2.53"],
+                   dns_search=["example.com"])
+    a.call("instance-start", id=two)
+    equal(a.inside(two, "cat /etc/resolv.conf")[0], "nameserver 192.0.2.53\nsearch example.com\n")
+    contains(a.inside(two, "ip -6 addr show eth0; ip -6 route")[0], "fd77:27::11/64")
+    contains(a.inside(two, "ip -6 route")[0], "default via fd77:27::1")
+    busy = "busybox nslookup -type=aaaa two.plain27.wabe 10.77.27.1"
+    contains(sh(busy), "fd77:27::11")
+    spec = spec_of(a, two)
+    spec["name"] = "deux"
+    a.call("instance-update", id=two, spec=spec)
+    assert a.pings(one, "deux") and not a.pings(one, "two"), a.inside(one, "nslookup deux; nslookup two")
+    a.delete(one, two)
     a.drop(n)
     a.no_traces()
 
@@ -617,10 +493,12 @@ def damaged(a):
 def removed_bridge(a):
     """a bridge that somebody removes is made again by the next start that needs it"""
     n, made = a.network("plain18", subnets=[{"cidr": "10.77.18.0/24"}])
+    two = a.sleeper(n, 18, 11)
     sh(f"ip link del {made['status']['interface']}")
     one = a.sleeper(n, 18, 10)
     assert a.pings(one, "10.77.18.1"), "no gateway"
-    a.delete(one)
+    assert a.pings(two, "10.77.18.10"), "one that ran before is not on it any more"
+    a.delete(one, two)
     a.drop(n)
     a.no_traces()
 
@@ -754,6 +632,47 @@ def network_faults(a):
             crash(a, who, point, lambda: a.drop(id))
             a.drop(id)
             a.no_traces()
+
+
+@apart
+def repair_faults(a):
+    """SIGKILL at each step of changed rules, of a shutdown and of bringing all up: the next start has all in order"""
+    n, m = a.plain(28), a.plain(29)
+    one, two = a.sleeper(n, 28, 10), a.sleeper(m, 29, 10)
+    group = os.urandom(32).hex()
+    for who in ("worker", "both", "agent"):
+        for point in ("rules.saved", "rules.applied"):
+            body = {"id": group, "spec": {"name": "g", "rules": [{"protocol": "tcp", "ports": "80"}]}}
+            crash(a, who, point, lambda: a.full("rules-set", body))
+            a.full("rules-set", body)
+            equal(a.call("firewall-list"), {"groups": [group]})
+            crash(a, who, point, lambda: a.call("rules-delete", id=group))
+            a.call("rules-delete", id=group)
+            equal(a.call("firewall-list"), {})
+            assert group not in sh("nft list ruleset"), f"{who}:{point}"
+        for point in ("net.boot.begin", "net.boot.one", "net.boot.rules"):
+            a.kill()
+            for l in a.traces()["links"]:
+                if l.startswith("wb"):
+                    sh(f"ip link del {l}")
+            sh("nft flush ruleset")
+            try:
+                a.start(fault=f"{who}:{point}")
+            except AssertionError:
+                assert who != "worker", f"no start after {who}:{point}\n{a.log()}"
+            a.kill()
+            a.start()
+            wait_until(lambda: all((a.state_of_network(i) or {}).get("state") == "up" for i in (n, m)), 60, "the networks")
+            sh("busybox ping -c 1 -W 2 10.77.28.10")
+            sh("busybox ping -c 1 -W 2 10.77.29.10")
+            assert any(a.tag in t for t in tables())
+    a.delete(one, two)
+    for point in ("net.down.one",):
+        crash(a, "both", point, lambda: a.call("shutdown"))
+        wait_until(lambda: all((a.state_of_network(i) or {}).get("state") == "up" for i in (n, m)), 60, "the networks")
+    a.clean()
+    a.drop(n, m)
+    a.no_traces()
 
 
 @apart

@@ -3,6 +3,12 @@
 
 /* ---- published ports ---- */
 
+static int refused(enum place from, const char *to, int port) {
+	int fd = call(from, to, SOCK_STREAM, port), r = connected(fd, patience);
+	close(fd);
+	return r;
+}
+
 static void check_directions(int t, int u) {
 	assert_from(tcp(OUTSIDE, addresses4[HOST], 8080, t), addresses4[OUTSIDE]);
 	assert_from(tcp(OUTSIDE, addresses6[HOST], 8080, t), addresses6[OUTSIDE]);
@@ -12,6 +18,7 @@ static void check_directions(int t, int u) {
 	assert_from(tcp(HOST, "127.0.0.1", 8080, t), "10.84.0.1");
 	assert_from(udp(HOST, "127.0.0.1", 5300, u), "10.84.0.1");
 	assert_from(tcp(HOST, addresses6[HOST], 8080, t), addresses6[HOST]);
+	assert_int_equal(refused(HOST, "::1", 8080), ECONNREFUSED); /* not possible, but not silent */
 	assert_from(tcp(B1, addresses4[HOST], 8080, t), addresses4[B1]);
 	assert_from(tcp(B1, addresses6[HOST], 8080, t), addresses6[B1]);
 	assert_non_null(tcp(A2, addresses4[HOST], 8080, t)); /* as the host, or as itself where the bridge translates */
@@ -50,13 +57,13 @@ static void ranges_and_addresses(UNUSED void **state) {
 	load(u);
 	for (int i = 0; i < 3; i++)
 		assert_from(tcp(OUTSIDE, addresses4[HOST], 8100 + i, t[i]), addresses4[OUTSIDE]);
-	assert_null(tcp(HOST, "127.0.0.1", 8101, t[1]));
-	assert_null(tcp(OUTSIDE, addresses6[HOST], 8101, t[1]));
-	assert_null(tcp(OUTSIDE, addresses4[HOST], 8103, t[2]));
+	assert_nobody(tcp(HOST, "127.0.0.1", 8101, t[1]));
+	assert_nobody(tcp(OUTSIDE, addresses6[HOST], 8101, t[1]));
+	assert_nobody(tcp(OUTSIDE, addresses4[HOST], 8103, t[2]));
 	assert_from(tcp(HOST, "127.0.0.1", 8200, t[1]), "10.84.0.1");
-	assert_null(tcp(OUTSIDE, addresses4[HOST], 8200, t[1]));
+	assert_nobody(tcp(OUTSIDE, addresses4[HOST], 8200, t[1]));
 	assert_from(tcp(OUTSIDE, addresses6[HOST], 8300, t[1]), addresses6[OUTSIDE]);
-	assert_null(tcp(OUTSIDE, addresses4[HOST], 8300, t[1]));
+	assert_nobody(tcp(OUTSIDE, addresses4[HOST], 8300, t[1]));
 	for (int i = 0; i < 3; i++)
 		close(t[i]);
 	unload(u);
@@ -80,9 +87,9 @@ static void host_firewall_decides(UNUSED void **state) {
 	_cleanup_(free_ptr) char *before = ruleset("ruleset");
 	load(u);
 	for (int i = 0; i < 2; i++) {
-		assert_null(tcp(OUTSIDE, addresses4[HOST], 8080, t));
-		assert_null(tcp(OUTSIDE, addresses6[HOST], 8080, t));
-		assert_null(udp(OUTSIDE, addresses4[HOST], 5300, d));
+		assert_nobody(tcp(OUTSIDE, addresses4[HOST], 8080, t));
+		assert_nobody(tcp(OUTSIDE, addresses6[HOST], 8080, t));
+		assert_nobody(udp(OUTSIDE, addresses4[HOST], 5300, d));
 		assert_from(tcp(HOST, "127.0.0.1", 8080, t), "10.84.0.1");
 		assert_from(tcp(B1, addresses4[HOST], 8080, t), addresses4[B1]);
 		nft("delete table inet foreign\n"); /* a reload */
@@ -130,13 +137,13 @@ static void internal_network(UNUSED void **state) {
 	int out = serve(OUTSIDE, SOCK_STREAM, 80), a1 = serve(A1, SOCK_STREAM, 80), b = serve(B1, SOCK_STREAM, 80);
 	int dns = serve(HOST, SOCK_DGRAM, 53);
 	load(u);
-	assert_null(tcp(B1, addresses4[OUTSIDE], 80, out));
-	assert_null(tcp(B1, addresses6[OUTSIDE], 80, out));
-	assert_null(tcp(B1, addresses4[A1], 80, a1));
-	assert_null(tcp(A1, addresses4[B1], 80, b));
-	assert_null(tcp(A1, addresses6[B1], 80, b));
-	assert_null(tcp(OUTSIDE, addresses4[B1], 80, b));
-	assert_null(tcp(OUTSIDE, addresses4[HOST], 8080, b));
+	assert_nobody(tcp(B1, addresses4[OUTSIDE], 80, out));
+	assert_nobody(tcp(B1, addresses6[OUTSIDE], 80, out));
+	assert_nobody(tcp(B1, addresses4[A1], 80, a1));
+	assert_nobody(tcp(A1, addresses4[B1], 80, b));
+	assert_nobody(tcp(A1, addresses6[B1], 80, b));
+	assert_nobody(tcp(OUTSIDE, addresses4[B1], 80, b));
+	assert_nobody(tcp(OUTSIDE, addresses4[HOST], 8080, b));
 	assert_from(udp(B1, "10.85.0.1", 53, dns), addresses4[B1]);
 	assert_from(tcp(HOST, addresses4[B1], 80, b), "10.85.0.1");
 	close(out);
@@ -156,7 +163,7 @@ static void isolated_network(UNUSED void **state) {
 	assert_from(tcp(A1, addresses4[A2], 80, a2), addresses4[A1]);
 	u->a.spec.isolated = true;
 	load(u);
-	assert_null(tcp(A1, addresses4[A2], 80, a2));
+	assert_nobody(tcp(A1, addresses4[A2], 80, a2));
 	enter(A1);
 	run("ip route del %s", addresses4[A2]);
 	close(a2);
@@ -172,7 +179,7 @@ static void loopback_is_the_hosts(UNUSED void **state) {
 	run("ip route add 127.0.0.0/8 via 10.84.0.1");
 	fs_write_value("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1");
 	load(u);
-	assert_null(tcp(A1, "127.0.0.1", 80, server));
+	assert_nobody(tcp(A1, "127.0.0.1", 80, server));
 	enter(A1);
 	run("ip route del 127.0.0.0/8 via 10.84.0.1");
 	run("ip addr add 127.0.0.1/8 dev lo");
@@ -181,12 +188,6 @@ static void loopback_is_the_hosts(UNUSED void **state) {
 }
 
 /* ---- rules ---- */
-
-static int refused(enum place from, const char *to, int port) {
-	int fd = call(from, to, SOCK_STREAM, port), r = connected(fd, QUIET_MS);
-	close(fd);
-	return r;
-}
 
 static void rules_of_an_instance(UNUSED void **state) {
 	struct setup *u = setup_new();
@@ -202,13 +203,15 @@ static void rules_of_an_instance(UNUSED void **state) {
 	load(u);
 	assert_from(tcp(B1, addresses4[A2], 80, http), addresses4[B1]);
 	assert_from(tcp(B1, addresses6[A2], 80, http), addresses6[B1]);
-	assert_null(tcp(B1, addresses4[A2], 81, other));
-	assert_null(tcp(OUTSIDE, addresses4[A2], 80, http));
+	assert_nobody(tcp(B1, addresses4[A2], 81, other));
+	assert_nobody(tcp(OUTSIDE, addresses4[A2], 80, http));
 	assert_int_equal(refused(B1, addresses4[A2], 82), ECONNREFUSED);
 	assert_int_equal(refused(B1, addresses6[A2], 82), ECONNREFUSED);
+	patience = QUIET_MS;
 	assert_int_equal(refused(B1, addresses4[A2], 83), ETIMEDOUT);
+	patience = WAIT_MS;
 	assert_from(tcp(A2, addresses4[OUTSIDE], 80, out), addresses4[HOST]); /* the answers are let in */
-	assert_null(tcp(A2, addresses6[OUTSIDE], 80, out));
+	assert_nobody(tcp(A2, addresses6[OUTSIDE], 80, out));
 	assert_from(udp(A2, "10.84.0.1", 53, dns), addresses4[A2]);
 	enter(B1);
 	run("busybox ping -c 1 -W 2 %s", addresses4[A2]);
@@ -232,9 +235,9 @@ static void rules_within_a_bridge(UNUSED void **state) {
 	add_rule(u, 0, (struct rule){.direction = "ingress", .action = "deny"});
 	load(u);
 	assert_from(tcp(A1, addresses4[A2], 80, http), addresses4[A1]);
-	assert_null(tcp(A1, addresses6[A2], 80, http));
+	assert_nobody(tcp(A1, addresses6[A2], 80, http));
 	assert_from(tcp(B1, addresses6[A2], 80, http), addresses6[B1]);
-	assert_null(tcp(HOST, addresses4[A2], 80, http));
+	assert_nobody(tcp(HOST, addresses4[A2], 80, http));
 	assert_from(tcp(A2, addresses4[A1], 80, plain), addresses4[A2]);
 	enter(A1);
 	int fd = call(A1, addresses4[A2], SOCK_STREAM, 80); /* belongs to what was let through, whatever the rules say now */
@@ -243,10 +246,55 @@ static void rules_within_a_bridge(UNUSED void **state) {
 	enter(HOST);
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	expect(firewall_members_set(&u->s, &u->members[0], &err), &err);
-	assert_null(tcp(A1, addresses4[A2], 80, http) ?: NULL);
+	int other = accept(http, NULL, NULL);
+	assert_int_equal(send(other, "ok", 2, 0), 2);
+	assert_true(ready(fd, POLLIN, WAIT_MS));
+	close(other);
+	assert_nobody(tcp(A1, addresses4[A2], 80, http));
 	close(fd);
 	close(http);
 	close(plain);
+	unload(u);
+}
+
+/* To be let out is not to be let in: both ends are asked, also on one bridge. */
+static void rules_of_both_ends(UNUSED void **state) {
+	struct setup *u = setup_new();
+	int a2 = serve(A2, SOCK_STREAM, 80), b = serve(B1, SOCK_STREAM, 80);
+	u->nics[A1].rules = (char *[]){(char *)GROUP_1, NULL};
+	add_rule(u, 0, (struct rule){.direction = "egress", .action = "allow", .protocol = "tcp", .ports = "80"});
+	add_rule(u, 0, (struct rule){.direction = "egress", .action = "deny"});
+	add_rule(u, 1, (struct rule){.direction = "ingress", .action = "deny", .source = (char *)addresses4[A1]});
+	load(u);
+	assert_from(tcp(A1, addresses4[A2], 80, a2), addresses4[A1]);
+	assert_from(tcp(A1, addresses4[B1], 80, b), addresses4[A1]);
+	u->nics[A2].rules = (char *[]){(char *)GROUP_2, NULL};
+	u->b.spec.rules = (char *[]){(char *)GROUP_2, NULL};
+	load(u);
+	assert_nobody(tcp(A1, addresses4[A2], 80, a2));
+	assert_nobody(tcp(A1, addresses4[B1], 80, b));
+	assert_from(tcp(A1, addresses6[A2], 80, a2), addresses6[A1]);
+	assert_from(tcp(OUTSIDE, addresses4[B1], 80, b), addresses4[OUTSIDE]);
+	close(a2);
+	close(b);
+	unload(u);
+}
+
+/* A client learns that nobody serves the port inside, by TCP's reset and by an error of ICMP that is translated back. */
+static void errors_come_back(UNUSED void **state) {
+	struct setup *u = setup_new();
+	add_port(u, A1, (struct port){.host_port = 8080, .port = 80, .count = 1, .protocol = "tcp"});
+	add_port(u, A1, (struct port){.host_port = 5300, .port = 53, .count = 1, .protocol = "udp"});
+	load(u);
+	for (int i = 0; i < 2; i++) {
+		const char *host = i ? addresses6[HOST] : addresses4[HOST];
+		assert_int_equal(refused(OUTSIDE, host, 8080), ECONNREFUSED);
+		int fd = call(OUTSIDE, host, SOCK_DGRAM, 5300);
+		assert_int_equal(send(fd, "hi", 2, 0), 2);
+		assert_true(ready(fd, POLLIN, WAIT_MS));
+		assert_int_equal(socket_error(fd), ECONNREFUSED);
+		close(fd);
+	}
 	unload(u);
 }
 
@@ -261,6 +309,8 @@ int main(void) {
 		cmocka_unit_test(loopback_is_the_hosts),
 		cmocka_unit_test(rules_of_an_instance),
 		cmocka_unit_test(rules_within_a_bridge),
+		cmocka_unit_test(rules_of_both_ends),
+		cmocka_unit_test(errors_come_back),
 	};
 	return cmocka_run_group_tests(tests, make_world, NULL);
 }

@@ -122,6 +122,7 @@ static void join(enum place p, const char *network, const char *gateway4, const 
 	enter(HOST);
 	run("ip link add %s type veth peer name eth0 netns /proc/%d/fd/%d", link, (int)getpid(), spaces[p]);
 	run("ip link set %s up master %s", link, bridge);
+	run("ip link set %s type bridge_slave hairpin on", link);
 	enter(p);
 	run("ip link set eth0 address %s up", macs[p]);
 	run("ip addr add %s/24 dev eth0", addresses4[p]);
@@ -237,6 +238,8 @@ static void unload(struct setup *u) {
 
 /* ---- traffic ---- */
 
+static int patience = WAIT_MS;
+
 union endpoint {
 	struct sockaddr any;
 	struct sockaddr_in v4;
@@ -320,7 +323,7 @@ static const char *tcp(enum place from, const char *to, int port, int server) {
 	char word[3] = "";
 	const char *seen = NULL;
 	int fd = call(from, to, SOCK_STREAM, port);
-	if (ready(server, POLLIN, QUIET_MS) && connected(fd, WAIT_MS) == 0) {
+	if (ready(server, POLLIN, patience) && connected(fd, WAIT_MS) == 0) {
 		int other = accept(server, &peer.any, &n);
 		assert_true(other >= 0);
 		assert_int_equal(send(other, "ok", 2, 0), 2);
@@ -338,7 +341,7 @@ static const char *udp_on(int fd, int server) {
 	socklen_t n = sizeof peer;
 	char word[3] = "";
 	for (int i = 0; i < 2; i++) {
-		if (send(fd, "hi", 2, 0) != 2 || !ready(server, POLLIN, QUIET_MS))
+		if (send(fd, "hi", 2, 0) != 2 || !ready(server, POLLIN, patience))
 			return NULL;
 		n = sizeof peer;
 		assert_int_equal(recvfrom(server, word, 2, 0, &peer.any, &n), 2);
@@ -357,3 +360,10 @@ static const char *udp(enum place from, const char *to, int port, int server) {
 }
 
 #define assert_from(call, who) assert_string_equal((call) ?: "(nobody)", who)
+#define assert_nobody(call)                   \
+	do {                                  \
+		patience = QUIET_MS;          \
+		const char *who_ = (call);    \
+		patience = WAIT_MS;           \
+		assert_null(who_);            \
+	} while (0)

@@ -14,10 +14,12 @@
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -279,6 +281,7 @@ static void test_attach(UNUSED void **state) {
 	_cleanup_(free_ptr) char *before = links();
 	_cleanup_(close_fd) int a = new_netns(), b = new_netns();
 	struct nic one = nic_of("10.99.0.5", "fd00:99::5", "02:00:0a:63:00:05"), two = nic_of("10.99.0.6", "fd00:99::6", "02:00:0a:63:00:06");
+	n->spec.dhcp = true;
 	OK(driver(n)->attach(TAG, n, ONE, &one, true, a, &err));
 	OK(driver(n)->attach(TAG, n, TWO, &two, true, b, &err));
 	reaches(a, "10.99.0.5", b, "10.99.0.6");
@@ -290,6 +293,8 @@ static void test_attach(UNUSED void **state) {
 	says("ip addr show eth0", "link/ether 02:00:0a:63:00:05");
 	says("ip route", "default via 10.99.0.1 dev eth0");
 	says("ip -6 route", "default via fd00:99::1 dev eth0");
+	says("cat /proc/sys/net/ipv6/conf/eth0/accept_ra", "0");
+	says("ip addr show eth0", "inet6 fe80::aff:fe63:5/64 scope link nodad");
 	enter(own);
 	_cleanup_(free_ptr) char *first = links();
 	OK(driver(n)->attach(TAG, n, ONE, &one, true, a, &err));
@@ -331,6 +336,11 @@ static void test_attach_elsewhere(UNUSED void **state) {
 	OK(driver(n)->attach(TAG, n, ONE, &one, true, old, &err));
 	OK(driver(n)->attach(TAG, n, ONE, &one, true, new, &err));
 	reaches(new, "10.99.0.5", -1, "10.99.0.1");
+	_cleanup_(close_fd) int own = open_netns();
+	enter(new);
+	_cleanup_(free_ptr) char *addresses = output("ip -6 addr show eth0");
+	enter(own);
+	assert_string_equal(addresses, ""); /* it has no IPv6, and tells nobody */
 }
 
 /* A broadcast reaches the host in any case; whether also the other instance. What the host sends it then comes behind it, on one
@@ -654,6 +664,121 @@ static void test_physical_returned(UNUSED void **state) {
 	}
 }
 
+/* ---- killed at each step ---- */
+
+/* Runs fn in a child that is killed when it enters or leaves its n-th system call; false when it got through before. */
+static bool killed_at(int n, void (*fn)(void *arg), void *arg) {
+	pid_t child = fork();
+	int status;
+	assert_true(child >= 0);
+	if (child == 0) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		fn(arg);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	for (int i = 0; i < n && WIFSTOPPED(status); i++) {
+		ptrace(PTRACE_SYSCALL, child, NULL, NULL);
+		assert_int_equal(waitpid(child, &status, 0), child);
+	}
+	if (!WIFSTOPPED(status))
+		return false;
+	kill(child, SIGKILL);
+	waitpid(child, &status, 0);
+	return true;
+}
+
+/* Every system call in a long run; else some of them. */
+static int stride(void) {
+	const char *all = getenv("WABE_TEST_LONG");
+	return all && *all ? 1 : 7;
+}
+
+struct step {
+	struct network *network;
+	struct nic *nic;
+	int netns;
+};
+
+static void do_up(void *arg) {
+	struct step *s = arg;
+	driver(s->network)->up(TAG, s->network, NULL);
+}
+
+static void do_attach(void *arg) {
+	struct step *s = arg;
+	driver(s->network)->attach(TAG, s->network, ONE, s->nic, true, s->netns, NULL);
+}
+
+static void do_detach(void *arg) {
+	struct step *s = arg;
+	driver(s->network)->detach(TAG, s->network, ONE, s->nic, s->netns, NULL);
+}
+
+static void test_up_killed(UNUSED void **state) {
+	_cleanup_(network_free_ptr) struct network *n = network(ID_A, "web", "bridge");
+	_cleanup_(free_ptr) char *before = links();
+	struct step s = {n, NULL, -1};
+	n->spec.ipv6 = true;
+	OK(network_complete(n, NULL, 0, &err));
+	bool killed = true;
+	for (int i = 0; killed; i += stride()) {
+		assert_true(i < 1000);
+		killed = killed_at(i, do_up, &s);
+		OK(driver(n)->up(TAG, n, &err));
+		says("ip addr", n->spec.subnets.items[1].gateway);
+		OK(driver(n)->down(TAG, n, &err));
+		_cleanup_(free_ptr) char *after = links();
+		assert_string_equal(before, after);
+	}
+}
+
+static void test_attach_killed(UNUSED void **state) {
+	_cleanup_(network_free_ptr) struct network *n = bridge();
+	_cleanup_(close_fd) int a = new_netns();
+	_cleanup_(free_ptr) char *before = links();
+	struct nic one = nic_of("10.99.0.5", "fd00:99::5", "02:00:0a:63:00:05");
+	struct step s = {n, &one, a};
+	one.egress_rate = 100000000;
+	bool killed = true;
+	for (int i = 0; killed; i += stride()) {
+		assert_true(i < 1000);
+		killed = killed_at(i, do_attach, &s);
+		if (i % 2) { /* finished, or undone */
+			OK(driver(n)->attach(TAG, n, ONE, &one, true, a, &err));
+			reaches(a, "10.99.0.5", -1, "10.99.0.1");
+		}
+		OK(driver(n)->detach(TAG, n, ONE, &one, a, &err));
+		_cleanup_(free_ptr) char *after = links();
+		assert_string_equal(before, after);
+	}
+}
+
+static void test_physical_killed(UNUSED void **state) {
+	_cleanup_(close_fd) int outside = cable(), a = new_netns();
+	_cleanup_(network_free_ptr) struct network *n = network(ID_A, "lan", "physical");
+	struct nic one = nic_of("10.99.0.5", NULL, NULL);
+	struct step s = {n, &one, a};
+	(void)outside;
+	subnet(n, "10.99.0.0/24");
+	n->spec.parent = str_copy("h0");
+	run("ip link set h0 alias cellar");
+	_cleanup_(free_ptr) char *before = links();
+	for (int pass = 0; pass < 2; pass++) {
+		bool killed = true;
+		for (int i = 0; killed; i += stride()) {
+			assert_true(i < 1000);
+			if (pass == 1)
+				OK(driver(n)->attach(TAG, n, ONE, &one, true, a, &err));
+			killed = killed_at(i, pass == 0 ? do_attach : do_detach, &s);
+			OK(driver(n)->detach(TAG, n, ONE, &one, a, &err));
+			_cleanup_(free_ptr) char *after = links();
+			assert_string_equal(before, after);
+		}
+	}
+}
+
 /* ---- several hosts ---- */
 
 static void test_vxlan(UNUSED void **state) {
@@ -733,6 +858,9 @@ int main(void) {
 		cmocka_unit_test_setup(test_ipvlan, setup),
 		cmocka_unit_test_setup(test_physical, setup),
 		cmocka_unit_test_setup(test_physical_returned, setup),
+		cmocka_unit_test_setup(test_up_killed, setup),
+		cmocka_unit_test_setup(test_attach_killed, setup),
+		cmocka_unit_test_setup(test_physical_killed, setup),
 		cmocka_unit_test_setup(test_vxlan, setup),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

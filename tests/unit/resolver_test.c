@@ -232,13 +232,18 @@ static void test_process(void **state) {
 	assert_int_equal(resolver_find(&p->resolver), -1);
 }
 
-/* Its user is not root, and what it can write is its leases. */
+/* Its user is not root, and must reach what it reads. */
 static void test_user(void **state) {
 	struct place *p = *state;
 	_cleanup_(close_fd) int fd = -1;
 	char path[64];
 	struct stat st;
 	int pid;
+	_cleanup_(error_free) struct error refused = ERROR_INIT;
+	assert_int_equal(chmod(p->dir, 0700), 0);
+	assert_int_equal(resolver_start(&p->resolver, &fd, &refused), -ERROR_DENIED);
+	assert_non_null(strstr(error_text(&refused), p->dir));
+	assert_int_equal(chmod(p->dir, 0711), 0);
 	OK(resolver_start(&p->resolver, &fd, &err));
 	_cleanup_(buf_free) struct buf info = BUF_INIT;
 	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);

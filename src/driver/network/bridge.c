@@ -2,7 +2,6 @@
 #include "driver/network/network-priv.h"
 
 #include "base/fs.h"
-#include "base/str.h"
 
 #include <stdio.h>
 
@@ -228,12 +227,23 @@ static void attaching_end(struct attaching *a) {
 	netlink_close(&a->inside);
 }
 
+/* A bridge that was made again has lost its ports. */
+static int veth_mend(struct attaching *a, const struct link *host, struct error *err) {
+	BATCH(b);
+	if (host->master == a->bridge.index && host->flags & IFF_UP)
+		return 0;
+	link_master(&b, host->index, a->bridge.index);
+	port_flags(&b, a->name, a->network->spec.isolated);
+	link_up(&b, host->index);
+	return batch_send(&a->host, &b, err);
+}
+
 /* What an earlier call left: 1 when it is this very interface, 0 when there is none (any more). */
 static int veth_keep(struct attaching *a, struct error *err) {
 	struct link host, inside;
 	int r = link_get(&a->host, a->name, &host, err);
 	if (r == 0) /* then the name was taken inside */
-		return error_set(err, ERROR_CONFLICT, "the instance has another interface %s already", a->nic->interface);
+		return nic_taken(a->nic, err);
 	if (r > 0)
 		r = link_is_ours(&host, a->tag, a->network->id, a->instance, err);
 	if (r < 0)
@@ -244,8 +254,10 @@ static int veth_keep(struct attaching *a, struct error *err) {
 	netlink_close(&a->inside);
 	if (r < 0)
 		return r;
-	if (r > 0 && inside.other == host.index && host.other == inside.index)
-		return 1;
+	if (r > 0 && inside.other == host.index && host.other == inside.index) {
+		r = veth_mend(a, &host, err);
+		return r < 0 ? r : 1;
+	}
 	veth_remove(&a->host, a->name);
 	return 0;
 }
@@ -264,7 +276,7 @@ static int veth_get(struct attaching *a, const uint8_t mac[6], bool *made, struc
 			r = a->host.errnum == EEXIST ? veth_keep(a, err) : error_move(err, &why);
 	}
 	if (r == 0 && !*made)
-		return error_set(err, ERROR_CONFLICT, "the instance has another interface %s already", a->nic->interface);
+		return nic_taken(a->nic, err);
 	return MIN(r, 0);
 }
 
@@ -335,17 +347,6 @@ int bridge_detach(const char *tag, const struct network *n, const char *instance
 
 /* ---- the driver ---- */
 
-/* Stable over restarts, and different for each network. */
-static void make_mac(const char *tag, const struct network *n, uint8_t out[6]) {
-	char digits[16];
-	uint64_t v = 0;
-	link_name("wb", 10, tag, n->id, "mac", digits);
-	str_to_u64(digits + 2, 16, &v);
-	out[0] = 0x02;
-	for (int i = 1; i < 6; i++)
-		out[i] = (uint8_t)(v >> 8 * (i - 1));
-}
-
 static int parent_mtu(const struct network *n, struct error *err) {
 	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
 	struct link parent;
@@ -360,7 +361,7 @@ static int up(const char *tag, const struct network *n, struct error *err) {
 	int mtu = n->spec.mtu ? (int)n->spec.mtu : n->spec.parent ? parent_mtu(n, err) : MTU;
 	if (mtu < 0)
 		return mtu;
-	make_mac(tag, n, mac);
+	link_mac(tag, n->id, mac); /* stable over restarts, and different for each network */
 	return bridge_up(tag, n, mtu, mac, err);
 }
 

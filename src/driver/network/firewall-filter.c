@@ -5,20 +5,6 @@
 
 #include "driver/network/network.h"
 
-static const char sets[] =
-	"	set bridges { type ifname; }\n"
-	"	set within { type ifname . ifname; }\n"   /* each bridge and itself */
-	"	set internal { type ifname; }\n"
-	"	set isolated { type ifname . ifname; }\n"
-	"	set gateways4 { type ifname . ipv4_addr; }\n"
-	"	set gateways6 { type ifname . ipv6_addr; }\n"
-	"	map egress { type ifname : verdict; }\n"  /* networks with rules, … */
-	"	map egress4 { type ifname . ipv4_addr : verdict; }\n" /* … and instances */
-	"	map egress6 { type ifname . ipv6_addr : verdict; }\n"
-	"	map ingress { type ifname : verdict; }\n"
-	"	map ingress4 { type ifname . ipv4_addr : verdict; }\n"
-	"	map ingress6 { type ifname . ipv6_addr : verdict; }\n";
-
 static const char chains[] =
 	"	chain refuse {\n"
 	"		meta l4proto tcp reject with tcp reset\n"
@@ -76,7 +62,9 @@ static const char hooks[] =
 	"	}\n";
 
 void filter_tables(struct script *c) {
-	buf_addf(c->out, "table inet wabe_%s {\n%s%s%s}\n", c->s->tag, sets, chains, hooks);
+	buf_addf(c->out, "table inet wabe_%s {\n", c->s->tag);
+	script_sets(c, "inet");
+	buf_addf(c->out, "%s%s}\n", chains, hooks);
 }
 
 void filter_network(struct script *c, const struct network *n) {

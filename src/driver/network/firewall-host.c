@@ -8,7 +8,6 @@
 #include "driver/network/network-priv.h"
 
 #include <dirent.h>
-#include <net/if.h>
 #include <stdio.h>
 
 #define CONF4 "/proc/sys/net/ipv4/conf"
@@ -80,31 +79,26 @@ static int bridge_filter_load(struct error *err) {
 }
 
 /* By netlink, since /sys shows the interfaces of whoever mounted it. */
-static int change_link(const char *name, const char *what, bool slave, const uint16_t *attributes, size_t n, uint8_t value,
-		       struct error *err) {
+static int bridge_filter(const char *bridge, bool on, struct error *err) {
 	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
 	BATCH(b);
-	int r = netlink_open(-1, &nl, err);
-	if (r < 0)
-		return r;
-	struct nlmsghdr *m = link_change(&b, what, name);
-	b.ignored[b.n - 1] = ENODEV; /* it has gone */
-	struct nlattr *info = mnl_attr_nest_start(m, IFLA_LINKINFO);
-	mnl_attr_put_strz(m, slave ? IFLA_INFO_SLAVE_KIND : IFLA_INFO_KIND, "bridge");
-	struct nlattr *data = mnl_attr_nest_start(m, slave ? IFLA_INFO_SLAVE_DATA : IFLA_INFO_DATA);
-	for (size_t i = 0; i < n; i++)
-		mnl_attr_put_u8(m, attributes[i], value);
-	mnl_attr_nest_end(m, data);
-	mnl_attr_nest_end(m, info);
-	return batch_send(&nl, &b, err);
-}
-
-static int bridge_filter(const char *bridge, bool on, struct error *err) {
-	static const uint16_t calls[] = {IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES};
 	if (!on && !fs_exists("/proc/sys/net/bridge"))
 		return 0;
 	int r = on ? bridge_filter_load(err) : 0;
-	return r < 0 ? r : change_link(bridge, "have rules decide about traffic within a bridge", false, calls, ARRAY_SIZE(calls), on, err);
+	if (r == 0)
+		r = netlink_open(-1, &nl, err);
+	if (r < 0)
+		return r;
+	struct nlmsghdr *m = link_change(&b, "have rules decide about traffic within a bridge", bridge);
+	b.ignored[b.n - 1] = ENODEV; /* it has gone */
+	struct nlattr *info = mnl_attr_nest_start(m, IFLA_LINKINFO);
+	mnl_attr_put_strz(m, IFLA_INFO_KIND, "bridge");
+	struct nlattr *data = mnl_attr_nest_start(m, IFLA_INFO_DATA);
+	mnl_attr_put_u8(m, IFLA_BR_NF_CALL_IPTABLES, on);
+	mnl_attr_put_u8(m, IFLA_BR_NF_CALL_IP6TABLES, on);
+	mnl_attr_nest_end(m, data);
+	mnl_attr_nest_end(m, info);
+	return batch_send(&nl, &b, err);
 }
 
 int host_network(const struct firewall_state *s, const struct network *n, bool filtered, struct error *err) {
@@ -115,13 +109,4 @@ int host_network(const struct firewall_state *s, const struct network *n, bool f
 		return 0; /* the bridge is not up */
 	int r = switch_set(path, "1");
 	return r < 0 ? error_errno(err, r, "cannot set %s", path) : bridge_filter(bridge, filtered, err);
-}
-
-int host_hairpin(const char *tag, const char *instance, const struct nic *nic, struct error *err) {
-	char link[16];
-	network_veth_name(tag, instance, nic->network_id, link);
-	static const uint16_t mode[] = {IFLA_BRPORT_MODE};
-	if (!if_nametoindex(link))
-		return 0; /* it has not come yet, or has gone */
-	return change_link(link, "let packets of an instance come back to it", true, mode, 1, 1, err);
 }

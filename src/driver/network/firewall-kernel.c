@@ -71,6 +71,21 @@ bool nft_table_exists(const char *family, const char *table) {
 	return found;
 }
 
+static int note_any(UNUSED const struct nlmsghdr *m, void *arg) {
+	*(bool *)arg = true;
+	return MNL_CB_STOP;
+}
+
+bool nft_chain_exists(const char *family, const char *table, const char *chain) {
+	struct question q;
+	bool found = false;
+	question_begin(&q, NFT_MSG_GETCHAIN, 0, family_number(family));
+	mnl_attr_put_strz(q.header, NFTA_CHAIN_TABLE, table);
+	mnl_attr_put_strz(q.header, NFTA_CHAIN_NAME, chain);
+	ask(&q, note_any, &found);
+	return found;
+}
+
 /* ---- sets ---- */
 
 struct set_names {

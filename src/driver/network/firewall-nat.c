@@ -12,22 +12,6 @@
 
 #include <stdio.h>
 
-static void add_sets(struct script *c, const struct family *f) {
-	static const char text[] =
-		"	set near { type ifname; }\n"    /* bridges, and the way back from the detour */
-		"	set bridges { type ifname; }\n"
-		"	set nat { type ifname; }\n"     /* bridges of networks with nat */
-		"	set within { type ifname . ifname; }\n" /* each bridge and itself */
-		"	set self { type %s . %s; }\n"     /* each instance's address and itself */
-		"	set host { type %s . inet_proto . inet_service; }\n"
-		"	set host_any { type inet_proto . inet_service; }\n"
-		"	map publish { type %s . inet_proto . inet_service : %s . inet_service; }\n"
-		"	map publish_any { type inet_proto . inet_service : %s . inet_service; }\n"
-		"	map balance { type %s . inet_proto . inet_service : verdict; }\n"
-		"	map balance_any { type inet_proto . inet_service : verdict; }\n";
-	buf_addf(c->out, text, f->type, f->type, f->type, f->type, f->type, f->type, f->type);
-}
-
 static void add_publishing(struct script *c, const struct family *f) {
 	static const char text[] =
 		"	chain prerouting {\n"
@@ -39,6 +23,7 @@ static void add_publishing(struct script *c, const struct family *f) {
 		"	}\n"
 		"	chain output {\n"
 		"		type nat hook output priority -100; policy accept;\n"
+		"%s"
 		"		goto publish\n"
 		"	}\n"
 		"	chain publish {\n"
@@ -49,7 +34,7 @@ static void add_publishing(struct script *c, const struct family *f) {
 		"		meta l4proto . th dport vmap @balance_any\n"
 		"		dnat to meta l4proto . th dport map @publish_any\n"
 		"	}\n";
-	buf_addf(c->out, text, f->name, f->name, f->name);
+	buf_addf(c->out, text, f->name, f->own_loopback, f->name, f->name);
 }
 
 /* What was translated and goes back to where it came from would be answered directly, past the host: so the host is
@@ -61,10 +46,10 @@ static void add_postrouting(struct script *c, const struct family *f) {
 		"		type nat hook postrouting priority srcnat; policy accept;\n"
 		"		iifname . oifname @within ct status dnat masquerade\n"
 		"		%s saddr . %s daddr @self ct status dnat masquerade\n"
-		"		oifname @bridges %s saddr %s masquerade\n"
+		"%s"
 		"		iifname @nat oifname != @bridges masquerade\n"
 		"	}\n";
-	buf_addf(c->out, text, f->name, f->name, f->name, f->loopback);
+	buf_addf(c->out, text, f->name, f->name, f->from_loopback);
 }
 
 /* Behind every other chain of input, and before connections are confirmed (INT_MAX): what is dropped here is none. */
@@ -88,7 +73,7 @@ static void add_detour(struct script *c, const struct family *f) {
 
 void nat_tables(struct script *c, const struct family *f, bool detour) {
 	buf_addf(c->out, "table %s wabe_%s {\n", f->name, c->s->tag);
-	add_sets(c, f);
+	script_sets(c, f->name);
 	add_publishing(c, f);
 	add_postrouting(c, f);
 	if (detour)

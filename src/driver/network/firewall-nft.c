@@ -24,12 +24,14 @@ int nft_run(const struct buf *script, struct error *err) {
 		return error_set(err, ERROR_TOO_LARGE, "the rules for nftables are larger than %zu bytes", script->max);
 	if (!script->len)
 		return 0;
+	int r = 0;
+	if (nft_run_elements(script, &r, err))
+		return r;
 	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
 	if (!nft)
 		return error_set(err, ERROR_UNAVAILABLE, "cannot speak to nftables");
 	nft_ctx_buffer_output(nft);
 	nft_ctx_buffer_error(nft);
-	int r = 0;
 	if (nft_run_cmd_from_buffer(nft, buf_str(script)) != 0) {
 		take_error(nft, err);
 		r = -ERROR_INTERNAL;

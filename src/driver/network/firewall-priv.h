@@ -26,7 +26,8 @@ struct family {
 	const char *name; /* of nft's */
 	int af;
 	const char *type; /* of an address in a set */
-	const char *loopback;
+	const char *own_loopback;  /* the host calls its own loopback address */
+	const char *from_loopback; /* … and goes to an instance */
 	const char *detour; /* an address that nobody has, see firewall-detour.c */
 };
 extern const struct family families[2];
@@ -48,6 +49,11 @@ const char *ip_link_local(const char *mac, char out[46]);
 /* "prefix" and 32 hexadecimal digits of a hash of what is given. */
 #define HASHED_NAME_MAX 64
 void hashed_name(const char *prefix, const char *text, char out[HASHED_NAME_MAX]);
+
+/* firewall-elements.c */
+void script_sets(struct script *c, const char *family); /* all sets and maps of a table */
+/* Runs a script that has nothing but elements of those; false: it has something else. */
+bool nft_run_elements(const struct buf *script, int *result, struct error *err);
 
 /* firewall-spoof.c */
 void spoof_tables(struct script *c);
@@ -96,6 +102,7 @@ int64_t balancer_port(const struct balancer *b); /* of the host */
 int nft_run(const struct buf *script, struct error *err);
 
 /* firewall-kernel.c: what libnftables would read far too much for */
+bool nft_chain_exists(const char *family, const char *table, const char *chain);
 bool nft_table_exists(const char *family, const char *table);
 /* Names of the sets of the table inet wabe_<tag>. */
 int nft_set_names(const char *tag, char ***names, struct error *err);
@@ -111,9 +118,6 @@ bool detour_exists(const char *tag);
 /* firewall-host.c: switches of the kernel */
 int host_prepare(const struct firewall_state *s, struct error *err); /* forwarding */
 int host_network(const struct firewall_state *s, const struct network *n, bool filtered, struct error *err);
-/* For an instance that reaches itself by a port of the host: where the bridge calls the rules, the packet is translated before
- * the bridge decides, and has to go back through the port that it came from. */
-int host_hairpin(const char *tag, const char *instance, const struct nic *nic, struct error *err);
 
 /* firewall-conntrack.c: forgets flows of UDP to `count` ports of the host that lead anywhere but to one of the addresses
  * `keep` (NULL: to any). address NULL: of all its addresses. */

@@ -251,12 +251,12 @@ void rules_nic(struct script *c, const struct nic *nic) {
 		return;
 	policy_names(nic, in, out);
 	network_bridge_name(c->s->tag, nic->network_id, bridge);
-	if (c->removing) { /* the elements name them */
-		script_line(c, "add chain", "inet", "%s", in);
-		script_line(c, "add chain", "inet", "%s", out);
-	} else {
+	_cleanup_(free_ptr) char *table = str_format("wabe_%s", c->s->tag);
+	bool there = !c->seen && nft_chain_exists("inet", table, in); /* with its rules, which only a load changes */
+	if (c->removing && !there)
+		return;
+	if (!there)
 		add_policy(c, script_network(c->s, nic->network_id), nic, in, out);
-	}
 	if (ip_of(nic->ipv4, AF_INET, address))
 		add_nic_address(c, bridge, address, AF_INET, in, out);
 	if (ip_of(nic->ipv6, AF_INET6, address))
@@ -267,9 +267,12 @@ void rules_nic(struct script *c, const struct nic *nic) {
 
 void rules_drop_policy(struct script *c, const struct nic *nic) {
 	char in[HASHED_NAME_MAX], out[HASHED_NAME_MAX];
+	_cleanup_(free_ptr) char *table = str_format("wabe_%s", c->s->tag);
 	if (!rules_on_nic(c->s, nic))
 		return;
 	policy_names(nic, in, out);
+	if (!nft_chain_exists("inet", table, in))
+		return;
 	script_line(c, "delete chain", "inet", "%s", in);
 	script_line(c, "delete chain", "inet", "%s", out);
 }

@@ -7,9 +7,11 @@
 #include <openssl/sha.h>
 #include <stdio.h>
 
+/* Linux lets no packet with the address ::1 leave the loopback interface: a port is refused there, so that who tries
+ * 127.0.0.1 next does it at once. */
 const struct family families[2] = {
-	{"ip", AF_INET, "ipv4_addr", "127.0.0.0/8", "192.0.0.8"},
-	{"ip6", AF_INET6, "ipv6_addr", "::1", "100:0:0:1::1"},
+	{"ip", AF_INET, "ipv4_addr", "", "\t\toifname @bridges ip saddr 127.0.0.0/8 masquerade\n", "192.0.0.8"},
+	{"ip6", AF_INET6, "ipv6_addr", "\t\tip6 daddr ::1 accept\n", "", "100:0:0:1::1"},
 };
 
 void script_line(struct script *c, const char *what, const char *family, const char *fmt, ...) {

@@ -2,7 +2,7 @@
  * as source, in the frame, in ARP and in neighbour discovery. Before everything else that looks at bridged frames
  * (br_netfilter too). A port with allow_spoofing is not in `guarded`.
  *
- * And: ports send back what came out of them where it is translated (host_hairpin), but nobody shall hear his own
+ * And: ports send back what came out of them where it was translated, but nobody shall hear his own
  * broadcasts, or find that his address is taken already. */
 #include "driver/network/firewall-priv.h"
 
@@ -10,16 +10,8 @@
 
 #include <stdio.h>
 
-/* `targets` are the addresses of `ipv6` once more, for what is read out of a packet as a number: nft 1.0.6 has no name
- * for the target of a neighbour's message. */
-static const char text[] =
-	"table bridge wabe_%s {\n"
-	"	set guarded { type ifname; }\n"
-	"	set macs { type ifname . ether_addr; }\n"
-	"	set ipv4 { type ifname . ipv4_addr; }\n"
-	"	set ipv6 { type ifname . ipv6_addr; }\n"
-	"	set targets { typeof iifname . @th,64,128; }\n"
-	"	set hairpins { type ifname . ifname; }\n"
+/* `targets` are the addresses of `ipv6` once more, as a packet has them. */
+static const char chains[] =
 	"	chain prerouting {\n"
 	"		type filter hook prerouting priority -310; policy accept;\n"
 	"		iifname @guarded goto guard\n"
@@ -47,11 +39,12 @@ static const char text[] =
 	"		ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @targets accept\n"
 	"		ip6 saddr :: icmpv6 type { mld-listener-report, mld2-listener-report, nd-router-solicit } accept\n"
 	"		iifname . ip6 saddr != @ipv6 drop\n"
-	"	}\n"
-	"}\n";
+	"	}\n";
 
 void spoof_tables(struct script *c) {
-	buf_addf(c->out, text, c->s->tag);
+	buf_addf(c->out, "table bridge wabe_%s {\n", c->s->tag);
+	script_sets(c, "bridge");
+	buf_addf(c->out, "%s}\n", chains);
 }
 
 static void add_ipv6(struct script *c, const char *link, const char *address) {

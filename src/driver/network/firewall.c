@@ -123,22 +123,12 @@ static int prepare_networks(const struct firewall_state *s, struct error *err) {
 	return r;
 }
 
-static int prepare_instance(const struct firewall_state *s, const struct firewall_instance *i, struct error *err) {
-	int r = 0;
-	for (size_t k = 0; r == 0 && k < i->n_nics; k++)
-		if (script_network(s, i->nics[k].network_id))
-			r = host_hairpin(s->tag, i->id, &i->nics[k], err);
-	return r;
-}
-
 int firewall_load(const struct firewall_state *s, struct error *err) {
 	int r = load(s, err);
 	/* what is allowed is known: now packets may pass */
 	int prepared = host_prepare(s, r < 0 ? NULL : err);
 	if (prepared == 0)
 		prepared = prepare_networks(s, r < 0 ? NULL : err);
-	for (size_t i = 0; prepared == 0 && i < s->n_instances; i++)
-		prepared = prepare_instance(s, &s->instances[i], r < 0 ? NULL : err);
 	return r < 0 ? r : prepared;
 }
 
@@ -194,8 +184,6 @@ int firewall_instance_add(const struct firewall_state *s, const struct firewall_
 	for (size_t k = 0; r == 0 && k < i->n_nics; k++)
 		if (rules_on_nic(s, &i->nics[k]))
 			r = host_network(s, script_network(s, i->nics[k].network_id), true, err);
-	if (r == 0)
-		r = prepare_instance(s, i, err);
 	if (r < 0)
 		return r;
 	render_instance(&c, i);

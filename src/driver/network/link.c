@@ -28,6 +28,16 @@ void link_name(const char *kind, int digits, const char *tag, const char *a, con
 	snprintf(out, 16, "%.2s%0*llx", kind, digits, (unsigned long long)(h >> (64 - 4 * digits)));
 }
 
+void link_mac(const char *a, const char *b, uint8_t out[6]) {
+	char digits[16];
+	unsigned v[5];
+	link_name("", 10, "mac", a, b, digits);
+	sscanf(digits, "%2x%2x%2x%2x%2x", &v[0], &v[1], &v[2], &v[3], &v[4]);
+	out[0] = 0x02;
+	for (int i = 0; i < 5; i++)
+		out[i + 1] = (uint8_t)v[i];
+}
+
 void network_bridge_name(const char *tag, const char *network_id, char out[16]) {
 	link_name("wb", 8, tag, network_id, NULL, out);
 }
@@ -238,6 +248,7 @@ struct nlmsghdr *port_flags(struct batch *b, const char *name, bool isolated) {
 	mnl_attr_put_strz(m, IFLA_INFO_SLAVE_KIND, "bridge");
 	struct nlattr *data = mnl_attr_nest_start(m, IFLA_INFO_SLAVE_DATA);
 	mnl_attr_put_u8(m, IFLA_BRPORT_ISOLATED, isolated);
+	mnl_attr_put_u8(m, IFLA_BRPORT_MODE, 1); /* an instance reaches its own published ports, see firewall-spoof.c */
 	mnl_attr_nest_end(m, data);
 	mnl_attr_nest_end(m, info);
 	return m;
@@ -338,6 +349,16 @@ int uplink_get(struct netlink *nl, const char *tag, const struct network *n, str
 	if (r == 0)
 		r = link_get(nl, name, out, err);
 	return r == 0 ? error_set(err, ERROR_CONFLICT, "%s was removed just now", name) : MIN(r, 0);
+}
+
+int uplink_down(const char *tag, const struct network *n, struct error *err) {
+	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
+	BATCH(b);
+	int r = netlink_open(-1, &nl, err);
+	if (r < 0)
+		return r;
+	uplink_remove(&b, tag, n);
+	return batch_send(&nl, &b, err);
 }
 
 void uplink_remove(struct batch *b, const char *tag, const struct network *n) {

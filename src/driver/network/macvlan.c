@@ -25,16 +25,6 @@ static int up(const char *tag, const struct network *n, struct error *err) {
 	return batch_send(&nl, &b, err);
 }
 
-static int down(const char *tag, const struct network *n, struct error *err) {
-	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
-	BATCH(b);
-	int r = netlink_open(-1, &nl, err);
-	if (r < 0)
-		return r;
-	uplink_remove(&b, tag, n);
-	return batch_send(&nl, &b, err);
-}
-
 static uint32_t macvlan_mode(const char *mode) {
 	return str_same(mode, "vepa")       ? MACVLAN_MODE_VEPA
 	       : str_same(mode, "private")  ? MACVLAN_MODE_PRIVATE
@@ -64,7 +54,7 @@ static int link_make(struct netlink *host, const struct network *n, const struct
 	mnl_attr_nest_end(m, info);
 	int r = batch_send(host, &b, err);
 	if (r < 0 && host->errnum == EEXIST)
-		return error_set(err, ERROR_CONFLICT, "the instance has another interface %s already", nic->interface);
+		return nic_taken(nic, err);
 	return r < 0 ? error_wrap(err, "on %s", uplink->name) : 0;
 }
 
@@ -132,7 +122,7 @@ const struct network_driver network_macvlan = {
 	.name = "macvlan",
 	.probe = probe_macvlan,
 	.up = up,
-	.down = down,
+	.down = uplink_down,
 	.attach = attach,
 	.detach = detach,
 };
@@ -141,7 +131,7 @@ const struct network_driver network_ipvlan = {
 	.name = "ipvlan",
 	.probe = probe_ipvlan,
 	.up = up,
-	.down = down,
+	.down = uplink_down,
 	.attach = attach,
 	.detach = detach,
 };

@@ -31,6 +31,9 @@ bool alias_parse(const char *alias, char tag[9], struct tagged_link *out, const 
 /* kind: two letters as in network.h. digits: 8 or 10, of a and b (which may be NULL) hashed together. */
 void link_name(const char *kind, int digits, const char *tag, const char *a, const char *b, char out[16]);
 
+/* A MAC that follows from two texts. */
+void link_mac(const char *a, const char *b, uint8_t out[6]);
+
 /* Requests. Those that give a message leave it open for attributes of the caller's own. */
 struct nlmsghdr *link_new(struct batch *b, const char *what, const char *name, const char *kind);
 struct nlmsghdr *link_change(struct batch *b, const char *what, const char *name); /* what is there, by name */
@@ -55,12 +58,14 @@ int link_unaddressed(struct netlink *nl, const struct link *l, struct error *err
 /* With a VLAN: our own link "wl…" on the parent, made if need be; else the parent itself. */
 int uplink_get(struct netlink *nl, const char *tag, const struct network *n, struct link *out, struct error *err);
 void uplink_remove(struct batch *b, const char *tag, const struct network *n);
+int uplink_down(const char *tag, const struct network *n, struct error *err); /* of networks that have nothing else */
 /* Whether what is there under a name of ours is ours: CONFLICT if not. */
 int link_is_ours(const struct link *l, const char *tag, const char *network, const char *instance, struct error *err);
 
 /* Addresses, routes and rates of a nic, up, in its name space (`inside`). */
 int nic_configure(struct netlink *inside, const struct network *n, const struct nic *nic, const char *alias, bool gateway,
 		  struct error *err);
+int nic_taken(const struct nic *nic, struct error *err); /* the error: its interface's name is another's */
 /* An interface of a nic that its name space may have: 1, 0, CONFLICT when the name is another's. `other`: what it is made
  * on or linked with. */
 int nic_find(struct netlink *inside, const struct nic *nic, int other, struct link *out, struct error *err);

@@ -36,10 +36,14 @@ int nic_open(int netns, const struct network *n, const struct nic *nic, struct n
 	return netns_call(netns, open_fit, &o, err);
 }
 
+int nic_taken(const struct nic *nic, struct error *err) {
+	return error_set(err, ERROR_CONFLICT, "the instance has another interface %s already", nic->interface);
+}
+
 int nic_find(struct netlink *inside, const struct nic *nic, int other, struct link *out, struct error *err) {
 	int r = link_get(inside, nic->interface, out, err);
 	if (r > 0 && out->other != other)
-		return error_set(err, ERROR_CONFLICT, "the instance has another interface %s already", nic->interface);
+		return nic_taken(nic, err);
 	return r;
 }
 

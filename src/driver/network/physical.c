@@ -31,16 +31,6 @@ static int up(const char *tag, const struct network *n, struct error *err) {
 	return uplink_get(&nl, tag, n, &uplink, err);
 }
 
-static int down(const char *tag, const struct network *n, struct error *err) {
-	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
-	BATCH(b);
-	int r = netlink_open(-1, &nl, err);
-	if (r < 0)
-		return r;
-	uplink_remove(&b, tag, n);
-	return batch_send(&nl, &b, err);
-}
-
 /* ---- giving back ---- */
 
 struct before {
@@ -207,7 +197,7 @@ static int attach(const char *tag, const struct network *n, const char *instance
 	if (r == 0)
 		r = link_get(&inside, nic->interface, &own, err);
 	if (r > 0 && !alias_is(own.alias, tag, n->id, instance))
-		return error_set(err, ERROR_CONFLICT, "the instance has another interface %s already", nic->interface);
+		return nic_taken(nic, err);
 	bool lent = r == 0;
 	if (lent)
 		r = free_uplink(&host, tag, n, &uplink, err);
@@ -228,7 +218,7 @@ const struct network_driver network_physical = {
 	.name = "physical",
 	.probe = probe,
 	.up = up,
-	.down = down,
+	.down = uplink_down,
 	.attach = attach,
 	.detach = detach,
 };

@@ -8,9 +8,12 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <dirent.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -102,12 +105,20 @@ static bool is_protocol(int fd, const char *protocol) {
 	return number == (strcmp(protocol, "udp") == 0 ? IPPROTO_UDP : strcmp(protocol, "sctp") == 0 ? IPPROTO_SCTP : IPPROTO_TCP);
 }
 
+/* Is a socket of our own network name space? */
+static bool is_near(int fd) {
+	struct stat own, other;
+	_cleanup_(close_fd) int ns = ioctl(fd, SIOCGSKNS);
+	return ns >= 0 && fstat(ns, &other) == 0 && stat("/proc/thread-self/ns/net", &own) == 0 && own.st_ino == other.st_ino;
+}
+
 /* Whether a descriptor of another process is a socket with this port. */
 static bool holds_port(int pidfd, int fd, const char *protocol, uint16_t port) {
 	struct sockaddr_storage a = {0};
 	socklen_t n = sizeof a;
 	_cleanup_(close_fd) int copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-	if (copy < 0 || getsockname(copy, (struct sockaddr *)&a, &n) < 0 || !is_protocol(copy, protocol))
+	if (copy < 0 || getsockname(copy, (struct sockaddr *)&a, &n) < 0 || !is_protocol(copy, protocol) ||
+	    !is_near(copy))
 		return false;
 	in_port_t own = a.ss_family == AF_INET ? ((struct sockaddr_in *)&a)->sin_port
 			: a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port : 0;

@@ -146,6 +146,18 @@ static int make_dir(const struct resolver *r, const char *name, struct error *er
 	return e < 0 ? error_errno(err, e, "cannot make %s", path) : 0;
 }
 
+/* It reads names when it is root no more: told here, or they would be missing without a word. */
+static int check_reach(const struct resolver *r, struct error *err) {
+	for (const char *slash = r->run; slash; slash = strchr(slash + 1, '/')) {
+		_cleanup_(free_ptr) char *parent = str_copyn(r->run, (size_t)(slash - r->run));
+		struct stat st;
+		if (*parent && stat(parent, &st) == 0 && !(st.st_mode & S_IXOTH))
+			return error_set(err, ERROR_DENIED, "the resolver of network %s, which is not root, cannot reach %s: let others "
+					 "search it (chmod o+x), or use another run directory", r->network->spec.name, parent);
+	}
+	return 0;
+}
+
 static int write_servers(const struct resolver *r, bool *changed, struct error *err) {
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	_cleanup_(free_ptr) char *path = resolver_path(r, "servers");
@@ -188,6 +200,8 @@ int resolver_start(const struct resolver *r, int *pidfd, struct error *err) {
 		e = make_dir(r, "hosts", err);
 	if (e == 0)
 		e = make_dir(r, "dhcp", err);
+	if (e == 0)
+		e = check_reach(r, err);
 	if (e == 0)
 		e = write_servers(r, &servers, err);
 	if (e < 0)

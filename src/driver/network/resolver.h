@@ -22,8 +22,9 @@ struct resolver {
 };
 
 /* Starts it if it does not run or runs with another configuration; other neighbours need no new start. The bridge is up with its
- * addresses. It keeps the files of hosts that are there. *pidfd (-1: not wanted) is the caller's; its
- * end means that it has to be started again. UNSUPPORTED when dnsmasq is not installed. */
+ * addresses. It keeps the files of hosts that are there. *pidfd (NULL: not wanted) is the caller's; its
+ * end means that it has to be started again. UNSUPPORTED when dnsmasq is not installed, DENIED when its user
+ * cannot reach r->run. */
 int resolver_start(const struct resolver *r, int *pidfd, struct error *err);
 /* Ends it and removes r->run, not the leases. */
 int resolver_stop(const struct resolver *r, struct error *err);

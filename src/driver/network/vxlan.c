@@ -3,8 +3,6 @@
  * shall reach each other's instances are given gateways of their own. */
 #include "driver/network/network-priv.h"
 
-#include "base/str.h"
-
 #include <arpa/inet.h>
 #include <linux/neighbour.h>
 
@@ -189,15 +187,8 @@ static int peers_set(struct netlink *nl, const struct network *n, int index, str
 
 /* The same on all hosts that have the same gateway. */
 static void make_mac(const struct network *n, uint8_t out[6]) {
-	char digits[16];
-	uint64_t v = 0;
-	const char *first = n->spec.subnets.n ? n->spec.subnets.items[0].gateway : NULL;
 	_cleanup_(free_ptr) char *vni = str_format("%lld", (long long)n->spec.vni);
-	link_name("wx", 10, "vxlan", vni, first, digits);
-	str_to_u64(digits + 2, 16, &v);
-	out[0] = 0x02;
-	for (int i = 1; i < 6; i++)
-		out[i] = (uint8_t)(v >> 8 * (i - 1));
+	link_mac(vni, n->spec.subnets.n ? n->spec.subnets.items[0].gateway : NULL, out);
 }
 
 static int up(const char *tag, const struct network *n, struct error *err) {
