@@ -71,19 +71,21 @@ bool nft_table_exists(const char *family, const char *table) {
 	return found;
 }
 
-static int note_any(UNUSED const struct nlmsghdr *m, void *arg) {
-	*(bool *)arg = true;
+static int note_use(const struct nlmsghdr *m, void *arg) {
+	const struct nlattr *a[NFTA_CHAIN_MAX + 1];
+	attrs_parse(m, sizeof(struct nfgenmsg), a, NFTA_CHAIN_MAX);
+	*(int64_t *)arg = a[NFTA_CHAIN_USE] ? ntohl(mnl_attr_get_u32(a[NFTA_CHAIN_USE])) : 0;
 	return MNL_CB_STOP;
 }
 
-bool nft_chain_exists(const char *family, const char *table, const char *chain) {
+int64_t nft_chain_use(const char *family, const char *table, const char *chain) {
 	struct question q;
-	bool found = false;
+	int64_t use = -1;
 	question_begin(&q, NFT_MSG_GETCHAIN, 0, family_number(family));
 	mnl_attr_put_strz(q.header, NFTA_CHAIN_TABLE, table);
 	mnl_attr_put_strz(q.header, NFTA_CHAIN_NAME, chain);
-	ask(&q, note_any, &found);
-	return found;
+	ask(&q, note_use, &use);
+	return use;
 }
 
 /* ---- sets ---- */

@@ -17,7 +17,8 @@
 struct script {
 	const struct firewall_state *s;
 	struct buf *out;
-	bool removing;     /* elements are taken out */
+	bool removing;     /* elements are taken out … */
+	bool present;      /* … all of which are there */
 	struct map *seen;  /* chains that are written already; NULL: of one change */
 };
 
@@ -70,7 +71,7 @@ void rules_group_chains(struct script *c, const struct rule_group *g);
 void rules_group(struct script *c, const struct rule_group *g);
 void rules_network(struct script *c, const struct network *n);
 void rules_nic(struct script *c, const struct nic *nic);
-/* After the last of a policy's instances went its chains can go; the kernel refuses while they are used. */
+/* After the last of a policy's instances went its chains go. */
 void rules_drop_policy(struct script *c, const struct nic *nic);
 bool rules_on_nic(const struct firewall_state *s, const struct nic *nic);
 bool rules_on_network(const struct firewall_state *s, const struct network *n);
@@ -102,7 +103,8 @@ int64_t balancer_port(const struct balancer *b); /* of the host */
 int nft_run(const struct buf *script, struct error *err);
 
 /* firewall-kernel.c: what libnftables would read far too much for */
-bool nft_chain_exists(const char *family, const char *table, const char *chain);
+/* How many rules a chain has, and elements and rules lead to it, together; -1: there is none. */
+int64_t nft_chain_use(const char *family, const char *table, const char *chain);
 bool nft_table_exists(const char *family, const char *table);
 /* Names of the sets of the table inet wabe_<tag>. */
 int nft_set_names(const char *tag, char ***names, struct error *err);

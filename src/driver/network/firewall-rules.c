@@ -252,7 +252,7 @@ void rules_nic(struct script *c, const struct nic *nic) {
 	policy_names(nic, in, out);
 	network_bridge_name(c->s->tag, nic->network_id, bridge);
 	_cleanup_(free_ptr) char *table = str_format("wabe_%s", c->s->tag);
-	bool there = !c->seen && nft_chain_exists("inet", table, in); /* with its rules, which only a load changes */
+	bool there = !c->seen && nft_chain_use("inet", table, in) >= 0; /* with its rules, which only a load changes */
 	if (c->removing && !there)
 		return;
 	if (!there)
@@ -271,7 +271,11 @@ void rules_drop_policy(struct script *c, const struct nic *nic) {
 	if (!rules_on_nic(c->s, nic))
 		return;
 	policy_names(nic, in, out);
-	if (!nft_chain_exists("inet", table, in))
+	int64_t rules = 1; /* as many as add_policy makes; more use is by elements */
+	for (char *const *id = nic->rules; *id; id++)
+		rules += rules_find(c->s, *id) != NULL;
+	int64_t use = nft_chain_use("inet", table, in);
+	if (use < 0 || use > rules)
 		return;
 	script_line(c, "delete chain", "inet", "%s", in);
 	script_line(c, "delete chain", "inet", "%s", out);

@@ -28,8 +28,9 @@ void script_element(struct script *c, const char *family, const char *set, const
 	va_start(ap, fmt);
 	_cleanup_(free_ptr) char *element = str_vformat(fmt, ap);
 	va_end(ap);
-	script_line(c, "add element", family, "%s { %s }", set, element);
-	if (c->removing) /* what is not there cannot be taken out: so it is put in first */
+	if (!c->removing || !c->present) /* what is not there cannot be taken out: so it is put in first */
+		script_line(c, "add element", family, "%s { %s }", set, element);
+	if (c->removing)
 		script_line(c, "delete element", family, "%s { %s }", set, element);
 }
 

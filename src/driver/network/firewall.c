@@ -191,7 +191,7 @@ int firewall_instance_add(const struct firewall_state *s, const struct firewall_
 	return r < 0 ? r : forget_ports(s, i, false, err);
 }
 
-/* Chains that nobody uses any more; the kernel keeps those that somebody does. */
+/* Chains that nobody uses any more. What cannot be removed waits for the next load. */
 static void drop_policies(const struct firewall_state *s, const struct firewall_instance *i) {
 	for (size_t k = 0; k < i->n_nics; k++) {
 		_cleanup_(buf_free) struct buf out = BUF_INIT;
@@ -201,11 +201,17 @@ static void drop_policies(const struct firewall_state *s, const struct firewall_
 	}
 }
 
-int firewall_instance_remove(const struct firewall_state *s, const struct firewall_instance *i, struct error *err) {
+static int remove_elements(const struct firewall_state *s, const struct firewall_instance *i, bool present, struct error *err) {
 	_cleanup_(buf_free) struct buf out = BUF_INIT;
-	struct script c = {.s = s, .out = &out, .removing = true};
+	struct script c = {.s = s, .out = &out, .removing = true, .present = present};
 	render_instance(&c, i);
-	int r = nft_run(&out, err);
+	return nft_run(&out, err);
+}
+
+int firewall_instance_remove(const struct firewall_state *s, const struct firewall_instance *i, struct error *err) {
+	int r = remove_elements(s, i, true, NULL);
+	if (r < 0) /* a part of it has gone before */
+		r = remove_elements(s, i, false, err);
 	if (r < 0)
 		return r;
 	drop_policies(s, i);
