@@ -319,7 +319,7 @@ int bridge_attach(const char *tag, const struct network *n, const char *instance
 		r = attach_rates(&a, made, err);
 	if (r == 0)
 		r = link_wait_running(&a.host, a.name, err);
-	if (r == 0 && !(a.bridge.flags & IFF_RUNNING)) /* it is the first */
+	if (r == 0 && !a.bridge.running) /* it is the first */
 		r = link_wait_running(&a.host, a.bridge.name, err);
 	if (r < 0 && made)
 		veth_remove(&a.host, a.name);

@@ -5,7 +5,7 @@
 #include "base/time.h"
 
 #include <linux/if_bridge.h>
-#include <net/if.h>
+#include <linux/if.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
@@ -107,6 +107,7 @@ bool link_parse(const struct nlmsghdr *m, struct link *out) {
 	out->mtu = a[IFLA_MTU] ? mnl_attr_get_u32(a[IFLA_MTU]) : 0;
 	out->master = a[IFLA_MASTER] ? (int)mnl_attr_get_u32(a[IFLA_MASTER]) : 0;
 	out->other = a[IFLA_LINK] ? (int)mnl_attr_get_u32(a[IFLA_LINK]) : 0;
+	out->running = a[IFLA_OPERSTATE] && mnl_attr_get_u8(a[IFLA_OPERSTATE]) == IF_OPER_UP;
 	copy_text(a[IFLA_IFNAME], out->name, sizeof out->name);
 	copy_text(info[IFLA_INFO_KIND], out->kind, sizeof out->kind);
 	copy_text(alias[IFLA_IFALIAS], out->alias, sizeof out->alias);
@@ -148,7 +149,7 @@ int link_wait_running(struct netlink *nl, const char *name, struct error *err) {
 	for (;;) {
 		struct link l;
 		int r = link_get(nl, name, &l, err);
-		if (r <= 0 || l.flags & IFF_RUNNING)
+		if (r <= 0 || l.running)
 			return MIN(r, 0);
 		if (events.fd < 0)
 			r = events_open(&events, err);

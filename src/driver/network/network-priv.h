@@ -10,6 +10,7 @@ struct link {
 	int index, master;
 	int other;        /* IFLA_LINK: the peer, or what it is made on; 0: none */
 	unsigned flags, mtu;
+	bool running;     /* up, with a carrier that the kernel has noted: it passes packets (IFF_RUNNING says so before it has looked) */
 	char name[IFNAMSIZ], kind[16], alias[256];
 	uint8_t mac[6];
 };
@@ -92,8 +93,9 @@ int bridge_detach(const char *tag, const struct network *n, const char *instance
 		  struct error *err);
 int bridge_probe(struct error *err);
 
-/* Whether a link was lent to an instance by the driver physical; what it was before, again, once it is on the host. */
+/* Whether a link was lent to an instance by the driver physical; what it was before, again, once it is on the host, and its name
+ * (NULL: by its alias). */
 bool physical_is(const struct link *l);
-int physical_restore(struct netlink *nl, const struct link *l, struct error *err);
+int physical_restore(struct netlink *nl, const struct link *l, const char *name, struct error *err);
 
 extern const struct network_driver network_bridge, network_macvlan, network_ipvlan, network_physical, network_vxlan;

@@ -48,7 +48,7 @@ int network_link_remove(const char *name, struct error *err) {
 	if (!alias_is(l.alias, NULL, NULL, NULL))
 		return error_set(err, ERROR_CONFLICT, "the interface %s was not made by wabe", name);
 	if (physical_is(&l))
-		return physical_restore(&nl, &l, err);
+		return physical_restore(&nl, &l, NULL, err);
 	link_remove(&b, name);
 	return batch_send(&nl, &b, err);
 }

@@ -2,7 +2,8 @@
  * whose it is and what it was before: "wabe <tag> <network> <instance> physical <name> up|down <its own alias>".
  *
  * When a name space ends, the kernel gives hardware back under the name that it had inside, or another; the alias tells us.
- * Interfaces without hardware end with the name space: they are given back only by a detach before. */
+ * An instance that may administrate its network can write the alias: so the name is taken from the network's spec, where there
+ * is one. Interfaces without hardware end with the name space: they are given back only by a detach before. */
 #include "driver/network/network-priv.h"
 
 #include "base/str.h"
@@ -59,12 +60,14 @@ bool physical_is(const struct link *l) {
 	return before_parse(l->alias, &was);
 }
 
-int physical_restore(struct netlink *nl, const struct link *l, struct error *err) {
+int physical_restore(struct netlink *nl, const struct link *l, const char *name, struct error *err) {
 	struct before was;
 	struct ifinfomsg i = {.ifi_index = l->index};
 	BATCH(b);
 	if (!before_parse(l->alias, &was))
 		return 0;
+	if (name)
+		snprintf(was.name, sizeof was.name, "%s", name);
 	if (strcmp(l->name, was.name) != 0) {
 		struct nlmsghdr *m = batch_add(&b, "give an interface its old name", 0, RTM_NEWLINK, 0, &i, sizeof i);
 		mnl_attr_put_strz(m, IFLA_IFNAME, was.name);
@@ -101,7 +104,7 @@ static int take_returned(const char *tag, const struct network *n, const char *i
 	while (r == 0) {
 		r = find_returned(&nl, tag, n, instance, &l, err);
 		if (r > 0)
-			return physical_restore(&nl, &l, err);
+			return physical_restore(&nl, &l, n->spec.vlan ? NULL : n->spec.parent, err);
 		if (r == 0)
 			r = link_get(&nl, n->spec.parent, &l, err); /* it is back already */
 		if (r == 0 && (n->spec.vlan || !events_wait(&events, until)))
@@ -110,7 +113,7 @@ static int take_returned(const char *tag, const struct network *n, const char *i
 	return MIN(r, 0);
 }
 
-static int give_back(struct netlink *inside, const struct link *own, struct error *err) {
+static int give_back(struct netlink *inside, const struct network *n, const struct link *own, struct error *err) {
 	_cleanup_(close_fd) int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	struct ifinfomsg i = {.ifi_index = own->index};
 	struct before was;
@@ -121,7 +124,7 @@ static int give_back(struct netlink *inside, const struct link *own, struct erro
 		return 0;
 	struct nlmsghdr *m = batch_add(&b, "give an interface back to the host", 0, RTM_NEWLINK, 0, &i, sizeof i);
 	mnl_attr_put_u32(m, IFLA_NET_NS_FD, (uint32_t)here);
-	mnl_attr_put_strz(m, IFLA_IFNAME, was.name);
+	mnl_attr_put_strz(m, IFLA_IFNAME, n->spec.vlan ? was.name : n->spec.parent);
 	return batch_send(inside, &b, err);
 }
 
@@ -140,7 +143,7 @@ static int detach(const char *tag, const struct network *n, const char *instance
 		rates_link_name(nic->interface, rates);
 		link_remove(&b, rates);
 		batch_send(&inside, &b, NULL);
-		r = give_back(&inside, &own, err);
+		r = give_back(&inside, n, &own, err);
 	}
 	return r < 0 ? r : take_returned(tag, n, instance, err);
 }

@@ -211,6 +211,8 @@ static int up(const char *tag, const struct network *n, struct error *err) {
 		r = peers_set(&nl, n, tunnel.index, err);
 	if (r < 0)
 		return r;
+	if (tunnel.mtu != (unsigned)mtu)
+		mnl_attr_put_u32(link_change(&b, "set the MTU of a tunnel", tunnel.name), IFLA_MTU, (uint32_t)mtu);
 	link_up(&b, tunnel.index);
 	return batch_send(&nl, &b, err);
 }
