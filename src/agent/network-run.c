@@ -332,6 +332,9 @@ static int change_links(const struct job *j, const struct msg_instance_create *r
 	}
 	fault_point("net.sync.removed");
 	int result = link_all(a, r->instance.id, now, netns, err);
+	struct inst *known = map_get(a->insts, r->instance.id);
+	if (known) /* this process's copy is from before */
+		inst_set_nics(known, now);
 	if (result == 0)
 		result = make_neighbours(j, now, err);
 	return result < 0 ? result : name_all(a, r, err);

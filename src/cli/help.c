@@ -12,7 +12,7 @@ void help_all(void) {
 			continue;
 		if (strcmp(group, (*c)->group) != 0)
 			printf("\n%s\n", group = (*c)->group);
-		printf("  %-16s %s\n", (*c)->name, (*c)->doc);
+		printf("  %-18s %s\n", (*c)->name, (*c)->doc);
 	}
 	printf("\nEach has its own help: wabe COMMAND --help. The daemon is found by --run, WABE_RUN, or in /run/wabe.\n"
 	       "Try: wabe image bootstrap debian:bookworm && wabe run --rm -it debian:bookworm\n");

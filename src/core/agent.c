@@ -270,11 +270,8 @@ static void event_handle(struct core *c, const struct msg_event *m) {
 	after_change(c, e);
 }
 
-static int events_open(struct core *c, struct error *err) {
+static int events_ask(int fd, struct error *err) {
 	struct msg_empty empty = {0};
-	_cleanup_(close_fd) int fd = sock_connect_unix(c->agent_socket);
-	if (fd < 0)
-		return error_errno(err, fd, "connecting to the agent at %s", c->agent_socket);
 	_cleanup_(json_free_ptr) json_t *body = fields_print(&msg_empty_table, &empty);
 	int r = wire_send(fd, "events", body, NULL, 0, err);
 	if (r < 0)
@@ -285,7 +282,7 @@ static int events_open(struct core *c, struct error *err) {
 		return r;
 	bool ok = str_same(frame.type, "ok");
 	wire_frame_free(&frame);
-	return ok ? TAKE_FD(fd) : error_set(err, ERROR_UNAVAILABLE, "the agent refuses its events");
+	return ok ? 0 : error_set(err, ERROR_UNAVAILABLE, "the agent refuses its events");
 }
 
 /* An event that comes in while both sides are put in order waits in the socket. */
@@ -314,15 +311,25 @@ static void set_agent_fd(struct core *c, int fd, bool synced) {
 	pthread_cond_broadcast(&c->sync_changed);
 }
 
-/* One connection, to its end. */
+static int session_begin(struct core *c, int fd, struct error *err) {
+	int r = events_ask(fd, err);
+	return r < 0 ? r : resync(c, err);
+}
+
+/* One connection, to its end. It is known from its beginning on, for while the agent is started again it is accepted by
+ * nobody, and would keep the core from closing. */
 static void agent_session(struct core *c, struct error *err) {
-	_cleanup_(close_fd) int fd = events_open(c, err);
-	if (fd < 0)
+	_cleanup_(close_fd) int fd = sock_connect_unix(c->agent_socket);
+	if (fd < 0) {
+		error_errno(err, fd, "connecting to the agent at %s", c->agent_socket);
 		return;
+	}
 	set_agent_fd(c, fd, false);
-	if (resync(c, err) == 0) {
+	if (session_begin(c, fd, err) == 0) {
 		set_agent_fd(c, fd, true);
 		log_info("the agent is there");
+		selections_resend(c);
+		selections_send(c);
 		events_read(c, fd, err);
 	}
 	set_agent_fd(c, -1, false);

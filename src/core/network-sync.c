@@ -147,13 +147,6 @@ int networks_resync(struct core *c, struct error *err) {
 	int r = sync_networks(c, err);
 	if (r == 0)
 		r = sync_groups(c, err);
-	if (r == 0) {
-		core_lock(c);
-		selections_resend(c);
-		core_unlock(c);
-		selections_send(c);
-		r = collect_firewall(c, err);
-	}
 	pthread_mutex_unlock(&c->net_write);
 	return r;
 }
@@ -166,6 +159,8 @@ int networks_collect(struct core *c, struct error *err) {
 	for (size_t i = 0; r == 0 && i < list.networks.n; i++)
 		if (!known(c, c->networks.by_id, list.networks.items[i].id))
 			delete_unknown(c, "network-delete", list.networks.items[i].id);
+	if (r == 0)
+		r = collect_firewall(c, err);
 	pthread_mutex_unlock(&c->net_write);
 	fields_free(&msg_network_states_table, &list);
 	return r;

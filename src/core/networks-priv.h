@@ -90,12 +90,12 @@ void selections_free(struct selections *s);
  * network's rules: what is asked for, and of whom. */
 void selections_instance(struct core *c, const char *id, const struct instance *i);
 void selections_rebuild(struct core *c);
-/* All of it is to be sent again: the agent is new. */
-void selections_resend(struct core *c);
 /* Is the peer "label:…", "group:ID" asked for, the balancer known? For taking away what is not. */
 bool selections_has(struct core *c, const char *peer);
-/* Sends what has changed; what fails is sent with the next change or when the agent is back. Takes the lock. */
+/* Sends what has changed, or (once both sides are in order) all of it; what fails is sent with the next change or when the
+ * agent is back. Take the lock. */
 void selections_send(struct core *c);
+void selections_resend(struct core *c);
 /* One balancer with its backends, at once; and its removal, when o->removing keeps others from sending it. Take the lock. */
 int selections_send_balancer(struct core *c, const char *id, struct error *err);
 int selections_drop_balancer(struct core *c, const char *id, struct error *err);
@@ -123,7 +123,7 @@ int network_send(struct core *c, const struct network *wanted, struct network *n
 /* ---- network-sync.c: from the store, and after the agent is reached anew ---- */
 /* Networks, groups, balancers and reserved addresses: before the instances. */
 int networks_restore(struct core *c, struct error *err);
-/* Networks, rule groups, members, balancers, in this order; and, when instances are in order, takes away networks that
- * the store does not have. */
+/* Networks and rule groups; and, when instances are in order (whose state says who is a balancer's backend), members and
+ * balancers are to follow, and what the store does not have is taken away. */
 int networks_resync(struct core *c, struct error *err);
 int networks_collect(struct core *c, struct error *err);

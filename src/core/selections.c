@@ -187,6 +187,7 @@ void selections_rebuild(struct core *c) {
 }
 
 void selections_resend(struct core *c) {
+	WITH_LOCK(c);
 	void *value;
 	for (size_t i = 0; map_next(c->selections->all, &i, NULL, &value);)
 		((struct selection *)value)->dirty = true;
@@ -275,17 +276,18 @@ static bool tell(struct core *c, const struct telling *t) {
 	return r == 0;
 }
 
-static void forget_failures(struct core *c) {
+/* Before both sides are in order nobody knows who runs: the agent keeps what it has. */
+static bool begin_sending(struct core *c) {
 	WITH_LOCK(c);
 	void *value;
 	for (size_t i = 0; map_next(c->selections->all, &i, NULL, &value);)
 		((struct selection *)value)->failed = false;
+	return c->synced;
 }
 
 void selections_send(struct core *c) {
 	pthread_mutex_lock(&c->selections->send_lock);
-	forget_failures(c);
-	for (;;) {
+	for (bool more = begin_sending(c); more;) {
 		struct telling t = {0};
 		core_lock(c);
 		bool any = next_telling(c, &t);

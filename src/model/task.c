@@ -28,7 +28,7 @@ static const struct field event_fields[] = {
 	FIELD(struct event, revision, FIELD_INT, .doc = "Its place among all changes"),
 	FIELD(struct event, time, FIELD_TIME, .doc = "When it was seen"),
 	FIELD(struct event, type, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = text_check,
-	      .doc = "instance, image or task"),
+	      .doc = "instance, image, task, network, rules, balancer or address"),
 	FIELD(struct event, action, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 128, .check = text_check,
 	      .doc = "create, start, die …"),
 	FIELD(struct event, project, FIELD_STRING, .max = 128, .check = instance_name_check, .doc = "Where it was"),

@@ -19,7 +19,7 @@ struct task {
 struct event {
 	int64_t revision;
 	int64_t time;
-	char *type;    /* instance | image | task */
+	char *type;    /* instance | image | task | network | rules | balancer | address */
 	char *action;  /* create start die stop kill restart pause unpause rename update destroy oom health attach
 			* exec_create exec_start exec_die; pull push tag untag delete import load … */
 	char *project;
