@@ -3,7 +3,7 @@
 BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsqlite3-dev libmicrohttpd-dev
 	libcurl4-gnutls-dev libarchive-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev libcap-dev libcmocka-dev"
 RUN_PACKAGES="mmdebstrap ca-certificates adduser e2fsprogs btrfs-progs kmod"
-TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin xfsprogs"
+TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin xfsprogs qemu-utils"
 
 # need_root [sudo options] COMMAND …: runs the command again as root, unless we are
 need_root() {

@@ -535,6 +535,24 @@ def full_pool(a):
     a.clean()
 
 
+@apart
+def streamed(a):
+    """from one btrfs pool to another a snapshot goes as a stream, whole"""
+    pools = [a.pool("btrfs", size=256 * MIB) for _ in range(2)]
+    if not all(capabilities(a, p).get("send") for p in pools):
+        raise Skip("btrfs pools cannot send here")
+    v = a.volume(pools[0])
+    a.used([(v, "/data", {"pool": pools[0]})], "cd /data; echo x >f; chown 7:8 f; ln f g; mkdir d; mkfifo d/p")
+    a.call("snapshot-create", pool_id=pools[0], id=v, name="s")
+    w = a.volume(pools[1], from_={"pool_id": pools[0], "id": v, "snapshot": "s"})
+    equal(a.used([(w, "/data", {"pool": pools[1]})], "cd /data; stat -c '%u:%g %h' f; test -p d/p; echo y >f; cat f"), "7:8 2\ny\n")
+    equal(a.call("volume-usage", pool_id=pools[1], id=w).get("snapshots", []), [])
+    for pool, volume in zip(pools, (v, w)):
+        a.remove(volume, pool=pool)
+        a.call("pool-delete", id=pool)
+    a.clean()
+
+
 # ---- data in and out ----
 
 def exported(a, v, format, pool=LOCAL, **more):
