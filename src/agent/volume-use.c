@@ -173,6 +173,17 @@ int volume_device_resized(const struct pool_entry *e, const char *id, struct err
 	return file ? loop_resized(file, err) : 0;
 }
 
+int volume_sync(const struct pool_entry *e, const char *id, bool block, const char *path, struct error *err) {
+	_cleanup_(free_ptr) char *mark = mark_path(e, id, NULL);
+	_cleanup_(free_ptr) char *file = block ? looped_file(mark) : NULL;
+	if (file)
+		return loop_flush(file, err);
+	_cleanup_(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || (block ? fsync(fd) : syncfs(fd)) < 0)
+		return error_errno(err, errno, "cannot write back %s", path);
+	return 0;
+}
+
 static int close_locked(const struct pool_entry *e, const char *id, bool block, const char *snapshot, struct error *err) {
 	_cleanup_(free_ptr) char *mark = mark_path(e, id, snapshot);
 	_cleanup_(free_ptr) char *file = block ? looped_file(mark) : NULL;

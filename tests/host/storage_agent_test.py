@@ -344,6 +344,8 @@ def block_volume(a):
                        "dd if=/dev/disk bs=512 count=1 2>/dev/null | head -c 5"), "hello")
     equal(a.sh(ids[1], "dd if=/dev/disk bs=512 count=1 2>/dev/null | head -c 5; ! dd if=/dev/zero of=/dev/disk count=1 2>/dev/null"),
           "hello")
+    a.sh(ids[0], "echo other | dd of=/dev/disk conv=sync bs=512 2>/dev/null")
+    equal(exported(a, v, "raw")[:6], b"other\n", "what has been written a moment ago")
     a.call("volume-resize", pool_id=LOCAL, id=v, size=6 * MIB)
     equal(a.sh(ids[0], "dd if=/dev/disk bs=1M 2>/dev/null | wc -c").strip(), str(6 * MIB))
     refused("unsupported", a.call, "volume-resize", pool_id=LOCAL, id=v, size=5 * MIB)
@@ -766,7 +768,7 @@ def killed_at(a, name, who, point, pool):
     for _ in range(6):
         try:
             scenario(a, name, pool)
-            return hit
+            break
         except (Gone, OSError):
             hit = True
             if who != "worker":
@@ -775,7 +777,13 @@ def killed_at(a, name, who, point, pool):
                 a.process.terminate()
                 a.process.wait(60)
             a.start()
-    raise AssertionError(f"{name} does not go through after a crash at {point}\n{a.log()}")
+    else:
+        raise AssertionError(f"{name} does not go through after a crash at {point}\n{a.log()}")
+    if not hit and who == "agent":
+        a.ended()  # at the last step of all, which the worker has finished
+        a.start()
+        hit = True
+    return hit
 
 
 def faults(name, driver=None):
@@ -785,10 +793,12 @@ def faults(name, driver=None):
         for point in POINTS[name]:
             for who in ("worker", "both", "agent"):
                 try:
+                    before = os.path.getsize(a.log_path)
                     hit = killed_at(a, name, who, point, pool)
-                    if not hit and who == "worker":
-                        assert "was ended by signal 9" in a.log() or point in ("copy.cloned", "volume.closed"), \
-                            f"nobody came by {point}"
+                    with open(a.log_path, errors="replace") as f:
+                        f.seek(before)
+                        hit |= "was ended by signal 9" in f.read()
+                    assert hit, f"nobody came by {point}"
                     if not driver:
                         a.clean()
                 except BaseException as e:
