@@ -36,7 +36,10 @@ char *files_content_data(enum content_kind kind, const char *path);
 
 /* Takes the root, a directory that is there, for this pool: refuses one of another pool, or with other things in it. */
 int files_claim(const struct storage_pool *p, struct error *err);
-/* UNAVAILABLE: the root is not (or no longer) this pool's. */
+/* nfs.c: UNAVAILABLE where the server does not answer. */
+int nfs_ask(const struct storage_pool *p, struct error *err);
+/* UNAVAILABLE: the root is not (or no longer) this pool's, or its server is away: asked first, since what waits for a
+ * file system cannot be told to stop. */
 int files_check(const struct storage_pool *p, struct error *err);
 int files_release(const struct storage_pool *p, struct error *err);
 int files_status(const struct storage_pool *p, struct pool_status *out, struct error *err);

@@ -122,7 +122,10 @@ int files_claim(const struct storage_pool *p, struct error *err) {
 
 int files_check(const struct storage_pool *p, struct error *err) {
 	_cleanup_(free_ptr) char *root = files_root(p), *id = NULL;
-	int r = read_marker(root, &id);
+	int r = p->driver == &storage_nfs ? nfs_ask(p, err) : 0;
+	if (r < 0)
+		return r;
+	r = read_marker(root, &id);
 	if (r < 0)
 		return error_set(err, ERROR_UNAVAILABLE, "cannot read %s in %s: %s", MARKER, root, strerror(-r));
 	if (!id)

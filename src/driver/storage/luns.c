@@ -309,10 +309,26 @@ int luns_volume_close(const struct storage_pool *p, const char *id, bool block, 
 	return disk_close(p, id, snapshot, err);
 }
 
+/* One portal is enough. */
+static int ask_servers(const struct storage_pool *p, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; p->pool->spec.servers && p->pool->spec.servers[i]; i++) {
+		_cleanup_(free_ptr) char *host = NULL, *port = NULL;
+		r = storage_portal(p->pool->spec.servers[i], p->driver == &storage_iscsi ? "3260" : "4420", &host, &port, err);
+		if (r == 0)
+			r = storage_ask(host, port, err);
+		if (r == 0)
+			return 0;
+	}
+	return r;
+}
+
 int luns_status(const struct storage_pool *p, struct pool_status *out, struct error *err) {
 	_cleanup_(luns_free) struct luns all = {0};
 	_cleanup_(strv_free_ptr) char **names = NULL;
-	int r = p->driver->activate(p, err);
+	int r = ask_servers(p, err);
+	if (r == 0)
+		r = p->driver->activate(p, err);
 	if (r == 0)
 		r = all_luns(p, &all, err);
 	if (r == 0)

@@ -27,8 +27,7 @@ static int split_source(const struct storage_pool *p, char **server, char **expo
 	return 0;
 }
 
-/* Does the server answer? */
-static int ask_server(const struct storage_pool *p, struct error *err) {
+int nfs_ask(const struct storage_pool *p, struct error *err) {
 	_cleanup_(free_ptr) char *server = NULL, *export = NULL;
 	int r = split_source(p, &server, &export, err);
 	if (r < 0)
@@ -64,7 +63,7 @@ static int mount_export(const struct storage_pool *p, const char *root, struct e
 
 static int nfs_mount(const struct storage_pool *p, struct error *err) {
 	_cleanup_(free_ptr) char *root = files_root(p);
-	int r = ask_server(p, err);
+	int r = nfs_ask(p, err);
 	return r < 0 || storage_is_mounted(root) ? r : mount_export(p, root, err);
 }
 
@@ -90,11 +89,6 @@ static int nfs_remove(const struct storage_pool *p, struct error *err) {
 	return r < 0 ? r : nfs_deactivate(p, err);
 }
 
-static int nfs_status(const struct storage_pool *p, struct pool_status *out, struct error *err) {
-	int r = ask_server(p, err);
-	return r < 0 ? r : files_status(p, out, err);
-}
-
 const struct storage_driver storage_nfs = {
 	.name = "nfs",
 	.can = {.filesystems = true, .blocks = true, .snapshots = true, .instant_snapshots = true, .linked_clones = true,
@@ -104,6 +98,6 @@ const struct storage_driver storage_nfs = {
 	.activate = nfs_activate,
 	.deactivate = nfs_deactivate,
 	.remove = nfs_remove,
-	.status = nfs_status,
+	.status = files_status,
 	FILES_OPERATIONS,
 };

@@ -30,6 +30,20 @@ int nvme_luns(const struct storage_pool *p, struct luns *out, struct error *err)
 	return 0;
 }
 
+/* Requests to a server that is away fail after half a minute. */
+static void fail_soon(const struct storage_pool *p) {
+	_cleanup_(close_fd) int dir = open("/sys/class/nvme", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_(strv_free_ptr) char **names = NULL;
+	if (dir < 0 || fs_names(dir, &names) < 0)
+		return;
+	for (size_t i = 0; names && names[i]; i++) {
+		_cleanup_(free_ptr) char *file = str_format("/sys/class/nvme/%s/subsysnqn", names[i]), *nqn = luns_read(file);
+		_cleanup_(free_ptr) char *limit = str_format("/sys/class/nvme/%s/fast_io_fail_tmo", names[i]);
+		if (str_same(nqn, p->pool->spec.source))
+			fs_write_value(limit, "30");
+	}
+}
+
 static int connect_to(const struct storage_pool *p, const char *server, struct error *err) {
 	_cleanup_(free_ptr) char *host = NULL, *port = NULL;
 	_cleanup_(buf_free) struct buf errors = BUF_INIT_MAX(65536);
@@ -40,13 +54,17 @@ static int connect_to(const struct storage_pool *p, const char *server, struct e
 		r = luns_set_logged_in(p, true, err);
 	if (r < 0)
 		return r;
-	/* the server away: it is asked for again for ten minutes; requests fail after half a minute */
-	char *argv[] = {"nvme", "connect", "-t", "tcp", "-a", host, "-s", port, "-n", p->pool->spec.source, "-l", "600",
-			"-f", "30", NULL};
+	/* the server away: it is asked for again for ten minutes */
+	char *argv[] = {"nvme", "connect", "-t", "tcp", "-a", host, "-s", port, "-n", p->pool->spec.source,
+			"--ctrl-loss-tmo=600", NULL};
 	struct proc x = {.argv = argv, .errors = &errors, .deadline_ns = DEADLINE};
 	r = proc_run(&x, err);
-	if (r < 0 || x.status == 0 || strstr(buf_str(&errors), "already connected"))
+	if (r < 0)
 		return r;
+	if (x.status == 0 || strstr(buf_str(&errors), "already connected")) {
+		fail_soon(p);
+		return 0;
+	}
 	return error_set(err, ERROR_UNAVAILABLE, "nvme cannot connect to %s at %s: %.*s", p->pool->spec.source, server,
 			 (int)strcspn(buf_str(&errors), "\n"), buf_str(&errors));
 }

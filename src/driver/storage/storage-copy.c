@@ -79,19 +79,20 @@ int storage_copy_content(int from, int to, int64_t size, struct copying *c) {
 			return -errno;
 		c->no_reflink = true;
 	}
-	if (S_ISREG(out.st_mode) && ftruncate(to, size) < 0)
+	if (S_ISREG(out.st_mode) && (ftruncate(to, 0) < 0 || ftruncate(to, size) < 0))
 		return -errno;
 	bool target_zero = S_ISREG(out.st_mode);
 	if (S_ISBLK(out.st_mode)) {
 		uint64_t range[2] = {0, (uint64_t)size};
 		target_zero = ioctl(to, BLKZEROOUT, range) == 0;
 	}
+	bool skip = S_ISREG(in.st_mode) && target_zero; /* holes */
 	int64_t at = 0;
 	while (at < size) {
-		int64_t data = S_ISREG(in.st_mode) ? lseek(from, at, SEEK_DATA) : at;
+		int64_t data = skip ? lseek(from, at, SEEK_DATA) : at;
 		if (data < 0 && errno == ENXIO)
 			break; /* only a hole is left */
-		int64_t hole = data < 0 || !S_ISREG(in.st_mode) ? size : lseek(from, data, SEEK_HOLE);
+		int64_t hole = data < 0 || !skip ? size : lseek(from, data, SEEK_HOLE);
 		data = MAX(data, at);
 		int r = copy_segment(from, to, data, hole < 0 ? size : MIN(hole, size), files, target_zero, c);
 		if (r < 0)

@@ -4,8 +4,10 @@
  * locks (one writer for a volume at a time).
  *
  * Crash-only: create, clone and receive build under a temporary name and take effect by one step, remove takes the name away
- * first; storage_recover finishes or undoes what a crash left. Everything is idempotent: making what is there and
- * removing what is gone is fine. */
+ * first; recover finishes or undoes what a crash left. Everything is idempotent: making what is there and
+ * removing what is gone is fine.
+ *
+ * What is mounted is mounted below p->dir/mnt, in the mount name space of the caller, nodev. */
 #pragma once
 
 #include "base/error.h"
@@ -22,7 +24,8 @@ struct storage_pool {
 struct storage_volume {
 	const char *id;
 	bool block;
-	int64_t size;       /* as in volume_spec */
+	int64_t size;       /* as in volume_spec; 0 for a file system where it lies on a device or in a file of its own (lvm-thin,
+			     * rbd, iscsi, nvme-tcp, nfs): the pool's option "volume-size", or 10 GiB, or a whole device */
 	uint32_t uid, gid;  /* of a new file system's root directory, as on disk */
 	mode_t mode;
 };
@@ -51,8 +54,11 @@ struct storage_driver {
 	int (*remove)(const struct storage_pool *p, struct error *err);
 	int (*status)(const struct storage_pool *p, struct pool_status *out, struct error *err);
 
+	/* What follows is for a pool that is active. */
 	int (*volume_create)(const struct storage_pool *p, const struct storage_volume *v, struct error *err);
+	/* With its snapshots. BUSY: it is in use. CONFLICT: linked clones need it (zfs). */
 	int (*volume_remove)(const struct storage_pool *p, const char *id, bool block, struct error *err);
+	/* size is the new one. CONFLICT: smaller than what it has or holds; UNSUPPORTED: not here, or not while it is in use. */
 	int (*volume_resize)(const struct storage_pool *p, const struct storage_volume *v, int64_t size, struct error *err);
 	int (*volume_usage)(const struct storage_pool *p, const char *id, bool block, int64_t *size, int64_t *used, struct error *err);
 	int (*volume_list)(const struct storage_pool *p, char ***ids, struct error *err);
@@ -62,30 +68,38 @@ struct storage_driver {
 	/* Undoes volume_open once nobody uses it any more (the caller counts). */
 	int (*volume_close)(const struct storage_pool *p, const char *id, bool block, const char *snapshot, struct error *err);
 
-	/* NULL members: the pool cannot. */
+	/* NULL members: the pool cannot. A snapshot of a file system that the driver mounts is one at rest; other users of the
+	 * volume are the caller's to freeze. To restore, the volume is closed; zfs goes back to its newest snapshot only
+	 * (CONFLICT). */
 	int (*snapshot_create)(const struct storage_pool *p, const char *id, bool block, const char *name, struct error *err);
 	int (*snapshot_remove)(const struct storage_pool *p, const char *id, bool block, const char *name, struct error *err);
 	int (*snapshot_restore)(const struct storage_pool *p, const char *id, bool block, const char *name, struct error *err);
 	int (*snapshot_list)(const struct storage_pool *p, const char *id, bool block, snapshots *out, struct error *err);
-	/* A new volume that shares what it has in common with a volume or its snapshot. */
+	/* A new volume that shares what it has in common with a volume or its snapshot, with its owners as they are.
+	 * UNSUPPORTED where only a full copy is possible (a dir pool that does not share extents: status says so). */
 	int (*clone)(const struct storage_pool *p, const char *from, const char *snapshot, const struct storage_volume *to,
 		     struct error *err);
-	/* A snapshot as a stream, whole or since another one (`since` may be NULL), between pools of this driver. */
+	/* A snapshot as a stream, whole or since another one (`since` may be NULL), between pools of this driver. Receiving
+	 * makes the volume if it is not there; its content is the snapshot's then. The stream is trusted. */
 	int (*send)(const struct storage_pool *p, const char *id, bool block, const char *snapshot, const char *since, int fd,
 		    struct error *err);
 	int (*receive)(const struct storage_pool *p, const struct storage_volume *to, const char *snapshot, int fd, struct error *err);
-	/* What a crash left of unfinished work. */
+	/* What a crash left of unfinished work; also thaws file systems. The caller lets nothing else be done in the pool
+	 * meanwhile. */
 	int (*recover)(const struct storage_pool *p, struct error *err);
 };
 extern const struct storage_driver *const storage_drivers[]; /* NULL-terminated */
 const struct storage_driver *storage_driver_find(const char *name);
 
 /* Copies the content of an open file-system or block volume into another, whatever their pools: whole trees with owners,
- * modes, times, links, xattrs (also file capabilities, overlay's), devices, holes; blocks sparsely. Checked afterwards:
- * a SHA-256 over all content on both sides; CORRUPT when they differ. shift: added to every owner (an instance's root
- * goes to another range of ids); owners outside 0…65535 plus the old range are an error. */
+ * modes, times, links, holes, devices, and of the xattrs user.*, trusted.* (overlay's), file capabilities and access lists; blocks
+ * sparsely. `to` is an empty directory, or a file or device of at least the size. Checked afterwards: a SHA-256 over all
+ * content but times on both sides; CORRUPT when they differ, also because `from` was written to. shift: added to every owner (an
+ * instance's root goes to another range of ids), also in access lists and capabilities. A tree whose owners lie from 65536 on
+ * may hold things of the host's root, which stay its; INVALID for owners in more than one range of 65536 ids. */
 int storage_copy_tree(const char *from, const char *to, int64_t shift, const struct storage_copy *c, struct error *err);
 int storage_copy_block(const char *from, const char *to, const struct storage_copy *c, struct error *err);
-/* Shifts the owners of a whole tree in place (after a clone). */
+/* Shifts the owners of a whole tree in place (after a clone), by the same rules. Not to be repeated after a crash: the clone
+ * is made again. */
 int storage_shift_owners(const char *dir, int64_t shift, struct error *err);
 void storage_handle_free(struct storage_handle *h);
