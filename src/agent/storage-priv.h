@@ -75,6 +75,8 @@ void pools_tidy(const struct job *j);
 
 /* BUSY past the deadline. */
 int volume_lock(const struct pool_entry *e, const char *id, int how, int *lock, struct error *err);
+/* Exclusively, if anybody has ever made that lock: for what nobody can find any more. Needs no room on a full disk. */
+int volume_lock_present(const struct pool_entry *e, const char *id, int *lock, struct error *err);
 int volume_busy_lock(const struct pool_entry *e, const char *id, int *lock, struct error *err);
 void volume_unlock(int *lock);
 /* When it is no more. */

@@ -642,7 +642,7 @@ def cancelled(a):
 
 POINTS = {
     "pool": ["pool.begun", "pool.created", "pool.activated", "pool.reported", "pool.renamed", "pool.deactivated", "pool.removed"],
-    "volume": ["volume.begun", "volume.made", "volume.finished", "volume.renamed", "volume.closed", "volume.undone"],
+    "volume": ["volume.begun", "volume.made", "volume.finished", "volume.renamed", "volume.undone"],
     "copy": ["volume.begun", "copy.created", "volume.marked", "volume.opened", "copy.progress", "copy.written", "volume.made",
              "volume.finished", "volume.closed"],
     "use": ["volume.marked", "volume.opened", "start.volumes", "start.created", "start.started", "reap.recorded", "volume.closed",
