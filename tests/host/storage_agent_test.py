@@ -1,20 +1,16 @@
 #!/usr/bin/env python3
 """Pools, volumes, snapshots and roots from control's side of the agent's socket: what they do on a directory, on btrfs and
 in memory, what hostile input meets, and what a crash at any step leaves: nothing."""
-import glob
 import hashlib
 import io
-import json
 import os
-import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from agent import LOCAL, Agent, Connection, Gone, Refused, frame, read_all
+from agent import LOCAL, Agent, Gone, Refused, read_all
 from tap import Skip, contains, equal, run, test
 from wabe import wait_until
 
@@ -270,7 +266,7 @@ def copied_up(a):
     equal(a.used([(v, "/data", {"read_only": True})], seen, layers=layers),
           "/data 7:8 750\n/data/a 9:10 640\n/data/d 1:2 700\n")
     equal(a.used([(v, "/data")], "rm /data/a; ls /data", layers=layers), "d\n")
-    equal(a.used([(v, "/data")], "rmdir /data/d; ls /data", layers=layers), "d\n" if False else "")
+    equal(a.used([(v, "/data")], "rmdir /data/d; ls /data", layers=layers), "")
     equal(a.used([(w, "/data", {"options": ["nocopy"]})], "ls /data", layers=layers), "")
     a.used([(x, "/other")], "touch /other/mine", layers=layers)
     equal(a.used([(x, "/data")], "ls /data", layers=layers), "mine\n")
@@ -586,7 +582,6 @@ def tars(a):
         t.addfile(info)
     before = a.volumes()
     refused("invalid", imported, a, out.getvalue(), "tar")
-    refused("corrupt", imported, a, b"x" * 10240, "tar") if False else None
     refused("invalid", imported, a, data, "raw")
     refused("invalid", imported, a, data, "tar", kind="block", size=MIB)
     equal(sorted(a.volumes()), sorted(before))
@@ -656,10 +651,6 @@ POINTS = {
     "import": ["volume.begun", "import.progress", "import.written", "volume.made", "volume.finished"],
     "block": ["volume.looped", "volume.closed", "volume.resized", "export.written"],
 }
-
-
-class Killed(Exception):
-    pass
 
 
 def scenario(a, name, pool):
@@ -836,8 +827,7 @@ def half_filled(a):
     except Gone:
         pass
     a.ended()
-    [tree] = glob.glob(f"{a.state}/agent/storage/volumes/{v}/*/")[:1] and glob.glob(f"{a.state}/agent/storage/volumes/{v}/tree")
-    os.unlink(tree + "/000")  # as if it had come no further
+    os.unlink(f"{a.state}/agent/storage/volumes/{v}/tree/000")  # as if it had come no further
     a.start()
     a.call("instance-start", id=id)
     equal(a.sh(id, "ls /data | wc -l").strip(), "300")
