@@ -4,7 +4,7 @@ BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsql
 	libcurl4-gnutls-dev libarchive-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev libcap-dev libcmocka-dev
 	libmnl-dev libnftables-dev"
 RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
-TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs"
+TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs qemu-utils"
 
 # For the tests of suite "lab", which are skipped where these are missing; not installed by themselves, as some start servers.
 LAB_PACKAGES="qemu-system-x86 qemu-system-common cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli

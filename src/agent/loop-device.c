@@ -90,6 +90,13 @@ int loop_detach(const char *file, struct error *err) {
 	return r < 0 && r != -ENXIO ? error_errno(err, r, "cannot take the loop device of %s away", file) : 0;
 }
 
+int loop_flush(const char *file, struct error *err) {
+	struct stat st;
+	_cleanup_(free_ptr) char *path = stat(file, &st) == 0 ? find(&st) : NULL;
+	_cleanup_(close_fd) int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	return fd >= 0 && fsync(fd) < 0 ? error_errno(err, errno, "cannot write back %s", path) : 0;
+}
+
 int loop_resized(const char *file, struct error *err) {
 	int r = change(file, LOOP_SET_CAPACITY);
 	return r < 0 ? error_errno(err, r, "the loop device of %s does not take its new size", file) : 0;

@@ -235,8 +235,14 @@ int do_pool_list(struct job *j, UNUSED struct error *err) {
 	reply.pools.items = alloc_array(map_count(j->agent->pools) + 1, sizeof *reply.pools.items);
 	for (size_t at = 0; map_next(j->agent->pools, &at, NULL, &value);) {
 		struct pool_entry *e = value;
-		if (!e->creating)
-			reply.pools.items[reply.pools.n++] = (struct msg_pool_state){e->pool.id, e->pool.status};
+		if (e->creating)
+			continue;
+		struct msg_pool_state *s = &reply.pools.items[reply.pools.n++];
+		*s = (struct msg_pool_state){e->pool.id, e->pool.status};
+		if (!s->status.state) {
+			s->status.state = (char *)"unavailable";
+			s->status.error = (char *)"it is being looked at";
+		}
 	}
 	peer_answer(j->peer, j->handler, &reply, NULL, 0);
 	free(reply.pools.items);

@@ -173,7 +173,7 @@ static int remove_from(const struct job *j, const struct pool_entry *e, const ch
 	struct storage_pool ref = ref_for_root(e);
 	int r = pool_use(j, e->pool.id, &e, &pool, err);
 	if (r == 0)
-		r = volume_lock(e, id, LOCK_EX, &lock, err); /* nobody copies from a snapshot of it */
+		r = volume_lock_present(e, id, &lock, err); /* nobody copies from a snapshot of it */
 	if (r == 0)
 		r = volume_close(e, id, false, err);
 	if (r == 0)

@@ -57,8 +57,8 @@ static int subject_open(const struct job *j, int how, struct subject *s, struct 
 static int sync_volume(const struct subject *s, const char *id, struct error *err) {
 	struct storage_handle h = {0};
 	int r = volume_open(s->pool, id, s->block, NULL, &h, err);
-	if (r == 0 && (r = sync_dir_fs(h.path)) < 0)
-		r = error_errno(err, r, "cannot write back %s", h.path);
+	if (r == 0)
+		r = volume_sync(s->pool, id, s->block, h.path, err);
 	storage_handle_free(&h);
 	return r;
 }

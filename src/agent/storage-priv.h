@@ -75,6 +75,8 @@ void pools_tidy(const struct job *j);
 
 /* BUSY past the deadline. */
 int volume_lock(const struct pool_entry *e, const char *id, int how, int *lock, struct error *err);
+/* Exclusively, if anybody has ever made that lock: for what nobody can find any more. Needs no room on a full disk. */
+int volume_lock_present(const struct pool_entry *e, const char *id, int *lock, struct error *err);
 int volume_busy_lock(const struct pool_entry *e, const char *id, int *lock, struct error *err);
 void volume_unlock(int *lock);
 /* When it is no more. */
@@ -87,6 +89,8 @@ int volume_open(const struct pool_entry *e, const char *id, bool block, const ch
 		struct error *err);
 /* The same for a block volume, as a device whatever the driver has: free it. */
 int volume_open_device(const struct pool_entry *e, const char *id, char **device, struct error *err);
+/* What has been written to an open volume so far is where the driver finds it. path: of its handle. */
+int volume_sync(const struct pool_entry *e, const char *id, bool block, const char *path, struct error *err);
 /* An open block volume has another size now. */
 int volume_device_resized(const struct pool_entry *e, const char *id, struct error *err);
 /* For who holds its lock exclusively. */
@@ -223,4 +227,5 @@ int work_volume_detach(struct job *j, struct error *err);
 /* The one on the file, made if need be. Free *device. */
 int loop_attach(const char *file, char **device, struct error *err);
 int loop_detach(const char *file, struct error *err); /* none is fine */
+int loop_flush(const char *file, struct error *err); /* what was written to it is in the file */
 int loop_resized(const char *file, struct error *err);

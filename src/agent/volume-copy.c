@@ -120,6 +120,8 @@ int volume_copy(const struct job *j, struct volume_source *from, const struct po
 		r = volume_open(from->pool, from->id, from->block, from->snapshot, &source, err);
 		from->opened = true;
 	}
+	if (r == 0 && from->block && !from->snapshot)
+		r = volume_sync(from->pool, from->id, true, source.path, err);
 	if (r == 0)
 		r = volume_open(to, v->id, v->block, NULL, &target, err);
 	if (r == 0)

@@ -107,6 +107,8 @@ int work_volume_export(struct job *j, struct error *err) {
 	r = check_format(m->format, block, err);
 	if (r == 0)
 		r = pool_failed(j, e, volume_open(e, v.id, block, m->snapshot, &h, err), err);
+	if (r == 0 && block && !m->snapshot)
+		r = volume_sync(e, v.id, true, h.path, err);
 	if (r == 0)
 		r = export_open(j, h.path, &v, err);
 	volume_unlock(&lock);

@@ -47,6 +47,11 @@ int volume_busy_lock(const struct pool_entry *e, const char *id, int *lock, stru
 	return lock_named(e, id, ".busy", LOCK_EX, lock, err);
 }
 
+int volume_lock_present(const struct pool_entry *e, const char *id, int *lock, struct error *err) {
+	_cleanup_(free_ptr) char *path = str_format("%s/locks/%s", e->dir, id);
+	return fs_exists(path) ? volume_lock(e, id, LOCK_EX, lock, err) : 0;
+}
+
 void volume_unlock(int *lock) {
 	instance_unlock(lock);
 }
@@ -173,6 +178,17 @@ int volume_device_resized(const struct pool_entry *e, const char *id, struct err
 	return file ? loop_resized(file, err) : 0;
 }
 
+int volume_sync(const struct pool_entry *e, const char *id, bool block, const char *path, struct error *err) {
+	_cleanup_(free_ptr) char *mark = mark_path(e, id, NULL);
+	_cleanup_(free_ptr) char *file = block ? looped_file(mark) : NULL;
+	if (file)
+		return loop_flush(file, err);
+	_cleanup_(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || (block ? fsync(fd) : syncfs(fd)) < 0)
+		return error_errno(err, errno, "cannot write back %s", path);
+	return 0;
+}
+
 static int close_locked(const struct pool_entry *e, const char *id, bool block, const char *snapshot, struct error *err) {
 	_cleanup_(free_ptr) char *mark = mark_path(e, id, snapshot);
 	_cleanup_(free_ptr) char *file = block ? looped_file(mark) : NULL;
@@ -187,6 +203,9 @@ static int close_locked(const struct pool_entry *e, const char *id, bool block, 
 
 int volume_close(const struct pool_entry *e, const char *id, bool block, struct error *err) {
 	_cleanup_(volume_unlock) int busy = -1;
+	_cleanup_(free_ptr) char *mark = mark_path(e, id, NULL);
+	if (!fs_exists(mark))
+		return 0;
 	int r = volume_busy_lock(e, id, &busy, err);
 	return r < 0 ? r : close_locked(e, id, block, NULL, err);
 }

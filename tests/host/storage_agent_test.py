@@ -1,20 +1,16 @@
 #!/usr/bin/env python3
 """Pools, volumes, snapshots and roots from control's side of the agent's socket: what they do on a directory, on btrfs and
 in memory, what hostile input meets, and what a crash at any step leaves: nothing."""
-import glob
 import hashlib
 import io
-import json
 import os
-import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from agent import LOCAL, Agent, Connection, Gone, Refused, frame, read_all
+from agent import LOCAL, Agent, Gone, Refused, read_all
 from tap import Skip, contains, equal, run, test
 from wabe import wait_until
 
@@ -270,7 +266,7 @@ def copied_up(a):
     equal(a.used([(v, "/data", {"read_only": True})], seen, layers=layers),
           "/data 7:8 750\n/data/a 9:10 640\n/data/d 1:2 700\n")
     equal(a.used([(v, "/data")], "rm /data/a; ls /data", layers=layers), "d\n")
-    equal(a.used([(v, "/data")], "rmdir /data/d; ls /data", layers=layers), "d\n" if False else "")
+    equal(a.used([(v, "/data")], "rmdir /data/d; ls /data", layers=layers), "")
     equal(a.used([(w, "/data", {"options": ["nocopy"]})], "ls /data", layers=layers), "")
     a.used([(x, "/other")], "touch /other/mine", layers=layers)
     equal(a.used([(x, "/data")], "ls /data", layers=layers), "mine\n")
@@ -344,6 +340,8 @@ def block_volume(a):
                        "dd if=/dev/disk bs=512 count=1 2>/dev/null | head -c 5"), "hello")
     equal(a.sh(ids[1], "dd if=/dev/disk bs=512 count=1 2>/dev/null | head -c 5; ! dd if=/dev/zero of=/dev/disk count=1 2>/dev/null"),
           "hello")
+    a.sh(ids[0], "echo other | dd of=/dev/disk conv=sync bs=512 2>/dev/null")
+    equal(exported(a, v, "raw")[:6], b"other\n", "what has been written a moment ago")
     a.call("volume-resize", pool_id=LOCAL, id=v, size=6 * MIB)
     equal(a.sh(ids[0], "dd if=/dev/disk bs=1M 2>/dev/null | wc -c").strip(), str(6 * MIB))
     refused("unsupported", a.call, "volume-resize", pool_id=LOCAL, id=v, size=5 * MIB)
@@ -535,6 +533,24 @@ def full_pool(a):
     a.clean()
 
 
+@apart
+def streamed(a):
+    """from one btrfs pool to another a snapshot goes as a stream, whole"""
+    pools = [a.pool("btrfs", size=256 * MIB) for _ in range(2)]
+    if not all(capabilities(a, p).get("send") for p in pools):
+        raise Skip("btrfs pools cannot send here")
+    v = a.volume(pools[0])
+    a.used([(v, "/data", {"pool": pools[0]})], "cd /data; echo x >f; chown 7:8 f; ln f g; mkdir d; mkfifo d/p")
+    a.call("snapshot-create", pool_id=pools[0], id=v, name="s")
+    w = a.volume(pools[1], from_={"pool_id": pools[0], "id": v, "snapshot": "s"})
+    equal(a.used([(w, "/data", {"pool": pools[1]})], "cd /data; stat -c '%u:%g %h' f; test -p d/p; echo y >f; cat f"), "7:8 2\ny\n")
+    equal(a.call("volume-usage", pool_id=pools[1], id=w).get("snapshots", []), [])
+    for pool, volume in zip(pools, (v, w)):
+        a.remove(volume, pool=pool)
+        a.call("pool-delete", id=pool)
+    a.clean()
+
+
 # ---- data in and out ----
 
 def exported(a, v, format, pool=LOCAL, **more):
@@ -566,7 +582,6 @@ def tars(a):
         t.addfile(info)
     before = a.volumes()
     refused("invalid", imported, a, out.getvalue(), "tar")
-    refused("corrupt", imported, a, b"x" * 10240, "tar") if False else None
     refused("invalid", imported, a, data, "raw")
     refused("invalid", imported, a, data, "tar", kind="block", size=MIB)
     equal(sorted(a.volumes()), sorted(before))
@@ -622,7 +637,7 @@ def cancelled(a):
 
 POINTS = {
     "pool": ["pool.begun", "pool.created", "pool.activated", "pool.reported", "pool.renamed", "pool.deactivated", "pool.removed"],
-    "volume": ["volume.begun", "volume.made", "volume.finished", "volume.renamed", "volume.closed", "volume.undone"],
+    "volume": ["volume.begun", "volume.made", "volume.finished", "volume.renamed", "volume.undone"],
     "copy": ["volume.begun", "copy.created", "volume.marked", "volume.opened", "copy.progress", "copy.written", "volume.made",
              "volume.finished", "volume.closed"],
     "use": ["volume.marked", "volume.opened", "start.volumes", "start.created", "start.started", "reap.recorded", "volume.closed",
@@ -636,10 +651,6 @@ POINTS = {
     "import": ["volume.begun", "import.progress", "import.written", "volume.made", "volume.finished"],
     "block": ["volume.looped", "volume.closed", "volume.resized", "export.written"],
 }
-
-
-class Killed(Exception):
-    pass
 
 
 def scenario(a, name, pool):
@@ -748,7 +759,7 @@ def killed_at(a, name, who, point, pool):
     for _ in range(6):
         try:
             scenario(a, name, pool)
-            return hit
+            break
         except (Gone, OSError):
             hit = True
             if who != "worker":
@@ -757,7 +768,13 @@ def killed_at(a, name, who, point, pool):
                 a.process.terminate()
                 a.process.wait(60)
             a.start()
-    raise AssertionError(f"{name} does not go through after a crash at {point}\n{a.log()}")
+    else:
+        raise AssertionError(f"{name} does not go through after a crash at {point}\n{a.log()}")
+    if not hit and who == "agent":
+        a.ended()  # at the last step of all, which the worker has finished
+        a.start()
+        hit = True
+    return hit
 
 
 def faults(name, driver=None):
@@ -767,10 +784,12 @@ def faults(name, driver=None):
         for point in POINTS[name]:
             for who in ("worker", "both", "agent"):
                 try:
+                    before = os.path.getsize(a.log_path)
                     hit = killed_at(a, name, who, point, pool)
-                    if not hit and who == "worker":
-                        assert "was ended by signal 9" in a.log() or point in ("copy.cloned", "volume.closed"), \
-                            f"nobody came by {point}"
+                    with open(a.log_path, errors="replace") as f:
+                        f.seek(before)
+                        hit |= "was ended by signal 9" in f.read()
+                    assert hit, f"nobody came by {point}"
                     if not driver:
                         a.clean()
                 except BaseException as e:
@@ -808,8 +827,7 @@ def half_filled(a):
     except Gone:
         pass
     a.ended()
-    [tree] = glob.glob(f"{a.state}/agent/storage/volumes/{v}/*/")[:1] and glob.glob(f"{a.state}/agent/storage/volumes/{v}/tree")
-    os.unlink(tree + "/000")  # as if it had come no further
+    os.unlink(f"{a.state}/agent/storage/volumes/{v}/tree/000")  # as if it had come no further
     a.start()
     a.call("instance-start", id=id)
     equal(a.sh(id, "ls /data | wc -l").strip(), "300")

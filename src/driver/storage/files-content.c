@@ -64,14 +64,15 @@ static int destroy_in(const char *dir, struct error *err) {
 	return 0;
 }
 
-/* path is a directory of unfinished work: with content, or a whole volume (in "volume") in it. */
+/* path is a directory of unfinished work, with content or a whole volume (in "volume") in it; or a whole volume; or a
+ * content itself. */
 int files_discard(const char *path, struct error *err) {
-	_cleanup_(free_ptr) char *volume = str_format("%s/volume", path), *snapshots = str_format("%s/snapshots", volume);
-	int r = destroy_in(path, err);
-	if (r == 0)
-		r = destroy_in(volume, err);
-	if (r == 0)
-		r = destroy_in(snapshots, err);
+	static const char *const places[] = {"", "/snapshots", "/volume", "/volume/snapshots"};
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(places); i++) {
+		_cleanup_(free_ptr) char *dir = str_format("%s%s", path, places[i]);
+		r = destroy_in(dir, err);
+	}
 	if (r < 0)
 		return r;
 	r = fs_remove_tree(path);

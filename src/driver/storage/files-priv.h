@@ -44,6 +44,8 @@ int files_check(const struct storage_pool *p, struct error *err);
 int files_release(const struct storage_pool *p, struct error *err);
 int files_status(const struct storage_pool *p, struct pool_status *out, struct error *err);
 
+/* Where something can be moved to be taken away: a removal must need no room on a full disk. */
+int files_trash(const struct storage_pool *p, char **path, struct error *err);
 /* A new directory for unfinished work; and what is in it is taken away, subvolumes too. */
 int files_temporary(const struct storage_pool *p, char **path, struct error *err);
 int files_discard(const char *path, struct error *err);

@@ -50,11 +50,10 @@ int files_snapshot_remove(const struct storage_pool *p, const char *id, bool blo
 		return r;
 	if (btrfs_is_subvolume(path))
 		return btrfs_destroy(path, err);
-	r = files_temporary(p, &temporary, err);
+	r = files_trash(p, &temporary, err);
 	if (r < 0)
 		return r;
-	_cleanup_(free_ptr) char *to = str_format("%s/snapshot", temporary);
-	r = files_rename(path, to, err);
+	r = files_rename(path, temporary, err);
 	storage_fault("storage-snapshot-removed");
 	return r < 0 ? r : files_discard(temporary, err);
 }

@@ -128,11 +128,10 @@ int files_volume_remove(const struct storage_pool *p, const char *id, bool block
 		r = storage_unmount(mount, err);
 	if (r < 0 || !fs_exists(path))
 		return r;
-	r = files_temporary(p, &temporary, err);
+	r = files_trash(p, &temporary, err);
 	if (r < 0)
 		return r;
-	_cleanup_(free_ptr) char *to = str_format("%s/volume", temporary);
-	r = put(p, path, to, err);
+	r = put(p, path, temporary, err);
 	storage_fault("storage-removed");
 	return r < 0 ? r : files_discard(temporary, err);
 }

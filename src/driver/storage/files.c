@@ -214,11 +214,19 @@ static char *temporary_dir(const struct storage_pool *p) {
 	return str_format("%s/tmp-%.8s", root, hex);
 }
 
-int files_temporary(const struct storage_pool *p, char **path, struct error *err) {
+int files_trash(const struct storage_pool *p, char **path, struct error *err) {
 	_cleanup_(free_ptr) char *dir = temporary_dir(p), *salt = random_hex(8);
-	_cleanup_(free_ptr) char *made = str_format("%s/%s", dir, salt);
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
 		return error_errno(err, errno, "cannot make %s", dir);
+	*path = str_format("%s/%s", dir, salt);
+	return 0;
+}
+
+int files_temporary(const struct storage_pool *p, char **path, struct error *err) {
+	_cleanup_(free_ptr) char *made = NULL;
+	int r = files_trash(p, &made, err);
+	if (r < 0)
+		return r;
 	if (mkdir(made, 0700) < 0)
 		return error_errno(err, errno, "cannot make %s", made);
 	*path = TAKE_PTR(made);
@@ -231,6 +239,7 @@ int files_recover(const struct storage_pool *p, struct error *err) {
 		return r;
 	_cleanup_(free_ptr) char *dir = temporary_dir(p), *root = files_root(p);
 	r = remove_temporary(root, strrchr(dir, '/') + 1, err);
+	mkdir(dir, 0700); /* there before the disk is full */
 	if (r == 0 && p->driver == &storage_btrfs)
 		btrfs_forget_gone(root);
 	return r < 0 ? error_wrap(err, "finishing what was begun in the pool %s", p->pool->spec.name) : 0;

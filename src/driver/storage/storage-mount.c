@@ -68,7 +68,10 @@ static int attach(int mount, const char *target, struct error *err) {
 	struct mount_attr private = {.propagation = MS_PRIVATE};
 	if (mkdir(target, 0700) < 0 && errno != EEXIST)
 		return error_errno(err, errno, "cannot make the mount point %s", target);
-	if (move_mount(mount, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+	int r = move_mount(mount, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+	if (r < 0 && errno == ENOENT && mkdir(target, 0700) == 0) /* recovery took it for one left over, this moment */
+		r = move_mount(mount, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+	if (r < 0)
 		return error_errno(err, errno, "cannot mount on %s", target);
 	mount_setattr(AT_FDCWD, target, 0, &private, sizeof private);
 	return 0;
@@ -136,11 +139,13 @@ int storage_mount_recover(const struct storage_pool *p, struct error *err) {
 		_cleanup_(free_ptr) char *path = str_format("%s/%s", dir, names[i]);
 		if (storage_is_mounted(path))
 			thaw_left(path);
-		if (str_starts(names[i], "tmp-") || !storage_is_mounted(path)) {
-			r = storage_unmount(path, err);
-			if (r < 0)
-				return r;
+		if (!str_starts(names[i], "tmp-")) {
+			rmdir(path); /* unless it is one: volumes may be opened meanwhile */
+			continue;
 		}
+		r = storage_unmount(path, err);
+		if (r < 0)
+			return r;
 	}
 	return r < 0 ? error_errno(err, r, "cannot read %s", dir) : 0;
 }
