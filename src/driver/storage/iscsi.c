@@ -149,7 +149,8 @@ static int iscsi_create(const struct storage_pool *p, struct error *err) {
 	if (!str_starts(p->pool->spec.source, "iqn.") && !str_starts(p->pool->spec.source, "eui.") &&
 	    !str_starts(p->pool->spec.source, "naa."))
 		return error_field(err, "source", "must be the name of a target (iqn.…), not %s", p->pool->spec.source);
-	return iscsi_activate(p, err);
+	int r = luns_nobody_elses(p, err);
+	return r < 0 ? r : iscsi_activate(p, err);
 }
 
 static int iscsi_deactivate(const struct storage_pool *p, struct error *err) {

@@ -28,6 +28,8 @@ char *luns_read(const char *path);
 
 /* That wabe has logged in, and so logs out: the administrator's own sessions stay. */
 bool luns_logged_in(const struct storage_pool *p);
+/* CONFLICT: a new pool does not share its devices with whoever has logged in before it, as it cannot tell which are free. */
+int luns_nobody_elses(const struct storage_pool *p, struct error *err);
 int luns_set_logged_in(const struct storage_pool *p, bool on, struct error *err);
 /* Devices come a moment after the session: waits for the first, some seconds at most. */
 int luns_wait(const struct storage_pool *p, struct error *err);

@@ -73,13 +73,22 @@ static char *login_mark(const struct storage_pool *p) {
 }
 
 bool luns_logged_in(const struct storage_pool *p) {
-	_cleanup_(free_ptr) char *path = login_mark(p);
-	return fs_exists(path);
+	_cleanup_(free_ptr) char *path = login_mark(p), *who = luns_read(path);
+	return str_same(who, p->pool->id);
+}
+
+int luns_nobody_elses(const struct storage_pool *p, struct error *err) {
+	_cleanup_(luns_free) struct luns l = {0};
+	int r = all_luns(p, &l, err);
+	if (r < 0 || !l.n || luns_logged_in(p))
+		return r;
+	return error_set(err, ERROR_CONFLICT, "%s is in use on this host already, by another pool or by hand; log out there "
+			 "first", p->pool->spec.source);
 }
 
 int luns_set_logged_in(const struct storage_pool *p, bool on, struct error *err) {
 	_cleanup_(free_ptr) char *path = login_mark(p);
-	int r = on ? fs_replace(path, "", 0, 0600) : unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+	int r = on ? fs_replace(path, p->pool->id, strlen(p->pool->id), 0600) : unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 	return r < 0 ? error_errno(err, r, "cannot write %s", path) : 0;
 }
 

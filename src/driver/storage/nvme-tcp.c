@@ -83,7 +83,8 @@ static int nvme_activate(const struct storage_pool *p, struct error *err) {
 static int nvme_create(const struct storage_pool *p, struct error *err) {
 	if (!str_starts(p->pool->spec.source, "nqn."))
 		return error_field(err, "source", "must be the name of a subsystem (nqn.…), not %s", p->pool->spec.source);
-	return nvme_activate(p, err);
+	int r = luns_nobody_elses(p, err);
+	return r < 0 ? r : nvme_activate(p, err);
 }
 
 static int nvme_deactivate(const struct storage_pool *p, struct error *err) {
