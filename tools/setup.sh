@@ -6,8 +6,8 @@ BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsql
 RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
 TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs qemu-utils"
 
-# For the tests of suite "lab", which are skipped where these are missing; not installed by themselves, as some start servers.
-LAB_PACKAGES="qemu-system-x86 qemu-system-common cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli
+# For the tests in lab machines. Some would start servers on this host, which only the machines are to have.
+LAB_PACKAGES="qemu-system-x86 qemu-system-common mmdebstrap cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli
 	ceph-common ceph-mon ceph-osd ceph-mgr"
 
 # need_root [sudo options] COMMAND …: runs the command again as root, unless we are
@@ -26,6 +26,14 @@ install_packages() {
 	echo "Installing ${missing[*]}"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# Debian's own way to say that no service is to be started (invoke-rc.d(8)).
+install_without_starting() {
+	local policy=/usr/sbin/policy-rc.d made=no
+	[ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && made=yes; }
+	install_packages "$@" || { [ $made = yes ] && rm -f $policy; return 1; }
+	[ $made = no ] || rm -f $policy
 }
 
 make_user() {
