@@ -23,9 +23,11 @@ import os
 import select
 import shlex
 import shutil
+import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -41,6 +43,11 @@ BOOT_SECONDS, RESTORE_SECONDS = 240, 60
 
 def sh(*argv, **kw):
     return subprocess.run(argv, check=True, capture_output=True, text=True, env=dict(os.environ, PATH=PATH), **kw).stdout
+
+
+def die_with_parent():
+    """For what this process starts: a test that is killed leaves no machine."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 # ---- what a machine is made of ----
@@ -217,7 +224,8 @@ class Qemu:
             argv += ["-drive", f"file={disk},if=virtio,format=raw,readonly=on"]
         if incoming:
             argv += ["-incoming", "defer"]
-        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                        preexec_fn=die_with_parent)
         self.qmp = Qmp(directory + "/qmp")
         self.control, self.output = connect(directory + "/control"), connect(directory + "/output")
 
@@ -341,7 +349,8 @@ class Machine:
         snap = self.lab.snapshot
         sh("cp", "--sparse=always", snap + "/ram", self.ram)
         self.helper = subprocess.Popen(["/usr/lib/qemu/virtiofsd", f"--socket-path={self.dir}/fs", "-o", "source=/", "-o",
-                                        "sandbox=chroot", "-o", "cache=always"], stdout=self.log, stderr=self.log)
+                                        "sandbox=chroot", "-o", "cache=always"], stdout=self.log, stderr=self.log,
+                                       preexec_fn=die_with_parent)
         disk = CACHE + "/system.ext4" if self.lab.systemd else None
         self.qemu = Qemu(self.dir, self.ram, snap + "/initrd", disk, True, self.log)
         qmp = self.qemu.qmp
@@ -448,7 +457,7 @@ class Bridge:
 
     def __init__(self):
         self.holder = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link add lab0 type bridge mcast_snooping 0 && ip link set lab0 up && "
-                                        "echo up && exec sleep 86400"], stdout=subprocess.PIPE, text=True)
+                                        "echo up && exec sleep 86400"], stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
         if self.holder.stdout.readline().strip() != "up":
             raise RuntimeError("a network for the machines cannot be made")
 
@@ -480,6 +489,7 @@ class Lab:
         self.machines, self.bridge, self.dir = [], None, None
 
     def __enter__(self):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(125))  # the memory of machines is given back
         self.snapshot = snapshot(self.systemd)
         self.dir = tempfile.mkdtemp(prefix="wabe-lab-", dir="/var/tmp")
         try:
