@@ -83,7 +83,8 @@ if [ -e /systemd ]; then
 	$b mount -t overlay overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work /newroot
 	$b mkdir -p /newroot/etc/systemd/system/multi-user.target.wants /newroot/lab
 	$b cp /bin/busybox /agent /newroot/lab/
-	$b cp /lab.service /newroot/etc/systemd/system/multi-user.target.wants/
+	$b cp /lab.service /newroot/etc/systemd/system/
+	$b ln -s ../lab.service /newroot/etc/systemd/system/multi-user.target.wants/
 	for d in proc sys dev; do $b mount --move /$d /newroot/$d; done
 	exec $b switch_root /newroot /lib/systemd/systemd
 fi
@@ -429,7 +430,8 @@ class Machine:
         return self.follow(self.send(text), seconds, out.append), b"".join(out)
 
     def begin(self, command):
-        """Starts a command in the host's tree; follow gives its output and status."""
+        """Starts a command in the host's tree; follow gives its output and status. What it leaves in the background must
+        not keep its output: only one process at a time can have that port open."""
         inner = f"cd {shlex.quote(os.getcwd())}; export TMPDIR=/var/tmp; {command}"
         run = f"chroot $t/root /usr/bin/setsid -w /bin/bash -c {shlex.quote(inner)}"
         if self.lab.systemd:
