@@ -174,6 +174,10 @@ void agent_stop(struct core *c);
 struct instance_snap *instance_snap_new(const struct instance *i); /* copies */
 void entry_unref(struct core *c, struct entry *e); /* lock not held */
 char *name_key(const char *project, const char *name);
+bool is_id_prefix(const char *text); /* at least 4 digits of an id */
+static inline char *copy_or_null(const char *s) {
+	return s ? str_copy(s) : NULL;
+}
 /* Needs the lock; the entry is not referenced. */
 struct entry *entry_find(struct core *c, const char *project, const char *name, struct error *err);
 /* Takes the lock itself; gives a reference. */

@@ -45,7 +45,7 @@ char *name_key(const char *project, const char *name) {
 	return str_format("%s/%s", project, name);
 }
 
-static bool is_id_prefix(const char *text) {
+bool is_id_prefix(const char *text) {
 	size_t n = strlen(text);
 	return n >= 4 && n <= INSTANCE_ID_LEN && strspn(text, "0123456789abcdef") == n;
 }

@@ -353,10 +353,6 @@ static int load_history(struct event_follower *f, int64_t before, struct error *
 	return 0;
 }
 
-static char *copy_or_null(const char *s) {
-	return s ? str_copy(s) : NULL;
-}
-
 int events_follow(struct core *c, const struct event_filter *filter, bool follow, const struct event_sink *sink,
 		  struct error *err) {
 	struct events *v = &c->events;

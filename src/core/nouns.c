@@ -164,11 +164,6 @@ int noun_delete(struct core *c, struct nouns *o, const void *noun, const struct 
 
 /* ---- finding ---- */
 
-static bool is_id_prefix(const char *text) {
-	size_t n = strlen(text);
-	return n >= 4 && n <= INSTANCE_ID_LEN && strspn(text, "0123456789abcdef") == n;
-}
-
 static bool is_in(const struct noun_kind *k, const struct noun *x, const char *project) {
 	return k->project == NO_PROJECT || str_same(member(x->of, k->project), project);
 }

@@ -109,11 +109,6 @@ static bool visible(const struct objects *all, const struct object *o, const cha
 	return o && !o->creating && str_same(member(o->snap->noun, all->kind->project), project);
 }
 
-static bool is_id_prefix(const char *text) {
-	size_t n = strlen(text);
-	return n >= 4 && n <= INSTANCE_ID_LEN && strspn(text, "0123456789abcdef") == n;
-}
-
 /* NULL also when two fit. */
 static struct object *find_by_prefix(const struct objects *all, const char *project, const char *prefix) {
 	struct object *found = NULL;

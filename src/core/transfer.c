@@ -16,10 +16,6 @@ static void publish(struct core *c, const char *project, const char *action, con
 	event_add(c, "image", action, project, id, name, NULL);
 }
 
-static char *copy_or_null(const char *s) {
-	return s ? str_copy(s) : NULL;
-}
-
 /* What a pull or push was asked for. */
 struct transfer {
 	char *project, *image, *name, *username, *password;

@@ -297,10 +297,6 @@ static void copy_free(void *arg) {
 	free(k);
 }
 
-static char *copy_or_null(const char *s) {
-	return s ? str_copy(s) : NULL;
-}
-
 static int copy_run(struct core *c, struct task_run *t, void *arg, char **result, struct error *err) {
 	struct copy *k = arg;
 	_cleanup_(held_release) struct held h = {0};
