@@ -109,8 +109,11 @@ extern const struct option_row stop_options[];
 /* Posts these options to path of each instance named. An exit status. */
 int stop_each(struct invocation *in, const char *path);
 
-/* Sends a body that starts a task, and waits for it showing its progress; prints the name of what was made, or its id.
- * The path is freed. */
+/* Sends a body that starts a task, and waits for it, showing its progress unless quiet. *result (NULL: not wanted) is what
+ * it gives, to be freed. The path is freed. */
+int task_result(const struct invocation *in, char *path, const json_t *body, bool quiet, char **result,
+		struct error *err);
+/* The same, and prints the name of what was made, or the result. */
 int run_task(const struct invocation *in, char *path, const json_t *body, const char *name, struct error *err);
 
 /* Of the snapshots of in->args[0], a volume or an instance, and what follows. */

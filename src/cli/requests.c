@@ -105,14 +105,23 @@ char *snapshot_path(const struct invocation *in, bool volume, const char *rest) 
 	return str_format("%s%s", head, rest);
 }
 
-int run_task(const struct invocation *in, char *path, const json_t *body, const char *name, struct error *err) {
+int task_result(const struct invocation *in, char *path, const json_t *body, bool quiet, char **result,
+		struct error *err) {
 	_cleanup_(json_free_ptr) json_t *task = NULL, *final = NULL;
 	int r = api_call(in, "POST", path, body, &task, err);
 	if (r == 0)
-		r = json_get_str(task, "id") ? task_wait(in, json_get_str(task, "id"), false, &final, err)
+		r = json_get_str(task, "id") ? task_wait(in, json_get_str(task, "id"), quiet, &final, err)
 					     : error_set(err, ERROR_CORRUPT, "the daemon's answer has no task");
+	if (r == 0 && result)
+		*result = str_copy(json_get_str(final, "result") ? json_get_str(final, "result") : "");
+	return r;
+}
+
+int run_task(const struct invocation *in, char *path, const json_t *body, const char *name, struct error *err) {
+	_cleanup_(free_ptr) char *result = NULL;
+	int r = task_result(in, path, body, false, &result, err);
 	if (r == 0)
-		puts(name ? name : json_get_str(final, "result") ? json_get_str(final, "result") : "");
+		puts(name ? name : result);
 	return r;
 }
 

@@ -178,14 +178,7 @@ json_t *fields_given_patch(const struct invocation *in, const struct field_table
 
 
 int pull_image(const struct invocation *in, const json_t *request, bool quiet, char **id, struct error *err) {
-	_cleanup_(json_free_ptr) json_t *task = NULL, *final = NULL;
-	int r = api_call(in, "POST", api_path(in, "/images/pull"), request, &task, err);
-	if (r == 0)
-		r = json_get_str(task, "id") ? task_wait(in, json_get_str(task, "id"), quiet, &final, err)
-					     : error_set(err, ERROR_CORRUPT, "the daemon's answer has no task");
-	if (r == 0 && id)
-		*id = str_copy(json_get_str(final, "result") ? json_get_str(final, "result") : "");
-	return r;
+	return task_result(in, api_path(in, "/images/pull"), request, quiet, id, err);
 }
 
 static int pull_for(const struct invocation *in, const char *name, const char *platform, bool quiet,

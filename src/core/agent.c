@@ -51,17 +51,23 @@ static void on_progress(const json_t *body, void *arg) {
 		      json_get_int(body, "total"));
 }
 
-int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, struct error *err) {
+int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, int *recv_fd,
+	       struct error *err) {
 	struct watched w = {c, t};
 	struct wire_call call = {
 		.socket_path = c->agent_socket,
 		.request = wire_request_find(request),
 		.body = body,
+		.reply_fds = recv_fd,
+		.reply_fds_max = recv_fd ? 1 : 0,
 		.on_progress = on_progress,
 		.arg = &w,
 		.cancel_fd = task_cancel_fd(t),
 	};
-	return wire_call(&call, err);
+	int r = wire_call(&call, err);
+	if (r < 0 || !recv_fd || call.reply_nfds == 1)
+		return r;
+	return error_set(err, ERROR_INTERNAL, "the agent has sent no stream");
 }
 
 /* ---- putting both sides in order ---- */

@@ -164,9 +164,11 @@ int agent_call(struct core *c, const char *request, const void *body, void *repl
 /* The same with descriptors: sends `send_fd` (-1: none), takes one into *recv_fd (NULL: none). */
 int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
 		  struct error *err);
-/* The same for a task: shows progress, ends when the task is cancelled. */
+/* The same for a task: shows progress, ends when the task is cancelled. *recv_fd: the stream of the answer, which must
+ * have one then; NULL: none. */
 struct task_run;
-int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, struct error *err);
+int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, int *recv_fd,
+	       struct error *err);
 int agent_start(struct core *c, struct error *err);
 void agent_stop(struct core *c);
 

@@ -286,32 +286,9 @@ static void bootstrap_free(void *arg) {
 	free(b);
 }
 
-static void on_agent_progress(const json_t *body, void *arg) {
-	struct bootstrap *b = arg;
-	task_progress(b->core, b->task, json_get_str(body, "message"), json_get_int(body, "done"),
-		      json_get_int(body, "total"));
-}
-
 static int bootstrap_tree(struct bootstrap *b, int *fd, struct error *err) {
 	struct msg_bootstrap body = {.suite = b->suite, .variant = b->variant, .include = b->include};
-	const struct wire_request *row = wire_request_find("bootstrap");
-	_cleanup_(free_ptr) void *reply = alloc_zero(row->reply->size);
-	struct wire_call call = {
-		.socket_path = b->core->agent_socket,
-		.request = row,
-		.body = &body,
-		.reply = reply,
-		.reply_fds = fd,
-		.reply_fds_max = 1,
-		.on_progress = on_agent_progress,
-		.arg = b,
-		.cancel_fd = task_cancel_fd(b->task),
-	};
-	int r = wire_call(&call, err);
-	if (r < 0)
-		return r;
-	fields_free(row->reply, reply);
-	return call.reply_nfds == 1 ? 0 : error_set(err, ERROR_INTERNAL, "the agent has sent no stream");
+	return agent_task(b->core, b->task, "bootstrap", &body, fd, err);
 }
 
 static void on_bytes(uint64_t done, void *arg) {

@@ -322,7 +322,7 @@ static int copy_run(struct core *c, struct task_run *t, void *arg, char **result
 		.linked = k->linked,
 	};
 	if (r == 0)
-		r = making_finish(c, &m, agent_task(c, t, "volume-create", &body, err), &made, err);
+		r = making_finish(c, &m, agent_task(c, t, "volume-create", &body, NULL, err), &made, err);
 	if (r == 0)
 		*result = str_copy(m.volume.id);
 	return r;
@@ -339,7 +339,7 @@ static int move_held(struct core *c, struct task_run *t, const struct volume *v,
 	struct volume moved = *v;
 	moved.spec.pool = (char *)pool;
 	struct msg_volume_create body = {.pool_id = to_pool, .volume = moved, .from = {.pool_id = from_pool, .id = v->id}};
-	r = agent_task(c, t, "volume-create", &body, err);
+	r = agent_task(c, t, "volume-create", &body, NULL, err);
 	if (r < 0)
 		return r;
 	r = noun_save(c, c->volumes, &moved, "move", NULL, 0, NULL, err);
