@@ -39,4 +39,5 @@ install_without_starting() {
 make_user() {
 	getent passwd wabe >/dev/null ||
 		adduser --system --group --no-create-home --home /nonexistent --quiet wabe
+	getent group wabe-docker >/dev/null || addgroup --system --quiet wabe-docker
 }

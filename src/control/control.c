@@ -7,8 +7,10 @@
 #include "base/time.h"
 #include "control/confine.h"
 #include "core/core.h"
+#include "dialect/docker/docker.h"
 #include "dialect/native/native.h"
 
+#include <grp.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -19,14 +21,37 @@
 
 #define AGENT_WAIT (15 * NS_PER_SEC)
 
-int control_listen(const char *run, gid_t gid, struct error *err) {
-	_cleanup_(free_ptr) char *path = str_format("%s/wabe.sock", run);
+static const struct dialect_socket {
+	const char *name, *group;
+	const struct http_route *(*routes)(void);
+	void (*render_error)(struct http_request *req, int status, const struct error *e);
+	const int *statuses;
+	size_t (*prefix)(const char *path);
+	size_t max_body;
+} sockets[CONTROL_SOCKETS] = {
+	[CONTROL_NATIVE] = {"wabe.sock", NULL, native_routes, native_render_error, native_statuses, NULL, 0},
+	[CONTROL_DOCKER] = {"docker.sock", "wabe-docker", docker_routes, docker_render_error, docker_statuses, docker_prefix,
+			    DOCKER_BODY_MAX},
+};
+
+static int listen_on(const char *run, const struct dialect_socket *s, gid_t gid, struct error *err) {
+	_cleanup_(free_ptr) char *path = str_format("%s/%s", run, s->name);
+	const struct group *group = s->group ? getgrnam(s->group) : NULL;
 	_cleanup_(close_fd) int fd = sock_listen_unix(path, 0600);
 	if (fd < 0)
 		return error_errno(err, fd, "listening on %s", path);
+	if (s->group)
+		gid = group ? group->gr_gid : 0;
 	if (chown(path, 0, gid) < 0 || chmod(path, 0660) < 0)
-		return error_errno(err, errno, "giving %s to the group wabe", path);
+		return error_errno(err, errno, "giving %s to its group", path);
 	return TAKE_FD(fd);
+}
+
+int control_listen(const char *run, gid_t gid, int fds[CONTROL_SOCKETS], struct error *err) {
+	for (size_t i = 0; i < CONTROL_SOCKETS; i++)
+		if (fds[i] < 0 && (fds[i] = listen_on(run, &sockets[i], gid, err)) < 0)
+			return fds[i];
+	return 0;
 }
 
 int control_directories(const struct control_options *o, struct error *err) {
@@ -88,11 +113,34 @@ static int wait_end(int signals, int shutdown) {
 	return fds[1].revents ? CONTROL_SHUTDOWN : CONTROL_SIGNAL;
 }
 
-static int serve(const struct control_options *o, const char *own, int listen_fd, int signals, struct error *err) {
+static int servers_start(struct core *core, int fds[CONTROL_SOCKETS], struct http_server *servers[CONTROL_SOCKETS],
+			 struct error *err) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < CONTROL_SOCKETS; i++) {
+		struct http_config http = {
+			.routes = sockets[i].routes(),
+			.max_body = sockets[i].max_body,
+			.context = core,
+			.render_error = sockets[i].render_error,
+			.statuses = sockets[i].statuses,
+			.prefix = sockets[i].prefix,
+		};
+		r = http_server_start(TAKE_FD(fds[i]), &http, &servers[i], err);
+	}
+	return r;
+}
+
+static void servers_stop(struct http_server *servers[CONTROL_SOCKETS]) {
+	for (size_t i = 0; i < CONTROL_SOCKETS; i++)
+		if (servers[i])
+			http_server_stop(servers[i]);
+}
+
+static int serve(const struct control_options *o, const char *own, int fds[CONTROL_SOCKETS], int signals, struct error *err) {
 	_cleanup_(free_ptr) char *agent = str_format("%s/agent.sock", o->run);
 	_cleanup_(close_fd) int shutdown = eventfd(0, EFD_CLOEXEC);
 	struct core *core;
-	struct http_server *server;
+	struct http_server *servers[CONTROL_SOCKETS] = {0};
 	struct core_config config = {
 		.state = own,
 		.agent_socket = agent,
@@ -106,17 +154,14 @@ static int serve(const struct control_options *o, const char *own, int listen_fd
 		return r;
 	if (!core_wait_agent(core, AGENT_WAIT))
 		log_warn("the agent cannot be reached at %s; going on without it", agent);
-	struct http_config http = {.routes = native_routes(), .context = core, .render_error = native_render_error};
-	r = http_server_start(listen_fd, &http, &server, err);
-	if (r < 0) {
-		core_close(core);
-		return r;
+	r = servers_start(core, fds, servers, err);
+	if (r == 0) {
+		say_ready(&ready);
+		log_info("serving on %s/wabe.sock and docker.sock", o->run);
+		r = wait_end(signals, shutdown);
 	}
-	say_ready(&ready);
-	log_info("serving on %s/wabe.sock", o->run);
-	r = wait_end(signals, shutdown);
 	core_stop_following(core);
-	http_server_stop(server);
+	servers_stop(servers);
 	core_close(core);
 	return r;
 }
@@ -133,10 +178,11 @@ static int block_signals(void) {
 
 int control_main(const struct control_options *o, struct error *err) {
 	_cleanup_(free_ptr) char *own = str_format("%s/control", o->state);
-	_cleanup_(close_fd) int listen_fd = o->listen_fd;
+	int fds[CONTROL_SOCKETS];
+	memcpy(fds, o->listen_fds, sizeof fds);
 	int r = control_directories(o, err);
-	if (r == 0 && listen_fd < 0)
-		r = listen_fd = control_listen(o->run, o->gid, err);
+	if (r == 0)
+		r = control_listen(o->run, o->gid, fds, err);
 	if (r < 0)
 		return r;
 	_cleanup_(close_fd) int signals = block_signals();
@@ -146,5 +192,5 @@ int control_main(const struct control_options *o, struct error *err) {
 	if (chdir(own) < 0)
 		return error_errno(err, errno, "entering %s", own);
 	r = confine(o, own, err);
-	return r < 0 ? r : serve(o, own, TAKE_FD(listen_fd), signals, err);
+	return r < 0 ? r : serve(o, own, fds, signals, err);
 }

@@ -31,7 +31,8 @@ static const char usage[] =
 struct options {
 	struct daemon_options daemon;
 	const char *role;
-	int listen_fd, ready_fd; /* from the parent; -1 */
+	int listen_fds[CONTROL_SOCKETS], ready_fd; /* from the parent; -1 */
+	size_t listening;
 };
 
 static const char *from_env(const char *name, const char *otherwise) {
@@ -57,7 +58,7 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 	*o = (struct options){
 		.daemon = {.state = from_env("WABE_STATE", "/var/lib/wabe"), .run = from_env("WABE_RUN", "/run/wabe")},
 		.role = "both",
-		.listen_fd = -1,
+		.listen_fds = {-1, -1},
 		.ready_fd = -1,
 	};
 	for (int c; (c = getopt_long(argc, argv, "h", known, NULL)) != -1;) {
@@ -66,7 +67,10 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 		case 'r': o->daemon.run = optarg; break;
 		case 'o': o->role = optarg; break;
 		case 'm': strv_add(&o->daemon.mirrors, optarg); break;
-		case 'L': o->listen_fd = parse_fd(optarg); break;
+		case 'L':
+			if (o->listening < CONTROL_SOCKETS)
+				o->listen_fds[o->listening++] = parse_fd(optarg);
+			break;
 		case 'R': o->ready_fd = parse_fd(optarg); break;
 		case 'l': return error_set(err, ERROR_UNSUPPORTED, "--listen %s: this version serves no network, only the socket in %s", optarg, o->daemon.run);
 		case 'h': fputs(usage, stdout); return 1;
@@ -105,10 +109,10 @@ static int role_control(const struct options *o, struct error *err) {
 		.uid = o->daemon.uid,
 		.gid = o->daemon.gid,
 		.mirrors = o->daemon.mirrors,
-		.listen_fd = o->listen_fd,
+		.listen_fds = {o->listen_fds[CONTROL_NATIVE], o->listen_fds[CONTROL_DOCKER]},
 		.ready_fd = o->ready_fd,
 	};
-	if (o->listen_fd < 0) { /* started by hand, not by our parent */
+	if (!o->listening) { /* started by hand, not by our parent */
 		int r = daemon_lock(&o->daemon, "control", err);
 		if (r < 0)
 			return r;
@@ -118,7 +122,7 @@ static int role_control(const struct options *o, struct error *err) {
 	int r = control_main(&c, err);
 	if (r < 0)
 		return r;
-	return r == CONTROL_SHUTDOWN && o->listen_fd >= 0 ? EXIT_SHUTDOWN : 0;
+	return r == CONTROL_SHUTDOWN && o->listening ? EXIT_SHUTDOWN : 0;
 }
 
 static int role_agent(const struct options *o, struct error *err) {

@@ -77,7 +77,7 @@ struct role {
 struct supervisor {
 	const struct daemon_options *options;
 	sigset_t signals; /* as they were */
-	int signal_fd, agent_fd, control_fd;
+	int signal_fd, agent_fd, control_fds[CONTROL_SOCKETS];
 	int ready_fd; /* where control says so */
 	int self;     /* our executable */
 	struct role roles[2];
@@ -92,7 +92,8 @@ static void run_agent(const struct supervisor *s) {
 		.uid = s->options->uid,
 		.listen_fd = s->agent_fd,
 	};
-	close(s->control_fd);
+	for (size_t i = 0; i < CONTROL_SOCKETS; i++)
+		close(s->control_fds[i]);
 	close(s->ready_fd);
 	close(s->self);
 	prctl(PR_SET_NAME, "wabe-agent");
@@ -104,19 +105,22 @@ static void run_agent(const struct supervisor *s) {
 }
 
 static void run_control(const struct supervisor *s) {
-	char listen_fd[16], ready_fd[16];
-	snprintf(listen_fd, sizeof listen_fd, "%d", s->control_fd);
+	char ready_fd[16];
 	snprintf(ready_fd, sizeof ready_fd, "%d", s->ready_fd);
 	const char *const own[] = {"wabed", "--role", "control", "--state", s->options->state, "--run", s->options->run,
-				   "--listen-fd", listen_fd, "--ready-fd", ready_fd};
+				   "--ready-fd", ready_fd};
 	char **argv = NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		strv_add(&argv, own[i]);
+	for (size_t i = 0; i < CONTROL_SOCKETS; i++) {
+		strv_add(&argv, "--listen-fd");
+		strv_take(&argv, str_format("%d", s->control_fds[i]));
+		fd_set_cloexec(s->control_fds[i], false);
+	}
 	for (char **m = s->options->mirrors; m && *m; m++) {
 		strv_add(&argv, "--mirror");
 		strv_add(&argv, *m);
 	}
-	fd_set_cloexec(s->control_fd, false);
 	fd_set_cloexec(s->ready_fd, false);
 	fexecve(s->self, argv, environ);
 	log_error("starting control: %s", strerror(errno));
@@ -244,15 +248,16 @@ static void block_signals(struct supervisor *s) {
 int supervise(const struct daemon_options *o, struct error *err) {
 	struct supervisor s = {
 		.options = o,
+		.control_fds = {-1, -1},
 		.roles = {{.name = "the agent", .run = run_agent}, {.name = "control", .run = run_control}},
 	};
 	int ready[2];
 	s.agent_fd = agent_listen(o, err);
 	if (s.agent_fd < 0)
 		return s.agent_fd;
-	s.control_fd = control_listen(o->run, o->gid, err);
-	if (s.control_fd < 0)
-		return s.control_fd;
+	int r = control_listen(o->run, o->gid, s.control_fds, err);
+	if (r < 0)
+		return r;
 	s.self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (s.self < 0 || pipe2(ready, O_CLOEXEC) < 0)
 		return error_errno(err, errno, "preparing to start agent and control");

@@ -38,8 +38,8 @@ struct http_target {
 
 /* Decodes %XX (and, with plus, "+"); NULL for a bad or NUL encoding. */
 char *http_decode(struct str s, bool plus);
-/* 0, or -EINVAL for a bad encoding or a target that is no path. */
-int http_target_parse(const char *uri, struct http_target *out);
+/* 0, or -EINVAL for a bad encoding or a target that is no path. prefix: as in http_config. */
+int http_target_parse(const char *uri, size_t (*prefix)(const char *path), struct http_target *out);
 void http_target_free(struct http_target *t);
 
 /* The row that fits, with its parameters; NULL and in *allow the methods that there are ("GET, HEAD"), or

@@ -40,6 +40,10 @@ struct http_config {
 	/* renders an error reply in the dialect's shape (unknown route, body too large, error of a handler) with
 	 * one call of http_reply…; may run on the server's own thread, so that it must not block */
 	void (*render_error)(struct http_request *req, int status, const struct error *e);
+	const int *statuses; /* by error_kind, for http_fail; NULL: 500 for all */
+	/* How many bytes at the beginning of a path stand before what routes fit ("/v1.44"); NULL: none ever. What is
+	 * left must begin with a slash. */
+	size_t (*prefix)(const char *path);
 };
 
 /* Serves on a listening socket (unix or TCP, taken over) with its own threads. */
@@ -78,6 +82,7 @@ void http_reply_shared(struct http_request *req, int status, const char *content
 void http_reply_json(struct http_request *req, int status, const json_t *value);
 void http_reply_empty(struct http_request *req, int status);
 void http_reply_error(struct http_request *req, int status, const struct error *e); /* through render_error */
+void http_fail(struct http_request *req, const struct error *e); /* the same, with the status that its kind has */
 /* A file from `offset`, with the kernel's sendfile; takes fd. */
 void http_reply_fd(struct http_request *req, int status, const char *content_type, int fd, uint64_t offset, uint64_t size);
 /* Further headers of the coming answer. */

@@ -227,6 +227,12 @@ void http_reply_error(struct http_request *req, int status, const struct error *
 		http_reply(req, status, "text/plain; charset=utf-8", error_text(e), strlen(error_text(e)));
 }
 
+void http_fail(struct http_request *req, const struct error *e) {
+	const int *statuses = req->server->config.statuses;
+
+	http_reply_error(req, statuses ? statuses[e->kind] : MHD_HTTP_INTERNAL_SERVER_ERROR, e);
+}
+
 void http_reply_fd(struct http_request *req, int status, const char *content_type, int fd, uint64_t offset,
 		   uint64_t size) {
 	struct MHD_Response *r = MHD_create_response_from_fd_at_offset64(size, fd, offset);

@@ -157,7 +157,7 @@ static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connectio
 	struct http_request *req = request_new(arg);
 
 	set_timeout(connection, HEAD_TIMEOUT);
-	req->bad = http_target_parse(uri, &req->target);
+	req->bad = http_target_parse(uri, req->server->config.prefix, &req->target);
 	return req;
 }
 

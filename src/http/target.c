@@ -106,14 +106,14 @@ static const char *skip_authority(const char *uri) {
 	return p ? p : "/";
 }
 
-int http_target_parse(const char *uri, struct http_target *out) {
+int http_target_parse(const char *uri, size_t (*prefix)(const char *path), struct http_target *out) {
 	const char *start = skip_authority(uri), *question = strchrnul(start, '?');
 	int r;
 
 	*out = (struct http_target){.path = str_copyn(start, (size_t)(question - start))};
 	if (*start != '/')
 		return -EINVAL;
-	r = segments_parse(out->path, &out->segments);
+	r = segments_parse(out->path + (prefix ? prefix(out->path) : 0), &out->segments);
 	return r || !*question ? r : query_parse(str_view(question + 1), &out->query);
 }
 

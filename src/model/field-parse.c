@@ -160,7 +160,7 @@ static const struct field *accept_key(const struct field_table *t, const char *k
 				      struct error *err) {
 	const struct field *f = find_field(t, key);
 	*r = 0;
-	if (flags & FIELDS_TRUSTED)
+	if (flags & FIELDS_TRUSTED || (!f && flags & FIELDS_FOREIGN))
 		return f;
 	if (!f) {
 		_cleanup_(free_ptr) char *shown = text_shown(key);

@@ -100,6 +100,10 @@ struct field_table {
 #define FIELD(type_, member_, kind_, ...) \
 	{.name = #member_, .type = (kind_), .offset = offsetof(type_, member_), __VA_ARGS__}
 
+/* A row whose JSON name is not the member's: a dialect's own spelling. */
+#define FIELD_AS(json_, type_, member_, kind_, ...) \
+	{.name = (json_), .type = (kind_), .offset = offsetof(type_, member_), __VA_ARGS__}
+
 /* Sets every member to its default (zeroes the struct first). */
 void fields_init(const struct field_table *t, void *object);
 /* Frees what the members own and zeroes the struct. */
@@ -108,6 +112,7 @@ void fields_free(const struct field_table *t, void *object);
 enum fields_parse_flags {
 	FIELDS_TRUSTED = 1 << 0, /* from wabe's own disk or process: read-only fields are taken, unknown ones skipped */
 	FIELDS_INTERNAL = 1 << 1, /* from control to the agent: read-only fields are taken, unknown ones are errors */
+	FIELDS_FOREIGN = 1 << 2,  /* in another system's shape, whose servers skip what they do not know */
 };
 /* Fills object (defaults first) from a JSON object, checks limits, required fields and the table's
  * validate. Unknown fields are errors that name them. On failure object is empty. */

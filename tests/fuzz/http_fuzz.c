@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
 	if (uri)
 		*uri++ = 0;
-	if (uri && !http_target_parse(uri, &t))
+	if (uri && !http_target_parse(uri, NULL, &t))
 		route(t.segments, text);
 	if (uri)
 		http_target_free(&t);

@@ -1,8 +1,8 @@
 /* What the files of the native dialect share: DTOs, replies, streams. */
 #pragma once
 
-#include "core/core.h"
 #include "core/instances.h"
+#include "dialect/dialect.h"
 #include "dialect/native/native.h"
 #include "model/field.h"
 
@@ -76,40 +76,13 @@ extern const struct native_route instance_routes[], image_routes[], network_rout
 json_t *openapi_document(void);
 
 /* ---- handlers' helpers (reply.c) ---- */
-#define JSON_TYPE "application/json"
-#define TAR_TYPE "application/x-tar"
-struct core *core_of(struct http_request *req);
 const char *project_of(struct http_request *req);
 const char *name_of(struct http_request *req);
 bool query_bool(struct http_request *req, const char *name, bool otherwise);
 /* A time of the query, 0 where it is not given; false: an error has been answered. */
 bool query_time(struct http_request *req, const char *name, int64_t *ns);
 bool query_int(struct http_request *req, const char *name, int64_t otherwise, int64_t *out);
-void fail(struct http_request *req, const struct error *e);
 void reply_text(struct http_request *req, int status, const char *json, size_t len);
 void reply_table(struct http_request *req, int status, const struct field_table *t, const void *object);
 void reply_instance(struct http_request *req, int status, struct instance_snap *snap);
 void reply_image(struct http_request *req, int status, struct image_snap *snap);
-
-/* ---- streams (stream.c) ---- */
-/* A stream that lives as long as what is followed: sinks take it as their arg. */
-struct line_stream {
-	struct http_request *req; /* until begin */
-	struct http_stream *stream;
-	const char *type;
-	struct buf pending;
-};
-struct line_stream *line_stream_new(struct http_request *req, const char *content_type);
-void line_stream_free(struct line_stream *s);
-void line_stream_begin(void *arg);
-int line_stream_push(struct line_stream *s, const char *line, size_t len); /* adds the newline */
-bool line_stream_gone(void *arg);
-void line_stream_end(void *arg, bool complete); /* frees it */
-
-/* Sends what is read from fd (taken) to its end; a broken end cuts the answer. */
-void reply_stream_fd(struct http_request *req, const char *content_type, int fd);
-/* Runs fn, which writes to fd, and sends what it writes; its error is the answer while nothing was sent. */
-void reply_written(struct http_request *req, const char *content_type,
-		   int (*fn)(int fd, void *arg, struct error *err), void *arg);
-/* Runs fn, which reads the request's body from fd. A body that breaks off gives fn a read error. */
-int with_body(struct http_request *req, int (*fn)(int fd, void *arg, struct error *err), void *arg, struct error *err);

@@ -6,4 +6,5 @@
 /* NULL-method row last; made once, valid for the life of the process. */
 const struct http_route *native_routes(void);
 /* For http_config: errors in the API's shape. */
+extern const int native_statuses[ERROR_KINDS];
 void native_render_error(struct http_request *req, int status, const struct error *e);

@@ -4,7 +4,7 @@
 
 #include "base/time.h"
 
-static const int statuses[ERROR_KINDS] = {
+const int native_statuses[ERROR_KINDS] = {
 	[ERROR_NONE] = 500,
 	[ERROR_INVALID] = 400,
 	[ERROR_NOT_FOUND] = 404,
@@ -35,14 +35,6 @@ void native_render_error(struct http_request *req, int status, const struct erro
 	_cleanup_(json_free_ptr) json_t *answer = json_object();
 	json_object_set_new(answer, "error", error);
 	http_reply_json(req, status, answer);
-}
-
-void fail(struct http_request *req, const struct error *e) {
-	native_render_error(req, statuses[e->kind], e);
-}
-
-struct core *core_of(struct http_request *req) {
-	return http_context(req);
 }
 
 const char *project_of(struct http_request *req) {

@@ -1,5 +1,5 @@
 /* Answers and bodies that are streams: lines that come as things happen, archives in both directions. */
-#include "dialect/native/native-priv.h"
+#include "dialect/dialect.h"
 
 #include "base/fs.h"
 

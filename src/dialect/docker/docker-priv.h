@@ -1,0 +1,67 @@
+/* What the files of the Docker dialect share. A handler decodes its request, calls a verb of the core and renders the
+ * answer; policy, waiting and storage are the core's. */
+#pragma once
+
+#include "dialect/dialect.h"
+#include "dialect/docker/docker.h"
+#include "model/field.h"
+
+/* The one project that Docker's clients see. */
+#define DOCKER_PROJECT "default"
+
+/* ---- routes: what docs/docker.md is made of ---- */
+enum docker_support {
+	DOCKER_WORKS,
+	DOCKER_DIFFERS, /* how is in the note */
+	DOCKER_MISSING, /* answered with an error that says so; why is in the note */
+};
+struct docker_route {
+	const char *method, *path; /* without the version */
+	http_handler handler;
+	unsigned flags;            /* http_route_flags */
+	enum docker_support support;
+	const char *note;          /* NULL where it works as documented */
+};
+/* A table each, in the file of its topic; NULL-method row last. */
+extern const struct docker_route docker_container_routes[], docker_inside_routes[], docker_image_routes[],
+	docker_build_routes[], docker_network_routes[], docker_volume_routes[], docker_system_routes[],
+	docker_swarm_routes[], docker_plugin_routes[];
+
+/* ---- requests (reply.c) ---- */
+/* The minor number of the version in the path ("/v1.41/…" is 41), DOCKER_API's without one. A version that is not
+ * spoken has been refused before any handler. */
+int docker_api(struct http_request *req);
+/* Docker's idea of a boolean: absent, "", "0", "no", "false" and "none", in any case, are false. */
+bool docker_query_bool(struct http_request *req, const char *name);
+bool docker_query_bool_or(struct http_request *req, const char *name, bool otherwise);
+/* otherwise where it is absent or empty; false: an error has been answered. */
+bool docker_query_int(struct http_request *req, const char *name, int64_t otherwise, int64_t *out);
+/* The body as JSON, or parsed by a table into dto (unknown members are skipped, as dockerd does; null is as absent; a
+ * wrong type is 400). An empty body is {}. NULL, false: an error has been answered. */
+json_t *docker_body(struct http_request *req);
+bool docker_parse(struct http_request *req, const struct field_table *t, void *dto);
+bool docker_parse_json(struct http_request *req, const struct field_table *t, const json_t *json, void *dto);
+
+/* ---- filters: {"label":["a=b"]} or {"label":{"a=b":true}} ---- */
+/* Decodes ?filters=; known: NULL-terminated names, any other one is 400 as in dockerd ("invalid filter 'x'"). NULL: an error
+ * has been answered. Free it with json_decref: an object of arrays of strings. */
+json_t *docker_filters(struct http_request *req, const char *const *known);
+/* The values of one filter: true from fits for any of them (and when there are none) is true. */
+bool docker_filter_any(const json_t *filters, const char *name, bool (*fits)(const char *value, const void *arg),
+		       const void *arg);
+/* All of the label filters ("key" or "key=value", also "label!" for those that must not fit) against labels. */
+bool docker_filter_labels(const json_t *filters, const struct pairs *labels);
+/* The one boolean value of a filter such as dangling; otherwise where it is not given. -1: an error has been answered. */
+int docker_filter_bool(struct http_request *req, const json_t *filters, const char *name, bool otherwise);
+
+/* ---- answers (reply.c) ---- */
+/* The error with a status of its own, where the kind of it does not say Docker's. */
+void docker_fail(struct http_request *req, int status, const char *fmt, ...) PRINTF(3, 4);
+/* Takes value. */
+void docker_reply(struct http_request *req, int status, json_t *value);
+/* "2026-11-22T23:09:46.123456789Z"; 0 is "0001-01-01T00:00:00Z", as Go prints it. */
+json_t *docker_time(int64_t ns);
+/* A list of strings; null, not [], for none, where dockerd says so. */
+json_t *docker_strings_or_null(char *const *v);
+/* Pairs as an object, {} for none. */
+json_t *docker_pairs(const struct pairs *p);
