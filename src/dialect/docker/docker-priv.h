@@ -2,6 +2,8 @@
  * answer; policy, waiting and storage are the core's. */
 #pragma once
 
+#include "core/images.h"
+#include "core/instances.h"
 #include "dialect/dialect.h"
 #include "dialect/docker/docker.h"
 #include "model/field.h"
@@ -65,3 +67,36 @@ json_t *docker_time(int64_t ns);
 json_t *docker_strings_or_null(char *const *v);
 /* Pairs as an object, {} for none. */
 json_t *docker_pairs(const struct pairs *p);
+
+/* ---- parts of an instance (endpoints.c, mounts.c) ----
+ *
+ * config, host, networking: the bodies "Config", "HostConfig" and "NetworkingConfig" of containers/create as they came,
+ * already known to be objects or NULL. Each fills its part of spec; what Docker would refuse is refused with its message. */
+
+/* HostConfig.NetworkMode, PortBindings, PublishAllPorts, Links, Dns, DnsOptions, DnsSearch, ExtraHosts; Config.MacAddress,
+ * ExposedPorts; NetworkingConfig.EndpointsConfig. */
+int docker_spec_networks(struct core *c, const json_t *config, const json_t *host, const json_t *networking,
+			 struct instance_spec *spec, struct error *err);
+/* NetworkSettings of an inspect, and the shorter one of a list; "Ports" as a list has them. */
+json_t *docker_network_settings(struct core *c, const struct instance *i);
+json_t *docker_network_settings_short(struct core *c, const struct instance *i);
+json_t *docker_ports(const struct instance *i);
+/* HostConfig.Binds, Mounts, Tmpfs, VolumesFrom, VolumeDriver; Config.Volumes; and the image's volumes. Volumes that are not
+ * there are made, anonymous ones too. */
+int docker_spec_mounts(struct core *c, const json_t *config, const json_t *host, const struct image *image,
+		       struct instance_spec *spec, struct error *err);
+/* "Mounts" of an inspect and of a list. */
+json_t *docker_mounts(struct core *c, const struct instance *i);
+/* Removes the anonymous volumes that came with an instance: DELETE with v=1, and --rm. */
+int docker_remove_anonymous(struct core *c, const struct instance *i, struct error *err);
+/* A network of wabe under Docker's name, and back: "default" is "bridge". Free neither. */
+const char *docker_network_name(const char *own);
+const char *own_network_name(const char *docker);
+
+/* ---- inside.c, build.c, images.c ---- */
+/* Credentials of X-Registry-Auth (base64url JSON: username, password, auth, identitytoken, serveraddress). Empty: none. */
+struct docker_auth {
+	char *username, *password, *server;
+};
+int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err);
+void docker_auth_free(struct docker_auth *a);
