@@ -128,6 +128,7 @@ struct core {
 	struct events events;
 	pthread_mutex_t flush_lock; /* one writer of events at a time; taken before lock */
 
+	struct map *execs; /* id → struct exec, see execs.c */
 	struct map *tasks; /* id → struct task_run */
 	struct map *held;  /* names of core_hold */
 
@@ -321,6 +322,16 @@ int events_load(struct core *c, struct error *err);
 int events_txn(struct core *c, const struct store_op *ops, size_t n, struct error *err);
 int events_flush(struct core *c, struct error *err);
 void events_free(struct core *c);
+
+/* ---- inside.c, execs.c ---- */
+/* Did the agent send a stream? */
+int stream_expected(int fd, struct error *err);
+/* The size of the terminal of an instance's first process, or of an exec (exec_id NULL: the former). */
+int terminal_resize(struct core *c, const char *id, const char *exec_id, int64_t rows, int64_t columns, struct error *err);
+struct map *execs_new(void);
+/* The instance has gone; an exec has ended. Need the lock. */
+void execs_drop_instance(struct core *c, const char *id);
+void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code);
 
 /* ---- tasks.c ---- */
 struct task_run;

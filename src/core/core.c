@@ -41,6 +41,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->layers = map_new(free);
 	c->unpacking = map_new(NULL);
 	c->layers_held = map_new(NULL);
+	c->execs = execs_new();
 	c->tasks = map_new(task_run_drop);
 	c->held = map_new(NULL);
 	c->making = map_new(NULL);
@@ -158,6 +159,7 @@ void core_close(struct core *c) {
 	map_free(c->layers);
 	map_free(c->unpacking);
 	map_free(c->layers_held);
+	map_free(c->execs);
 	map_free(c->tasks);
 	map_free(c->held);
 	map_free(c->making);
