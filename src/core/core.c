@@ -38,7 +38,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->by_name = map_new(NULL);
 	c->images = map_new(NULL);
 	c->refs = map_new(NULL);
-	c->layers = map_new(free);
+	c->layers = layers_new();
 	c->unpacking = map_new(NULL);
 	c->layers_held = map_new(NULL);
 	c->execs = execs_new();
