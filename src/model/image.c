@@ -28,6 +28,8 @@ static const struct field config_fields[] = {
 	FIELD(struct image_config, volumes, FIELD_STRINGS, .check = mount_target_check, .doc = "Paths that want a volume"),
 	FIELD(struct image_config, exposed_ports, FIELD_STRINGS, .doc = "Ports it listens on: 80/tcp"),
 	FIELD(struct image_config, health, FIELD_OBJECT, .sub = &health_check_table, .doc = "Health check"),
+	FIELD(struct image_config, shell, FIELD_STRINGS, .doc = "Runs command lines while images are built on this one"),
+	FIELD(struct image_config, on_build, FIELD_STRINGS, .doc = "Instructions that a build upon this image begins with"),
 };
 const struct field_table image_config_table = {
 	"image_config", "What an image says about running it", sizeof(struct image_config), config_fields,
@@ -48,6 +50,8 @@ static const struct field image_fields[] = {
 	FIELD(struct image, digest, FIELD_STRING, .check = digest_check, .doc = "Digest of its manifest"),
 	FIELD(struct image, media_type, FIELD_STRING, .max = 256, .check = text_check, .doc = "Kind of manifest"),
 	FIELD(struct image, names, FIELD_STRINGS, .check = name_check, .doc = "Its names in full; may be none"),
+	FIELD(struct image, parent, FIELD_STRING, .check = digest_check,
+	      .doc = "Id of the image that it was built upon here"),
 	FIELD(struct image, os, FIELD_STRING, .max = 64, .check = text_check, .doc = "linux"),
 	FIELD(struct image, architecture, FIELD_STRING, .max = 64, .check = text_check, .doc = "amd64, arm64 …"),
 	FIELD(struct image, variant, FIELD_STRING, .max = 64, .check = text_check, .doc = "v8 …"),

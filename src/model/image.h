@@ -18,6 +18,8 @@ struct image_config {
 	struct pairs labels;
 	char **volumes, **exposed_ports;
 	struct health_check health;
+	char **shell;    /* runs command lines while images are built on this one; empty: /bin/sh -c */
+	char **on_build; /* instructions that a build upon this image begins with */
 };
 
 struct image {
@@ -25,6 +27,7 @@ struct image {
 	char *digest;   /* of the manifest blob */
 	char *media_type; /* of the manifest */
 	char **names;   /* "docker.io/library/debian:bookworm", fully qualified; may be empty (dangling) */
+	char *parent;   /* id of the image that it was built upon on this host; NULL when pulled */
 	char *os, *architecture, *variant;
 	int64_t created_at, size; /* size: sum of the layer blobs */
 	struct image_config config;
