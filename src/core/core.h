@@ -24,6 +24,7 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/buf.h"
 #include "base/json.h"
 
 struct core;
