@@ -66,6 +66,11 @@ struct image_entry {
 	struct image_snap *snap;
 };
 
+struct layer_entry {
+	char *digest; /* of the blob that was unpacked; "" if not known */
+	int64_t size; /* of the files in it, -1: not known */
+};
+struct map *layers_new(void);
 struct list_cache {
 	char *key;
 	uint64_t generation;
@@ -114,7 +119,7 @@ struct core {
 	struct map *images, *refs; /* id → image_entry; name → image_entry of images */
 	pthread_mutex_t images_write; /* one change of images and names at a time; taken before lock */
 
-	struct map *layers; /* diff_id → digest of the blob that the agent unpacked, "" if not known */
+	struct map *layers; /* diff_id → struct layer_entry: what the agent has unpacked */
 	struct map *unpacking; /* diff_id: being unpacked or removed just now */
 	struct map *layers_held; /* diff_id: found or unpacked under a hold, see collect.c */
 	unsigned layer_holds;
@@ -128,6 +133,7 @@ struct core {
 	struct events events;
 	pthread_mutex_t flush_lock; /* one writer of events at a time; taken before lock */
 
+	struct map *execs; /* id → struct exec, see execs.c */
 	struct map *tasks; /* id → struct task_run */
 	struct map *held;  /* names of core_hold */
 
@@ -279,6 +285,13 @@ int changes_load(struct core *c, struct error *err);
 void change_settle(struct core *c, struct entry *e);
 
 /* ---- images.c ---- */
+struct image_snap *image_snap_new(const struct image *image, char *const *names); /* a copy with other names */
+char *image_json(const struct image *i);
+char *image_key(const char *project, const char *id);
+char *image_ref_key(const char *project, const char *name);
+/* Needs the lock, as image_find does. *by_id (may be NULL): it is named by its id. */
+struct image_entry *image_find_how(struct core *c, const char *name, bool *by_id, struct error *err);
+void image_forget_name(struct image_entry *e, const char *name); /* needs the lock */
 int images_load(struct core *c, struct error *err);
 /* Needs the lock; NULL and NOT_FOUND. */
 struct image_entry *image_find(struct core *c, const char *name, struct error *err);
@@ -302,6 +315,8 @@ void layer_note(struct core *c, const char *diff_id);
 void image_keep(struct core *c, const struct image *image);
 
 /* ---- layers.c ---- */
+/* Needs the lock. Takes over what the agent has, and what filed images say about it. */
+void layers_set(struct core *c, char *const *diff_ids);
 /* Layers of one image on their way into the agent, two at a time. */
 struct unpack_batch;
 struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel);
@@ -321,6 +336,16 @@ int events_load(struct core *c, struct error *err);
 int events_txn(struct core *c, const struct store_op *ops, size_t n, struct error *err);
 int events_flush(struct core *c, struct error *err);
 void events_free(struct core *c);
+
+/* ---- inside.c, execs.c ---- */
+/* Did the agent send a stream? */
+int stream_expected(int fd, struct error *err);
+/* The size of the terminal of an instance's first process, or of an exec (exec_id NULL: the former). */
+int terminal_resize(struct core *c, const char *id, const char *exec_id, int64_t rows, int64_t columns, struct error *err);
+struct map *execs_new(void);
+/* The instance has gone; an exec has ended. Need the lock. */
+void execs_drop_instance(struct core *c, const char *id);
+void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code);
 
 /* ---- tasks.c ---- */
 struct task_run;

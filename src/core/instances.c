@@ -319,6 +319,7 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 	core_lock(c);
 	event_add(c, "instance", "destroy", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
 	entry_take_out(c, e);
+	execs_drop_instance(c, i->id);
 	core_unlock(c);
 	entry_unref(c, e);
 	snapshots_forget(c, i->id);

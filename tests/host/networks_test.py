@@ -485,10 +485,12 @@ def a_shutdown(d):
     d.serve("a", "-p", "8080:80")
     address = d.show("a")["nics"][0]["ipv4"]
     d.cli("shutdown", "-t", "1")
-    d.process.wait(60)
-    d.process.stdout.close()
+    # all of it is gone when the command returns
+    equal(d.shims(), [])
     links = sorted(line.split(": ")[1] for line in d.space.run("ip", "-o", "link").stdout.splitlines())
     equal((links, d.space.run("nft", "list", "ruleset").stdout), (d.clean["links"], ""))
+    equal(d.process.wait(60), 0)
+    d.process.stdout.close()
     d.start()
     d.cli("start", "a")
     d.listens("a")
