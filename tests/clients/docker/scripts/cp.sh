@@ -16,7 +16,7 @@ t docker cp ca:/tmp/tree back-tree
 ts 'cd back-tree; find . | sort; cat link'
 ts 'docker cp ca:/tmp/tree - | tar t | sort'
 ts 'tar c file | docker cp - ca:/var'
-t docker cp ca:/var/file -
+ts 'docker cp ca:/var/file - | tar t'
 t docker cp file ca:/tmp/tree
 t docker cp tree ca:/tmp/other
 t docker cp ca:/tmp/tree/one/x .
