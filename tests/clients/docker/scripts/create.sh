@@ -39,7 +39,6 @@ t docker create --name cr --network container:nosuch busybox
 t docker create --name cs --ipc nosuch busybox
 t docker create --name cu --pid container:nosuch busybox
 t docker create --name cv --runtime nosuch busybox
-t docker create --name cw --platform linux/arm64 busybox
 t docker create --name x1 -h 'bad host' busybox
 t docker create --name cy --device-cgroup-rule 'bad' busybox
 t docker create --name cz -w relative busybox
