@@ -68,10 +68,6 @@ int image_step_config(struct core *c, const char *project, const struct image_st
 	return r;
 }
 
-static int stream_expected(int fd, struct error *err) {
-	return fd >= 0 ? 0 : error_set(err, ERROR_INTERNAL, "the agent has sent no stream");
-}
-
 int image_step_files(struct core *c, const char *project, const struct image_step *s, const char *path, int fd,
 		     struct image_snap **out, struct error *err) {
 	_cleanup_(ground_free) struct ground g = {0};
