@@ -212,6 +212,8 @@ int instances_load(struct core *c, struct error *err);
 char *instance_key(const char *project, const char *id);
 /* "key=value" or "key" */
 bool label_fits(const struct pairs *labels, const char *wanted);
+/* "NAME:ALIAS" of its links becomes "ID:ALIAS". Needs the lock. */
+int links_resolve(struct core *c, const char *project, struct instance_spec *s, struct error *err);
 /* instance_create whose root begins as a copy of another one (NULL: empty); linked: sharing what is common. */
 int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
 			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err);
@@ -276,7 +278,6 @@ void *snapshots_clock(void *core); /* a thread that does so in time */
  * freed, for volumes_drop when the instance does not come to be. */
 int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err);
 void volumes_drop(struct core *c, const char *project, char *const *ids);
-void volumes_drop_anonymous(struct core *c, const struct instance *i); /* of an instance that is gone */
 
 /* ---- instance-change.c ---- */
 /* Marks those whose change was cut off. */

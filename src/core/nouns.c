@@ -61,6 +61,12 @@ void noun_unref(struct noun *o) {
 	free(o);
 }
 
+void nouns_unref(struct noun **all) {
+	for (struct noun **o = all; o && *o; o++)
+		noun_unref(*o);
+	free(all);
+}
+
 static const char *member(const void *noun, size_t offset) {
 	return *(char *const *)((const char *)noun + offset);
 }

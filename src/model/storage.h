@@ -65,6 +65,7 @@ struct volume {
 	int64_t created_at;
 	struct volume_spec spec;
 	int64_t used; /* bytes, when asked for; 0: not known */
+	char *path;   /* where it is, or is mounted while it is used, on the host; NULL: it is a device, or nobody has asked */
 };
 
 struct snapshot {
