@@ -46,6 +46,9 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->making = map_new(NULL);
 	c->pools = nouns_new(&pool_kind);
 	c->volumes = nouns_new(&volume_kind);
+	c->workloads = nouns_new(&workload_kind);
+	c->secrets = nouns_new(&secret_kind);
+	c->configs = nouns_new(&config_kind);
 	c->unpackers = crew_new(2);
 	c->jobs = crew_new(4);
 	c->runners = crew_new(8);
@@ -80,6 +83,12 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 		r = pools_read(c, err);
 	if (r == 0)
 		r = nouns_load(c, c->volumes, err);
+	if (r == 0)
+		r = nouns_load(c, c->workloads, err);
+	if (r == 0)
+		r = nouns_load(c, c->secrets, err);
+	if (r == 0)
+		r = nouns_load(c, c->configs, err);
 	if (r == 0)
 		r = snapshots_load(c, err);
 	if (r == 0)
@@ -163,6 +172,9 @@ void core_close(struct core *c) {
 	map_free(c->making);
 	nouns_free(c->pools);
 	nouns_free(c->volumes);
+	nouns_free(c->workloads);
+	nouns_free(c->secrets);
+	nouns_free(c->configs);
 	map_free(c->snapshots);
 	events_free(c);
 	fields_free(&msg_hello_table, &c->host);
@@ -201,6 +213,7 @@ json_t *core_info(struct core *c) {
 	json_set_int(instances, "paused", paused);
 	json_object_set_new(info, "instances", instances);
 	json_set_int(info, "images", (int64_t)map_count(c->images));
+	json_set_int(info, "workloads", (int64_t)nouns_count(c->workloads));
 	json_set_int(info, "networks", (int64_t)map_count(c->networks.by_id));
 	json_set_int(info, "tasks", (int64_t)map_count(c->tasks));
 	json_set_int(info, "revision", c->events.revision);
@@ -230,5 +243,9 @@ static void shutdown_job(void *arg) {
 void core_shutdown(struct core *c, int64_t timeout) {
 	struct shutdown *s = NEW(struct shutdown);
 	*s = (struct shutdown){c, timeout};
+	core_lock(c);
+	c->stopping = true;
+	pthread_cond_broadcast(&c->changed);
+	core_unlock(c);
 	crew_run(c->jobs, shutdown_job, s);
 }
