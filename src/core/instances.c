@@ -377,6 +377,8 @@ static bool fits(const struct entry *e, const char *project, const struct instan
 		return false;
 	if (f->name && !strstr(i->spec.name, f->name))
 		return false;
+	if ((f->owned && !i->spec.owner.workload) || (f->workload && !str_same(i->spec.owner.workload, f->workload)))
+		return false;
 	for (char *const *l = f->labels; l && *l; l++)
 		if (!label_fits(&i->spec.labels, *l))
 			return false;

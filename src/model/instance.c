@@ -86,6 +86,38 @@ const struct field_table mount_table = {
 	mount_fields, ARRAY_SIZE(mount_fields), mount_validate,
 };
 
+static const struct field file_fields[] = {
+	FIELD(struct instance_file, kind, FIELD_ENUM, .def = "secret", .values = (const char *const[]){"secret", "config", NULL},
+	      .doc = "What it is"),
+	FIELD(struct instance_file, source, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 256, .check = instance_name_check,
+	      .doc = "Its name or id"),
+	FIELD(struct instance_file, target, FIELD_STRING, .check = mount_target_check,
+	      .doc = "Where, inside; /run/secrets/NAME or /NAME if not given"),
+	FIELD(struct instance_file, uid, FIELD_INT, .max = UINT16_MAX, .doc = "Its owner inside"),
+	FIELD(struct instance_file, gid, FIELD_INT, .max = UINT16_MAX, .doc = "Its group inside"),
+	FIELD(struct instance_file, mode, FIELD_STRING, .max = 5, .check = octal_mode_check, .doc = "Octal; 0444 if not given"),
+	FIELD(struct instance_file, size, FIELD_SIZE, .flags = FIELD_READONLY, .doc = "Bytes that it holds"),
+};
+const struct field_table instance_file_table = {
+	"instance_file", "A secret or config inside the instance, as a file in memory", sizeof(struct instance_file),
+	file_fields, ARRAY_SIZE(file_fields),
+};
+
+static const struct field owner_fields[] = {
+	FIELD(struct instance_owner, workload, FIELD_STRING, .flags = FIELD_READONLY, .check = instance_id_check,
+	      .doc = "Id of the workload that it is one of"),
+	FIELD(struct instance_owner, run, FIELD_STRING, .flags = FIELD_READONLY, .max = 25, .check = text_check,
+	      .doc = "Told apart from others of its slot by this"),
+	FIELD(struct instance_owner, slot, FIELD_INT, .flags = FIELD_READONLY, .doc = "Which of the workload's instances it is"),
+	FIELD(struct instance_owner, generation, FIELD_INT, .flags = FIELD_READONLY, .doc = "Of the template that it was made from"),
+	FIELD(struct instance_owner, attempt, FIELD_INT, .flags = FIELD_READONLY,
+	      .doc = "How many of this generation in its slot have ended before it, in a row"),
+};
+const struct field_table instance_owner_table = {
+	"instance_owner", "The workload that an instance is one of", sizeof(struct instance_owner), owner_fields,
+	ARRAY_SIZE(owner_fields),
+};
+
 static const struct field throttle_fields[] = {
 	FIELD(struct io_throttle, device, FIELD_STRING, .flags = FIELD_REQUIRED, .check = path_check,
 	      .doc = "Path of a block device on the host"),
@@ -300,6 +332,19 @@ static const struct field spec_fields[] = {
 	 .placeholder = "TARGET[:OPTIONS]",
 	 .parse = parse_tmpfs,
 	 .doc = "A file system in memory, with options such as size=64m,noexec"},
+	FIELD(struct instance_spec, files, FIELD_LIST, .flags = FIELD_IMMUTABLE, .max = 256, .sub = &instance_file_table,
+	      .flag = "secret", .placeholder = "NAME[,target=PATH…]", .parse = parse_secret,
+	      .doc = "Secrets inside as files: NAME,target=PATH,uid=N,gid=N,mode=MODE"),
+	{.name = "config",
+	 .type = FIELD_LIST,
+	 .offset = offsetof(struct instance_spec, files),
+	 .max = 256,
+	 .sub = &instance_file_table,
+	 .flags = FIELD_ALIAS,
+	 .flag = "config",
+	 .placeholder = "NAME[,target=PATH…]",
+	 .parse = parse_config,
+	 .doc = "Configs inside as files, in the same way"},
 	FIELD(struct instance_spec, pool, FIELD_STRING, .flags = FIELD_IMMUTABLE, .def = "local", .max = 128,
 	      .check = instance_name_check, .flag = "pool", .placeholder = "NAME", .doc = "Pool in which its root lives"),
 	FIELD(struct instance_spec, root_size, FIELD_SIZE, .flags = FIELD_LIVE, .def = "0", .flag = "root-size",
@@ -307,6 +352,8 @@ static const struct field spec_fields[] = {
 	FIELD(struct instance_spec, schedule, FIELD_OBJECT, .flags = FIELD_LIVE, .sub = &snapshot_schedule_table,
 	      .doc = "Snapshots of its root by themselves"),
 	FIELD(struct instance_spec, log, FIELD_OBJECT, .sub = &log_table, .doc = "Its log"),
+	FIELD(struct instance_spec, owner, FIELD_OBJECT, .flags = FIELD_READONLY | FIELD_IMMUTABLE, .sub = &instance_owner_table,
+	      .doc = "The workload that it is one of"),
 };
 const struct field_table instance_spec_table = {
 	"instance_spec", "What is wanted of an instance", sizeof(struct instance_spec),

@@ -43,6 +43,26 @@ struct mount {
 	char **options;    /* nosuid, nodev, noexec … */
 };
 
+/* A secret or config, put inside as a file of its own in memory: neither on the instance's disk nor in its image. */
+struct instance_file {
+	char *kind;    /* secret | config */
+	char *source;  /* its name or id */
+	char *target;  /* absolute path inside; NULL: /run/secrets/NAME, /NAME */
+	int64_t uid, gid;
+	char *mode;    /* octal text; NULL: 0444 */
+	int64_t size;  /* bytes, when the agent gets it */
+};
+typedef FIELD_LIST_OF(struct instance_file) instance_files;
+
+/* Whose it is, when a workload's controller has made it. */
+struct instance_owner {
+	char *workload;     /* id; NULL: nobody's */
+	char *run;          /* 25 characters, this one's alone: also the end of its name */
+	int64_t slot;       /* from 1 on: which of the workload's instances it is */
+	int64_t generation; /* of the template that it was made from */
+	int64_t attempt;    /* how many of this generation in the slot have ended before it, in a row */
+};
+
 struct io_throttle {
 	char *device; /* path of a block device on the host */
 	int64_t rate; /* bytes or operations a second */
@@ -116,10 +136,12 @@ struct instance_spec {
 							      * name:host-gateway: the host's own */
 
 	FIELD_LIST_OF(struct mount) mounts;
+	instance_files files;
 	char *pool;        /* name of the pool in which its root lives */
 	int64_t root_size; /* most that its root may take, bytes; 0: no limit of its own */
 	struct snapshot_schedule schedule; /* of its root */
 	struct log_config log;
+	struct instance_owner owner;
 };
 
 /* A volume that a mount of the spec means, as control has resolved it. */
@@ -157,7 +179,7 @@ struct instance {
 };
 
 extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
-	health_check_table, volume_use_table, mount_table;
+	health_check_table, volume_use_table, mount_table, instance_file_table, instance_owner_table;
 
 #define INSTANCE_ID_LEN 64
 /* [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, as Docker's names. */
