@@ -33,14 +33,14 @@ t docker run --rm --entrypoint sh built:base -c 'pwd; ls -ln /tree | awk "{print
 t docker inspect -f '{{json .Config.Env}} {{json .Config.Labels}} {{.Config.WorkingDir}} {{.Config.User}} {{json .Config.ExposedPorts}} {{json .Config.Volumes}} {{.Config.StopSignal}} {{json .Config.Shell}} {{json .Config.Healthcheck}} {{json .Config.Entrypoint}} {{json .Config.Cmd}} {{json .Config.OnBuild}}' built:1
 ts 'docker history --format "{{.CreatedBy}}" --no-trunc built:base'
 ts 'printf "FROM built:1\nCMD /triggered\n" | docker build -t built:2 -'
-t docker run --rm built:2
+t docker run --rm --entrypoint cat built:2 /triggered
 ts 'printf "FROM busybox\nRUN exit 3\n" | docker build -'
 ts 'printf "FROM busybox\nNOSUCH x\n" | docker build -'
 ts 'printf "FROM busybox\nCOPY nosuch /\n" | docker build -'
 ts 'printf "FROM 127.0.0.1:1/nosuch\n" | docker build -'
 ts 'printf "RUN x\n" | docker build -'
 ts 'printf "" | docker build -'
-ts 'printf "FROM busybox\nCOPY --from=nosuch /x /\n" | docker build -'
+ts 'printf "FROM busybox\nCOPY --from=127.0.0.1:1/nosuch /x /\n" | docker build -'
 ts 'printf "FROM busybox AS a\nRUN echo a >/a\nFROM busybox\nCOPY --from=a /a /b\nCOPY --from=0 /a /c\nCOPY --from=busybox /etc/passwd /d\nRUN cat /b /c; wc -l </d\n" | docker build -t multi -'
 ts 'printf "FROM scratch\nLABEL x=y\n" | docker build -t scratched -'
 ts 'printf "ARG BASE=busybox\nFROM \$BASE\nARG X=1\nRUN echo X is \$X\n" | docker build --no-cache --build-arg X=2 --build-arg UNUSED=1 -'

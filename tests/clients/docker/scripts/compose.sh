@@ -23,8 +23,7 @@ services:
     stop_signal: SIGKILL
 volumes: {data: {}}
 D
-export COMPOSE_NO_ANSI=1 COMPOSE_PARALLEL_LIMIT=1
-c() { ts "docker-compose --no-ansi $* 2>&1 | grep -v -e '--no-ansi' -e '^$'"; }
+c() { ts "docker-compose $* 2>&1 | tr -d '\\r' | sort -u"; }
 c config -q
 c up -d
 ts 'docker ps --format "{{.Names}} {{.Status}}" | sort | sed "s/Up.*(/Up (/; s/Up [^(]*$/Up/"'

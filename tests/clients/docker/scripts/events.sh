@@ -1,23 +1,23 @@
 start=$(date +%s.%N)
-q docker create --name a --label l=v busybox true
-q docker start a
-q docker wait a
-q docker rm a
-q docker volume create v
-q docker volume rm v
+q docker create --name ca --label l=v busybox true
+q docker start ca
+q docker wait ca
+q docker rm ca
+q docker volume create vol
+q docker volume rm vol
 q docker network create n
 q docker network rm n
 q docker tag busybox t:1
 q docker rmi t:1
-q docker run -d --name b busybox sleep 1000
-q docker exec b true
-q docker pause b
-q docker unpause b
-q docker rename b c
-q docker kill -s USR1 c
-q docker restart -t 0 c
-q docker stop -t 0 c
-q docker rm c
+q docker run -d --name cb busybox sleep 1000
+q docker exec cb true
+q docker pause cb
+q docker unpause cb
+q docker rename cb cc
+q docker kill -s USR1 cc
+q docker restart -t 0 cc
+q docker stop -t 0 cc
+q docker rm cc
 end=$(date +%s.%N)
 t_events() {
 	printf '$ docker events %s\n' "$*"
@@ -26,7 +26,7 @@ t_events() {
 t_events --format '{{.Type}} {{.Action}}'
 t_events --filter type=container --format '{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.image}} {{.Actor.Attributes.l}} {{.Actor.Attributes.exitCode}} {{.Actor.Attributes.signal}}'
 t_events --filter event=die --format '{{.Status}} {{.From}}'
-t_events --filter container=c --format '{{.Action}}'
+t_events --filter container=cc --format '{{.Action}}'
 t_events --filter label=l --format '{{.Action}}'
 t_events --filter image=busybox --filter event=create --format '{{.Action}}'
 t_events --filter type=volume --format '{{.Action}} {{.Actor.ID}} {{json .Actor.Attributes}}'

@@ -16,38 +16,38 @@ done
 t docker network ls --filter nosuch=1
 t docker network ls --filter type=x
 t docker network inspect -f '{{.Name}} {{.Internal}} {{.Attachable}} {{json .IPAM.Config}} {{json .Labels}} {{json .Containers}} {{json .Options}}' n1
-q docker run -d --name a --network n1 --ip 10.123.0.77 --network-alias first busybox sleep 1000
-q docker run -d --name b --network n1 busybox sleep 1000
-t docker inspect -f '{{(index .NetworkSettings.Networks "n1").IPAMConfig.IPv4Address}}' a
-t docker exec b ping -c 1 -W 2 -q a
-t docker exec b nslookup -type=a first
-ts 'docker exec b ping -c 1 -W 2 nosuch'
-t docker exec b cat /etc/resolv.conf
+q docker run -d --name ca --network n1 --ip 10.123.0.77 --network-alias first busybox sleep 1000
+q docker run -d --name cb --network n1 busybox sleep 1000
+t docker inspect -f '{{(index .NetworkSettings.Networks "n1").IPAMConfig.IPv4Address}}' ca
+t docker exec cb ping -c 1 -W 2 -q ca
+t docker exec cb nslookup -type=a first
+ts 'docker exec cb ping -c 1 -W 2 nosuch'
+t docker exec cb cat /etc/resolv.conf
 t docker network inspect -f '{{range .Containers}}{{.Name}} {{end}}' n1
-t docker network connect n1 a
-t docker network connect --alias second --ip 10.123.0.88 n2 a
-t docker network connect --alias second n2 a
+t docker network connect n1 ca
+t docker network connect --alias second --ip 10.123.0.88 n2 ca
+t docker network connect --alias second n2 ca
 t docker network connect n2 nosuch
-t docker network connect nosuch a
-t docker exec a ls /sys/class/net
-t docker network disconnect n1 b
-t docker network disconnect n1 b
+t docker network connect nosuch ca
+t docker exec ca ls /sys/class/net
+t docker network disconnect n1 cb
+t docker network disconnect n1 cb
 t docker network disconnect n1 nosuch
-t docker exec b ls /sys/class/net
+t docker exec cb ls /sys/class/net
 t docker network rm n1
 t docker run --rm --network n1 --ip 10.99.0.1 busybox true
 t docker run --rm --network n1 --ip 10.123.0.77 busybox true
 t docker run --rm --ip 172.17.0.99 busybox true
 t docker run --rm --network none -p 80:80 busybox true
-t docker run --rm --network container:a busybox ls /sys/class/net
-t docker run --rm --network container:a --hostname x busybox true
-t docker run --rm --network container:a -p 80:80 busybox true
+t docker run --rm --network container:ca busybox ls /sys/class/net
+t docker run --rm --network container:ca --hostname x busybox true
+t docker run --rm --network container:ca -p 80:80 busybox true
 t docker run --rm --link a:linked busybox grep linked /etc/hosts
 t docker run --rm --network n1 --link a:linked busybox ping -q -c 1 -W 2 linked
 t docker run --rm --network host --ip 1.2.3.4 busybox true
 t docker run --rm --mac-address 02:42:11:22:33:44 busybox cat /sys/class/net/eth0/address
-t docker network disconnect -f n2 a
-t docker rm -f a b
+t docker network disconnect -f n2 ca
+t docker rm -f ca cb
 t docker network rm n1 n2 nosuch
 t docker network prune -f
 t docker network rm bridge

@@ -1,22 +1,22 @@
-q docker run -d --name a -p 8080:80 -p 127.0.0.1:8081:81/udp -p 9000-9002:9000-9002 busybox sh -c 'mkdir /www; echo served >/www/index.html; httpd -f -h /www'
-t docker port a
-t docker port a 80
-t docker port a 80/tcp
-t docker port a 81/udp
-t docker port a 82
+q docker run -d --name ca -p 8080:80 -p 127.0.0.1:8081:81/udp -p 9000-9002:9000-9002 busybox sh -c 'mkdir /www; echo served >/www/index.html; httpd -f -h /www'
+t docker port ca
+t docker port ca 80
+t docker port ca 80/tcp
+t docker port ca 81/udp
+t docker port ca 82
 t docker port nosuch
 ts 'docker ps --format "{{.Ports}}"'
 await 'host busybox wget -q -O - http://127.0.0.1:8080/'
 ts 'host busybox wget -q -O - http://127.0.0.1:8080/'
 t docker run --rm -p 8080:80 busybox true
-t docker run -d --name b -p 8080:80 busybox sleep 100
-t docker inspect -f '{{.State.Status}}' b
-q docker stop -t 0 a
-t docker port a
-t docker start b
-t docker port b
-q docker run -d --name c -P web:1 sleep 100
-ts 'docker port c | sed "s/:[0-9]*$/:PORT/"'
+t docker run -d --name cb -p 8080:80 busybox sleep 100
+t docker inspect -f '{{.State.Status}}' cb
+q docker stop -t 0 ca
+t docker port ca
+t docker start cb
+t docker port cb
+q docker run -d --name cc -P web:1 sleep 100
+ts 'docker port cc | sed "s/:[0-9]*$/:PORT/"'
 t docker run --rm -p 80:nosuch busybox true
 t docker run --rm -p 0.0.0.0:99999:80 busybox true
 t docker run --rm -p 1.2.3.4:80:80 busybox true

@@ -1,6 +1,6 @@
-q docker run --name a busybox true
-q docker run --name b --label keep busybox true
-q docker run -d --name c -v used:/v busybox sleep 1000
+q docker run --name ca busybox true
+q docker run --name cb --label keep busybox true
+q docker run -d --name cc -v used:/v busybox sleep 1000
 q docker volume create unused
 q docker network create unusednet
 q docker tag busybox other:1

@@ -1,6 +1,6 @@
-t docker volume create a
-t docker volume create a
-t docker volume create --label l=v --label x b
+t docker volume create va
+t docker volume create va
+t docker volume create --label l=v --label x vb
 t docker volume create --driver nosuch c
 t docker volume create --opt type=tmpfs --opt device=tmpfs --opt o=size=1m tmp
 t docker volume create --opt nosuch=1 c
@@ -8,13 +8,13 @@ t docker volume create 'bad name'
 t docker volume create x
 t docker volume ls
 t docker volume ls -q
-for f in name=a name=tm driver=local driver=x label=l label=l=v label=y dangling=true dangling=false; do
+for f in name=va name=tm driver=local driver=x label=l label=l=v label=y dangling=true dangling=false; do
 	t docker volume ls -q --filter $f
 done
 t docker volume ls --filter nosuch=1
-t docker volume inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{json .Labels}} {{json .Options}}' a b tmp
-t docker run --rm -v a:/a busybox sh -c 'echo kept >/a/f'
-t docker run --rm -v a:/a:ro busybox sh -c 'cat /a/f; touch /a/g'
+t docker volume inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{json .Labels}} {{json .Options}}' va vb tmp
+t docker run --rm -v va:/a busybox sh -c 'echo kept >/a/f'
+t docker run --rm -v va:/a:ro busybox sh -c 'cat /a/f; touch /a/g'
 t docker run --rm -v tmp:/t busybox sh -c 'df -k /t | tail -1 | awk "{print \$2}"'
 t docker run --rm -v fresh:/etc busybox cat /etc/group
 t docker run --rm -v fresh2:/etc:nocopy busybox ls /etc/group
@@ -23,15 +23,15 @@ t docker run --rm --mount type=bind,src=/nosuch-dir,dst=/a busybox true
 t docker run --rm --mount type=nosuch,dst=/a busybox true
 t docker run --rm --mount type=tmpfs,dst=/a,tmpfs-size=65536,tmpfs-mode=1770 busybox sh -c 'df -k /a | tail -1 | awk "{print \$2}"; stat -c %a /a'
 t docker run --rm --mount type=volume,dst=/anon busybox touch /anon/x
-q docker run -d --name u -v a:/a -v /anonymous busybox sleep 1000
-t docker volume rm a
-t docker run --rm --volumes-from u busybox cat /a/f
-t docker run --rm --volumes-from u:ro busybox touch /a/f
+q docker run -d --name cu -v va:/a -v /anonymous busybox sleep 1000
+t docker volume rm va
+t docker run --rm --volumes-from cu busybox cat /a/f
+t docker run --rm --volumes-from cu:ro busybox touch /a/f
 t docker run --rm --volumes-from nosuch busybox true
 ts 'docker volume ls -q --filter dangling=false | sed "s/^[0-9a-f]\{64\}$/anonymous/" | sort'
-t docker rm -f -v u
+t docker rm -f -v cu
 t docker volume ls -q
-t docker volume rm a nosuch
+t docker volume rm va nosuch
 t docker volume rm -f nosuch
 t docker volume prune -f
 t docker volume prune -a -f
@@ -43,7 +43,7 @@ t docker run --rm -v "$PWD/dir:/d:ro" busybox touch /d/h
 t docker run --rm -v "$PWD/dir/f:/file" busybox cat /file
 t docker run --rm -v "$PWD/made:/d" busybox true
 t ls -d made
-t docker run --rm -v a:/x -v b:/x busybox true
-t docker run --rm -v a:/ busybox true
+t docker run --rm -v va:/x -v vb:/x busybox true
+t docker run --rm -v va:/ busybox true
 t docker run --rm -v 'bad name:/x' busybox true
-t docker run --rm -v a:/x:zzz busybox true
+t docker run --rm -v va:/x:zzz busybox true
