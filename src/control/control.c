@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "control/confine.h"
+#include "control/workloads.h"
 #include "core/core.h"
 #include "dialect/docker/docker.h"
 #include "dialect/native/native.h"
@@ -131,7 +132,10 @@ static int serve(const struct control_options *o, const char *own, int fds[CONTR
 		return r;
 	if (!core_wait_agent(core, AGENT_WAIT))
 		log_warn("the agent cannot be reached at %s; going on without it", agent);
-	r = servers_start(core, fds, servers, err);
+	struct workloads *workloads = NULL;
+	r = workloads_start(core, &workloads, err);
+	if (r == 0)
+		r = servers_start(core, fds, servers, err);
 	if (r == 0) {
 		say_ready(&ready);
 		log_info("serving on %s/wabe.sock and docker.sock", o->run);
@@ -139,6 +143,7 @@ static int serve(const struct control_options *o, const char *own, int fds[CONTR
 	}
 	core_stop_following(core);
 	servers_stop(servers);
+	workloads_stop(workloads);
 	core_close(core);
 	return r;
 }

@@ -428,6 +428,7 @@ void agent_stop(struct core *c) {
 	pthread_cond_broadcast(&c->sync_changed);
 	pthread_cond_broadcast(&c->flush_wanted);
 	pthread_cond_broadcast(&c->clock_wanted);
+	pthread_cond_broadcast(&c->changed);
 	core_unlock(c);
 	if (!c->threads)
 		return;
