@@ -264,7 +264,8 @@ int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int
 		return error_errno(err, top, "cannot open \"%s\"", path);
 	if (tree_is_kernel_interface(top))
 		return error_set(err, ERROR_INVALID, "\"%s\" is an interface of the kernel: it cannot be copied", path);
-	int r = pack_tree(top, strcmp(as, ".") == 0 ? "" : as, uid_base, false, out, err);
+	const char *names = strcmp(as, ".") == 0 ? "" : strcmp(as, "./") == 0 ? "." : as;
+	int r = pack_tree(top, names, uid_base, false, out, err);
 	if (r < 0)
 		error_wrap(err, "cannot pack \"%s\"", path);
 	return r;
