@@ -45,6 +45,8 @@ struct instance_filter {
 	char *const *labels;  /* key or key=value, all must fit */
 	const char *state, *name; /* name: part of the name */
 	int64_t limit;        /* the newest so many; 0: all */
+	bool owned;           /* those of workloads alone */
+	const char *workload; /* id: those of this one alone; NULL */
 };
 struct list_text { /* shared by count; see list_text_unref */
 	int refs;

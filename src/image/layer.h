@@ -42,9 +42,9 @@ int tree_unpack(int tar, int root, const char *path, const struct unpack_options
 int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int out, struct error *err);
 
 /* Writes an overlay upper directory as an OCI layer tar (whiteouts, opaque markers), owners shifted back. The
- * same tree gives the same bytes. UNSUPPORTED for an overlay that was mounted with redirect_dir or metacopy
- * and has used it: mount with both off. */
-int layer_pack(int upper, uint32_t uid_base, int out, struct error *err);
+ * same tree gives the same bytes. *diff_id: its digest, free it; *size: bytes of file content; both may be NULL. UNSUPPORTED
+ * for an overlay that was mounted with redirect_dir or metacopy and has used it: mount with both off. */
+int layer_pack(int upper, uint32_t uid_base, int out, char **diff_id, uint64_t *size, struct error *err);
 
 /* What an upper directory changes over its lower ones (lowest first): calls fn for each path ("/etc/x"), a
  * directory before what is in it, else in order of names. kind: 'A' added, 'C' changed (also: something in
