@@ -119,6 +119,30 @@ int instance_top(struct core *c, const char *project, const char *name, struct m
 	return call_id(c, project, name, "instance-top", out, err);
 }
 
+int instance_health(struct core *c, const char *project, const char *name, struct msg_health *out, struct error *err) {
+	return call_id(c, project, name, "instance-health", out, err);
+}
+
+int instance_size(struct core *c, const char *project, const char *name, int64_t *bytes, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	struct msg_volume_usage usage = {0};
+	int r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	struct msg_volume_ref root = {.pool_id = snap->instance.pool_id, .id = snap->instance.id};
+	r = agent_call(c, "volume-usage", &root, &usage, err);
+	if (r < 0)
+		return r;
+	*bytes = usage.used;
+	fields_free(&msg_volume_usage_table, &usage);
+	return 0;
+}
+
+char *instance_file(struct core *c, const struct instance *i, const char *name) {
+	WITH_LOCK(c);
+	return c->host.directory ? str_format("%s/instances/%s/%s", c->host.directory, i->id, name) : NULL;
+}
+
 int instance_diff(struct core *c, const char *project, const char *name,
 		  void (*fn)(char kind, const char *path, void *arg), void *arg, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
@@ -142,7 +166,8 @@ int instance_diff(struct core *c, const char *project, const char *name,
 
 /* ---- files ---- */
 
-static int archive_call(struct core *c, const char *project, const char *name, const char *request,
+/* event: what is published when it is done; NULL: nothing. */
+static int archive_call(struct core *c, const char *project, const char *name, const char *request, const char *event,
 			struct msg_archive *body, int send_fd, void *out, int *recv_fd, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	int r = instance_get(c, project, name, &snap, err);
@@ -151,19 +176,22 @@ static int archive_call(struct core *c, const char *project, const char *name, c
 	if (!body->path || !*body->path)
 		return error_field(err, "path", "a path inside the instance is needed");
 	body->id = snap->instance.id;
-	return agent_call_fd(c, request, body, send_fd, out, recv_fd, err);
+	r = agent_call_fd(c, request, body, send_fd, out, recv_fd, err);
+	if (r == 0 && event)
+		publish(c, snap, event, "path", body->path);
+	return r;
 }
 
 int instance_archive_stat(struct core *c, const char *project, const char *name, const char *path,
 			  struct msg_file *out, struct error *err) {
 	struct msg_archive body = {.path = (char *)path};
-	return archive_call(c, project, name, "archive-stat", &body, -1, out, NULL, err);
+	return archive_call(c, project, name, "archive-stat", NULL, &body, -1, out, NULL, err);
 }
 
 int instance_archive_get(struct core *c, const char *project, const char *name, const char *path, struct msg_file *out,
 			 int *fd, struct error *err) {
 	struct msg_archive body = {.path = (char *)path};
-	int r = archive_call(c, project, name, "archive-get", &body, -1, out, fd, err);
+	int r = archive_call(c, project, name, "archive-get", "archive_get", &body, -1, out, fd, err);
 	return r < 0 ? r : stream_expected(*fd, err);
 }
 
@@ -174,7 +202,7 @@ int instance_archive_put(struct core *c, const char *project, const char *name, 
 		.keep_owner = keep_owner,
 		.no_overwrite_dir = no_overwrite_dir,
 	};
-	return archive_call(c, project, name, "archive-put", &body, tar, NULL, NULL, err);
+	return archive_call(c, project, name, "archive-put", "archive_put", &body, tar, NULL, NULL, err);
 }
 
 static int open_tree(struct core *c, const struct instance_snap *snap, const char *request, bool pause, int *fd,

@@ -2,6 +2,8 @@
  * that a frame of any length costs no memory. Messages are of no interest: their fragments are one stream of bytes. */
 #include "http/websocket.h"
 
+#include "base/base64.h"
+
 #include <openssl/evp.h>
 #include <strings.h>
 
@@ -42,13 +44,13 @@ int websocket_check(struct http_request *req, struct error *err) {
 
 int websocket_accept(struct http_request *req, struct buf *early) {
 	_cleanup_(free_ptr) char *text = str_format("%s" KEY_GUID, http_header(req, "Sec-WebSocket-Key"));
-	unsigned char digest[EVP_MAX_MD_SIZE], encoded[2 * EVP_MAX_MD_SIZE];
+	unsigned char digest[EVP_MAX_MD_SIZE];
 	unsigned n = 0;
 
 	if (!EVP_Digest(text, strlen(text), digest, &n, EVP_sha1(), NULL))
 		return -1;
-	EVP_EncodeBlock(encoded, digest, (int)n);
-	http_reply_header(req, "Sec-WebSocket-Accept", (const char *)encoded);
+	_cleanup_(free_ptr) char *accept = base64_encode(digest, n);
+	http_reply_header(req, "Sec-WebSocket-Accept", accept);
 	return http_upgrade(req, "websocket", early);
 }
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The Docker dialect, inside of containers: attach, exec, logs over raw connections and by the real docker client."""
 import base64
+import gzip
 import hashlib
+import io
 import json
 import os
 import pty
@@ -10,6 +12,8 @@ import signal
 import socket
 import struct
 import sys
+import tarfile
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -517,6 +521,97 @@ def logs_follow_to_the_end(w):
     r.s.sendall(b"\n")
     equal(p.stdout.read(), b"b\n")
     equal(p.wait(30), 0)
+
+
+# ---- files ----
+
+def path_stat(headers):
+    return json.loads(base64.b64decode(headers["X-Docker-Container-Path-Stat"]))
+
+
+def archive(w, method, name, path, body=None, query=""):
+    c = w.k.connection()
+    c.request(method, f"/v1.44/containers/{name}/archive?path={path}{query}", body, {"Content-Type": "application/x-tar"})
+    r = c.getresponse()
+    data = r.read()
+    c.close()
+    return r, data
+
+
+def tar_of(**files):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as t:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.uid, info.gid = len(text), 1000, 50
+            t.addfile(info, io.BytesIO(text))
+    return out.getvalue()
+
+
+@test
+def archive_stat(w):
+    """what is at a path, as Go's FileMode has it; links are not followed at the end"""
+    w.create("files", "sh", "-c", "mkdir -p /a/b; echo hi >/a/f; ln -s ../tmp /a/l; chmod 4755 /a/f; sleep 1000")
+    wait_until(lambda: archive(w, "HEAD", "files", "/a/l")[0].status == 200, what="the files")
+    stat = lambda path: path_stat(archive(w, "HEAD", "files", path)[0].headers)
+    s = wait_until(lambda: (lambda s: s["mode"] == 0o755 | 1 << 23 and s)(stat("/a/f")), what="its mode")
+    equal((s["name"], s["size"], s["linkTarget"]), ("f", 3, ""))
+    equal(stat("a/b")["mode"] & ~0o777, 1 << 31)
+    s = stat("/a/l")
+    equal((s["name"], s["mode"] >> 27, s["linkTarget"]), ("l", 1, "/tmp"))
+    equal(stat("/tmp")["mode"], 1 << 31 | 1 << 20 | 0o777)
+    r, data = archive(w, "GET", "files", "/a/")
+    equal((r.status, r.headers["content-type"], path_stat(r.headers)["name"]), (200, "application/x-tar", "a"))
+    equal(sorted(tarfile.open(fileobj=io.BytesIO(data)).getnames()), ["a", "a/b", "a/f", "a/l"])
+    r, data = archive(w, "GET", "files", "/nosuch")
+    equal((r.status, json.loads(data)["message"]), (404, "Could not find the file /nosuch in container files"))
+    equal(archive(w, "GET", "nosuch", "/a")[0].status, 404)
+    equal(archive(w, "GET", "files", "")[0].status, 400)
+
+
+@test
+def archive_put(w):
+    """an archive is unpacked into a directory, compressed too; what cannot be is refused and changes nothing"""
+    equal(archive(w, "PUT", "files", "/a", tar_of(one=b"1"))[0].status, 200)
+    equal(archive(w, "PUT", "files", "/a", gzip.compress(tar_of(two=b"2")))[0].status, 200)
+    equal(w.d.out("exec", "files", "cat", "/a/one", "/a/two"), "12")
+    equal(w.d.out("exec", "files", "stat", "-c", "%u:%g", "/a/one"), "1000:50")
+    r, data = archive(w, "PUT", "files", "/nosuch", tar_of(x=b"x"))
+    equal((r.status, json.loads(data)["message"]), (404, "Could not find the file /nosuch in container files"))
+    r, data = archive(w, "PUT", "files", "/a/one", tar_of(x=b"x"))
+    equal((r.status, json.loads(data)["message"]), (400, "extraction point is not a directory"))
+    assert archive(w, "PUT", "files", "/a", tar_of(b=b"x"), "&noOverwriteDirNonDir=true")[0].status >= 400
+    equal(w.d.out("exec", "files", "stat", "-c", "%F", "/a/b"), "directory")
+    assert archive(w, "PUT", "files", "/a", b"no tar at all" * 100)[0].status >= 400
+    w.create("sealed", "true", start=False, options=["--read-only"])
+    r, data = archive(w, "PUT", "sealed", "/tmp", tar_of(x=b"x"))
+    equal((r.status, json.loads(data)["message"]), (403, "container rootfs is marked read-only"))
+
+
+@test
+def client_cp(w):
+    """docker cp in both directions, of files, directories and streams, of a running and a stopped container"""
+    here = tempfile.mkdtemp(dir=w.d.dir)
+    os.makedirs(here + "/tree/sub")
+    for path, text in (("/tree/f", "f"), ("/tree/sub/g", "g")):
+        with open(here + path, "w") as f:
+            f.write(text)
+    w.k.out("cp", here + "/tree", "files:/root")
+    equal(w.d.out("exec", "files", "cat", "/root/tree/f", "/root/tree/sub/g"), "fg")
+    w.k.out("cp", "files:/root/tree/.", here + "/back")
+    equal(sorted(os.listdir(here + "/back")), ["f", "sub"])
+    w.k.out("cp", "files:/root/tree/f", here + "/single")
+    equal(open(here + "/single").read(), "f")
+    contains(w.k.run("cp", "files:/a/f", "-", text=False).stdout, b"hi\n")
+    w.k.run("cp", "-", "files:/root", input=tar_of(streamed=b"s"), text=False)
+    equal(w.d.out("exec", "files", "cat", "/root/streamed"), "s")
+    w.d.cli("kill", "files")
+    w.k.out("cp", here + "/single", "files:/root/late")
+    w.k.out("cp", "files:/root/late", here + "/later")
+    equal(open(here + "/later").read(), "f")
+    r = w.k.run("cp", "files:/nosuch", here, check=False)
+    equal(r.returncode, 1)
+    contains(r.stderr, "Could not find the file /nosuch in container files")
 
 
 # ---- the client ----
