@@ -76,6 +76,8 @@ struct port_claims *port_claims_new(void);
 void port_claims_free(struct port_claims *p);
 /* Makes i->ports of i->spec.ports (and, with publish_all, of exposed): 0 becomes a free port, or the one that i->ports
  * has for it. Claims them; CONFLICT naming the owner, the claims are as before then. */
+/* Whether the k-th of its ports was picked, not asked for. */
+bool port_is_picked(const struct instance *i, size_t k);
 int ports_resolve(struct core *c, struct instance *i, char *const *exposed, struct error *err);
 /* owner: an instance's or balancer's id. check: CONFLICT when another has one of them. */
 int port_check(struct core *c, const struct port *p, const char *owner, struct error *err);

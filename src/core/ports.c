@@ -208,10 +208,14 @@ static int port_resolve(struct core *c, const struct instance *i, const ports *d
 	}
 	for (size_t k = 0; k < i->ports.n; k++) {
 		p->host_port = i->ports.items[k].host_port;
-		if (same_inside(p, &i->ports.items[k]) && is_free(c, done, p, i->id))
+		if (p->host_port && same_inside(p, &i->ports.items[k]) && is_free(c, done, p, i->id))
 			return 0;
 	}
 	return pick(c, done, p, i->id, err);
+}
+
+bool port_is_picked(const struct instance *i, size_t k) {
+	return k < i->ports.n && (k >= i->spec.ports.n || !i->spec.ports.items[k].host_port);
 }
 
 static void list_free(ports *list) {
