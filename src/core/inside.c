@@ -119,6 +119,30 @@ int instance_top(struct core *c, const char *project, const char *name, struct m
 	return call_id(c, project, name, "instance-top", out, err);
 }
 
+int instance_health(struct core *c, const char *project, const char *name, struct msg_health *out, struct error *err) {
+	return call_id(c, project, name, "instance-health", out, err);
+}
+
+int instance_size(struct core *c, const char *project, const char *name, int64_t *bytes, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	struct msg_volume_usage usage = {0};
+	int r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	struct msg_volume_ref root = {.pool_id = snap->instance.pool_id, .id = snap->instance.id};
+	r = agent_call(c, "volume-usage", &root, &usage, err);
+	if (r < 0)
+		return r;
+	*bytes = usage.used;
+	fields_free(&msg_volume_usage_table, &usage);
+	return 0;
+}
+
+char *instance_file(struct core *c, const struct instance *i, const char *name) {
+	WITH_LOCK(c);
+	return c->host.directory ? str_format("%s/instances/%s/%s", c->host.directory, i->id, name) : NULL;
+}
+
 int instance_diff(struct core *c, const char *project, const char *name,
 		  void (*fn)(char kind, const char *path, void *arg), void *arg, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;

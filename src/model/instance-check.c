@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 
+#define LOG_FILE_MIN 4096
 #define MEMORY_MIN (INT64_C(6) << 20) /* less does not hold a first process */
 
 static int invalid(struct error *err, const char *text) {
@@ -367,6 +368,13 @@ int limits_validate(const void *object, struct error *err) {
 	if (l->io_weight && l->io_weight < 10)
 		return error_field(err, "io_weight", "must be at least 10");
 	return memory_validate(l, err);
+}
+
+int log_validate(const void *object, struct error *err) {
+	const struct log_config *l = object;
+	if (l->max_size && l->max_size < LOG_FILE_MIN)
+		return error_field(err, "max_size", "must be at least 4KiB, or 0: without end");
+	return 0;
 }
 
 /* Whether two absolute paths are the same but for doubled and trailing slashes. */

@@ -34,6 +34,7 @@ int health_validate(const void *object, struct error *err);
 int ulimit_validate(const void *object, struct error *err);
 int mount_validate(const void *object, struct error *err);
 int limits_validate(const void *object, struct error *err);
+int log_validate(const void *object, struct error *err);
 int instance_spec_validate(const void *object, struct error *err);
 
 /* instance-flags.c: for struct field.parse. `to` is a new list item, or else the struct that holds the member */

@@ -25,6 +25,8 @@ static const struct field health_fields[] = {
 	      .doc = "How long one check may take; 0: 30s"),
 	FIELD(struct health_check, start_period, FIELD_DURATION, .flag = "health-start-period", .placeholder = "TIME",
 	      .doc = "Time after the start in which failures do not count"),
+	FIELD(struct health_check, start_interval, FIELD_DURATION, .flag = "health-start-interval", .placeholder = "TIME",
+	      .doc = "Time between checks within the start period; 0: as otherwise"),
 	FIELD(struct health_check, retries, FIELD_INT, .max = 1000, .flag = "health-retries", .placeholder = "N",
 	      .doc = "Failures in a row until it is unhealthy; 0: 3"),
 	{.name = "no_healthcheck", .type = FIELD_BOOL, .flags = FIELD_ALIAS, .flag = "no-healthcheck",
@@ -184,8 +186,8 @@ static const struct field log_fields[] = {
 	FIELD(struct log_config, driver, FIELD_ENUM, .def = "file",
 	      .values = (const char *const[]){"file", "none", NULL}, .flag = "log-driver", .placeholder = "DRIVER",
 	      .parse = parse_log_driver, .doc = "Where its output goes"),
-	FIELD(struct log_config, max_size, FIELD_SIZE, .min = 4096, .def = "10MiB",
-	      .doc = "Bytes before a new file begins"),
+	FIELD(struct log_config, max_size, FIELD_SIZE, .def = "10MiB",
+	      .doc = "Bytes before a new file begins, at least 4KiB; 0: one file without end"),
 	FIELD(struct log_config, max_files, FIELD_INT, .min = 1, .max = 100, .def = "5",
 	      .doc = "Files kept, the current one counted"),
 	{.name = "log_opt",
@@ -198,7 +200,7 @@ static const struct field log_fields[] = {
 };
 static const struct field_table log_table = {
 	"log_config", "What is kept of an instance's output", sizeof(struct log_config), log_fields,
-	ARRAY_SIZE(log_fields),
+	ARRAY_SIZE(log_fields), log_validate,
 };
 
 static const struct field spec_fields[] = {
@@ -211,10 +213,12 @@ static const struct field spec_fields[] = {
 	      .check = text_check, .doc = "The image that it starts from: a reference or an id"),
 	FIELD(struct instance_spec, labels, FIELD_PAIRS, .flags = FIELD_LIVE, .flag = "label,l",
 	      .placeholder = "KEY=VALUE", .doc = "Labels, to find it by"),
+	FIELD(struct instance_spec, annotations, FIELD_PAIRS, .flags = FIELD_LIVE, .flag = "annotation",
+	      .placeholder = "KEY=VALUE", .doc = "Notes that are kept with it, for programs"),
 
 	FIELD(struct instance_spec, entrypoint, FIELD_STRINGS, .max = 8192, .flag = "entrypoint",
 	      .placeholder = "COMMAND", .parse = parse_entrypoint,
-	      .doc = "Program that gets the command as arguments, in place of the image's"),
+	      .doc = "Program that gets the command as arguments, in place of the image's; one empty text: none"),
 	FIELD(struct instance_spec, command, FIELD_STRINGS, .max = 8192, .doc = "Command, in place of the image's"),
 	FIELD(struct instance_spec, env, FIELD_STRINGS, .max = 4096, .check = env_check, .flag = "env,e",
 	      .placeholder = "KEY=VALUE", .doc = "Environment; KEY alone removes one of the image's"),

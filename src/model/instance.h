@@ -12,6 +12,7 @@ struct restart_policy {
 struct health_check {
 	char **command; /* ["CMD", …], ["CMD-SHELL", text], ["NONE"] as in an OCI/Docker image config */
 	int64_t interval, timeout, start_period; /* ns; 0: 30 s, 30 s, 0 */
+	int64_t start_interval;                  /* ns, instead of interval within start_period; 0: as interval */
 	int64_t retries;                         /* 0: 3 */
 };
 
@@ -88,7 +89,7 @@ struct limits {
 
 struct log_config {
 	char *driver;     /* file | none */
-	int64_t max_size; /* bytes before rotation; default 10 MiB */
+	int64_t max_size; /* bytes before rotation; default 10 MiB; 0: never */
 	int64_t max_files; /* kept, the current one counted; default 5 */
 };
 
@@ -97,6 +98,7 @@ struct instance_spec {
 	char *kind;  /* container */
 	char *image; /* reference as given */
 	struct pairs labels;
+	struct pairs annotations; /* notes of whoever made it: kept, never looked at by wabe itself */
 
 	/* the process; NULL/empty: the image's */
 	char **entrypoint, **command;
@@ -180,6 +182,11 @@ struct instance {
 
 extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
 	health_check_table, volume_use_table, mount_table, instance_file_table, instance_owner_table;
+
+/* The exit status that an instance has whose start has failed so: as a shell would have it, or 128. */
+static inline int64_t start_failure_code(enum error_kind kind) {
+	return kind == ERROR_NO_COMMAND ? 127 : kind == ERROR_NO_EXEC ? 126 : 128;
+}
 
 #define INSTANCE_ID_LEN 64
 /* [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, as Docker's names. */
