@@ -99,7 +99,7 @@ struct events {
 struct core {
 	struct store *store;
 	struct content *content;
-	char *agent_socket;
+	char *agent_socket, *state;
 	char **mirrors;
 	void (*on_shutdown)(void *arg);
 	void *arg;
