@@ -40,6 +40,7 @@ struct entry {
 	bool creating; /* not visible yet; keeps its id, name and image */
 	bool busy;     /* being changed or removed by one verb */
 	bool loaded;   /* from the store: what the agent says of it is newer in any case */
+	bool orphan;   /* part of an operation of a process before this one: to be removed */
 	bool removed;  /* gone: only who held it before still sees it */
 	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
 	unsigned exits;
@@ -99,7 +100,8 @@ struct events {
 struct core {
 	struct store *store;
 	struct content *content;
-	char *agent_socket, *state;
+	char *agent_socket;
+	char *state; /* directory of control's own */
 	char **mirrors;
 	void (*on_shutdown)(void *arg);
 	void *arg;
