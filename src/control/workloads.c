@@ -217,7 +217,7 @@ static void clear_orphans(struct workloads *all, struct map *groups) {
 
 /* When to look again. */
 static int64_t look(struct workloads *all) {
-	_cleanup_(nouns_free_all_ptr) struct noun **workloads = NULL;
+	_cleanup_(nouns_unref_ptr) struct noun **workloads = NULL;
 	struct instance_snap **snaps = NULL;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	int64_t wake = INT64_MAX;

@@ -91,7 +91,7 @@ static struct object *balancer_reserve(struct core *c, const char *project, stru
 	struct port port = balancer_host_port(spec);
 	if (core_project_check(c, project, err) < 0 || check_references(c, project, spec, err) < 0)
 		return NULL;
-	if (port_check(c, &port, id, err) < 0) {
+	if (port_check(c, &port, id, true, err) < 0) {
 		error_in_field(err, "host_port");
 		return NULL;
 	}

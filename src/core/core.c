@@ -38,9 +38,10 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->by_name = map_new(NULL);
 	c->images = map_new(NULL);
 	c->refs = map_new(NULL);
-	c->layers = map_new(free);
+	c->layers = layers_new();
 	c->unpacking = map_new(NULL);
 	c->layers_held = map_new(NULL);
+	c->execs = execs_new();
 	c->tasks = map_new(task_run_drop);
 	c->held = map_new(NULL);
 	c->making = map_new(NULL);
@@ -167,6 +168,7 @@ void core_close(struct core *c) {
 	map_free(c->layers);
 	map_free(c->unpacking);
 	map_free(c->layers_held);
+	map_free(c->execs);
 	map_free(c->tasks);
 	map_free(c->held);
 	map_free(c->making);
@@ -223,29 +225,18 @@ json_t *core_info(struct core *c) {
 	return info;
 }
 
-struct shutdown {
-	struct core *core;
-	int64_t timeout;
-};
-
-static void shutdown_job(void *arg) {
-	struct shutdown *s = arg;
-	struct core *c = s->core;
-	_cleanup_(error_free) struct error err = ERROR_INIT;
-	struct msg_shutdown body = {.timeout = s->timeout};
-	free(s);
-	if (agent_call(c, "shutdown", &body, NULL, &err) < 0)
-		log_warn("stopping the instances: %s", error_text(&err));
-	if (c->on_shutdown)
-		c->on_shutdown(c->arg);
-}
-
-void core_shutdown(struct core *c, int64_t timeout) {
-	struct shutdown *s = NEW(struct shutdown);
-	*s = (struct shutdown){c, timeout};
+int core_shutdown(struct core *c, int64_t timeout, struct error *err) {
+	struct msg_shutdown body = {.timeout = timeout};
 	core_lock(c);
 	c->stopping = true;
 	pthread_cond_broadcast(&c->changed);
 	core_unlock(c);
-	crew_run(c->jobs, shutdown_job, s);
+	int r = agent_call(c, "shutdown", &body, NULL, err);
+	if (r < 0) {
+		c->stopping = false;
+		return error_wrap(err, "stopping the instances");
+	}
+	if (c->on_shutdown)
+		c->on_shutdown(c->arg);
+	return 0;
 }

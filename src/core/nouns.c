@@ -61,6 +61,12 @@ void noun_unref(struct noun *o) {
 	free(o);
 }
 
+void nouns_unref(struct noun **all) {
+	for (struct noun **o = all; o && *o; o++)
+		noun_unref(*o);
+	free(all);
+}
+
 static const char *member(const void *noun, size_t offset) {
 	return *(char *const *)((const char *)noun + offset);
 }
@@ -281,12 +287,6 @@ int nouns_all(struct core *c, struct nouns *o, const char *project, struct noun 
 		if (is_in(o->kind, x, project))
 			(*out)[n++] = noun_ref(x);
 	return 0;
-}
-
-void nouns_free_all(struct noun **all) {
-	for (struct noun **n = all; n && *n; n++)
-		noun_unref(*n);
-	free(all);
 }
 
 /* ---- one verb at a time ---- */

@@ -18,6 +18,5 @@ struct noun {
 struct noun *noun_ref(struct noun *o);
 void noun_unref(struct noun *o);
 DEFINE_CLEANUP(noun_unref_ptr, struct noun *, noun_unref);
-/* Of an array that ends with NULL: each one and the array. */
-void nouns_free_all(struct noun **all);
-DEFINE_CLEANUP(nouns_free_all_ptr, struct noun **, nouns_free_all);
+void nouns_unref(struct noun **all); /* NULL-terminated */
+DEFINE_CLEANUP(nouns_unref_ptr, struct noun **, nouns_unref);

@@ -60,7 +60,7 @@ static const struct workload *port_owner(struct core *c, const struct port *p, c
 static int pick_port(struct core *c, const struct workload *w, struct port *p, struct error *err) {
 	for (p->host_port = PORT_FIRST; p->host_port <= PORT_LAST; p->host_port++)
 		if (!port_owner(c, p, w->id) && !has_port(&w->spec, &(struct port){.host_port = p->host_port, .protocol = p->protocol}) &&
-		    port_check(c, p, w->id, NULL) == 0)
+		    port_check(c, p, w->id, true, NULL) == 0)
 			return 0;
 	p->host_port = 0;
 	return error_field(err, "ports", "no port of the host from %d to %d is free", PORT_FIRST, PORT_LAST);
@@ -84,7 +84,7 @@ static int settle_ports(struct core *c, struct workload *w, const struct workloa
 			r = error_set(err, ERROR_CONFLICT, "port %" PRId64 "/%s of the host is taken by workload %s", p->host_port,
 				      p->protocol, owner->spec.name);
 		else if (!old || !has_port(old, p))
-			r = port_check(c, p, w->id, err);
+			r = port_check(c, p, w->id, true, err);
 	}
 	if (r < 0)
 		error_in_field(err, "ports");

@@ -15,7 +15,7 @@
 int workload_create(struct core *c, const char *project, struct workload_spec *spec, struct noun **out, struct error *err);
 int workload_get(struct core *c, const char *project, const char *name, struct noun **out, struct error *err);
 int workload_list(struct core *c, const char *project, char *const *labels, char **json, size_t *len, struct error *err);
-/* All of them, NULL-terminated, in order of creation: for nouns_free_all. */
+/* All of them, NULL-terminated, in order of creation: for nouns_unref. */
 int workload_all(struct core *c, const char *project, struct noun ***out, struct error *err);
 /* Merge patch of the spec. version: of what the caller has seen, CONFLICT where it is another by now; or ANY_VERSION. */
 int workload_update(struct core *c, const char *project, const char *name, int64_t version, const json_t *patch,

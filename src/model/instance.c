@@ -25,6 +25,8 @@ static const struct field health_fields[] = {
 	      .doc = "How long one check may take; 0: 30s"),
 	FIELD(struct health_check, start_period, FIELD_DURATION, .flag = "health-start-period", .placeholder = "TIME",
 	      .doc = "Time after the start in which failures do not count"),
+	FIELD(struct health_check, start_interval, FIELD_DURATION, .flag = "health-start-interval", .placeholder = "TIME",
+	      .doc = "Time between checks within the start period; 0: as otherwise"),
 	FIELD(struct health_check, retries, FIELD_INT, .max = 1000, .flag = "health-retries", .placeholder = "N",
 	      .doc = "Failures in a row until it is unhealthy; 0: 3"),
 	{.name = "no_healthcheck", .type = FIELD_BOOL, .flags = FIELD_ALIAS, .flag = "no-healthcheck",
@@ -73,10 +75,15 @@ static const struct field mount_fields[] = {
 	FIELD(struct mount, size, FIELD_SIZE, .doc = "tmpfs: bytes; 0: half the memory"),
 	FIELD(struct mount, mode, FIELD_STRING, .max = 5, .check = octal_mode_check,
 	      .doc = "tmpfs: octal; 1777 if not given"),
+	FIELD(struct mount, uid, FIELD_INT, .max = 65535, .doc = "tmpfs: whose it is"),
+	FIELD(struct mount, gid, FIELD_INT, .max = 65535, .doc = "tmpfs: its group"),
+	FIELD(struct mount, inodes, FIELD_INT, .doc = "tmpfs: most files; 0: by its size"),
+	FIELD(struct mount, create, FIELD_BOOL, .doc = "bind: a source that is not there is made, a directory"),
+	FIELD(struct mount, anonymous, FIELD_BOOL, .doc = "volume: made for this mount, it goes with the instance"),
 	FIELD(struct mount, options, FIELD_STRINGS, .max = 32, .check = mount_option_check,
 	      .doc = "nosuid, nodev, noexec, noatime …"),
 };
-static const struct field_table mount_table = {
+const struct field_table mount_table = {
 	"mount", "Something mounted inside the instance", sizeof(struct mount),
 	mount_fields, ARRAY_SIZE(mount_fields), mount_validate,
 };
@@ -179,8 +186,8 @@ static const struct field log_fields[] = {
 	FIELD(struct log_config, driver, FIELD_ENUM, .def = "file",
 	      .values = (const char *const[]){"file", "none", NULL}, .flag = "log-driver", .placeholder = "DRIVER",
 	      .parse = parse_log_driver, .doc = "Where its output goes"),
-	FIELD(struct log_config, max_size, FIELD_SIZE, .min = 4096, .def = "10MiB",
-	      .doc = "Bytes before a new file begins"),
+	FIELD(struct log_config, max_size, FIELD_SIZE, .def = "10MiB",
+	      .doc = "Bytes before a new file begins, at least 4KiB; 0: one file without end"),
 	FIELD(struct log_config, max_files, FIELD_INT, .min = 1, .max = 100, .def = "5",
 	      .doc = "Files kept, the current one counted"),
 	{.name = "log_opt",
@@ -193,7 +200,7 @@ static const struct field log_fields[] = {
 };
 static const struct field_table log_table = {
 	"log_config", "What is kept of an instance's output", sizeof(struct log_config), log_fields,
-	ARRAY_SIZE(log_fields),
+	ARRAY_SIZE(log_fields), log_validate,
 };
 
 static const struct field spec_fields[] = {
@@ -206,10 +213,12 @@ static const struct field spec_fields[] = {
 	      .check = text_check, .doc = "The image that it starts from: a reference or an id"),
 	FIELD(struct instance_spec, labels, FIELD_PAIRS, .flags = FIELD_LIVE, .flag = "label,l",
 	      .placeholder = "KEY=VALUE", .doc = "Labels, to find it by"),
+	FIELD(struct instance_spec, annotations, FIELD_PAIRS, .flags = FIELD_LIVE, .flag = "annotation",
+	      .placeholder = "KEY=VALUE", .doc = "Notes that are kept with it, for programs"),
 
 	FIELD(struct instance_spec, entrypoint, FIELD_STRINGS, .max = 8192, .flag = "entrypoint",
 	      .placeholder = "COMMAND", .parse = parse_entrypoint,
-	      .doc = "Program that gets the command as arguments, in place of the image's"),
+	      .doc = "Program that gets the command as arguments, in place of the image's; one empty text: none"),
 	FIELD(struct instance_spec, command, FIELD_STRINGS, .max = 8192, .doc = "Command, in place of the image's"),
 	FIELD(struct instance_spec, env, FIELD_STRINGS, .max = 4096, .check = env_check, .flag = "env,e",
 	      .placeholder = "KEY=VALUE", .doc = "Environment; KEY alone removes one of the image's"),
@@ -290,11 +299,15 @@ static const struct field spec_fields[] = {
 	      .flag = "publish,p", .placeholder = "[[IP:]HOSTPORT:]PORT[/PROTOCOL]", .parse = parse_port,
 	      .doc = "Ports of it on the host"),
 	FIELD(struct instance_spec, publish_all, FIELD_BOOL, .flag = "publish-all,P",
-	      .doc = "Also the ports that its image exposes, each on a free one of the host"),
+	      .doc = "Also the ports that it exposes, each on a free one of the host"),
+	FIELD(struct instance_spec, expose, FIELD_STRINGS, .check = exposed_check, .flag = "expose",
+	      .placeholder = "PORT[/PROTOCOL]", .doc = "Ports that it listens on, besides its image's"),
+	FIELD(struct instance_spec, links, FIELD_STRINGS, .max = 64, .check = link_check, .flag = "link",
+	      .placeholder = "INSTANCE:ALIAS", .doc = "Further instances that it knows by a name of its own"),
 	FIELD(struct instance_spec, dns, FIELD_STRINGS, .max = 16, .check = address_check, .flag = "dns",
 	      .placeholder = "ADDRESS", .doc = "Name servers"),
-	FIELD(struct instance_spec, dns_search, FIELD_STRINGS, .max = 32, .check = hostname_check, .flag = "dns-search",
-	      .placeholder = "DOMAIN", .doc = "Domains in which names are looked up"),
+	FIELD(struct instance_spec, dns_search, FIELD_STRINGS, .max = 32, .check = dns_search_check, .flag = "dns-search",
+	      .placeholder = "DOMAIN", .doc = "Domains in which names are looked up; \".\": none"),
 	FIELD(struct instance_spec, dns_options, FIELD_STRINGS, .max = 32, .check = text_check,
 	      .flag = "dns-option,dns-opt", .placeholder = "OPTION", .doc = "Options of resolv.conf"),
 	FIELD(struct instance_spec, extra_hosts, FIELD_STRINGS, .check = extra_host_check, .flag = "add-host",
@@ -402,6 +415,8 @@ static const struct field instance_fields[] = {
 	      .doc = "Its network interfaces"),
 	FIELD(struct instance, ports, FIELD_LIST, .flags = FIELD_READONLY, .max = 256, .sub = &port_table,
 	      .doc = "Its published ports"),
+	FIELD(struct instance, exposed, FIELD_STRINGS, .flags = FIELD_READONLY, .check = exposed_check,
+	      .doc = "Ports that it listens on"),
 	FIELD(struct instance, volumes, FIELD_LIST, .flags = FIELD_READONLY, .max = 256, .sub = &volume_use_table,
 	      .doc = "Volumes that it mounts"),
 	FIELD(struct instance, spec, FIELD_OBJECT, .sub = &instance_spec_table, .doc = "What is wanted"),
