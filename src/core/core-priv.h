@@ -214,6 +214,8 @@ int links_resolve(struct core *c, const char *project, struct instance_spec *s, 
 int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
 			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err);
 /* instance_update that may change mounts of type volume also while it runs: who calls it mounts them. */
+/* Another host port takes the place of the k-th, which was picked. */
+int instance_repick_port(struct core *c, const struct instance *i, size_t k, struct error *err);
 int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
 			   struct instance_snap **out, struct error *err);
 int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);
