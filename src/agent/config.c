@@ -621,7 +621,7 @@ int config_build(const struct agent *a, const struct msg_instance_create *r, con
 		result = build_devices(spec, c, err);
 	if (result == 0)
 		result = build_mounts(a, r, volumes, c, err);
-	return result;
+	return result < 0 ? result : files_load(a, r, c, err);
 }
 
 int config_exec(const struct msg_instance_create *r, char *const *command, char *const *env, const char *user,
