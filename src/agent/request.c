@@ -297,6 +297,8 @@ static struct handler handlers[] = {
 	{"archive-put", .work = work_archive_put, .states = S_ANY, .id = ID(msg_archive)},
 	{"archive-stat", .work = work_archive_stat, .states = S_ANY, .id = ID(msg_archive)},
 	{"layer-unpack", .work = work_layer_unpack, .id = NO_ID, .cancel = true},
+	{"tree-get", .work = work_tree_get, .id = NO_ID, .cancel = true},
+	{"layer-make", .work = work_layer_make, .id = NO_ID, .cancel = true},
 	{"layer-list", .work = work_layer_list, .id = NO_ID},
 	{"layer-delete", .work = work_layer_delete, .id = NO_ID},
 	{"bootstrap", .work = work_bootstrap, .id = NO_ID, .cancel = true},

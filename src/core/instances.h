@@ -46,6 +46,8 @@ struct instance_filter {
 	char *const *labels;  /* key or key=value, all must fit */
 	const char *state, *name; /* name: part of the name */
 	int64_t limit;        /* the newest so many; 0: all */
+	bool owned;           /* those of workloads alone */
+	const char *workload; /* id: those of this one alone; NULL */
 };
 struct list_text { /* shared by count; see list_text_unref */
 	int refs;
@@ -77,10 +79,13 @@ int instance_wait(struct core *c, const char *project, const char *name, enum wa
 		  const struct wait_sink *sink, struct error *err);
 
 /* ---- inside ---- */
-/* *fd: a stream that speaks shim/protocol.h. */
+/* *fd: a stream that speaks shim/protocol.h; of an instance that runs, no output gets past it from here on. */
 int instance_attach(struct core *c, const char *project, const char *name, bool in, bool out, bool errors, int *fd,
 		    struct error *err);
-/* id and exec_id of spec are filled in here (exec_id is to be freed by its table). *fd is -1 for detach. */
+/* A new size of its terminal. CONFLICT when it does not run. */
+int instance_resize(struct core *c, const char *project, const char *name, int64_t rows, int64_t columns,
+		    struct error *err);
+/* Creates and starts an exec (execs.h). exec_id of spec is filled in here, to be freed by its table. *fd is -1 for detach. */
 int instance_exec(struct core *c, const char *project, const char *name, struct msg_exec_start *spec, int *fd,
 		  struct error *err);
 int instance_exec_state(struct core *c, const char *project, const char *name, const char *exec_id,

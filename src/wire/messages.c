@@ -214,6 +214,7 @@ TABLE(msg_file_table, "msg_file", struct msg_file, file_fields, "A file inside a
 static const struct field export_fields[] = {
 	ID_FIELD(struct msg_export),
 	FIELD(struct msg_export, pause, FIELD_BOOL, .doc = "Frozen meanwhile"),
+	FIELD(struct msg_export, take, FIELD_BOOL, .doc = "Its changes become the layer's"),
 };
 TABLE(msg_export_table, "msg_export", struct msg_export, export_fields, "What to export");
 
@@ -226,6 +227,13 @@ TABLE(msg_layer_table, "msg_layer", struct msg_layer, layer_fields, "A layer");
 
 static const struct field unpacked_fields[] = {BYTES_FIELD(struct msg_layer_unpacked, size, "Of its content")};
 TABLE(msg_layer_unpacked_table, "msg_layer_unpacked", struct msg_layer_unpacked, unpacked_fields, "An unpacked layer");
+
+static const struct field tree_fields[] = {
+	FIELD(struct msg_tree, layers, FIELD_STRINGS, .max = 512, .check = digest_check, .doc = "Lowest first"),
+	FIELD(struct msg_tree, path, FIELD_STRING, .flags = FIELD_REQUIRED, .check = inside_path_check,
+	      .doc = "In the tree that they make"),
+};
+TABLE(msg_tree_table, "msg_tree", struct msg_tree, tree_fields, "A path in the tree that layers make");
 
 static const struct field layers_fields[] = {
 	FIELD(struct msg_layers, diff_ids, FIELD_STRINGS, .max = 16384, .check = digest_check,
@@ -305,6 +313,9 @@ const struct wire_request wire_requests[] = {
 	REQUEST("instance-export", export, empty, "Reply: a pipe with a tar of the whole root"),
 	REQUEST("instance-commit", export, empty, "Reply: a pipe with a tar of the differences, as an OCI layer"),
 	REQUEST_FD("layer-unpack", layer, layer_unpacked, "Unpacks the blob that comes along, checking its diff_id"),
+	REQUEST("tree-get", tree, file, "Reply: a pipe with a tar of a path in the tree that layers make"),
+	REQUEST_FD("layer-make", tree, empty,
+		   "Unpacks the tar that comes along upon layers; reply: a pipe with the new layer's tar"),
 	REQUEST("layer-list", empty, layers, "All that are unpacked"),
 	REQUEST("layer-delete", layer, empty, "Removes an unpacked layer that no instance uses"),
 	REQUEST("bootstrap", bootstrap, empty, "Builds a root file system; reply: a pipe with a tar, progress before"),
