@@ -43,6 +43,7 @@ struct entry {
 	bool removed;  /* gone: only who held it before still sees it */
 	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
 	unsigned exits;
+	unsigned starts, ends; /* that the agent's events have told */
 };
 
 /* ---- nouns.c ---- */
@@ -352,6 +353,10 @@ struct map *execs_new(void);
 /* The instance has gone; an exec has ended. Need the lock. */
 void execs_drop_instance(struct core *c, const char *id);
 void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code);
+
+/* The agent's answer has come: waits for its event of the same (`told` is starts or ends of an entry, which was `before`), so
+ * that what is published next comes behind it. Gives up after a moment. */
+void event_await(struct core *c, const unsigned *told, unsigned before);
 
 /* ---- tasks.c ---- */
 struct task_run;

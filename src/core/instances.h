@@ -85,6 +85,8 @@ int instance_attach(struct core *c, const char *project, const char *name, bool 
 /* A new size of its terminal. CONFLICT when it does not run. */
 int instance_resize(struct core *c, const char *project, const char *name, int64_t rows, int64_t columns,
 		    struct error *err);
+/* Publishes that a client has left an instance's first process, or an exec, which goes on. */
+void instance_detached(struct core *c, const char *project, const char *id, const char *exec_id);
 /* Creates and starts an exec (execs.h). exec_id of spec is filled in here, to be freed by its table. *fd is -1 for detach. */
 int instance_exec(struct core *c, const char *project, const char *name, struct msg_exec_start *spec, int *fd,
 		  struct error *err);
