@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/time.h"
 
+#include <fcntl.h>
 #include <sys/utsname.h>
 
 void core_lock(struct core *c) {
@@ -20,6 +21,11 @@ int core_project_check(struct core *c UNUSED, const char *project, struct error 
 	if (str_same(project, "default"))
 		return 0;
 	return error_set(err, ERROR_NOT_FOUND, "no project is called %.128s", project);
+}
+
+int core_spool(struct core *c, struct error *err) {
+	int fd = open(c->state, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return fd < 0 ? error_errno(err, errno, "making a temporary file in %s", c->state) : fd;
 }
 
 static void core_init(struct core *c, const struct core_config *config) {
