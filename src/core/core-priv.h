@@ -142,6 +142,7 @@ struct core {
 	pthread_cond_t clock_wanted;
 
 	struct follow *follow;
+	struct stats_clock *stats; /* stats.c */
 
 	/* the agent, see agent.c */
 	pthread_t agent_thread, flush_thread;
@@ -361,6 +362,8 @@ int stream_expected(int fd, struct error *err);
 /* The size of the terminal of an instance's first process, or of an exec (exec_id NULL: the former). */
 int terminal_resize(struct core *c, const char *id, const char *exec_id, int64_t rows, int64_t columns, struct error *err);
 struct map *execs_new(void);
+struct stats_clock *stats_clock_new(void);
+void stats_clock_free(struct core *c);
 /* The instance has gone; an exec has ended. Need the lock. */
 void execs_drop_instance(struct core *c, const char *id);
 void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code);
