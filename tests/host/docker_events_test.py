@@ -95,6 +95,20 @@ def life_of_a_container(d):
 
 
 @test
+def ends_by_force(d):
+    """removing by force, --rm and detaching say what happened on the way"""
+    w = Watch(d)
+    d.docker.out("run", "-d", "--network", "none", "--name", "forced", "busybox", "sleep", "1000")
+    d.docker.out("rm", "-f", "forced")
+    equal(actions(w.until("destroy")), ["create", "start", "kill", "die", "destroy"])
+    equal(w.seen[-3]["Actor"]["Attributes"]["signal"], "9")
+    w.seen = []
+    d.docker.run("run", "--network", "none", "--rm", "--name", "gone", "busybox", "sh", "-c", "exit 9", check=False)
+    equal(actions(w.until("destroy")), ["create", "attach", "start", "die", "destroy"])
+    w.close()
+
+
+@test
 def volumes_and_images(d):
     """volumes are mounted and unmounted with their container; images are named"""
     w = Watch(d)
