@@ -282,6 +282,8 @@ static void event_handle(struct core *c, const struct msg_event *m) {
 		event_publish(c, m, &e->snap->instance);
 	if (!m->exec_id)
 		entry_apply(c, e, &m->status, -1);
+	else if (str_same(m->action, "exec_die"))
+		execs_note_end(c, m->exec_id, m->exit_code);
 	after_change(c, e);
 }
 
@@ -438,6 +440,7 @@ void agent_stop(struct core *c) {
 	pthread_cond_broadcast(&c->sync_changed);
 	pthread_cond_broadcast(&c->flush_wanted);
 	pthread_cond_broadcast(&c->clock_wanted);
+	pthread_cond_broadcast(&c->changed);
 	core_unlock(c);
 	if (!c->threads)
 		return;

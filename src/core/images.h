@@ -48,14 +48,48 @@ int image_import(struct core *c, const char *project, const char *name, int fd, 
 		 const char *comment, struct image_snap **out, struct error *err);
 int image_tag(struct core *c, const char *project, const char *image, const char *name, struct image_snap **out,
 	      struct error *err);
-/* The configuration blob as it came, JSON. */
-int image_config_text(struct core *c, const struct image *image, struct buf *out, struct error *err);
+/* ---- building ---- */
+/* A new image without a name on top of another one, whose id becomes its parent. */
+struct image_step {
+	const char *base;		   /* name or id; NULL: nothing is below */
+	const struct image_config *config; /* as it shall be; NULL: the base's */
+	const char *created_by, *comment, *author; /* of its entry in the history */
+	const char *os, *architecture, *variant;   /* of one without a base; NULL: the host's */
+};
+/* As the base but for the config. */
+int image_step_config(struct core *c, const char *project, const struct image_step *s, struct image_snap **out,
+		      struct error *err);
+/* With a layer more: the tar from fd (owners as in it), unpacked into the directory path, which is made where it is
+ * missing. */
+int image_step_files(struct core *c, const char *project, const struct image_step *s, const char *path, int fd,
+		     struct image_snap **out, struct error *err);
+/* With what an instance of the base, which does not run any more, has changed. That may be taken from it: it is to be
+ * deleted, not to be started again. */
+int image_step_instance(struct core *c, const char *project, const struct image_step *s, const char *instance,
+			struct image_snap **out, struct error *err);
+/* *fd: a stream with a tar of path in the image's tree (a link at its end is a link); *out: what is there, with its table.
+ * image NULL: the empty tree. */
+struct msg_file;
+int image_tree(struct core *c, const char *project, const char *image, const char *path, struct msg_file *out, int *fd,
+	       struct error *err);
+/* The image's configuration as it is stored: JSON text. */
+int image_config_text(struct core *c, const char *project, const char *image, struct buf *out, struct error *err);
+/* Calls fn for each image that has this parent. */
+void image_children(struct core *c, const char *parent, void (*fn)(struct image_snap *child, void *arg), void *arg);
+
 /* All of them, in the order in which they came. */
 int image_snaps(struct core *c, const char *project, struct image_snap ***out, struct error *err);
 void image_snaps_free(struct image_snap **list);
 DEFINE_CLEANUP(image_snaps_free_ptr, struct image_snap **, image_snaps_free);
-/* Records what image was built upon: the parent stays as long as image is there, and goes with it if it has no name. */
-int image_set_parent(struct core *c, const char *project, const char *image, const char *parent, struct error *err);
+
+/* ---- what registries are asked; name and platform of o are not looked at but where it says so ---- */
+/* UNAUTHORIZED when it does not take the credentials. */
+int image_registry_login(struct core *c, const char *registry, const struct image_pull_options *o, struct error *err);
+/* An array as Docker's search has it: name, description, star_count, is_official. */
+int image_registry_search(struct core *c, const char *registry, const char *term, int limit, const struct image_pull_options *o,
+			  json_t **results, struct error *err);
+/* What o->name leads to: {"media_type","digest","size","platforms":[{"architecture","os","variant"}]}. */
+int image_registry_describe(struct core *c, const struct image_pull_options *o, json_t **description, struct error *err);
 
 /* ---- removing ---- */
 enum image_conflict {

@@ -29,6 +29,8 @@ static const struct field config_fields[] = {
 	FIELD(struct image_config, volumes, FIELD_STRINGS, .check = mount_target_check, .doc = "Paths that want a volume"),
 	FIELD(struct image_config, exposed_ports, FIELD_STRINGS, .doc = "Ports it listens on: 80/tcp"),
 	FIELD(struct image_config, health, FIELD_OBJECT, .sub = &health_check_table, .doc = "Health check"),
+	FIELD(struct image_config, shell, FIELD_STRINGS, .doc = "Runs command lines while images are built on this one"),
+	FIELD(struct image_config, on_build, FIELD_STRINGS, .doc = "Instructions that a build upon this image begins with"),
 };
 const struct field_table image_config_table = {
 	"image_config", "What an image says about running it", sizeof(struct image_config), config_fields,

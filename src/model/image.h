@@ -19,6 +19,8 @@ struct image_config {
 	struct pairs labels;
 	char **volumes, **exposed_ports;
 	struct health_check health;
+	char **shell;    /* runs command lines while images are built on this one; empty: /bin/sh -c */
+	char **on_build; /* instructions that a build upon this image begins with */
 };
 
 struct image {
