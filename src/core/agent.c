@@ -142,6 +142,15 @@ static void settle(void *arg) {
 	job_free(j);
 }
 
+static void remove_orphan(void *arg) {
+	struct instance_job *j = arg;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	log_info("removing instance %.12s of an operation that was cut off", j->entry->snap->instance.id);
+	if (instance_remove_entry(j->core, j->entry, true, &err) < 0)
+		log_warn("removing instance %.12s: %s", j->entry->snap->instance.id, error_text(&err));
+	job_free(j);
+}
+
 static bool ended_for_good(const struct instance *i) {
 	return i->spec.auto_remove && !state_is_up(i->status.state) && !str_same(i->status.state, "created");
 }
@@ -204,6 +213,10 @@ static int resync_instances(struct core *c, struct error *err) {
 		if (e->creating)
 			continue;
 		entry_apply(c, e, &s->status, s->uid_base);
+		if (e->orphan) {
+			start_job(c, e, remove_orphan);
+			continue;
+		}
 		if (e->unsure)
 			start_job(c, e, settle);
 		after_change(c, e);
@@ -213,7 +226,7 @@ static int resync_instances(struct core *c, struct error *err) {
 		if (!e || e->busy)
 			continue;
 		e->loaded = true; /* made again, it has not run */
-		start_job(c, e, make_again);
+		start_job(c, e, e->orphan ? remove_orphan : make_again);
 	}
 	core_unlock(c);
 	map_free(missing);

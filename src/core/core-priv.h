@@ -40,6 +40,7 @@ struct entry {
 	bool creating; /* not visible yet; keeps its id, name and image */
 	bool busy;     /* being changed or removed by one verb */
 	bool loaded;   /* from the store: what the agent says of it is newer in any case */
+	bool orphan;   /* part of an operation of a process before this one: to be removed */
 	bool removed;  /* gone: only who held it before still sees it */
 	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
 	unsigned exits;
@@ -100,6 +101,7 @@ struct core {
 	struct store *store;
 	struct content *content;
 	char *agent_socket;
+	char *state; /* directory of control's own */
 	char **mirrors;
 	void (*on_shutdown)(void *arg);
 	void *arg;
@@ -217,6 +219,8 @@ int links_resolve(struct core *c, const char *project, struct instance_spec *s, 
 int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
 			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err);
 /* instance_update that may change mounts of type volume also while it runs: who calls it mounts them. */
+/* Another host port takes the place of the k-th, which was picked. */
+int instance_repick_port(struct core *c, const struct instance *i, size_t k, struct error *err);
 int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
 			   struct instance_snap **out, struct error *err);
 int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);

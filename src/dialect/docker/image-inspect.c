@@ -8,7 +8,7 @@ static json_t *config_of(struct http_request *req, const struct image *i) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	json_t *json = NULL;
-	if (image_config_text(core_of(req), DOCKER_PROJECT, i->id, &text, &err) == 0)
+	if (image_config_text(core_of(req), i, &text, &err) == 0)
 		json = json_parse(buf_str(&text), text.len, &err);
 	if (!json)
 		fail(req, &err);

@@ -1,8 +1,6 @@
 /* Routes that reach into containers: attach, exec, logs, files, statistics. */
 #include "dialect/docker/inside.h"
 
-void docker_inspect_standin(struct http_request *req);
-
 const struct docker_route docker_inside_routes[] = {
 	{"POST", "/containers/{id}/attach", docker_attach, 0, DOCKER_WORKS, NULL},
 	{"GET", "/containers/{id}/attach/ws", docker_attach_websocket, 0, DOCKER_WORKS, NULL},
@@ -15,6 +13,5 @@ const struct docker_route docker_inside_routes[] = {
 	{"POST", "/exec/{id}/start", docker_exec_start, 0, DOCKER_WORKS, NULL},
 	{"POST", "/exec/{id}/resize", docker_exec_resize, 0, DOCKER_WORKS, NULL},
 	{"GET", "/exec/{id}/json", docker_exec_inspect, 0, DOCKER_WORKS, NULL},
-	{"GET", "/containers/{id}/json", docker_inspect_standin, 0, DOCKER_WORKS, NULL},
 	{0},
 };

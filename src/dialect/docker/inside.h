@@ -1,7 +1,7 @@
 /* What the files about the inside of containers share: the streams that attach and exec give to clients. */
 #pragma once
 
-#include "dialect/docker/docker-priv.h"
+#include "dialect/docker/containers.h"
 
 /* ---- streams (attach.c) ---- */
 #define DETACH_KEYS_MAX 64
@@ -41,7 +41,3 @@ void docker_archive_put(struct http_request *req);
 
 /* Sends what the log has by now to a raw socket, in the form that want says; its stream filters apply. */
 int logs_send(struct http_request *req, const char *name, const struct stream_want *want, int client);
-
-/* ---- one container (containers.c) ---- */
-bool docker_container(struct http_request *req, const char *name, struct instance_snap **out);
-void docker_container_fail(struct http_request *req, const char *name, const struct error *e);
