@@ -222,6 +222,7 @@ void health_stop(struct inst *i);
 void health_result(struct inst *i, bool ok);
 void health_ended(struct inst *i); /* the worker of a check, whether it had a result or not */
 int health_work(struct job *j, struct error *err);
+#define HEALTH_FILE "health.json" /* of a run: a msg_health */
 
 /* --- reports (instance.c) --- */
 
@@ -375,6 +376,7 @@ int work_recover(struct job *j, struct error *err);
 int work_cleanup(struct job *j, struct error *err);
 int work_stats(struct job *j, struct error *err);
 int work_top(struct job *j, struct error *err);
+int work_health_log(struct job *j, struct error *err);
 int work_logs(struct job *j, struct error *err);
 int work_exec_start(struct job *j, struct error *err);
 int work_exec_delete(struct job *j, struct error *err);

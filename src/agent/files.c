@@ -154,6 +154,11 @@ int answer_stream(struct job *j, const void *reply, int *writer, struct error *e
 	return r;
 }
 
+/* Who asks for "dir/." finds its content under a name that he can take for another one. */
+static const char *name_in_archive(const char *name) {
+	return str_same(name, "/") ? "." : str_same(name, ".") ? "./" : name;
+}
+
 int work_archive_get(struct job *j, struct error *err) {
 	const struct msg_archive *m = j->body;
 	_cleanup_(access_free) struct access x = ACCESS_INIT;
@@ -165,8 +170,7 @@ int work_archive_get(struct job *j, struct error *err) {
 	if (r == 0)
 		r = answer_stream(j, &file, &writer, err);
 	if (r == 0)
-		r = tree_pack(x.root, m->path, str_same(file.name, "/") ? "." : file.name, access_base(&x), writer,
-			      err);
+		r = tree_pack(x.root, m->path, name_in_archive(file.name), access_base(&x), writer, err);
 	if (r == 0)
 		guard_finish(&writer);
 	fields_free(&msg_file_table, &file);

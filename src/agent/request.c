@@ -68,6 +68,7 @@ static int do_hello(struct job *j, UNUSED struct error *err) {
 		.idmapped_mounts = kernel_since(&host, 5, 12),
 		.overlay_idmap = kernel_since(&host, 5, 19),
 		.swap_limit = can_limit_swap(),
+		.directory = j->agent->dir,
 	};
 	peer_answer(j->peer, j->handler, &reply, NULL, 0);
 	return 0;
@@ -287,6 +288,7 @@ static struct handler handlers[] = {
 	{"exec-delete", .work = work_exec_delete, .states = S_ANY, .id = ID(msg_exec)},
 	{"instance-stats", .work = work_stats, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-top", .work = work_top, .states = S_UP, .id = ID(msg_id)},
+	{"instance-health", .work = work_health_log, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-logs", .work = work_logs, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-diff", .work = work_diff, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-export", .work = work_export, .states = S_ANY, .id = ID(msg_export)},

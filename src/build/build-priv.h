@@ -132,5 +132,3 @@ int from_step(struct stage *s, struct error *err);
 int from_image(struct stage *s, const char *name, const char *platform, struct image_snap **out, struct error *err);
 /* download.c: a URL into a tree, as the one file in it, named as the URL ("download" where it names none). */
 int download(struct builder *b, const char *url, struct tree *to, struct error *err);
-/* squash.c: all layers of `image` above those of `base` (NULL: nothing) as one. Free *id. */
-int squash(struct stage *s, char **id, struct error *err);

@@ -258,12 +258,13 @@ static int finish(struct builder *b, struct build_result *result, struct error *
 	warn_unused(b);
 	result->image_id = str_copy(last->image);
 	if (b->o->squash) {
-		char *id = NULL;
-		int r = squash(last, &id, err);
+		struct image_snap *snap;
+		int r = image_squash(b->core, b->o->project, last->image, last->base, &snap, err);
 		if (r < 0)
 			return r;
 		free(result->image_id);
-		result->image_id = id;
+		result->image_id = str_copy(snap->image.id);
+		image_snap_unref(snap);
 	}
 	output_text(&last->out, "Successfully built %.12s\n", result->image_id + 7);
 	return name_image(b, result->image_id, err);

@@ -164,10 +164,7 @@ static int resync_layers(struct core *c, struct error *err) {
 	if (r < 0)
 		return r;
 	core_lock(c);
-	map_free(c->layers);
-	c->layers = map_new(free);
-	for (char **d = list.diff_ids; d && *d; d++)
-		map_set(c->layers, *d, str_copy(""));
+	layers_set(c, list.diff_ids);
 	core_unlock(c);
 	fields_free(&msg_layers_table, &list);
 	return 0;
@@ -286,6 +283,8 @@ static void event_handle(struct core *c, const struct msg_event *m) {
 		event_publish(c, m, &e->snap->instance);
 	if (!m->exec_id)
 		entry_apply(c, e, &m->status, -1);
+	else if (str_same(m->action, "exec_die"))
+		execs_note_end(c, m->exec_id, m->exit_code);
 	after_change(c, e);
 }
 
@@ -442,6 +441,7 @@ void agent_stop(struct core *c) {
 	pthread_cond_broadcast(&c->sync_changed);
 	pthread_cond_broadcast(&c->flush_wanted);
 	pthread_cond_broadcast(&c->clock_wanted);
+	pthread_cond_broadcast(&c->changed);
 	core_unlock(c);
 	if (!c->threads)
 		return;

@@ -2,6 +2,7 @@
  * never held over a call to the agent, the store or a sink. */
 #pragma once
 
+#include "base/crew.h"
 #include "base/map.h"
 #include "core/core.h"
 #include "core/events.h"
@@ -14,12 +15,6 @@
 #include "wire/messages.h"
 
 #include <pthread.h>
-
-/* ---- crew.c: threads that come when there is work and go when there is none ---- */
-struct crew;
-struct crew *crew_new(size_t max);
-void crew_run(struct crew *p, void (*fn)(void *arg), void *arg);
-void crew_free(struct crew *p); /* waits for what is queued */
 
 /* ---- follow.c: one thread steps through everything that waits for something to happen ---- */
 enum follow_result { FOLLOW_WAIT, FOLLOW_SOON /* look again in a moment */, FOLLOW_END };
@@ -67,6 +62,11 @@ struct image_entry {
 	struct image_snap *snap;
 };
 
+struct layer_entry {
+	char *digest; /* of the blob that was unpacked; "" if not known */
+	int64_t size; /* of the files in it, -1: not known */
+};
+struct map *layers_new(void);
 struct list_cache {
 	char *key;
 	uint64_t generation;
@@ -116,7 +116,7 @@ struct core {
 	struct map *images, *refs; /* id → image_entry; name → image_entry of images */
 	pthread_mutex_t images_write; /* one change of images and names at a time; taken before lock */
 
-	struct map *layers; /* diff_id → digest of the blob that the agent unpacked, "" if not known */
+	struct map *layers; /* diff_id → struct layer_entry: what the agent has unpacked */
 	struct map *unpacking; /* diff_id: being unpacked or removed just now */
 	struct map *layers_held; /* diff_id: found or unpacked under a hold, see collect.c */
 	unsigned layer_holds;
@@ -130,10 +130,11 @@ struct core {
 	struct events events;
 	pthread_mutex_t flush_lock; /* one writer of events at a time; taken before lock */
 
+	struct map *execs; /* id → struct exec, see execs.c */
 	struct map *tasks; /* id → struct task_run */
 	struct map *held;  /* names of core_hold */
 
-	struct nouns *pools, *volumes;
+	struct nouns *pools, *volumes, *workloads, *secrets, *configs;
 	struct map *making;    /* ids of volumes that the agent is making */
 	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */
 	pthread_t clock_thread;
@@ -144,6 +145,7 @@ struct core {
 	/* the agent, see agent.c */
 	pthread_t agent_thread, flush_thread;
 	bool threads, closing, synced;
+	bool stopping; /* core_shutdown: nothing is to be started any more */
 	pthread_cond_t sync_changed, flush_wanted;
 	int agent_fd; /* of the events stream, -1 */
 	struct msg_hello host;
@@ -208,6 +210,8 @@ int instances_load(struct core *c, struct error *err);
 char *instance_key(const char *project, const char *id);
 /* "key=value" or "key" */
 bool label_fits(const struct pairs *labels, const char *wanted);
+/* "NAME:ALIAS" of its links becomes "ID:ALIAS". Needs the lock. */
+int links_resolve(struct core *c, const char *project, struct instance_spec *s, struct error *err);
 /* instance_create whose root begins as a copy of another one (NULL: empty); linked: sharing what is common. */
 int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
 			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err);
@@ -248,6 +252,8 @@ int noun_delete(struct core *c, struct nouns *o, const void *noun, const struct 
 /* {"revision":N,"<prefix>":[…]}, the newest last; labels (NULL: any) as in instance_filter; free the text. */
 int nouns_text(struct core *c, struct nouns *o, const char *project, char *const *labels, char **json, size_t *len,
 		 struct error *err);
+/* All of a project as they are now, in order of creation: for nouns_unref. */
+int nouns_all(struct core *c, struct nouns *o, const char *project, struct noun ***out, struct error *err);
 /* One verb at a time changes what `key` names ("volume/<id>"): waits for the other one. Not while the lock is held. */
 void core_hold(struct core *c, const char *key);
 void core_release(struct core *c, const char *key);
@@ -272,7 +278,13 @@ void *snapshots_clock(void *core); /* a thread that does so in time */
  * freed, for volumes_drop when the instance does not come to be. */
 int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err);
 void volumes_drop(struct core *c, const char *project, char *const *ids);
-void volumes_drop_anonymous(struct core *c, const struct instance *i); /* of an instance that is gone */
+
+/* ---- kept.c, workloads.c ---- */
+extern const struct noun_kind workload_kind, secret_kind, config_kind;
+/* Whether what the spec's files name is there; NOT_FOUND with field. Takes the lock. */
+int kept_files_check(struct core *c, const char *project, const struct instance_spec *spec, struct error *err);
+/* What is in them, one behind the other, in *fd: -1 where there are none. files: a copy of the spec's that gets their sizes. */
+int kept_files_open(struct core *c, const char *project, instance_files *files, int *fd, struct error *err);
 
 /* ---- instance-change.c ---- */
 /* Marks those whose change was cut off. */
@@ -281,6 +293,13 @@ int changes_load(struct core *c, struct error *err);
 void change_settle(struct core *c, struct entry *e);
 
 /* ---- images.c ---- */
+struct image_snap *image_snap_new(const struct image *image, char *const *names); /* a copy with other names */
+char *image_json(const struct image *i);
+char *image_key(const char *project, const char *id);
+char *image_ref_key(const char *project, const char *name);
+/* Needs the lock, as image_find does. *by_id (may be NULL): it is named by its id. */
+struct image_entry *image_find_how(struct core *c, const char *name, bool *by_id, struct error *err);
+void image_forget_name(struct image_entry *e, const char *name); /* needs the lock */
 int images_load(struct core *c, struct error *err);
 /* Needs the lock; NULL and NOT_FOUND. */
 struct image_entry *image_find(struct core *c, const char *name, struct error *err);
@@ -304,6 +323,8 @@ void layer_note(struct core *c, const char *diff_id);
 void image_keep(struct core *c, const struct image *image);
 
 /* ---- layers.c ---- */
+/* Needs the lock. Takes over what the agent has, and what filed images say about it. */
+void layers_set(struct core *c, char *const *diff_ids);
 /* Layers of one image on their way into the agent, two at a time. */
 struct unpack_batch;
 struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel);
@@ -323,6 +344,16 @@ int events_load(struct core *c, struct error *err);
 int events_txn(struct core *c, const struct store_op *ops, size_t n, struct error *err);
 int events_flush(struct core *c, struct error *err);
 void events_free(struct core *c);
+
+/* ---- inside.c, execs.c ---- */
+/* Did the agent send a stream? */
+int stream_expected(int fd, struct error *err);
+/* The size of the terminal of an instance's first process, or of an exec (exec_id NULL: the former). */
+int terminal_resize(struct core *c, const char *id, const char *exec_id, int64_t rows, int64_t columns, struct error *err);
+struct map *execs_new(void);
+/* The instance has gone; an exec has ended. Need the lock. */
+void execs_drop_instance(struct core *c, const char *id);
+void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code);
 
 /* ---- tasks.c ---- */
 struct task_run;

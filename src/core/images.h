@@ -63,6 +63,10 @@ int image_step_files(struct core *c, const char *project, const struct image_ste
  * deleted, not to be started again. */
 int image_step_instance(struct core *c, const char *project, const struct image_step *s, const char *instance,
 			struct image_snap **out, struct error *err);
+/* The layers that an image has more than `base` (NULL: all) as one; the rest as in the image. It must have been built upon
+ * base. */
+int image_squash(struct core *c, const char *project, const char *image, const char *base, struct image_snap **out,
+		 struct error *err);
 /* *fd: a stream with a tar of what path (links followed) leads to in the image's tree, named by the path's last part; *out:
  * what it is, with its table. NOT_FOUND. image NULL: the empty tree. */
 struct msg_file;
@@ -76,9 +80,42 @@ int image_config_text(struct core *c, const char *project, const char *image, st
 /* Calls fn for each image that has this parent. */
 void image_children(struct core *c, const char *parent, void (*fn)(struct image_snap *child, void *arg), void *arg);
 
-/* Removes a name, and the image with its last one. CONFLICT where instances use it or, for an id, where it
- * has several names: force removes the names all the same; an image in use then stays without a name. */
+/* All of them, in the order in which they came. */
+int image_snaps(struct core *c, const char *project, struct image_snap ***out, struct error *err);
+void image_snaps_free(struct image_snap **list);
+DEFINE_CLEANUP(image_snaps_free_ptr, struct image_snap **, image_snaps_free);
+/* Records what image was built upon: the parent stays as long as image is there, and goes with it if it has no name. */
+int image_set_parent(struct core *c, const char *project, const char *image, const char *parent, struct error *err);
+
+/* ---- removing ---- */
+enum image_conflict {
+	IMAGE_NO_CONFLICT,
+	IMAGE_NAME_IN_USE,  /* its last name, and an instance has it */
+	IMAGE_HAS_CHILDREN, /* is the parent of others; force does not help */
+	IMAGE_RUNS,         /* an instance that is up has it; force does not help */
+	IMAGE_HAS_NAMES,    /* in several repositories */
+	IMAGE_IN_USE,       /* an instance that is not up has it */
+};
+struct image_removal {
+	char **untagged, **deleted;   /* names and repository@digest, ids of images: what has gone */
+	enum image_conflict conflict; /* why CONFLICT, and the ids of what it is about */
+	char *image, *instance;
+};
+void image_removal_free(struct image_removal *m);
+/* Removes a name, and the image with its last one, and parents that only it held. An id removes all names of one
+ * repository; CONFLICT where there are several, or instances have it: force removes the names all the same; an image that
+ * an instance has then stays without a name. *out is filled also on CONFLICT. */
+int image_remove(struct core *c, const char *project, const char *name, bool force, bool keep_parents,
+		 struct image_removal *out, struct error *err);
 int image_delete(struct core *c, const char *project, const char *name, bool force, char ***untagged, char ***deleted,
 		 struct error *err);
-/* Removes images without a name (all: without an instance) and everything in the stores that no image needs. */
+struct image_prune_options {
+	bool all;      /* also those that have a name */
+	int64_t until; /* not those created later; 0: no limit */
+	bool (*fits)(const struct image *image, void *arg); /* NULL: all; holds up all other verbs */
+	void *arg;
+};
+/* Removes images without a tag (all: without an instance) and everything in the stores that no image needs. */
+int image_prune_fitting(struct core *c, const char *project, const struct image_prune_options *o, struct image_removal *out,
+			uint64_t *freed, struct error *err);
 int image_prune(struct core *c, const char *project, bool all, char ***deleted, uint64_t *freed, struct error *err);

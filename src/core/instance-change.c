@@ -202,6 +202,7 @@ static void publish_change(struct core *c, struct entry *e, const struct instanc
 	now.spec = new->spec;
 	now.nics = new->nics;
 	now.ports = new->ports;
+	now.exposed = new->exposed;
 	now.volumes = new->volumes;
 	entry_set(c, e, instance_snap_new(&now));
 }
@@ -242,7 +243,7 @@ static bool same_networks(const struct instance_spec *a, const struct instance_s
 }
 
 static bool same_ports(const struct instance_spec *a, const struct instance_spec *b) {
-	bool same = a->publish_all == b->publish_all && a->ports.n == b->ports.n;
+	bool same = a->publish_all == b->publish_all && a->ports.n == b->ports.n && strv_same(a->expose, b->expose);
 	for (size_t i = 0; same && i < a->ports.n; i++)
 		same = fields_equal(&port_table, &a->ports.items[i], &b->ports.items[i]);
 	return same;
@@ -285,6 +286,10 @@ static int apply_patch(struct core *c, struct entry *e, const struct instance *o
 	int r = fields_patch(&instance_spec_table, patch, running, &new->spec, err);
 	if (r == 0 && json_object_get(patch, "mounts"))
 		r = resolve_mounts(c, new, err);
+	if (r == 0 && json_object_get(patch, "links")) {
+		WITH_LOCK(c);
+		r = links_resolve(c, new->project, &new->spec, err);
+	}
 	return r < 0 ? r : change_spec(c, e, old, new, err);
 }
 

@@ -103,6 +103,21 @@ static int resolve_modes(struct core *c, const char *project, struct instance_sp
 	return 0;
 }
 
+int links_resolve(struct core *c, const char *project, struct instance_spec *s, struct error *err) {
+	for (char **link = s->links; link && *link; link++) {
+		char *alias = strchr(*link, ':');
+		_cleanup_(free_ptr) char *name = str_copyn(*link, alias ? (size_t)(alias - *link) : strlen(*link));
+		struct entry *e = alias ? entry_find(c, project, name, err) : NULL;
+		if (!e) {
+			error_in_field(err, "links");
+			return failed(err, ERROR_INVALID);
+		}
+		_cleanup_(free_ptr) char *old = *link;
+		*link = str_format("%s%s", e->snap->instance.id, alias);
+	}
+	return 0;
+}
+
 /* Needs the lock. */
 static int choose_name(struct core *c, const char *project, struct instance_spec *s, struct error *err) {
 	while (!s->name) {
@@ -146,6 +161,8 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 	r = choose_name(c, project, spec, err);
 	if (r == 0)
 		r = resolve_modes(c, project, spec, err);
+	if (r == 0)
+		r = links_resolve(c, project, spec, err);
 	if (r < 0)
 		return r;
 	_cleanup_(free_ptr) char *id = random_hex(INSTANCE_ID_LEN / 2);
@@ -356,6 +373,7 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 	core_lock(c);
 	event_add(c, "instance", "destroy", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
 	entry_take_out(c, e);
+	execs_drop_instance(c, i->id);
 	core_unlock(c);
 	entry_unref(c, e);
 	snapshots_forget(c, i->id);
@@ -395,6 +413,8 @@ static bool fits(const struct entry *e, const char *project, const struct instan
 	if (f->state ? !str_same(i->status.state, f->state) : !f->all && !state_is_up(i->status.state))
 		return false;
 	if (f->name && !strstr(i->spec.name, f->name))
+		return false;
+	if ((f->owned && !i->spec.owner.workload) || (f->workload && !str_same(i->spec.owner.workload, f->workload)))
 		return false;
 	for (char *const *l = f->labels; l && *l; l++)
 		if (!label_fits(&i->spec.labels, *l))

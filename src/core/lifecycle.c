@@ -5,6 +5,11 @@
 #include "base/log.h"
 #include "base/str.h"
 
+#include <signal.h>
+#include <time.h>
+
+#define KILL_WAIT 20 /* s */
+
 /* One request about one instance that answers with its state. */
 static int call_state(struct core *c, struct entry *e, const char *request, const void *body, struct error *err) {
 	struct msg_instance_state state = {0};
@@ -32,6 +37,18 @@ static int image_ready(struct core *c, const struct instance *i, struct error *e
 	return image ? layers_ensure(c, &image->image, err) : 0;
 }
 
+/* What the agent's event will say as well: whoever asks next shall see why. */
+static void note_failure(struct core *c, struct entry *e, const struct error *why) {
+	WITH_LOCK(c);
+	bool tried = why->kind != ERROR_UNAVAILABLE && why->kind != ERROR_BUSY;
+	if (!tried || e->removed || state_is_up(e->snap->instance.status.state))
+		return;
+	struct instance failed = e->snap->instance;
+	failed.status.error = (char *)error_text(why);
+	failed.status.exit_code = start_failure_code(why->kind);
+	entry_set(c, e, instance_snap_new(&failed));
+}
+
 static int start_entry(struct core *c, struct entry *e, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *before = entry_snap(c, e);
 	if (str_same(before->instance.status.state, "running"))
@@ -40,13 +57,16 @@ static int start_entry(struct core *c, struct entry *e, struct error *err) {
 	if (r < 0)
 		return r;
 	struct msg_id body = {.id = before->instance.id};
-	r = call_state(c, e, "instance-start", &body, err);
+	struct error why = ERROR_INIT;
+	r = call_state(c, e, "instance-start", &body, &why);
+	if (r < 0)
+		note_failure(c, e, &why);
 	if (r < 0 && before->instance.spec.auto_remove && before->instance.status.started_at == 0) {
 		_cleanup_(error_free) struct error undo = ERROR_INIT;
 		if (instance_remove_entry(c, e, true, &undo) < 0)
 			log_warn("removing %s, which did not start: %s", before->instance.spec.name, error_text(&undo));
 	}
-	return r;
+	return r < 0 ? error_move(err, &why) : 0;
 }
 
 static int stop_entry(struct core *c, struct entry *e, const char *signal, int64_t timeout, struct error *err) {
@@ -114,6 +134,19 @@ int instance_restart(struct core *c, const char *project, const char *name, cons
 	return instance_transit(c, project, name, &want, out, err);
 }
 
+/* Until that run is over, which after a SIGKILL it soon is. Needs the lock. */
+static void await_end(struct core *c, const char *id, int64_t run) {
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += KILL_WAIT;
+	for (int r = 0; r == 0 && !c->closing;) {
+		const struct entry *e = map_get(c->by_id, id);
+		if (!e || e->snap->instance.status.started_at != run || !state_is_up(e->snap->instance.status.state))
+			return;
+		r = pthread_cond_timedwait(&c->changed, &c->lock, &until);
+	}
+}
+
 int instance_kill(struct core *c, const char *project, const char *name, const char *signal, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	int r = check_signal(signal, err);
@@ -129,6 +162,8 @@ int instance_kill(struct core *c, const char *project, const char *name, const c
 	WITH_LOCK(c);
 	event_add(c, "instance", "kill", i->project, i->id, i->spec.name, "image", i->spec.image, "signal", body.signal,
 		  NULL);
+	if (signal_from_name(body.signal) == SIGKILL)
+		await_end(c, i->id, i->status.started_at);
 	return 0;
 }
 

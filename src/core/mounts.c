@@ -6,7 +6,7 @@
 #include "core/tasks.h"
 #include "core/volumes-priv.h"
 
-/* A volume that nobody has named goes with the instance for which it was made. */
+/* Of a volume that nobody has named. */
 #define ANONYMOUS "wabe.anonymous"
 
 static bool is_volume(const struct mount *m) {
@@ -18,6 +18,7 @@ static int make_missing(struct core *c, const char *project, struct mount *m, st
 	fields_init(&volume_spec_table, &spec);
 	if (!m->source) {
 		m->source = random_hex(INSTANCE_ID_LEN / 2);
+		m->anonymous = true;
 		pairs_set(&spec.labels, ANONYMOUS, "true");
 	}
 	spec.name = str_copy(m->source);
@@ -57,15 +58,15 @@ static int add_use(struct core *c, struct instance *i, const struct mount *m, co
 	return 0;
 }
 
-static bool has_use(const struct instance *i, const char *name) {
+static const struct volume_use *use_named(const struct instance *i, const char *name) {
 	for (size_t k = 0; k < i->volumes.n; k++)
 		if (str_same(i->volumes.items[k].name, name))
-			return true;
-	return false;
+			return &i->volumes.items[k];
+	return NULL;
 }
 
 static int resolve_mount(struct core *c, struct instance *i, struct mount *m, char ***made, struct error *err) {
-	if (!is_volume(m) || (m->source && has_use(i, m->source)))
+	if (!is_volume(m) || (m->source && use_named(i, m->source)))
 		return 0;
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	bool new = false;
@@ -100,15 +101,14 @@ void volumes_drop(struct core *c, const char *project, char *const *ids) {
 }
 
 void volumes_drop_anonymous(struct core *c, const struct instance *i) {
-	_cleanup_(strv_free_ptr) char **ids = NULL;
-	core_lock(c);
-	for (size_t k = 0; k < i->volumes.n; k++) {
-		struct noun *o = noun_by_id(c->volumes, i->volumes.items[k].volume_id);
-		if (o && pairs_get(&((const struct volume *)o->of)->spec.labels, ANONYMOUS))
-			strv_add(&ids, i->volumes.items[k].volume_id);
+	for (size_t k = 0; k < i->spec.mounts.n; k++) {
+		const struct mount *m = &i->spec.mounts.items[k];
+		const struct volume_use *u = m->anonymous ? use_named(i, m->source) : NULL;
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		if (u && volume_delete(c, i->project, u->volume_id, &err) < 0 && err.kind != ERROR_NOT_FOUND &&
+		    err.kind != ERROR_CONFLICT)
+			log_warn("volume %.12s is left over: %s", u->volume_id, error_text(&err));
 	}
-	core_unlock(c);
-	volumes_drop(c, i->project, ids);
 }
 
 /* ---- while it runs ---- */
@@ -156,11 +156,7 @@ int volume_attach(struct core *c, const char *project, const char *instance, con
 	r = instance_change_mounts(c, project, snap->instance.id, patch, &changed, err);
 	if (r < 0)
 		return r;
-	const struct volume_use *use = NULL;
-	for (size_t k = 0; k < changed->instance.volumes.n; k++)
-		if (str_same(changed->instance.volumes.items[k].name, m->source))
-			use = &changed->instance.volumes.items[k];
-	r = call_attach(c, &changed->instance, "volume-attach", m, use, err);
+	r = call_attach(c, &changed->instance, "volume-attach", m, use_named(&changed->instance, m->source), err);
 	if (r < 0) {
 		_cleanup_(json_free_ptr) json_t *before = mounts_without(&snap->instance.spec, ""), *undo = json_object();
 		_cleanup_(instance_snap_unref_ptr) struct instance_snap *undone = NULL;

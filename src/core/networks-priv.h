@@ -74,11 +74,12 @@ int default_network_ensure(struct core *c, const char *project, const struct ins
 struct port_claims;
 struct port_claims *port_claims_new(void);
 void port_claims_free(struct port_claims *p);
-/* Makes i->ports of i->spec.ports (and, with publish_all, of exposed): 0 becomes a free port, or the one that i->ports
- * has for it. Claims them; CONFLICT naming the owner, the claims are as before then. */
-int ports_resolve(struct core *c, struct instance *i, char *const *exposed, struct error *err);
-/* owner: an instance's or balancer's id. check: CONFLICT when another has one of them. */
-int port_check(struct core *c, const struct port *p, const char *owner, struct error *err);
+/* Makes i->exposed, and i->ports of i->spec.ports (and, with publish_all, of what is exposed): 0 becomes a free port, or the one
+ * that i->ports has for it. Several instances may want the same port: the one that starts first has it. Claims them; CONFLICT
+ * naming a balancer that has one, the claims are as before then. */
+int ports_resolve(struct core *c, struct instance *i, char *const *image_exposes, struct error *err);
+/* owner: an instance's or balancer's id. check: CONFLICT when another has one of them; instances: those count, too. */
+int port_check(struct core *c, const struct port *p, const char *owner, bool instances, struct error *err);
 void port_claim(struct core *c, const struct port *p, const char *owner);
 void port_unclaim(struct core *c, const struct port *p, const char *owner);
 

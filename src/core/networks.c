@@ -5,6 +5,8 @@
 #include "base/str.h"
 #include "base/time.h"
 
+#include <ctype.h>
+
 const struct object_kind network_kind = {
 	.noun = "network",
 	.keys = "networks",
@@ -26,6 +28,10 @@ int network_get(struct core *c, const char *project, const char *name, struct ob
 
 int network_list(struct core *c, const char *project, char **json, size_t *len, struct error *err) {
 	return object_list(c, &c->networks, project, json, len, err);
+}
+
+int network_snaps(struct core *c, const char *project, struct object_snap ***out, struct error *err) {
+	return object_snaps(c, &c->networks, project, out, err);
 }
 
 void network_for_agent(const struct object *o, struct network *out) {
@@ -96,9 +102,19 @@ static int check_subnets(struct core *c, const struct network_spec *s, struct er
 	return 0;
 }
 
+/* "My_net.1" is "My-net-1.wabe". */
+static char *default_domain(const char *name) {
+	_cleanup_(free_ptr) char *label = str_copyn(name, MIN(strlen(name), (size_t)63));
+	for (char *p = label; *p; p++)
+		*p = isalnum((unsigned char)*p) ? *p : '-';
+	for (size_t n = strlen(label); n > 1 && label[n - 1] == '-'; n--)
+		label[n - 1] = '\0';
+	return str_format("%s.wabe", label);
+}
+
 static void fill_defaults(struct network_spec *s) {
 	if (!s->domain)
-		s->domain = str_format("%.63s.wabe", s->name);
+		s->domain = default_domain(s->name);
 	if (!s->mode && str_same(s->driver, "macvlan"))
 		s->mode = str_copy("bridge");
 	if (!s->mode && str_same(s->driver, "ipvlan"))

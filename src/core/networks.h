@@ -12,6 +12,10 @@ int network_create(struct core *c, const char *project, struct network_spec *spe
 		   struct error *err);
 int network_get(struct core *c, const char *project, const char *name, struct object_snap **out, struct error *err);
 int network_list(struct core *c, const char *project, char **json, size_t *len, struct error *err);
+/* All as snapshots, in order of creation, NULL-terminated; unreference each, free the array. */
+int network_snaps(struct core *c, const char *project, struct object_snap ***out, struct error *err);
+/* The network "default", which instances are on that name none: made if it is not there yet. */
+int network_default(struct core *c, const char *project, struct object_snap **out, struct error *err);
 /* A merge patch of the spec; takes effect for what runs. */
 int network_update(struct core *c, const char *project, const char *name, const json_t *patch, struct object_snap **out,
 		   struct error *err);
@@ -56,6 +60,8 @@ int balancer_create(struct core *c, const char *project, struct balancer_spec *s
 		    struct error *err); /* takes what spec owns */
 int balancer_get(struct core *c, const char *project, const char *name, struct object_snap **out, struct error *err);
 int balancer_list(struct core *c, const char *project, char **json, size_t *len, struct error *err);
+/* As snapshots, NULL-terminated; unreference each, free the array. */
+int balancer_all(struct core *c, const char *project, struct object_snap ***out, struct error *err);
 int balancer_update(struct core *c, const char *project, const char *name, const json_t *patch,
 		    struct object_snap **out, struct error *err);
 int balancer_delete(struct core *c, const char *project, const char *name, struct error *err);

@@ -284,6 +284,7 @@ void instance_resolved_free(struct instance *i) {
 		fields_free(&port_table, &i->ports.items[k]);
 	free(i->ports.items);
 	i->ports = (ports){0};
+	strv_free(TAKE_PTR(i->exposed));
 }
 
 /* ---- the network that is there without being asked for ---- */
@@ -297,14 +298,7 @@ static bool wants_default(const struct instance_spec *s) {
 	return s->networks.n == 0;
 }
 
-int default_network_ensure(struct core *c, const char *project, const struct instance_spec *s, struct error *err) {
-	if (!wants_default(s))
-		return 0;
-	core_lock(c);
-	bool there = object_find(c, &c->networks, project, DEFAULT_NETWORK, NULL);
-	core_unlock(c);
-	if (there)
-		return 0;
+static int default_network_make(struct core *c, const char *project, struct error *err) {
 	struct network_spec spec;
 	struct error e = ERROR_INIT;
 	fields_init(&network_spec_table, &spec);
@@ -318,4 +312,21 @@ int default_network_ensure(struct core *c, const char *project, const struct ins
 	}
 	error_free(&e); /* somebody else has made it just now */
 	return 0;
+}
+
+int default_network_ensure(struct core *c, const char *project, const struct instance_spec *s, struct error *err) {
+	if (!wants_default(s))
+		return 0;
+	core_lock(c);
+	bool there = object_find(c, &c->networks, project, DEFAULT_NETWORK, NULL);
+	core_unlock(c);
+	if (there)
+		return 0;
+	return default_network_make(c, project, err);
+}
+
+int network_default(struct core *c, const char *project, struct object_snap **out, struct error *err) {
+	struct instance_spec wish = {.network = (char *)"private"};
+	int r = default_network_ensure(c, project, &wish, err);
+	return r < 0 ? r : network_get(c, project, DEFAULT_NETWORK, out, err);
 }

@@ -61,6 +61,12 @@ void noun_unref(struct noun *o) {
 	free(o);
 }
 
+void nouns_unref(struct noun **all) {
+	for (struct noun **o = all; o && *o; o++)
+		noun_unref(*o);
+	free(all);
+}
+
 static const char *member(const void *noun, size_t offset) {
 	return *(char *const *)((const char *)noun + offset);
 }
@@ -266,6 +272,20 @@ int nouns_text(struct core *c, struct nouns *o, const char *project, char *const
 	buf_adds(&text, "]}");
 	*len = text.len;
 	*json = buf_steal(&text);
+	return 0;
+}
+
+int nouns_all(struct core *c, struct nouns *o, const char *project, struct noun ***out, struct error *err) {
+	WITH_LOCK(c);
+	int r = o->kind->project == NO_PROJECT ? 0 : core_project_check(c, project, err);
+	if (r < 0)
+		return r;
+	size_t n = 0;
+	struct noun *x;
+	*out = alloc_array(nouns_count(o) + 1, sizeof **out);
+	for (size_t i = 0; (x = nouns_next(o, &i));)
+		if (is_in(o->kind, x, project))
+			(*out)[n++] = noun_ref(x);
 	return 0;
 }
 

@@ -18,3 +18,5 @@ struct noun {
 struct noun *noun_ref(struct noun *o);
 void noun_unref(struct noun *o);
 DEFINE_CLEANUP(noun_unref_ptr, struct noun *, noun_unref);
+void nouns_unref(struct noun **all); /* NULL-terminated */
+DEFINE_CLEANUP(nouns_unref_ptr, struct noun **, nouns_unref);

@@ -54,6 +54,8 @@ int object_get(struct core *c, struct objects *all, const char *project, const c
 	       struct error *err);
 /* {"revision":N,"networks":[…]}, in order of creation; free it. */
 int object_list(struct core *c, struct objects *all, const char *project, char **json, size_t *len, struct error *err);
+/* The same as snapshots; see network_snaps. */
+int object_snaps(struct core *c, struct objects *all, const char *project, struct object_snap ***out, struct error *err);
 /* One transaction for the object and its name. */
 int object_store(struct core *c, struct objects *all, const struct object_snap *s, bool is_new, struct error *err);
 int object_unstore(struct core *c, struct objects *all, const struct object_snap *s, struct error *err);

@@ -35,6 +35,12 @@ void object_snap_unref(struct object_snap *s) {
 	free(s);
 }
 
+void object_snaps_free(struct object_snap **all) {
+	for (struct object_snap **s = all; s && *s; s++)
+		object_snap_unref(*s);
+	free(all);
+}
+
 /* ---- in memory ---- */
 
 void objects_init(struct objects *all, const struct object_kind *kind, void (*drop_more)(void *more)) {
@@ -167,6 +173,20 @@ int object_list(struct core *c, struct objects *all, const char *project, char *
 	buf_adds(&text, "]}");
 	*len = text.len;
 	*json = buf_steal(&text);
+	return 0;
+}
+
+int object_snaps(struct core *c, struct objects *all, const char *project, struct object_snap ***out, struct error *err) {
+	WITH_LOCK(c);
+	int r = core_project_check(c, project, err);
+	if (r < 0)
+		return r;
+	struct object_snap **snaps = alloc_array(map_count(all->by_id) + 1, sizeof *snaps);
+	void *value;
+	for (size_t i = 0, n = 0; map_next(all->by_id, &i, NULL, &value);)
+		if (visible(all, value, project))
+			snaps[n++] = object_snap_ref(((const struct object *)value)->snap);
+	*out = snaps;
 	return 0;
 }
 

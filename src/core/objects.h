@@ -14,3 +14,5 @@ struct object_snap {
 };
 void object_snap_unref(struct object_snap *s);
 DEFINE_CLEANUP(object_snap_unref_ptr, struct object_snap *, object_snap_unref);
+void object_snaps_free(struct object_snap **all); /* NULL-terminated */
+DEFINE_CLEANUP(object_snaps_free_ptr, struct object_snap **, object_snaps_free);

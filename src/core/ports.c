@@ -82,13 +82,15 @@ static char *key_of(const struct port *p, int64_t nth) {
 }
 
 /* Who else has the n-th port of p; NULL. */
-static const struct port_holder *taken_by(struct core *c, const struct port *p, int64_t nth, const char *owner) {
+static const struct port_holder *taken_by(struct core *c, const struct port *p, int64_t nth, const char *owner,
+					  bool instances) {
 	_cleanup_(free_ptr) char *key = key_of(p, nth);
 	const struct port_holders *l = map_get(c->ports->by_port, key);
 	struct port_holder wanted = holder_of(p, owner);
 	const struct port_holder *found = NULL;
 	for (size_t i = 0; l && !found && i < l->n; i++)
-		if (!str_same(l->items[i].owner, owner) && overlap(&l->items[i], &wanted))
+		if (!str_same(l->items[i].owner, owner) && overlap(&l->items[i], &wanted) &&
+		    (instances || !map_get(c->by_id, l->items[i].owner)))
 			found = &l->items[i];
 	free(wanted.address);
 	return found;
@@ -103,9 +105,9 @@ static int tell_taken(struct core *c, const struct port *p, int64_t nth, const s
 			 o ? object_name(&c->balancers, o) : e ? e->snap->instance.spec.name : h->owner);
 }
 
-int port_check(struct core *c, const struct port *p, const char *owner, struct error *err) {
+int port_check(struct core *c, const struct port *p, const char *owner, bool instances, struct error *err) {
 	for (int64_t k = 0; k < p->count; k++) {
-		const struct port_holder *h = taken_by(c, p, k, owner);
+		const struct port_holder *h = taken_by(c, p, k, owner, instances);
 		if (h)
 			return tell_taken(c, p, k, h, err);
 	}
@@ -182,7 +184,17 @@ static const struct port *meets_own(const ports *done, const struct port *p) {
 }
 
 static bool is_free(struct core *c, const ports *done, const struct port *p, const char *owner) {
-	return port_check(c, p, owner, NULL) == 0 && !meets_own(done, p);
+	return port_check(c, p, owner, true, NULL) == 0 && !meets_own(done, p);
+}
+
+/* One of those that the wish names. */
+static int pick_of(struct core *c, const ports *done, struct port *p, const char *owner, struct error *err) {
+	int64_t first = p->host_port;
+	for (; p->host_port <= p->host_last; p->host_port++)
+		if (is_free(c, done, p, owner))
+			return 0;
+	return error_set(err, ERROR_CONFLICT, "none of the ports %lld to %lld of the host is free", (long long)first,
+			 (long long)p->host_last);
 }
 
 static int pick(struct core *c, const ports *done, struct port *p, const char *owner, struct error *err) {
@@ -199,19 +211,22 @@ static int pick(struct core *c, const ports *done, struct port *p, const char *o
 /* p is a copy of the wish. */
 static int port_resolve(struct core *c, const struct instance *i, const ports *done, struct port *p,
 			struct error *err) {
-	if (p->host_port) {
+	struct port wish = *p;
+	if (p->host_port && !p->host_last) {
 		const struct port *own = meets_own(done, p);
 		if (own)
 			return error_set(err, ERROR_INVALID, "port %lld/%s of the host is published twice",
 					 (long long)MAX(p->host_port, own->host_port), p->protocol);
-		return port_check(c, p, i->id, err);
+		return port_check(c, p, i->id, false, err); /* who starts first has what several instances want */
 	}
 	for (size_t k = 0; k < i->ports.n; k++) {
 		p->host_port = i->ports.items[k].host_port;
-		if (same_inside(p, &i->ports.items[k]) && is_free(c, done, p, i->id))
+		bool fits = !wish.host_port || (p->host_port >= wish.host_port && p->host_port <= wish.host_last);
+		if (fits && same_inside(p, &i->ports.items[k]) && is_free(c, done, p, i->id))
 			return 0;
 	}
-	return pick(c, done, p, i->id, err);
+	p->host_port = wish.host_port;
+	return wish.host_port ? pick_of(c, done, p, i->id, err) : pick(c, done, p, i->id, err);
 }
 
 static void list_free(ports *list) {
@@ -227,12 +242,24 @@ static struct port *list_add(ports *list, const struct port *p) {
 	return &list->items[list->n++];
 }
 
-/* "80/tcp", "5000-5010/udp" of an image, unless the spec has them already. */
+/* "80/tcp", "5000-5010/udp", once each, with their protocol. */
+static void take_exposed(char *const *from, char ***to) {
+	for (; from && *from; from++) {
+		_cleanup_(free_ptr) char *text = strchr(*from, '/') ? str_copy(*from) : str_format("%s/tcp", *from);
+		struct port p;
+		fields_init(&port_table, &p);
+		if (!strv_has(*to, text) && port_parse(text, &p, NULL) == 0 && fields_validate(&port_table, &p, NULL) == 0)
+			strv_add(to, text);
+		fields_free(&port_table, &p);
+	}
+}
+
+/* Unless the spec has them already. */
 static void add_exposed(const struct instance_spec *s, char *const *exposed, ports *wanted) {
 	for (char *const *e = exposed; e && *e; e++) {
 		struct port p;
 		fields_init(&port_table, &p);
-		bool given = port_parse(*e, &p, NULL) < 0 || fields_validate(&port_table, &p, NULL) < 0;
+		bool given = port_parse(*e, &p, NULL) < 0;
 		for (size_t k = 0; !given && k < s->ports.n; k++)
 			given = s->ports.items[k].port == p.port && str_same(s->ports.items[k].protocol, p.protocol);
 		if (!given)
@@ -241,9 +268,12 @@ static void add_exposed(const struct instance_spec *s, char *const *exposed, por
 	}
 }
 
-int ports_resolve(struct core *c, struct instance *i, char *const *exposed, struct error *err) {
+int ports_resolve(struct core *c, struct instance *i, char *const *image_exposes, struct error *err) {
 	ports wanted = {0}, new = {0};
+	char **exposed = NULL;
 	int r = 0;
+	take_exposed(image_exposes, &exposed);
+	take_exposed(i->spec.expose, &exposed);
 	for (size_t k = 0; k < i->spec.ports.n; k++)
 		list_add(&wanted, &i->spec.ports.items[k]);
 	if (i->spec.publish_all)
@@ -251,6 +281,7 @@ int ports_resolve(struct core *c, struct instance *i, char *const *exposed, stru
 	for (size_t k = 0; r == 0 && k < wanted.n; k++) {
 		r = port_resolve(c, i, &new, &wanted.items[k], err);
 		if (r == 0) {
+			wanted.items[k].host_last = 0;
 			list_add(&new, &wanted.items[k]);
 		} else {
 			_cleanup_(free_ptr) char *field = str_format("ports[%zu]", k);
@@ -260,8 +291,11 @@ int ports_resolve(struct core *c, struct instance *i, char *const *exposed, stru
 	list_free(&wanted);
 	if (r < 0) {
 		list_free(&new);
+		strv_free(exposed);
 		return r;
 	}
+	strv_free(i->exposed);
+	i->exposed = exposed;
 	for (size_t k = 0; k < new.n; k++)
 		port_claim(c, &new.items[k], i->id);
 	list_free(&i->ports);

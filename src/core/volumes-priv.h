@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/core-priv.h"
+#include "core/volumes.h"
 
 /* NOT_FOUND with field "pool"; free *id. */
 int pool_id_of(struct core *c, const char *name, char **id, struct error *err);

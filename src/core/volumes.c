@@ -126,6 +126,10 @@ int volume_import(struct core *c, const char *project, struct volume_spec *spec,
 
 /* ---- looking ---- */
 
+int volume_find(struct core *c, const char *project, const char *name, struct noun **out, struct error *err) {
+	return noun_get(c, c->volumes, project, name, out, err);
+}
+
 int volume_get(struct core *c, const char *project, const char *name, struct noun **out, struct error *err) {
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	_cleanup_(free_ptr) char *pool_id = NULL;
@@ -152,6 +156,19 @@ int volume_get(struct core *c, const char *project, const char *name, struct nou
 
 int volume_list(struct core *c, const char *project, char *const *labels, char **json, size_t *len, struct error *err) {
 	return nouns_text(c, c->volumes, project, labels, json, len, err);
+}
+
+int volume_snaps(struct core *c, const char *project, struct noun ***out, struct error *err) {
+	WITH_LOCK(c);
+	int r = core_project_check(c, project, err);
+	if (r < 0)
+		return r;
+	struct noun **all = alloc_array(nouns_count(c->volumes) + 1, sizeof(struct noun *)), *o;
+	for (size_t i = 0, n = 0; (o = nouns_next(c->volumes, &i));)
+		if (str_same(((const struct volume *)o->of)->project, project))
+			all[n++] = noun_ref(o);
+	*out = all;
+	return 0;
 }
 
 /* ---- changing ---- */

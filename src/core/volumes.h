@@ -19,9 +19,13 @@ int pool_delete(struct core *c, const char *name, struct error *err);
 
 /* ---- volumes: struct volume ---- */
 int volume_create(struct core *c, const char *project, struct volume_spec *spec, struct noun **out, struct error *err);
+/* As it is known here. */
+int volume_find(struct core *c, const char *project, const char *name, struct noun **out, struct error *err);
 /* With what it takes now. */
 int volume_get(struct core *c, const char *project, const char *name, struct noun **out, struct error *err);
 int volume_list(struct core *c, const char *project, char *const *labels, char **json, size_t *len, struct error *err);
+/* All as snapshots, in order of creation, NULL-terminated; see nouns_unref. */
+int volume_snaps(struct core *c, const char *project, struct noun ***out, struct error *err);
 /* A new name, labels, description, schedule; a new size grows it (or shrinks it where the pool can). */
 int volume_update(struct core *c, const char *project, const char *name, const json_t *patch, struct noun **out,
 		  struct error *err);
@@ -45,6 +49,9 @@ int volume_export(struct core *c, const char *project, const char *name, const c
 		  int *fd, struct error *err);
 int volume_import(struct core *c, const char *project, struct volume_spec *spec, const char *format, int fd,
 		  struct noun **out, struct error *err);
+
+/* Of an instance that is gone: the volumes that were made for its mounts, as far as nobody else has them. */
+void volumes_drop_anonymous(struct core *c, const struct instance *i);
 
 /* A mount of type volume for an instance, at once if it runs. */
 int volume_attach(struct core *c, const char *project, const char *instance, const struct mount *m,

@@ -263,8 +263,9 @@ int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int
 		return error_errno(err, top, "cannot open \"%s\"", path);
 	if (tree_is_kernel_interface(top))
 		return error_set(err, ERROR_INVALID, "\"%s\" is an interface of the kernel: it cannot be copied", path);
+	const char *names = strcmp(as, ".") == 0 ? "" : strcmp(as, "./") == 0 ? "." : as;
 	_cleanup_(pack_free) struct pack p = {.uid_base = uid_base};
-	int r = pack_tree(&p, top, strcmp(as, ".") == 0 ? "" : as, out, err);
+	int r = pack_tree(&p, top, names, out, err);
 	if (r < 0)
 		error_wrap(err, "cannot pack \"%s\"", path);
 	return r;

@@ -36,7 +36,7 @@ struct unpack_options {
 int tree_unpack(int tar, int root, const char *path, const struct unpack_options *o, struct error *err);
 
 /* Writes the file or tree at path inside root (a link at its end is packed as a link) as a pax tar: names
- * start with `as` ("." or "": the tree's content as "./" and plain names). Owners are shifted back by uid_base,
+ * start with `as` ("." or "": the tree's content as "./" and plain names; "./": these begin with "./" too). Owners are shifted back by uid_base,
  * what is outside of its 65536 ids becomes 65534. Mounts below path are packed as empty directories. The tree
  * may change meanwhile. Uses /proc. */
 int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int out, struct error *err);

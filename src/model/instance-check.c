@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 
+#define LOG_FILE_MIN 4096
 #define MEMORY_MIN (INT64_C(6) << 20) /* less does not hold a first process */
 
 static int invalid(struct error *err, const char *text) {
@@ -245,7 +246,29 @@ int extra_host_check(const char *entry, struct error *err) {
 	_cleanup_(free_ptr) char *name = str_copyn(entry, n);
 	if (!entry[n] || hostname_check(name, NULL) < 0)
 		return invalid(err, "must be written NAME:ADDRESS");
-	return address_check(entry + n + 1, err);
+	return strcmp(entry + n + 1, "host-gateway") == 0 ? 0 : address_check(entry + n + 1, err);
+}
+
+int exposed_check(const char *entry, struct error *err) {
+	struct port p;
+	fields_init(&port_table, &p);
+	int r = strchr(entry, ':') ? -EINVAL : port_parse(entry, &p, NULL);
+	if (r == 0)
+		r = fields_validate(&port_table, &p, NULL);
+	fields_free(&port_table, &p);
+	return r == 0 ? 0 : invalid(err, "must be written PORT[-END][/PROTOCOL]");
+}
+
+int link_check(const char *entry, struct error *err) {
+	size_t n = strcspn(entry, ":");
+	_cleanup_(free_ptr) char *name = str_copyn(entry, n);
+	if (!entry[n] || instance_name_check(name, NULL) < 0 || instance_name_check(entry + n + 1, NULL) < 0)
+		return invalid(err, "must be written INSTANCE:ALIAS");
+	return 0;
+}
+
+int dns_search_check(const char *name, struct error *err) {
+	return strcmp(name, ".") == 0 ? 0 : hostname_check(name, err);
 }
 
 int mount_option_check(const char *option, struct error *err) {
@@ -304,6 +327,12 @@ int mount_validate(const void *object, struct error *err) {
 		return error_field(err, m->size ? "size" : "mode", "goes with tmpfs alone");
 	if (!bind && m->propagation)
 		return error_field(err, "propagation", "goes with bind alone");
+	if (!tmpfs && (m->uid || m->gid || m->inodes))
+		return error_field(err, m->inodes ? "inodes" : m->uid ? "uid" : "gid", "goes with tmpfs alone");
+	if (m->create && !bind)
+		return error_field(err, "create", "goes with bind alone");
+	if (m->anonymous && !is(m->type, "volume"))
+		return error_field(err, "anonymous", "goes with volume alone");
 	if (tmpfs && m->subpath)
 		return error_field(err, "subpath", "does not go with tmpfs");
 	int r = !m->source ? 0 : bind ? path_check(m->source, err) : instance_name_check(m->source, err);
@@ -339,6 +368,13 @@ int limits_validate(const void *object, struct error *err) {
 	if (l->io_weight && l->io_weight < 10)
 		return error_field(err, "io_weight", "must be at least 10");
 	return memory_validate(l, err);
+}
+
+int log_validate(const void *object, struct error *err) {
+	const struct log_config *l = object;
+	if (l->max_size && l->max_size < LOG_FILE_MIN)
+		return error_field(err, "max_size", "must be at least 4KiB, or 0: without end");
+	return 0;
 }
 
 /* Whether two absolute paths are the same but for doubled and trailing slashes. */

@@ -22,6 +22,9 @@ int uts_mode_check(const char *mode, struct error *err);     /* private | host *
 int network_check(const char *mode, struct error *err);      /* private | none | host | instance:X */
 int address_check(const char *address, struct error *err);
 int extra_host_check(const char *entry, struct error *err);
+int exposed_check(const char *entry, struct error *err); /* "80/tcp", "5000-5010/udp" */
+int link_check(const char *entry, struct error *err);    /* "INSTANCE:ALIAS" */
+int dns_search_check(const char *name, struct error *err); /* a domain, or ".": none */
 int mount_option_check(const char *option, struct error *err);
 int octal_mode_check(const char *mode, struct error *err);
 
@@ -31,6 +34,7 @@ int health_validate(const void *object, struct error *err);
 int ulimit_validate(const void *object, struct error *err);
 int mount_validate(const void *object, struct error *err);
 int limits_validate(const void *object, struct error *err);
+int log_validate(const void *object, struct error *err);
 int instance_spec_validate(const void *object, struct error *err);
 
 /* instance-flags.c: for struct field.parse. `to` is a new list item, or else the struct that holds the member */
@@ -50,5 +54,7 @@ int parse_port(const char *text, void *to, struct error *err);
 int parse_mount(const char *text, void *to, struct error *err);
 int parse_volume(const char *text, void *to, struct error *err);
 int parse_tmpfs(const char *text, void *to, struct error *err);
+int parse_secret(const char *text, void *to, struct error *err);
+int parse_config(const char *text, void *to, struct error *err);
 int parse_log_driver(const char *text, void *to, struct error *err);
 int parse_log_option(const char *text, void *to, struct error *err);

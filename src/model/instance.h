@@ -12,6 +12,7 @@ struct restart_policy {
 struct health_check {
 	char **command; /* ["CMD", …], ["CMD-SHELL", text], ["NONE"] as in an OCI/Docker image config */
 	int64_t interval, timeout, start_period; /* ns; 0: 30 s, 30 s, 0 */
+	int64_t start_interval;                  /* ns, instead of interval within start_period; 0: as interval */
 	int64_t retries;                         /* 0: 3 */
 };
 
@@ -36,7 +37,31 @@ struct mount {
 	char *subpath;     /* beneath source */
 	int64_t size;      /* tmpfs, bytes; 0: half the memory */
 	char *mode;        /* tmpfs, octal text; NULL: 1777 */
+	int64_t uid, gid;  /* tmpfs: whose it is */
+	int64_t inodes;    /* tmpfs: most files; 0: by its size */
+	bool create;       /* bind: a source that is not there is made, a directory; else there is no instance */
+	bool anonymous;    /* volume: it was made for this mount, and goes with the instance */
 	char **options;    /* nosuid, nodev, noexec … */
+};
+
+/* A secret or config, put inside as a file of its own in memory: neither on the instance's disk nor in its image. */
+struct instance_file {
+	char *kind;    /* secret | config */
+	char *source;  /* its name or id */
+	char *target;  /* absolute path inside; NULL: /run/secrets/NAME, /NAME */
+	int64_t uid, gid;
+	char *mode;    /* octal text; NULL: 0444 */
+	int64_t size;  /* bytes, when the agent gets it */
+};
+typedef FIELD_LIST_OF(struct instance_file) instance_files;
+
+/* Whose it is, when a workload's controller has made it. */
+struct instance_owner {
+	char *workload;     /* id; NULL: nobody's */
+	char *run;          /* 25 characters, this one's alone: also the end of its name */
+	int64_t slot;       /* from 1 on: which of the workload's instances it is */
+	int64_t generation; /* of the template that it was made from */
+	int64_t attempt;    /* how many of this generation in the slot have ended before it, in a row */
 };
 
 struct io_throttle {
@@ -64,7 +89,7 @@ struct limits {
 
 struct log_config {
 	char *driver;     /* file | none */
-	int64_t max_size; /* bytes before rotation; default 10 MiB */
+	int64_t max_size; /* bytes before rotation; default 10 MiB; 0: never */
 	int64_t max_files; /* kept, the current one counted; default 5 */
 };
 
@@ -73,6 +98,7 @@ struct instance_spec {
 	char *kind;  /* container */
 	char *image; /* reference as given */
 	struct pairs labels;
+	struct pairs annotations; /* notes of whoever made it: kept, never looked at by wabe itself */
 
 	/* the process; NULL/empty: the image's */
 	char **entrypoint, **command;
@@ -105,14 +131,19 @@ struct instance_spec {
 	char *network; /* private (default) | none | host | instance:NAME-OR-ID */
 	attachments networks; /* of private: empty is the network "default" */
 	ports ports;          /* published */
-	bool publish_all;     /* also those that its image exposes, each on a free port of the host */
-	char **dns, **dns_search, **dns_options, **extra_hosts; /* extra_hosts: name:address */
+	bool publish_all;     /* also those that it exposes, each on a free port of the host */
+	char **expose;        /* "80/tcp": ports that it listens on, besides those that its image names */
+	char **links;         /* "INSTANCE:ALIAS": its hosts file knows the other's address on a network of both by that name */
+	char **dns, **dns_search, **dns_options, **extra_hosts; /* extra_hosts: name:address,
+							      * name:host-gateway: the host's own */
 
 	FIELD_LIST_OF(struct mount) mounts;
+	instance_files files;
 	char *pool;        /* name of the pool in which its root lives */
 	int64_t root_size; /* most that its root may take, bytes; 0: no limit of its own */
 	struct snapshot_schedule schedule; /* of its root */
 	struct log_config log;
+	struct instance_owner owner;
 };
 
 /* A volume that a mount of the spec means, as control has resolved it. */
@@ -144,13 +175,19 @@ struct instance {
 	char *pool_id;    /* of the root's pool */
 	nics nics;        /* what control has made of spec.networks */
 	ports ports;      /* and of spec.ports: each has its host port */
+	char **exposed;   /* "80/tcp": the image's and spec.expose */
 	FIELD_LIST_OF(struct volume_use) volumes;
 	struct instance_spec spec;
 	struct instance_status status;
 };
 
 extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
-	health_check_table, volume_use_table;
+	health_check_table, volume_use_table, mount_table, instance_file_table, instance_owner_table;
+
+/* The exit status that an instance has whose start has failed so: as a shell would have it, or 128. */
+static inline int64_t start_failure_code(enum error_kind kind) {
+	return kind == ERROR_NO_COMMAND ? 127 : kind == ERROR_NO_EXEC ? 126 : 128;
+}
 
 #define INSTANCE_ID_LEN 64
 /* [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, as Docker's names. */

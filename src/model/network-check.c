@@ -111,7 +111,7 @@ int peer_check(const char *peer, struct error *err) {
 	if (str_starts(peer, "group:"))
 		return instance_name_check(peer + strlen("group:"), err);
 	if (str_starts(peer, "network:"))
-		return dns_label_check(peer + strlen("network:"), err);
+		return instance_name_check(peer + strlen("network:"), err);
 	if (str_starts(peer, "label:") && is_label_selector(peer + strlen("label:")))
 		return 0;
 	struct ip ip;
@@ -192,6 +192,8 @@ int port_validate(const void *object, struct error *err) {
 	if (p->port + p->count > 65536 || (p->host_port && p->host_port + p->count > 65536))
 		return error_field(err, "count", "%lld ports from %lld on go past 65535", (long long)p->count,
 				   (long long)MAX(p->port, p->host_port));
+	if (p->host_last && (!p->host_port || p->host_last < p->host_port || p->count != 1))
+		return error_field(err, "host_last", "is the end of a range that begins with host_port, for one port");
 	return 0;
 }
 

@@ -20,8 +20,8 @@ static const struct field subnet_fields[] = {
 TABLE(subnet_table, "subnet", struct subnet, subnet_fields, "Addresses of a network", subnet_validate);
 
 static const struct field network_spec_fields[] = {
-	FIELD(struct network_spec, name, FIELD_STRING, .flags = FIELD_REQUIRED | FIELD_IMMUTABLE, .max = 63,
-	      .check = dns_label_check, .doc = "A DNS label"),
+	FIELD(struct network_spec, name, FIELD_STRING, .flags = FIELD_REQUIRED | FIELD_IMMUTABLE, .max = 128,
+	      .check = instance_name_check, .doc = "Its name"),
 	FIELD(struct network_spec, driver, FIELD_ENUM, .flags = FIELD_IMMUTABLE, .def = "bridge",
 	      .values = NAMES("bridge", "macvlan", "ipvlan", "physical", "vxlan"), .flag = "driver,d",
 	      .placeholder = "DRIVER", .doc = "bridge, macvlan, ipvlan, physical or vxlan"),
@@ -68,6 +68,7 @@ static const struct field network_spec_fields[] = {
 	      .placeholder = "POLICY", .doc = "From its instances, what no rule decides: allow or deny"),
 	FIELD(struct network_spec, rules, FIELD_STRINGS, .max = 64, .check = instance_name_check, .flag = "rules",
 	      .placeholder = "GROUP", .doc = "Rule groups for all its instances"),
+	FIELD(struct network_spec, annotations, FIELD_PAIRS, .max = 64, .doc = "What dialects keep with it"),
 };
 TABLE(network_spec_table, "network_spec", struct network_spec, network_spec_fields, "What is wanted of a network",
       network_spec_validate);
@@ -100,7 +101,7 @@ TABLE(network_table, "network", struct network, network_fields, "A network");
 	FIELD(struct_, ipv4, FIELD_STRING, .max = 64, .check = ip_check, .doc = "Its IPv4 address"),               \
 	FIELD(struct_, ipv6, FIELD_STRING, .max = 64, .check = ip_check, .doc = "Its IPv6 address"),               \
 	FIELD(struct_, mac, FIELD_STRING, .max = 17, .check = mac_check, .doc = "Its MAC address"),                \
-	FIELD(struct_, aliases, FIELD_STRINGS, .max = 64, .check = dns_label_check, .doc = "Further names on this network"), \
+	FIELD(struct_, aliases, FIELD_STRINGS, .max = 64, .check = instance_name_check, .doc = "Further names on this network"), \
 	FIELD(struct_, interface, FIELD_STRING, .max = 15, .check = interface_check, .doc = "Its name inside"),   \
 	RATE(struct_, ingress_rate, "Bits a second to it; 0: unlimited"),                                         \
 	RATE(struct_, egress_rate, "Bits a second from it; 0: unlimited"),                                        \
@@ -117,7 +118,7 @@ TABLE(attachment_table, "attachment", struct attachment, attachment_fields, "A n
 
 static const struct field nic_fields[] = {
 	FIELD(struct nic, network_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = instance_id_check, .doc = "Of the network"),
-	FIELD(struct nic, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 63, .check = dns_label_check,
+	FIELD(struct nic, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 128, .check = instance_name_check,
 	      .doc = "Its name"),
 	NIC_FIELDS(struct nic),
 	FIELD(struct nic, rules, FIELD_STRINGS, .max = 64, .check = instance_id_check, .doc = "Ids of rule groups"),
@@ -130,6 +131,7 @@ TABLE(nic_table, "nic", struct nic, nic_fields, "A network interface of an insta
 static const struct field port_fields[] = {
 	FIELD(struct port, address, FIELD_STRING, .max = 64, .check = ip_check, .doc = "Of the host; all if not given"),
 	FIELD(struct port, host_port, FIELD_INT, .max = 65535, .doc = "On the host; 0: any that is free"),
+	FIELD(struct port, host_last, FIELD_INT, .max = 65535, .doc = "Any free one of host_port to this; 0: host_port itself"),
 	FIELD(struct port, port, FIELD_INT, .min = 1, .max = 65535, .def = "1", .doc = "Inside"),
 	FIELD(struct port, count, FIELD_INT, .min = 1, .max = 1024, .def = "1", .doc = "So many in a row"),
 	PROTOCOL(struct port),

@@ -12,7 +12,7 @@ struct subnet {
 typedef FIELD_LIST_OF(struct subnet) subnets;
 
 struct network_spec {
-	char *name;        /* a DNS label */
+	char *name;        /* as an instance's */
 	char *driver;      /* bridge | macvlan | ipvlan | physical | vxlan */
 	char *description;
 	struct pairs labels;
@@ -31,10 +31,11 @@ struct network_spec {
 	int64_t mtu;       /* 0: the driver's own */
 	bool dns;          /* names are resolved: a resolver answers at the gateway. Default true */
 	bool dhcp;         /* for machines. Default true */
-	char *domain;      /* default "<name>.wabe" */
+	char *domain;      /* default "<name>.wabe", with hyphens for what a DNS label cannot have */
 	char *publish;     /* host: published ports pass the host's own input rules (default); open: they do not */
 	char *ingress, *egress; /* what no rule decides, for each instance: allow (default) | deny */
 	char **rules;      /* names of rule groups for every instance on it; resolved to ids */
+	struct pairs annotations; /* what dialects keep with it; nobody else looks at it */
 };
 
 struct network_status {
@@ -56,7 +57,7 @@ struct attachment {
 	char *network;      /* name or id */
 	char *ipv4, *ipv6;  /* static addresses; NULL: control picks them */
 	char *mac;          /* NULL: made of the addresses, stable */
-	char **aliases;     /* further names on this network, DNS labels */
+	char **aliases;     /* further names on this network */
 	char *interface;    /* inside; NULL: eth0, eth1 … */
 	char **rules;       /* names of rule groups; resolved to ids in a nic */
 	int64_t ingress_rate, egress_rate; /* bits a second as the instance sees it; 0: unlimited */
@@ -79,6 +80,7 @@ typedef FIELD_LIST_OF(struct nic) nics;
 struct port {
 	char *address;      /* of the host; NULL: all, IPv4 and IPv6 */
 	int64_t host_port;  /* the first; 0: control picks one, in 32768…60999 */
+	int64_t host_last;  /* control picks one of host_port…host_last; 0: host_port itself */
 	int64_t port;       /* the first inside */
 	int64_t count;      /* so many in a row; default 1 */
 	char *protocol;     /* tcp (default) | udp | sctp */

@@ -79,6 +79,7 @@ static const struct field capability_fields[] = {
 	CAN(send, "Snapshots move to a pool of the same kind as differences"),
 	CAN(shared, "Several hosts may use it at once"),
 	CAN(persistent, "It outlives the host's running"),
+	CAN(full_safe, "When it is full, writers hear just that (ENOSPC), and file systems go on"),
 };
 TABLE(pool_capabilities_table, "pool_capabilities", struct pool_capabilities, capability_fields, "What a pool can do");
 
@@ -159,6 +160,7 @@ static const struct field volume_fields[] = {
 	CREATED_FIELD(struct volume),
 	FIELD(struct volume, spec, FIELD_OBJECT, .sub = &volume_spec_table, .doc = "What is wanted"),
 	FIELD(struct volume, used, FIELD_SIZE, .flags = FIELD_READONLY, .def = "0", .doc = "Bytes; 0: not known"),
+	FIELD(struct volume, path, FIELD_STRING, .flags = FIELD_READONLY, .doc = "Where the host has it, or mounts it for its users"),
 };
 TABLE(volume_table, "volume", struct volume, volume_fields, "A piece of storage");
 

@@ -29,6 +29,7 @@ static const struct field hello_fields[] = {
 	FIELD(struct msg_hello, idmapped_mounts, FIELD_BOOL, .doc = "Bind mounts can be idmapped"),
 	FIELD(struct msg_hello, overlay_idmap, FIELD_BOOL, .doc = "Lower layers can be idmapped"),
 	FIELD(struct msg_hello, swap_limit, FIELD_BOOL, .doc = "Swap can be limited"),
+	FIELD(struct msg_hello, directory, FIELD_STRING, .doc = "Where it keeps what it has, on the host"),
 };
 TABLE(msg_hello_table, "msg_hello", struct msg_hello, hello_fields, "What the agent and its host are");
 
@@ -176,6 +177,22 @@ static const struct field processes_fields[] = {
 };
 TABLE(msg_processes_table, "msg_processes", struct msg_processes, processes_fields, "Processes");
 
+static const struct field health_result_fields[] = {
+	FIELD(struct health_result, started_at, FIELD_TIME, .doc = "When it began"),
+	FIELD(struct health_result, finished_at, FIELD_TIME, .doc = "When it ended"),
+	FIELD(struct health_result, exit_code, FIELD_INT, .def = "0", .min = -1, .max = 255,
+	      .doc = "Of the check; -1: it could not be run, or took too long"),
+	FIELD(struct health_result, output, FIELD_STRING, .max = 3 * HEALTH_OUTPUT, .doc = "What it wrote"),
+};
+static TABLE(health_result_table, "health_result", struct health_result, health_result_fields, "How one health check went");
+
+static const struct field health_fields[] = {
+	COUNT_FIELD(struct msg_health, failures, "In a row"),
+	FIELD(struct msg_health, results, FIELD_LIST, .max = HEALTH_RESULTS, .sub = &health_result_table,
+	      .doc = "The last ones, oldest first"),
+};
+TABLE(msg_health_table, "msg_health", struct msg_health, health_fields, "What health checks have found");
+
 static const struct field archive_fields[] = {
 	ID_FIELD(struct msg_archive),
 	FIELD(struct msg_archive, path, FIELD_STRING, .flags = FIELD_REQUIRED, .check = inside_path_check,
@@ -291,6 +308,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("instance-logs", id, empty, "Reply: descriptors of the log files, newest last"),
 	REQUEST("instance-stats", id, stats, "What it uses"),
 	REQUEST("instance-top", id, processes, "Its processes"),
+	REQUEST("instance-health", id, health, "What its last health checks have found"),
 	REQUEST("archive-get", archive, file, "Reply: a pipe with a tar of the path"),
 	REQUEST_FD("archive-put", archive, empty, "Unpacks the tar that comes along into the directory"),
 	REQUEST("archive-stat", archive, file, "What is at the path"),

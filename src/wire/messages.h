@@ -19,6 +19,7 @@ struct msg_hello { /* reply of "hello" */
 	char *kernel, *architecture;
 	int64_t cpus, memory;
 	bool userns, idmapped_mounts, overlay_idmap, swap_limit;
+	char *directory; /* STATE/agent: where files that people may look for lie */
 };
 
 struct msg_id {
@@ -110,6 +111,19 @@ struct msg_processes {
 	FIELD_LIST_OF(struct process_row) processes;
 };
 
+/* Reply of "instance-health": the last results of its checks, oldest first. */
+#define HEALTH_RESULTS 5
+#define HEALTH_OUTPUT 4096 /* bytes that are kept of one */
+struct health_result {
+	int64_t started_at, finished_at;
+	int64_t exit_code; /* -1: it could not be run, or took too long */
+	char *output;
+};
+struct msg_health {
+	int64_t failures; /* in a row */
+	FIELD_LIST_OF(struct health_result) results;
+};
+
 /* Streams that replies carry (archive-get, instance-diff, instance-export, instance-commit, bootstrap) are sockets to be read to
  * their end: a whole one ends with 0 bytes, a broken one (also when the agent's worker dies) with ECONNRESET. */
 
@@ -186,7 +200,7 @@ struct msg_event { /* body of each further "ok" of "events", after a first, empt
 extern const struct field_table msg_empty_table, msg_hello_table, msg_id_table, msg_instance_create_table,
 	msg_instance_state_table, msg_instance_states_table, msg_instance_stop_table, msg_instance_kill_table,
 	msg_instance_delete_table, msg_instance_update_table, msg_attach_table, msg_exec_start_table,
-	msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table,
+	msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table, msg_health_table,
 	msg_archive_table, msg_file_table, msg_export_table, msg_layer_table,
 	msg_layer_unpacked_table, msg_tree_table, msg_layers_table, msg_bootstrap_table, msg_progress_table, msg_shutdown_table,
 	msg_event_table;

@@ -29,6 +29,14 @@ extern const struct docker_route docker_container_routes[], docker_inside_routes
 	docker_build_routes[], docker_network_routes[], docker_volume_routes[], docker_system_routes[],
 	docker_swarm_routes[], docker_plugin_routes[];
 
+/* What is to be said of single fields ("HostConfig.CgroupParent"), sorted by name; NULL-field row last (notes.c). */
+struct docker_field_note {
+	const char *field;
+	enum docker_support support;
+	const char *note;
+};
+extern const struct docker_field_note docker_field_notes[];
+
 /* ---- requests (reply.c) ---- */
 /* The minor number of the version in the path ("/v1.41/…" is 41), DOCKER_API's without one. A version that is not
  * spoken has been refused before any handler. */

@@ -81,8 +81,19 @@ bool docker_query_int(struct http_request *req, const char *name, int64_t otherw
 	return false;
 }
 
+/* Nothing else is taken for JSON: a form, which any page in a browser may send, least of all. */
+static bool is_json(const char *type) {
+	size_t n = type ? strcspn(type, "; \t") : 0;
+	return n == strlen(JSON_TYPE) && strncasecmp(type, JSON_TYPE, n) == 0;
+}
+
 json_t *docker_body(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
+	const char *type = http_header(req, "Content-Type");
+	if (http_body(req).len && !is_json(type)) {
+		docker_fail(req, 400, "unsupported media type: Content-Type is \"%s\" and must be '" JSON_TYPE "'", type ? type : "");
+		return NULL;
+	}
 	json_t *json = http_body_json(req, &err);
 	if (!json)
 		fail(req, &err);
@@ -217,10 +228,12 @@ int docker_filter_bool(struct http_request *req, const json_t *filters, const ch
 
 /* ---- answers ---- */
 
+/* A route that is not there (404), and one that is there with other methods (405), are the same to dockerd. */
 void docker_render_error(struct http_request *req, int status, const struct error *e) {
 	_cleanup_(json_free_ptr) json_t *answer = json_object();
-	json_object_set_new(answer, "message", json_from_str(status == 404 && e->kind == ERROR_NONE ? "page not found" : error_text(e)));
-	http_reply_json(req, status, answer);
+	bool no_route = !http_route_data(req) && (status == 404 || status == 405);
+	json_object_set_new(answer, "message", json_from_str(no_route ? "page not found" : error_text(e)));
+	http_reply_json(req, no_route ? 404 : status, answer);
 }
 
 void docker_fail(struct http_request *req, int status, const char *fmt, ...) {

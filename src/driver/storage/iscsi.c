@@ -167,7 +167,7 @@ static int iscsi_remove(const struct storage_pool *p, struct error *err) {
 
 const struct storage_driver storage_iscsi = {
 	.name = "iscsi",
-	.can = {.filesystems = true, .blocks = true, .quotas = true, .persistent = true},
+	.can = {.filesystems = true, .blocks = true, .quotas = true, .persistent = true, .full_safe = true},
 	.probe = iscsi_probe,
 	.create = iscsi_create,
 	.activate = iscsi_activate,

@@ -102,7 +102,7 @@ static int nvme_remove(const struct storage_pool *p, struct error *err) {
 
 const struct storage_driver storage_nvme_tcp = {
 	.name = "nvme-tcp",
-	.can = {.filesystems = true, .blocks = true, .quotas = true, .persistent = true},
+	.can = {.filesystems = true, .blocks = true, .quotas = true, .persistent = true, .full_safe = true},
 	.probe = nvme_probe,
 	.create = nvme_create,
 	.activate = nvme_activate,
