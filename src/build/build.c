@@ -3,6 +3,7 @@
 #include "build/build-priv.h"
 
 #include "base/str.h"
+#include "build/ignore.h"
 #include "build/words.h"
 
 int build_cancelled(struct error *err) {
@@ -44,6 +45,28 @@ static int find_target(struct builder *b, struct error *err) {
 		return error_set(err, ERROR_INVALID, "failed to reach build target %s in Dockerfile", shown);
 	}
 	b->n_stages = (size_t)at + 1;
+	return 0;
+}
+
+/* What .dockerignore says of the two files that are always sent: they were needed until now. */
+static int leave_out(struct builder *b, struct error *err) {
+	struct tree_node *n = tree_find(b->context, ".dockerignore");
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	struct ignore ig;
+	if (!n || !S_ISREG(n->mode))
+		return 0;
+	int r = tree_content(b->context, n, DOCKERFILE_MAX, &text, err);
+	if (r < 0)
+		return r;
+	ignore_parse(buf_str(&text), text.len, &ig);
+	const char *const files[] = {b->o->dockerfile, ".dockerignore"};
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		_cleanup_(free_ptr) char *clean = path_clean(files[i]);
+		n = ignore_fits(&ig, clean) ? tree_find(b->context, clean) : NULL;
+		if (n)
+			tree_remove(b->context, n);
+	}
+	ignore_free(&ig);
 	return 0;
 }
 
@@ -271,7 +294,11 @@ static int finish(struct builder *b, struct build_result *result, struct error *
 }
 
 static int build(struct builder *b, struct build_result *result, struct error *err) {
-	int r = read_dockerfile(b, err);
+	int r = platform_check(b->o->platform, err);
+	if (r == 0)
+		r = read_dockerfile(b, err);
+	if (r == 0)
+		r = leave_out(b, err);
 	if (r == 0)
 		r = find_target(b, err);
 	if (r == 0)
