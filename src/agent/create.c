@@ -109,6 +109,8 @@ int work_create(struct job *j, struct error *err) {
 		r = fill(temporary, m, j->uid_base, err);
 	fault_point("create.record");
 	if (r == 0)
+		r = files_take(j, temporary, &m->instance.spec.files, err);
+	if (r == 0)
 		r = root_create(j, m, err);
 	fault_point("create.root");
 	if (r == 0 && rename(temporary, path) < 0) /* writing the record has put the directory on disk */

@@ -33,7 +33,7 @@ static const char *last_step(const json_t *config, bool first) {
 
 static bool made_by(struct stage *s, const struct image_snap *snap, const char *created_by) {
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
-	if (image_config_text(s->b->core, s->b->o->project, snap->image.id, &text, NULL) < 0)
+	if (image_config_text(s->b->core, &snap->image, &text, NULL) < 0)
 		return false;
 	_cleanup_(json_free_ptr) json_t *config = json_parse(buf_str(&text), text.len, NULL);
 	return config && str_same(last_step(config, !s->image), created_by);

@@ -146,6 +146,16 @@ static int check_image(struct core *c, const struct instance_spec *spec, struct 
 	return failed(err, ERROR_NOT_FOUND);
 }
 
+/* What a workload's template may have, and whoever fills that in has not. */
+static int check_filled(const struct instance_spec *s, struct error *err) {
+	if (s->hostname && strstr(s->hostname, "{{"))
+		return error_field(err, "hostname", "has a placeholder, which only the template of a workload may have");
+	for (size_t i = 0; i < s->mounts.n; i++)
+		if (s->mounts.items[i].source && strstr(s->mounts.items[i].source, "{{"))
+			return error_field(err, "mounts.source", "has a placeholder, which only the template of a workload may have");
+	return 0;
+}
+
 /* Checks the spec against what is there and holds id, name, image, addresses and ports by an entry that nobody sees yet. */
 static int reserve(struct core *c, const char *project, struct instance_spec *spec, bool transient, struct entry **out,
 		   struct error *err) {
@@ -203,7 +213,13 @@ int instance_make(struct core *c, const struct instance *i, const struct msg_vol
 	body.layers = layers;
 	body.root = root ? *root : (struct msg_volume_ref){0};
 	body.linked = linked;
-	return agent_call(c, "instance-create", &body, state, err);
+	_cleanup_(close_fd) int files = -1;
+	_cleanup_(free_ptr) struct instance_file *sized = alloc_array(i->spec.files.n + 1, sizeof *sized);
+	if (i->spec.files.n)
+		memcpy(sized, i->spec.files.items, i->spec.files.n * sizeof *sized);
+	body.instance.spec.files.items = sized;
+	r = kept_files_open(c, i->project, &body.instance.spec.files, &files, err);
+	return r < 0 ? r : agent_call_fd(c, "instance-create", &body, files, state, NULL, err);
 }
 
 /* One transaction for the instance and its name. */
@@ -280,6 +296,10 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 	int r = core_project_check(c, project, err);
 	if (r == 0)
 		r = check_image(c, spec, err);
+	if (r == 0)
+		r = check_filled(spec, err);
+	if (r == 0)
+		r = kept_files_check(c, project, spec, err);
 	if (r == 0)
 		r = default_network_ensure(c, project, spec, err);
 	if (r == 0)

@@ -221,12 +221,17 @@ static int port_resolve(struct core *c, const struct instance *i, const ports *d
 	}
 	for (size_t k = 0; k < i->ports.n; k++) {
 		p->host_port = i->ports.items[k].host_port;
-		bool fits = !wish.host_port || (p->host_port >= wish.host_port && p->host_port <= wish.host_last);
+		bool fits = p->host_port && (!wish.host_port || (p->host_port >= wish.host_port && p->host_port <= wish.host_last));
 		if (fits && same_inside(p, &i->ports.items[k]) && is_free(c, done, p, i->id))
 			return 0;
 	}
 	p->host_port = wish.host_port;
 	return wish.host_port ? pick_of(c, done, p, i->id, err) : pick(c, done, p, i->id, err);
+}
+
+bool port_is_picked(const struct instance *i, size_t k) {
+	const struct port *wish = k < i->spec.ports.n ? &i->spec.ports.items[k] : NULL;
+	return k < i->ports.n && (!wish || !wish->host_port || wish->host_last);
 }
 
 static void list_free(ports *list) {
@@ -268,6 +273,14 @@ static void add_exposed(const struct instance_spec *s, char *const *exposed, por
 	}
 }
 
+/* A network of the instance may say on which address of the host its ports are. */
+static void fill_address(struct core *c, const struct instance *i, struct port *p) {
+	for (size_t k = 0; !p->address && k < i->nics.n; k++) {
+		const struct object *o = map_get(c->networks.by_id, i->nics.items[k].network_id);
+		p->address = o ? copy_or_null(network_of(o)->spec.publish_address) : NULL;
+	}
+}
+
 int ports_resolve(struct core *c, struct instance *i, char *const *image_exposes, struct error *err) {
 	ports wanted = {0}, new = {0};
 	char **exposed = NULL;
@@ -279,6 +292,7 @@ int ports_resolve(struct core *c, struct instance *i, char *const *image_exposes
 	if (i->spec.publish_all)
 		add_exposed(&i->spec, exposed, &wanted);
 	for (size_t k = 0; r == 0 && k < wanted.n; k++) {
+		fill_address(c, i, &wanted.items[k]);
 		r = port_resolve(c, i, &new, &wanted.items[k], err);
 		if (r == 0) {
 			wanted.items[k].host_last = 0;

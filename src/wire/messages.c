@@ -289,8 +289,8 @@ TABLE(msg_event_table, "msg_event", struct msg_event, event_fields, "Something h
 
 const struct wire_request wire_requests[] = {
 	REQUEST("hello", empty, hello, "What the agent and its host are"),
-	REQUEST("instance-create", instance_create, instance_state,
-		"Directories, uid range and record; again: the same"),
+	{"instance-create", &msg_instance_create_table, &msg_instance_state_table, 0, 1,
+	 "Directories, uid range and record; again: the same. With a descriptor: its files, one behind the other"},
 	REQUEST("instance-start", id, instance_state, "Starts it; says whether its command could be executed"),
 	REQUEST("instance-stop", instance_stop, instance_state,
 		"Signal, then after the timeout SIGKILL; waits for the end"),
