@@ -73,6 +73,10 @@ int image_step_files(struct core *c, const char *project, const struct image_ste
  * deleted, not to be started again. */
 int image_step_instance(struct core *c, const char *project, const struct image_step *s, const char *instance,
 			struct image_snap **out, struct error *err);
+/* The layers that an image has more than `base` (NULL: all) as one; the rest as in the image. It must have been built upon
+ * base. */
+int image_squash(struct core *c, const char *project, const char *image, const char *base, struct image_snap **out,
+		 struct error *err);
 /* *fd: a stream with a tar of what path (links followed) leads to in the image's tree, named by the path's last part; *out:
  * what it is, with its table. NOT_FOUND. image NULL: the empty tree. */
 struct msg_file;
