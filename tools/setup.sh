@@ -6,6 +6,11 @@ BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsql
 RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
 TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs qemu-utils"
 
+# Clients of the dialects, for the tests that use the real ones: some bring a server, which is not to be started.
+CLIENT_PACKAGES="docker.io docker-compose python3-docker"
+# Larger ones, for ./test --all.
+MORE_CLIENT_PACKAGES="ansible"
+
 # For the tests in lab machines. Some would start servers on this host, which only the machines are to have.
 LAB_PACKAGES="qemu-system-x86 qemu-system-common mmdebstrap cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli
 	ceph-common ceph-mon ceph-osd ceph-mgr"

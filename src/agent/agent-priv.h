@@ -222,6 +222,7 @@ void health_stop(struct inst *i);
 void health_result(struct inst *i, bool ok);
 void health_ended(struct inst *i); /* the worker of a check, whether it had a result or not */
 int health_work(struct job *j, struct error *err);
+#define HEALTH_FILE "health.json" /* of a run: a msg_health */
 
 /* --- reports (instance.c) --- */
 
@@ -293,6 +294,9 @@ bool exit_file_read(const char *file, int64_t *code, int64_t *when);
  * nothing when there is none. *r is the instance's record, kept up to date. kill: one that still runs is
  * killed first. NO_SPACE: the end stands in *r and is reported, but is not on disk; to be repeated. */
 int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill, struct error *err);
+/* instance-files.c: what has come for spec.files into an instance's directory, and from there into its configuration. */
+int files_take(const struct job *j, const char *dir, const instance_files *files, struct error *err);
+int files_load(const struct agent *a, const struct msg_instance_create *r, struct container_config *c, struct error *err);
 /* Fills c from a record: what `docker run` would give. Name spaces that are shared stay open in this process
  * until it ends. */
 struct volume_mounts;
@@ -351,8 +355,16 @@ int shim_attach(const char *dir, unsigned want, struct error *err);
  * anything else (a crash too) gives the reader ECONNRESET. */
 int guard_open(int *reader, int *writer, struct error *err);
 void guard_finish(int *writer);
+/* Answers with the reading end of such a stream; the worker goes on to fill the other. */
+int answer_stream(struct job *j, const void *reply, int *writer, struct error *err);
+/* What is at path in a root; free it with its table. of: whose root, for messages. */
+int file_look(int root, const char *path, const char *of, struct msg_file *out, struct error *err);
 
 int layers_lock(const struct agent *a, int how, int *lock, struct error *err);
+int layers_present(const struct agent *a, char *const *layers, struct error *err); /* all of them are there */
+/* Files a directory as the unpacked layer that it is known to be; it is gone then. size: bytes of file content. What is not
+ * on the file system of the layers stays where it is: -ERROR_UNSUPPORTED. */
+int layer_file(const struct agent *a, const char *dir, const char *diff_id, uint64_t size, struct error *err);
 int work_create(struct job *j, struct error *err);
 int work_start(struct job *j, struct error *err);
 int work_stop(struct job *j, struct error *err);
@@ -367,6 +379,7 @@ int work_recover(struct job *j, struct error *err);
 int work_cleanup(struct job *j, struct error *err);
 int work_stats(struct job *j, struct error *err);
 int work_top(struct job *j, struct error *err);
+int work_health_log(struct job *j, struct error *err);
 int work_logs(struct job *j, struct error *err);
 int work_exec_start(struct job *j, struct error *err);
 int work_exec_delete(struct job *j, struct error *err);
@@ -377,6 +390,9 @@ int work_diff(struct job *j, struct error *err);
 int work_export(struct job *j, struct error *err);
 int work_commit(struct job *j, struct error *err);
 int work_layer_unpack(struct job *j, struct error *err);
+int work_tree_get(struct job *j, struct error *err);
+int work_tree_stat(struct job *j, struct error *err);
+int work_layer_make(struct job *j, struct error *err);
 int work_layer_list(struct job *j, struct error *err);
 int work_layer_delete(struct job *j, struct error *err);
 int work_bootstrap(struct job *j, struct error *err);

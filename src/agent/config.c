@@ -56,13 +56,14 @@ static char **process_env(const struct msg_instance_create *r, const char *hostn
 	return env_merge(image, r->instance.spec.env);
 }
 
-/* An entrypoint of the instance's own makes the image's command void. */
+/* An entrypoint of the instance's own makes the image's command void; an empty one stands for none. */
 int process_args(const struct msg_instance_create *r, char ***args, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
 	char *const *entry = spec->entrypoint ? spec->entrypoint : r->config.entrypoint;
 	char *const *command = spec->command || spec->entrypoint ? spec->command : r->config.command;
 	for (size_t i = 0; entry && entry[i]; i++)
-		strv_add(args, entry[i]);
+		if (entry[0][0] || entry[1])
+			strv_add(args, entry[i]);
 	for (size_t i = 0; command && command[i]; i++)
 		strv_add(args, command[i]);
 	if (!*args || !(*args)[0][0])
@@ -640,7 +641,7 @@ int config_build(const struct agent *a, const struct msg_instance_create *r, con
 		result = build_devices(spec, c, err);
 	if (result == 0)
 		result = build_mounts(a, r, volumes, c, err);
-	return result;
+	return result < 0 ? result : files_load(a, r, c, err);
 }
 
 int config_exec(const struct msg_instance_create *r, char *const *command, char *const *env, const char *user,

@@ -71,7 +71,7 @@ int layers_lock(const struct agent *a, int how, int *lock, struct error *err) {
 	return 0;
 }
 
-static int check_layers(const struct agent *a, char *const *layers, struct error *err) {
+int layers_present(const struct agent *a, char *const *layers, struct error *err) {
 	for (size_t i = 0; layers && layers[i]; i++) {
 		if (digest_check(layers[i], err) < 0) {
 			error_in_field(err, "layers");
@@ -114,7 +114,7 @@ int work_create(struct job *j, struct error *err) {
 	if (r == 0)
 		r = layers_lock(a, LOCK_SH, &layers, err);
 	if (r == 0)
-		r = check_layers(a, m->layers, err);
+		r = layers_present(a, m->layers, err);
 	if (r == 0)
 		r = check_binds(&m->instance.spec, err);
 	if (r < 0)
@@ -124,6 +124,8 @@ int work_create(struct job *j, struct error *err) {
 	if (r == 0)
 		r = fill(temporary, m, j->uid_base, err);
 	fault_point("create.record");
+	if (r == 0)
+		r = files_take(j, temporary, &m->instance.spec.files, err);
 	if (r == 0)
 		r = root_create(j, m, err);
 	fault_point("create.root");

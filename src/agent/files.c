@@ -108,12 +108,11 @@ static char *last_part(const char *path) {
 	return from == n ? str_copy("/") : str_copyn(path + from, n - from);
 }
 
-static int look_at(const struct access *x, const char *path, struct msg_file *out, struct error *err) {
-	_cleanup_(close_fd) int fd = fs_open_in_root(x->root, path, O_PATH | O_NOFOLLOW, 0);
+int file_look(int root, const char *path, const char *of, struct msg_file *out, struct error *err) {
+	_cleanup_(close_fd) int fd = fs_open_in_root(root, path, O_PATH | O_NOFOLLOW, 0);
 	struct stat st;
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return error_errno(err, fd < 0 ? fd : errno, "there is no %s to be had in instance %.12s", path,
-				   x->record.instance.id);
+		return error_errno(err, fd < 0 ? fd : errno, "there is no %s to be had in %s", path, of);
 	*out = (struct msg_file){
 		.name = last_part(path),
 		.size = st.st_size,
@@ -125,6 +124,11 @@ static int look_at(const struct access *x, const char *path, struct msg_file *ou
 	if (n >= 0)
 		out->link_target = str_copyn(target, (size_t)n);
 	return 0;
+}
+
+static int look_at(const struct access *x, const char *path, struct msg_file *out, struct error *err) {
+	_cleanup_(free_ptr) char *of = str_format("instance %.12s", x->record.instance.id);
+	return file_look(x->root, path, of, out, err);
 }
 
 int work_archive_stat(struct job *j, struct error *err) {
@@ -140,8 +144,7 @@ int work_archive_stat(struct job *j, struct error *err) {
 	return r;
 }
 
-/* Answers with the reading end of a guarded stream; the worker goes on to fill the other. */
-static int answer_stream(struct job *j, const void *reply, int *writer, struct error *err) {
+int answer_stream(struct job *j, const void *reply, int *writer, struct error *err) {
 	_cleanup_(close_fd) int reader = -1;
 	int r = guard_open(&reader, writer, err);
 	if (r == 0)
@@ -149,6 +152,11 @@ static int answer_stream(struct job *j, const void *reply, int *writer, struct e
 	close_fd(&j->sock); /* the answer is given: what fails from here on shows in the stream */
 	signal(SIGPIPE, SIG_IGN);
 	return r;
+}
+
+/* Who asks for "dir/." finds its content under a name that he can take for another one. */
+static const char *name_in_archive(const char *name) {
+	return str_same(name, "/") ? "." : str_same(name, ".") ? "./" : name;
 }
 
 int work_archive_get(struct job *j, struct error *err) {
@@ -162,8 +170,7 @@ int work_archive_get(struct job *j, struct error *err) {
 	if (r == 0)
 		r = answer_stream(j, &file, &writer, err);
 	if (r == 0)
-		r = tree_pack(x.root, m->path, str_same(file.name, "/") ? "." : file.name, access_base(&x), writer,
-			      err);
+		r = tree_pack(x.root, m->path, name_in_archive(file.name), access_base(&x), writer, err);
 	if (r == 0)
 		guard_finish(&writer);
 	fields_free(&msg_file_table, &file);
@@ -204,6 +211,22 @@ static int open_upper(struct job *j, struct access *x, struct error *err) {
 	return fd < 0 ? error_errno(err, errno, "cannot open %s", path) : fd;
 }
 
+/* The directory of changes becomes the layer, and a new one takes its place. */
+static int take_upper(const struct access *x, const char *diff_id, uint64_t size, struct error *err) {
+	_cleanup_(free_ptr) char *path = str_format("%s/upper", x->path);
+	struct error why = ERROR_INIT;
+	int r = layer_file(x->job->agent, path, diff_id, size, &why);
+	if (r == -ERROR_UNSUPPORTED) {
+		error_free(&why);
+		return 0; /* whoever needs the layer has it unpacked */
+	}
+	if (r < 0)
+		return error_move(err, &why);
+	if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		return error_errno(err, errno, "cannot make %s", path);
+	return chmod(path, 0755) < 0 ? error_errno(err, errno, "cannot open up %s", path) : 0;
+}
+
 int work_commit(struct job *j, struct error *err) {
 	const struct msg_export *m = j->body;
 	_cleanup_(access_free) struct access x = ACCESS_INIT;
@@ -221,10 +244,15 @@ int work_commit(struct job *j, struct error *err) {
 	fault_point("commit.frozen");
 	if (r == 0)
 		r = answer_stream(j, NULL, &writer, err);
+	_cleanup_(free_ptr) char *diff_id = NULL;
+	uint64_t size = 0;
+	bool take = m->take && !x.up;
 	if (r == 0)
-		r = layer_pack(upper, 0, writer, err); /* its owners are those inside */
+		r = layer_pack(upper, 0, writer, take ? &diff_id : NULL, &size, err); /* its owners are those inside */
 	if (freeze)
 		cgroup_freeze(&x.run.container.cgroup, false, NULL);
+	if (r == 0 && take)
+		r = take_upper(&x, diff_id, size, err);
 	if (r == 0)
 		guard_finish(&writer);
 	return r;

@@ -102,6 +102,40 @@ int work_layer_unpack(struct job *j, struct error *err) {
 	return job_answer(j, &reply, NULL, 0, err);
 }
 
+/* Under the lock of the directory that an unpacking would use. */
+static int file_locked(const struct agent *a, const char *dir, const char *temporary, const char *path, uint64_t size,
+		       struct error *err) {
+	_cleanup_(free_ptr) char *tree = str_format("%s/fs", temporary);
+	struct msg_layer_unpacked there;
+	if (read_size(path, &there) == 0) {
+		fs_remove_tree(temporary);
+		return 0;
+	}
+	int r = fs_remove_tree(tree); /* of a worker that was killed */
+	if (r < 0)
+		return error_errno(err, r, "cannot remove %s", tree);
+	if (rename(dir, tree) < 0)
+		return errno == EXDEV ? error_set(err, ERROR_UNSUPPORTED, "%s is on another file system", dir)
+				      : error_errno(err, errno, "cannot make %s", tree);
+	fault_point("layer-file.renamed");
+	return finish_layer(a, temporary, path, size, err);
+}
+
+int layer_file(const struct agent *a, const char *dir, const char *diff_id, uint64_t size, struct error *err) {
+	_cleanup_(free_ptr) char *path = layer_path(a, diff_id, NULL);
+	_cleanup_(free_ptr) char *temporary = str_format("%s/.tmp-%s", a->layers, strchr(diff_id, ':') + 1);
+	_cleanup_(close_fd) int lock = -1;
+	struct msg_layer_unpacked there;
+	if (read_size(path, &there) == 0)
+		return 0;
+	int r = dir_make_locked(temporary, &lock, err);
+	if (r == 0)
+		r = file_locked(a, dir, temporary, path, size, err);
+	if (r < 0 && lock >= 0)
+		fs_remove_tree(temporary);
+	return r;
+}
+
 /* --- list, delete --- */
 
 static bool is_layer(const char *name) {

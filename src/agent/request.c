@@ -68,6 +68,7 @@ static int do_hello(struct job *j, UNUSED struct error *err) {
 		.idmapped_mounts = kernel_since(&host, 5, 12),
 		.overlay_idmap = kernel_since(&host, 5, 19),
 		.swap_limit = can_limit_swap(),
+		.directory = j->agent->dir,
 	};
 	peer_answer(j->peer, j->handler, &reply, NULL, 0);
 	return 0;
@@ -287,6 +288,7 @@ static struct handler handlers[] = {
 	{"exec-delete", .work = work_exec_delete, .states = S_ANY, .id = ID(msg_exec)},
 	{"instance-stats", .work = work_stats, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-top", .work = work_top, .states = S_UP, .id = ID(msg_id)},
+	{"instance-health", .work = work_health_log, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-logs", .work = work_logs, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-diff", .work = work_diff, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-export", .work = work_export, .states = S_ANY, .id = ID(msg_export)},
@@ -295,6 +297,9 @@ static struct handler handlers[] = {
 	{"archive-put", .work = work_archive_put, .states = S_ANY, .id = ID(msg_archive)},
 	{"archive-stat", .work = work_archive_stat, .states = S_ANY, .id = ID(msg_archive)},
 	{"layer-unpack", .work = work_layer_unpack, .id = NO_ID, .cancel = true},
+	{"tree-get", .work = work_tree_get, .id = NO_ID, .cancel = true},
+	{"tree-stat", .work = work_tree_stat, .id = NO_ID},
+	{"layer-make", .work = work_layer_make, .id = NO_ID, .cancel = true},
 	{"layer-list", .work = work_layer_list, .id = NO_ID},
 	{"layer-delete", .work = work_layer_delete, .id = NO_ID},
 	{"bootstrap", .work = work_bootstrap, .id = NO_ID, .cancel = true},

@@ -47,7 +47,9 @@ static int begin_run(struct start *s, struct error *err) {
 	int r = fs_mkdir_p(s->dir, 0700);
 	if (r < 0)
 		return error_errno(err, r, "cannot make %s", s->dir);
+	_cleanup_(free_ptr) char *health = run_path(a, id, HEALTH_FILE);
 	unlink(ended);
+	unlink(health);
 	s->run.shim = getpid();
 	s->run.shim_start = pid_start_time(getpid());
 	s->run.started_at = time_now_ns();
@@ -149,7 +151,7 @@ static void record_failure(struct start *s, const struct error *why) {
 	struct instance_status *st = &s->record.instance.status;
 	bool again = false;
 	status_set_error(st, error_text(why));
-	st->exit_code = why->kind == ERROR_NO_COMMAND ? 127 : why->kind == ERROR_NO_EXEC ? 126 : 125;
+	st->exit_code = start_failure_code(why->kind);
 	st->pid = 0;
 	if (s->job->handler == &job_start) {
 		st->restart_count++;
@@ -161,7 +163,7 @@ static void record_failure(struct start *s, const struct error *why) {
 	json_t *extra = json_object();
 	json_set_bool(extra, "not_started", true);
 	json_set_bool(extra, "restart", again);
-	job_report(s->job, NULL, st, extra);
+	job_report(s->job, "start_failed", st, extra);
 }
 
 static int start_steps(struct start *s, struct error *err) {

@@ -48,17 +48,6 @@ static int copy_out(int from, int to, int64_t size, struct error *err) {
 	return 0;
 }
 
-/* Answers with the reading end; from then on what fails shows in the stream. */
-static int answer_stream(struct job *j, int *writer, struct error *err) {
-	_cleanup_(close_fd) int reader = -1;
-	int r = guard_open(&reader, writer, err);
-	if (r == 0)
-		r = job_answer(j, NULL, &reader, 1, err);
-	close_fd(&j->sock);
-	signal(SIGPIPE, SIG_IGN);
-	return r;
-}
-
 static int export_qcow2(struct job *j, int volume, int *writer, struct error *err) {
 	_cleanup_(close_fd) int spool = open_spool(j->agent, err);
 	if (spool < 0)
@@ -66,7 +55,7 @@ static int export_qcow2(struct job *j, int volume, int *writer, struct error *er
 	int r = qemu_img_convert(volume, "raw", spool, "qcow2", err);
 	fault_point("export.converted");
 	if (r == 0)
-		r = answer_stream(j, writer, err);
+		r = answer_stream(j, NULL, writer, err);
 	if (r == 0 && lseek(spool, 0, SEEK_SET) < 0)
 		r = error_errno(err, errno, "cannot read the image");
 	return r < 0 ? r : copy_out(spool, *writer, -1, err);
@@ -79,7 +68,7 @@ static int export_open(struct job *j, const char *path, const struct volume *v, 
 	_cleanup_(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | (block ? 0 : O_DIRECTORY));
 	if (fd < 0)
 		return error_errno(err, errno, "cannot open %s", path);
-	int r = str_same(m->format, "qcow2") ? export_qcow2(j, fd, &writer, err) : answer_stream(j, &writer, err);
+	int r = str_same(m->format, "qcow2") ? export_qcow2(j, fd, &writer, err) : answer_stream(j, NULL, &writer, err);
 	if (r == 0 && str_same(m->format, "tar"))
 		r = tree_pack(fd, "/", ".", 0, writer, err);
 	else if (r == 0 && str_same(m->format, "raw"))

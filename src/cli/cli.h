@@ -122,6 +122,11 @@ char *snapshot_path(const struct invocation *in, bool volume, const char *rest);
 /* Pulls by the request's body (docs/API.md). id (NULL: not wanted): of the image, to be freed. */
 int pull_image(const struct invocation *in, const json_t *request, bool quiet, char **id, struct error *err);
 
+/* ---- kept.c: path is "secrets" or "configs" ---- */
+/* Keeps the file in->args[1], or standard input, under the name in->args[0]. */
+int kept_create(const struct invocation *in, const char *path, struct error *err);
+int kept_ls(const struct invocation *in, const char *path, struct error *err);
+
 /* ---- session.c: an attached stream (shim/protocol.h) ---- */
 struct session {
 	const struct invocation *in;

@@ -52,6 +52,8 @@ static void tell_names(const struct invocation *in, struct wanted *w, const char
 		{"task", "tasks", "/tasks", false},                     {"network", "networks", "/networks", true},
 		{"rule", "rules", "/rules", true},                      {"balancer", "balancers", "/balancers", true},
 		{"volume", "volumes", "/volumes", true},		{"pool", "pools", NULL, true},
+		{"workload", "workloads", "/workloads", true},		{"secret", "secrets", "/secrets", true},
+		{"config", "configs", "/configs", true},
 	};
 	size_t k = 0;
 	while (k + 1 < ARRAY_SIZE(kinds) && strcmp(kinds[k].kind, kind) != 0)

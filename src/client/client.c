@@ -3,6 +3,7 @@
 
 #include "base/fs.h"
 #include "base/str.h"
+#include "base/time.h"
 #include "client/http.h"
 
 #include <ctype.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #define REPLY_MAX ((size_t)64 << 20)
+#define END_WAIT (60 * NS_PER_SEC)
 #define UPLOAD_PIECE ((size_t)64 << 10)
 
 struct client {
@@ -170,6 +172,20 @@ int client_stream(struct client *c, const char *method, const char *path, const 
 	if (r == 0)
 		r = send_request(&c->conn, method, path, "", body, err);
 	return r < 0 ? r : read_answer(&c->conn, strcmp(method, "HEAD") == 0, sink, arg, err);
+}
+
+/* The listening socket outlives all of the daemon's roles, so that a connection to it ends last of all. */
+int client_wait_end(struct client *c, struct error *err) {
+	int64_t until = time_mono_ns() + END_WAIT;
+	connection_close(&c->conn);
+	for (int64_t left; (left = until - time_mono_ns()) > 0;) {
+		_cleanup_(close_fd) int fd = sock_connect_unix(c->path);
+		if (fd < 0)
+			return 0;
+		struct pollfd closed = {fd, POLLIN, 0};
+		poll(&closed, 1, (int)(left / NS_PER_MS) + 1);
+	}
+	return error_set(err, ERROR_TIMEOUT, "all instances are stopped, but the daemon still listens on %s", c->path);
 }
 
 static int parse_reply(const struct buf *text, json_t **reply, struct error *err) {

@@ -29,6 +29,9 @@ int client_upload(struct client *c, const char *method, const char *path, const 
 int client_upgrade(struct client *c, const char *path, const json_t *body, int *sock, struct buf *early,
 		   struct error *err);
 
+/* Waits until nobody listens on the daemon's socket any more; TIMEOUT after a minute. */
+int client_wait_end(struct client *c, struct error *err);
+
 /* A header of the last answer (any case), or NULL; valid until the next request. */
 const char *client_header(const struct client *c, const char *name);
 /* While fd (-1: none) is readable, waiting for an answer ends with CANCELLED and the connection is closed. */

@@ -6,11 +6,11 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "control/confine.h"
+#include "control/workloads.h"
 #include "core/core.h"
 #include "dialect/docker/docker.h"
 #include "dialect/native/native.h"
 
-#include <grp.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -22,37 +22,17 @@
 #define AGENT_WAIT (15 * NS_PER_SEC)
 
 static const struct dialect_socket {
-	const char *name, *group;
 	const struct http_route *(*routes)(void);
 	void (*render_error)(struct http_request *req, int status, const struct error *e);
 	const int *statuses;
 	size_t (*prefix)(const char *path);
+	int (*check)(const char *path, struct error *err);
 	size_t max_body;
 } sockets[CONTROL_SOCKETS] = {
-	[CONTROL_NATIVE] = {"wabe.sock", NULL, native_routes, native_render_error, native_statuses, NULL, 0},
-	[CONTROL_DOCKER] = {"docker.sock", "wabe-docker", docker_routes, docker_render_error, docker_statuses, docker_prefix,
+	[CONTROL_NATIVE] = {native_routes, native_render_error, native_statuses, NULL, NULL, 0},
+	[CONTROL_DOCKER] = {docker_routes, docker_render_error, docker_statuses, docker_prefix, docker_check,
 			    DOCKER_BODY_MAX},
 };
-
-static int listen_on(const char *run, const struct dialect_socket *s, gid_t gid, struct error *err) {
-	_cleanup_(free_ptr) char *path = str_format("%s/%s", run, s->name);
-	const struct group *group = s->group ? getgrnam(s->group) : NULL;
-	_cleanup_(close_fd) int fd = sock_listen_unix(path, 0600);
-	if (fd < 0)
-		return error_errno(err, fd, "listening on %s", path);
-	if (s->group)
-		gid = group ? group->gr_gid : 0;
-	if (chown(path, 0, gid) < 0 || chmod(path, 0660) < 0)
-		return error_errno(err, errno, "giving %s to its group", path);
-	return TAKE_FD(fd);
-}
-
-int control_listen(const char *run, gid_t gid, int fds[CONTROL_SOCKETS], struct error *err) {
-	for (size_t i = 0; i < CONTROL_SOCKETS; i++)
-		if (fds[i] < 0 && (fds[i] = listen_on(run, &sockets[i], gid, err)) < 0)
-			return fds[i];
-	return 0;
-}
 
 int control_directories(const struct control_options *o, struct error *err) {
 	_cleanup_(free_ptr) char *own = str_format("%s/control", o->state);
@@ -124,6 +104,7 @@ static int servers_start(struct core *core, int fds[CONTROL_SOCKETS], struct htt
 			.render_error = sockets[i].render_error,
 			.statuses = sockets[i].statuses,
 			.prefix = sockets[i].prefix,
+			.check = sockets[i].check,
 		};
 		r = http_server_start(TAKE_FD(fds[i]), &http, &servers[i], err);
 	}
@@ -154,7 +135,10 @@ static int serve(const struct control_options *o, const char *own, int fds[CONTR
 		return r;
 	if (!core_wait_agent(core, AGENT_WAIT))
 		log_warn("the agent cannot be reached at %s; going on without it", agent);
-	r = servers_start(core, fds, servers, err);
+	struct workloads *workloads = NULL;
+	r = workloads_start(core, &workloads, err);
+	if (r == 0)
+		r = servers_start(core, fds, servers, err);
 	if (r == 0) {
 		say_ready(&ready);
 		log_info("serving on %s/wabe.sock and docker.sock", o->run);
@@ -162,6 +146,7 @@ static int serve(const struct control_options *o, const char *own, int fds[CONTR
 	}
 	core_stop_following(core);
 	servers_stop(servers);
+	workloads_stop(workloads);
 	core_close(core);
 	return r;
 }
@@ -181,8 +166,6 @@ int control_main(const struct control_options *o, struct error *err) {
 	int fds[CONTROL_SOCKETS];
 	memcpy(fds, o->listen_fds, sizeof fds);
 	int r = control_directories(o, err);
-	if (r == 0)
-		r = control_listen(o->run, o->gid, fds, err);
 	if (r < 0)
 		return r;
 	_cleanup_(close_fd) int signals = block_signals();

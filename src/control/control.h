@@ -3,23 +3,18 @@
 #pragma once
 
 #include "base/error.h"
-
-/* One for each dialect that has a socket of its own. */
-enum control_socket { CONTROL_NATIVE, CONTROL_DOCKER, CONTROL_SOCKETS };
+#include "control/sockets.h"
 
 struct control_options {
 	const char *state;  /* STATE: control's own part is STATE/control */
 	const char *run;    /* RUN: the sockets RUN/wabe.sock, RUN/docker.sock; the agent's is RUN/agent.sock */
 	uid_t uid;          /* whom to become */
 	gid_t gid;
-	int listen_fds[CONTROL_SOCKETS]; /* listening sockets that the caller has made (taken over); -1: they are made */
+	int listen_fds[CONTROL_SOCKETS]; /* listening sockets that the caller has made (taken over) */
 	char *const *mirrors; /* registry mirrors for docker.io, as in core_config; NULL: none */
 	int ready_fd;       /* gets "ready\n" once requests are served, and is closed; -1: none */
 };
 
-/* Makes RUN/wabe.sock and RUN/docker.sock, root:GROUP 0660, where fds has -1. The groups are wabe (gid) and
- * wabe-docker; a host without that group gives the Docker socket to root alone. */
-int control_listen(const char *run, gid_t gid, int fds[CONTROL_SOCKETS], struct error *err);
 /* Makes STATE/control and gives it to uid. */
 int control_directories(const struct control_options *o, struct error *err);
 

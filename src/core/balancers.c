@@ -30,6 +30,22 @@ int balancer_list(struct core *c, const char *project, char **json, size_t *len,
 	return object_list(c, &c->balancers, project, json, len, err);
 }
 
+int balancer_all(struct core *c, const char *project, struct object_snap ***out, struct error *err) {
+	WITH_LOCK(c);
+	int r = core_project_check(c, project, err);
+	if (r < 0)
+		return r;
+	size_t n = 0;
+	void *value;
+	*out = alloc_array(map_count(c->balancers.by_id) + 1, sizeof(**out));
+	for (size_t i = 0; map_next(c->balancers.by_id, &i, NULL, &value);) {
+		const struct object *o = value;
+		if (!o->creating && !o->removing && str_same(balancer_of(o)->project, project))
+			(*out)[n++] = object_snap_ref(o->snap);
+	}
+	return 0;
+}
+
 struct port balancer_host_port(const struct balancer_spec *s) {
 	return (struct port){.address = s->address, .host_port = s->host_port, .port = s->port, .count = 1, .protocol = s->protocol};
 }

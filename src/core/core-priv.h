@@ -2,6 +2,7 @@
  * never held over a call to the agent, the store or a sink. */
 #pragma once
 
+#include "base/crew.h"
 #include "base/map.h"
 #include "core/core.h"
 #include "core/events.h"
@@ -14,12 +15,6 @@
 #include "wire/messages.h"
 
 #include <pthread.h>
-
-/* ---- crew.c: threads that come when there is work and go when there is none ---- */
-struct crew;
-struct crew *crew_new(size_t max);
-void crew_run(struct crew *p, void (*fn)(void *arg), void *arg);
-void crew_free(struct crew *p); /* waits for what is queued */
 
 /* ---- follow.c: one thread steps through everything that waits for something to happen ---- */
 enum follow_result { FOLLOW_WAIT, FOLLOW_SOON /* look again in a moment */, FOLLOW_END };
@@ -45,6 +40,7 @@ struct entry {
 	bool creating; /* not visible yet; keeps its id, name and image */
 	bool busy;     /* being changed or removed by one verb */
 	bool loaded;   /* from the store: what the agent says of it is newer in any case */
+	bool orphan;   /* part of an operation of a process before this one: to be removed */
 	bool removed;  /* gone: only who held it before still sees it */
 	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
 	unsigned exits;
@@ -66,6 +62,11 @@ struct image_entry {
 	struct image_snap *snap;
 };
 
+struct layer_entry {
+	char *digest; /* of the blob that was unpacked; "" if not known */
+	int64_t size; /* of the files in it, -1: not known */
+};
+struct map *layers_new(void);
 struct list_cache {
 	char *key;
 	uint64_t generation;
@@ -100,6 +101,7 @@ struct core {
 	struct store *store;
 	struct content *content;
 	char *agent_socket;
+	char *state; /* directory of control's own */
 	char **mirrors;
 	void (*on_shutdown)(void *arg);
 	void *arg;
@@ -114,7 +116,7 @@ struct core {
 	struct map *images, *refs; /* id → image_entry; name → image_entry of images */
 	pthread_mutex_t images_write; /* one change of images and names at a time; taken before lock */
 
-	struct map *layers; /* diff_id → digest of the blob that the agent unpacked, "" if not known */
+	struct map *layers; /* diff_id → struct layer_entry: what the agent has unpacked */
 	struct map *unpacking; /* diff_id: being unpacked or removed just now */
 	struct map *layers_held; /* diff_id: found or unpacked under a hold, see collect.c */
 	unsigned layer_holds;
@@ -128,10 +130,11 @@ struct core {
 	struct events events;
 	pthread_mutex_t flush_lock; /* one writer of events at a time; taken before lock */
 
+	struct map *execs; /* id → struct exec, see execs.c */
 	struct map *tasks; /* id → struct task_run */
 	struct map *held;  /* names of core_hold */
 
-	struct nouns *pools, *volumes;
+	struct nouns *pools, *volumes, *workloads, *secrets, *configs;
 	struct map *making;    /* ids of volumes that the agent is making */
 	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */
 	pthread_t clock_thread;
@@ -142,6 +145,7 @@ struct core {
 	/* the agent, see agent.c */
 	pthread_t agent_thread, flush_thread;
 	bool threads, closing, synced;
+	bool stopping; /* core_shutdown: nothing is to be started any more */
 	pthread_cond_t sync_changed, flush_wanted;
 	int agent_fd; /* of the events stream, -1 */
 	struct msg_hello host;
@@ -164,6 +168,9 @@ int agent_call(struct core *c, const char *request, const void *body, void *repl
 /* The same with descriptors: sends `send_fd` (-1: none), takes one into *recv_fd (NULL: none). */
 int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
 		  struct error *err);
+/* The same, with what is told on the way. */
+int agent_call_watched(struct core *c, const char *request, const void *body, int send_fd, void *reply,
+		       void (*progress)(const json_t *body, void *arg), void *arg, struct error *err);
 /* The same for a task: shows progress, ends when the task is cancelled. *recv_fd: the stream of the answer, which must
  * have one then; NULL: none. */
 struct task_run;
@@ -212,6 +219,8 @@ int links_resolve(struct core *c, const char *project, struct instance_spec *s, 
 int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
 			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err);
 /* instance_update that may change mounts of type volume also while it runs: who calls it mounts them. */
+/* Another host port takes the place of the k-th, which was picked. */
+int instance_repick_port(struct core *c, const struct instance *i, size_t k, struct error *err);
 int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
 			   struct instance_snap **out, struct error *err);
 int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);
@@ -248,6 +257,8 @@ int noun_delete(struct core *c, struct nouns *o, const void *noun, const struct 
 /* {"revision":N,"<prefix>":[…]}, the newest last; labels (NULL: any) as in instance_filter; free the text. */
 int nouns_text(struct core *c, struct nouns *o, const char *project, char *const *labels, char **json, size_t *len,
 		 struct error *err);
+/* All of a project as they are now, in order of creation: for nouns_unref. */
+int nouns_all(struct core *c, struct nouns *o, const char *project, struct noun ***out, struct error *err);
 /* One verb at a time changes what `key` names ("volume/<id>"): waits for the other one. Not while the lock is held. */
 void core_hold(struct core *c, const char *key);
 void core_release(struct core *c, const char *key);
@@ -273,6 +284,13 @@ void *snapshots_clock(void *core); /* a thread that does so in time */
 int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err);
 void volumes_drop(struct core *c, const char *project, char *const *ids);
 
+/* ---- kept.c, workloads.c ---- */
+extern const struct noun_kind workload_kind, secret_kind, config_kind;
+/* Whether what the spec's files name is there; NOT_FOUND with field. Takes the lock. */
+int kept_files_check(struct core *c, const char *project, const struct instance_spec *spec, struct error *err);
+/* What is in them, one behind the other, in *fd: -1 where there are none. files: a copy of the spec's that gets their sizes. */
+int kept_files_open(struct core *c, const char *project, instance_files *files, int *fd, struct error *err);
+
 /* ---- instance-change.c ---- */
 /* Marks those whose change was cut off. */
 int changes_load(struct core *c, struct error *err);
@@ -280,6 +298,13 @@ int changes_load(struct core *c, struct error *err);
 void change_settle(struct core *c, struct entry *e);
 
 /* ---- images.c ---- */
+struct image_snap *image_snap_new(const struct image *image, char *const *names); /* a copy with other names */
+char *image_json(const struct image *i);
+char *image_key(const char *project, const char *id);
+char *image_ref_key(const char *project, const char *name);
+/* Needs the lock, as image_find does. *by_id (may be NULL): it is named by its id. */
+struct image_entry *image_find_how(struct core *c, const char *name, bool *by_id, struct error *err);
+void image_forget_name(struct image_entry *e, const char *name); /* needs the lock */
 int images_load(struct core *c, struct error *err);
 /* Needs the lock; NULL and NOT_FOUND. */
 struct image_entry *image_find(struct core *c, const char *name, struct error *err);
@@ -288,7 +313,9 @@ int image_name_full(const char *text, char **full, struct error *err);
 /* Makes the image known under its names (which leave the images that had them). */
 int image_store(struct core *c, const char *project, const struct image *image, struct image_snap **out,
 		struct error *err);
-struct image_snap *image_snap_ref(struct image_snap *s);
+
+/* ---- transfer.c ---- */
+void image_publish(struct core *c, const char *project, const char *action, const char *id, const char *name); /* an event */
 
 /* ---- collect.c ---- */
 /* Removes blobs and layers that no image needs. */
@@ -303,9 +330,13 @@ void layer_note(struct core *c, const char *diff_id);
 void image_keep(struct core *c, const struct image *image);
 
 /* ---- layers.c ---- */
+/* Needs the lock. Takes over what the agent has, and what filed images say about it. */
+void layers_set(struct core *c, char *const *diff_ids);
 /* Layers of one image on their way into the agent, two at a time. */
 struct unpack_batch;
-struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel);
+/* progress (may be NULL, any thread): a layer's blob, how far it is; total 0: it is unpacked. */
+struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel,
+				  void (*progress)(const char *digest, int64_t done, int64_t total, void *arg), void *arg);
 void unpack_add(struct unpack_batch *b, const struct image_layer *layer); /* any thread */
 int unpack_end(struct unpack_batch *b, struct error *err); /* waits for all; frees b */
 int layers_ensure(struct core *c, const struct image *image, struct error *err);
@@ -323,14 +354,34 @@ int events_txn(struct core *c, const struct store_op *ops, size_t n, struct erro
 int events_flush(struct core *c, struct error *err);
 void events_free(struct core *c);
 
+/* ---- inside.c, execs.c ---- */
+/* Did the agent send a stream? */
+int stream_expected(int fd, struct error *err);
+/* The size of the terminal of an instance's first process, or of an exec (exec_id NULL: the former). */
+int terminal_resize(struct core *c, const char *id, const char *exec_id, int64_t rows, int64_t columns, struct error *err);
+struct map *execs_new(void);
+/* The instance has gone; an exec has ended. Need the lock. */
+void execs_drop_instance(struct core *c, const char *id);
+void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code);
+
 /* ---- tasks.c ---- */
 struct task_run;
+enum task_flags {
+	TASK_FOLLOWED = 1 << 0, /* who starts it follows its steps, and it is cancelled when the last of those has gone;
+				 * unless anybody has started it without this */
+};
 /* Starts fn on a thread of its own, or finds the running task with the same kind and key (NULL: never). Gives its JSON.
  * fn's arg is freed by drop after the run, or at once if there was such a task. */
+int task_start_flags(struct core *c, const char *project, const char *kind, const char *target, const char *key, unsigned flags,
+		     int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err), void *arg,
+		     void (*drop)(void *arg), char **json, struct error *err);
 int task_start(struct core *c, const char *project, const char *kind, const char *target, const char *key,
 	       int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err), void *arg,
 	       void (*drop)(void *arg), char **json, struct error *err);
 void task_progress(struct core *c, struct task_run *t, const char *message, int64_t done, int64_t total);
+/* A part begins a step; and how far its step is. */
+void task_step(struct core *c, struct task_run *t, const char *part, const char *message, int64_t done, int64_t total);
+void task_step_progress(struct core *c, struct task_run *t, const char *part, int64_t done, int64_t total);
 volatile bool *task_cancel_flag(struct task_run *t);
 int task_cancel_fd(struct task_run *t); /* readable once it is cancelled */
 void tasks_cancel_all(struct core *c);

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/time.h"
 
+#include <fcntl.h>
 #include <sys/utsname.h>
 
 void core_lock(struct core *c) {
@@ -22,6 +23,11 @@ int core_project_check(struct core *c UNUSED, const char *project, struct error 
 	return error_set(err, ERROR_NOT_FOUND, "no project is called %.128s", project);
 }
 
+int core_spool(struct core *c, struct error *err) {
+	int fd = open(c->state, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return fd < 0 ? error_errno(err, errno, "making a temporary file in %s", c->state) : fd;
+}
+
 static void core_init(struct core *c, const struct core_config *config) {
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->flush_lock, NULL);
@@ -31,6 +37,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	pthread_cond_init(&c->flush_wanted, NULL);
 	pthread_cond_init(&c->clock_wanted, NULL);
 	c->agent_socket = str_copy(config->agent_socket);
+	c->state = copy_or_null(config->state);
 	c->mirrors = strv_copy(config->mirrors);
 	c->on_shutdown = config->on_shutdown;
 	c->arg = config->arg;
@@ -38,14 +45,18 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->by_name = map_new(NULL);
 	c->images = map_new(NULL);
 	c->refs = map_new(NULL);
-	c->layers = map_new(free);
+	c->layers = layers_new();
 	c->unpacking = map_new(NULL);
 	c->layers_held = map_new(NULL);
+	c->execs = execs_new();
 	c->tasks = map_new(task_run_drop);
 	c->held = map_new(NULL);
 	c->making = map_new(NULL);
 	c->pools = nouns_new(&pool_kind);
 	c->volumes = nouns_new(&volume_kind);
+	c->workloads = nouns_new(&workload_kind);
+	c->secrets = nouns_new(&secret_kind);
+	c->configs = nouns_new(&config_kind);
 	c->unpackers = crew_new(2);
 	c->jobs = crew_new(4);
 	c->runners = crew_new(8);
@@ -80,6 +91,12 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 		r = pools_read(c, err);
 	if (r == 0)
 		r = nouns_load(c, c->volumes, err);
+	if (r == 0)
+		r = nouns_load(c, c->workloads, err);
+	if (r == 0)
+		r = nouns_load(c, c->secrets, err);
+	if (r == 0)
+		r = nouns_load(c, c->configs, err);
 	if (r == 0)
 		r = snapshots_load(c, err);
 	if (r == 0)
@@ -158,11 +175,15 @@ void core_close(struct core *c) {
 	map_free(c->layers);
 	map_free(c->unpacking);
 	map_free(c->layers_held);
+	map_free(c->execs);
 	map_free(c->tasks);
 	map_free(c->held);
 	map_free(c->making);
 	nouns_free(c->pools);
 	nouns_free(c->volumes);
+	nouns_free(c->workloads);
+	nouns_free(c->secrets);
+	nouns_free(c->configs);
 	map_free(c->snapshots);
 	events_free(c);
 	fields_free(&msg_hello_table, &c->host);
@@ -172,6 +193,7 @@ void core_close(struct core *c) {
 		store_close(c->store);
 	strv_free(c->mirrors);
 	free(c->agent_socket);
+	free(c->state);
 	free(c);
 }
 
@@ -182,6 +204,8 @@ json_t *core_info(struct core *c) {
 	json_t *info = json_object();
 	json_set_str(info, "version", WABE_VERSION);
 	json_set_str(info, "hostname", u.nodename);
+	json_set_str(info, "state", c->state);
+	json_object_set_new(info, "mirrors", json_from_strv(c->mirrors));
 	json_t *agent = fields_print(&msg_hello_table, &c->host);
 	json_set_bool(agent, "connected", c->synced);
 	json_object_set_new(info, "agent", agent);
@@ -201,6 +225,7 @@ json_t *core_info(struct core *c) {
 	json_set_int(instances, "paused", paused);
 	json_object_set_new(info, "instances", instances);
 	json_set_int(info, "images", (int64_t)map_count(c->images));
+	json_set_int(info, "workloads", (int64_t)nouns_count(c->workloads));
 	json_set_int(info, "networks", (int64_t)map_count(c->networks.by_id));
 	json_set_int(info, "tasks", (int64_t)map_count(c->tasks));
 	json_set_int(info, "revision", c->events.revision);
@@ -210,25 +235,18 @@ json_t *core_info(struct core *c) {
 	return info;
 }
 
-struct shutdown {
-	struct core *core;
-	int64_t timeout;
-};
-
-static void shutdown_job(void *arg) {
-	struct shutdown *s = arg;
-	struct core *c = s->core;
-	_cleanup_(error_free) struct error err = ERROR_INIT;
-	struct msg_shutdown body = {.timeout = s->timeout};
-	free(s);
-	if (agent_call(c, "shutdown", &body, NULL, &err) < 0)
-		log_warn("stopping the instances: %s", error_text(&err));
+int core_shutdown(struct core *c, int64_t timeout, struct error *err) {
+	struct msg_shutdown body = {.timeout = timeout};
+	core_lock(c);
+	c->stopping = true;
+	pthread_cond_broadcast(&c->changed);
+	core_unlock(c);
+	int r = agent_call(c, "shutdown", &body, NULL, err);
+	if (r < 0) {
+		c->stopping = false;
+		return error_wrap(err, "stopping the instances");
+	}
 	if (c->on_shutdown)
 		c->on_shutdown(c->arg);
-}
-
-void core_shutdown(struct core *c, int64_t timeout) {
-	struct shutdown *s = NEW(struct shutdown);
-	*s = (struct shutdown){c, timeout};
-	crew_run(c->jobs, shutdown_job, s);
+	return 0;
 }

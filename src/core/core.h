@@ -18,12 +18,13 @@
  *                              balancer-names/… balancers
  *   addresses/<project>/<network's id>/<address>  a reserved address (those of instances stand in these)
  *   changing/<project>/<id>    a change of that instance is under way: the agent may be ahead of the store
- *   pools/<id>, volumes/<project>/<id>
+ *   pools/<id>, volumes/<project>/<id>, workloads/<project>/<id>, secrets/<project>/<id>, configs/<project>/<id>
  *   snapshots/<id>             all snapshots of one volume or instance
  *   events/<first revision>    a batch of events, a JSON line each; the last 10,000 events are kept */
 #pragma once
 
 #include "base/error.h"
+#include "base/buf.h"
 #include "base/json.h"
 
 struct core;
@@ -43,11 +44,14 @@ bool core_wait_agent(struct core *c, int64_t timeout_ns);
 /* Ends the threads of the core; what followers wait for is cut off. */
 void core_close(struct core *c);
 
+/* An empty file of control's own without a name, for what is under way; it is gone with its descriptor. */
+int core_spool(struct core *c, struct error *err);
 /* NOT_FOUND for a project that does not exist. For now there is one, "default". */
 int core_project_check(struct core *c, const char *project, struct error *err);
 /* What this host is and holds, as the native API shows it. */
 json_t *core_info(struct core *c);
-/* Has the agent stop every instance, each within timeout ns, and then end; calls on_shutdown. Returns at once. */
-void core_shutdown(struct core *c, int64_t timeout);
+/* Has the agent stop every instance, each within timeout ns, take away what it has made on the host, and end; then calls
+ * on_shutdown. CONFLICT: one is under way. UNAVAILABLE: the agent has died of it; the daemon goes on. */
+int core_shutdown(struct core *c, int64_t timeout, struct error *err);
 /* Makes core_close quick: every waiting follower ends now. */
 void core_stop_following(struct core *c);

@@ -4,8 +4,13 @@
 #include "base/fs.h"
 #include "base/str.h"
 #include "image/archive.h"
+#include "shim/protocol.h"
 
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+#define SHIM_WAIT_MS 5000
 
 static void publish(struct core *c, const struct instance_snap *s, const char *action, const char *key,
 		    const char *value) {
@@ -25,7 +30,7 @@ static int call_id(struct core *c, const char *project, const char *name, const 
 	return agent_call(c, request, &body, out, err);
 }
 
-static int stream_expected(int fd, struct error *err) {
+int stream_expected(int fd, struct error *err) {
 	return fd >= 0 ? 0 : error_set(err, ERROR_INTERNAL, "the agent has sent no stream");
 }
 
@@ -42,12 +47,20 @@ static int attach(struct core *c, const struct instance_snap *s, const char *exe
 	return r < 0 ? r : stream_expected(*fd, err);
 }
 
+/* Until the shim has taken the attach: what it sends first says so. */
+static bool wait_for_shim(int fd) {
+	struct pollfd p = {fd, POLLIN, 0};
+	return RETRY_EINTR(poll(&p, 1, SHIM_WAIT_MS)) == 1;
+}
+
 int instance_attach(struct core *c, const char *project, const char *name, bool in, bool out, bool errors, int *fd,
 		    struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	int r = instance_get(c, project, name, &snap, err);
 	if (r == 0)
 		r = attach(c, snap, NULL, in, out, errors, fd, err);
+	if (r == 0 && state_is_up(snap->instance.status.state))
+		wait_for_shim(*fd);
 	if (r == 0)
 		publish(c, snap, "attach", NULL, NULL);
 	return r;
@@ -60,24 +73,34 @@ int instance_exec_attach(struct core *c, const char *project, const char *name, 
 	return r < 0 ? r : attach(c, snap, exec_id, true, true, true, fd, err);
 }
 
-int instance_exec(struct core *c, const char *project, const char *name, struct msg_exec_start *spec, int *fd,
-		  struct error *err) {
+int terminal_resize(struct core *c, const char *id, const char *exec_id, int64_t rows, int64_t columns, struct error *err) {
+	_cleanup_(close_fd) int fd = -1;
+	struct msg_attach body = {.id = (char *)id, .exec_id = (char *)exec_id};
+	const char frame[SHIM_HEADER + 4] = {SHIM_RESIZE, 0, 0, 0, 0, 0, 0, 4,
+					     (char)(rows >> 8), (char)rows, (char)(columns >> 8), (char)columns};
+	if (rows < 0 || rows > UINT16_MAX || columns < 0 || columns > UINT16_MAX)
+		return error_set(err, ERROR_INVALID, "a terminal has at most %d rows and columns", UINT16_MAX);
+	int r = agent_call_fd(c, exec_id ? "exec-attach" : "attach", &body, -1, NULL, &fd, err);
+	if (r == 0)
+		r = stream_expected(fd, err);
+	if (r < 0)
+		return r;
+	/* it goes in before the attach is answered: a shim that cannot answer any more takes nothing */
+	if (send(fd, frame, sizeof frame, MSG_NOSIGNAL) != (ssize_t)sizeof frame || !wait_for_shim(fd))
+		return error_set(err, ERROR_CONFLICT, "the terminal of %.12s has ended", exec_id ? exec_id : id);
+	return 0;
+}
+
+int instance_resize(struct core *c, const char *project, const char *name, int64_t rows, int64_t columns,
+		    struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	int r = instance_get(c, project, name, &snap, err);
 	if (r < 0)
 		return r;
-	free(spec->id);
-	free(spec->exec_id);
-	spec->id = str_copy(snap->instance.id);
-	spec->exec_id = random_hex(32);
-	publish(c, snap, "exec_create", "exec_id", spec->exec_id);
-	*fd = -1;
-	r = agent_call_fd(c, "exec-start", spec, -1, NULL, fd, err);
-	if (r == 0 && !spec->detach)
-		r = stream_expected(*fd, err);
-	if (r == 0)
-		publish(c, snap, "exec_start", "exec_id", spec->exec_id);
-	return r;
+	if (!state_is_up(snap->instance.status.state))
+		return error_set(err, ERROR_CONFLICT, "instance %s is %s: it has no terminal", snap->instance.spec.name,
+				 snap->instance.status.state);
+	return terminal_resize(c, snap->instance.id, NULL, rows, columns, err);
 }
 
 int instance_exec_state(struct core *c, const char *project, const char *name, const char *exec_id,
@@ -94,6 +117,30 @@ int instance_stats(struct core *c, const char *project, const char *name, struct
 
 int instance_top(struct core *c, const char *project, const char *name, struct msg_processes *out, struct error *err) {
 	return call_id(c, project, name, "instance-top", out, err);
+}
+
+int instance_health(struct core *c, const char *project, const char *name, struct msg_health *out, struct error *err) {
+	return call_id(c, project, name, "instance-health", out, err);
+}
+
+int instance_size(struct core *c, const char *project, const char *name, int64_t *bytes, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	struct msg_volume_usage usage = {0};
+	int r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	struct msg_volume_ref root = {.pool_id = snap->instance.pool_id, .id = snap->instance.id};
+	r = agent_call(c, "volume-usage", &root, &usage, err);
+	if (r < 0)
+		return r;
+	*bytes = usage.used;
+	fields_free(&msg_volume_usage_table, &usage);
+	return 0;
+}
+
+char *instance_file(struct core *c, const struct instance *i, const char *name) {
+	WITH_LOCK(c);
+	return c->host.directory ? str_format("%s/instances/%s/%s", c->host.directory, i->id, name) : NULL;
 }
 
 int instance_diff(struct core *c, const char *project, const char *name,
@@ -119,7 +166,8 @@ int instance_diff(struct core *c, const char *project, const char *name,
 
 /* ---- files ---- */
 
-static int archive_call(struct core *c, const char *project, const char *name, const char *request,
+/* event: what is published when it is done; NULL: nothing. */
+static int archive_call(struct core *c, const char *project, const char *name, const char *request, const char *event,
 			struct msg_archive *body, int send_fd, void *out, int *recv_fd, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	int r = instance_get(c, project, name, &snap, err);
@@ -128,19 +176,22 @@ static int archive_call(struct core *c, const char *project, const char *name, c
 	if (!body->path || !*body->path)
 		return error_field(err, "path", "a path inside the instance is needed");
 	body->id = snap->instance.id;
-	return agent_call_fd(c, request, body, send_fd, out, recv_fd, err);
+	r = agent_call_fd(c, request, body, send_fd, out, recv_fd, err);
+	if (r == 0 && event)
+		publish(c, snap, event, "path", body->path);
+	return r;
 }
 
 int instance_archive_stat(struct core *c, const char *project, const char *name, const char *path,
 			  struct msg_file *out, struct error *err) {
 	struct msg_archive body = {.path = (char *)path};
-	return archive_call(c, project, name, "archive-stat", &body, -1, out, NULL, err);
+	return archive_call(c, project, name, "archive-stat", NULL, &body, -1, out, NULL, err);
 }
 
 int instance_archive_get(struct core *c, const char *project, const char *name, const char *path, struct msg_file *out,
 			 int *fd, struct error *err) {
 	struct msg_archive body = {.path = (char *)path};
-	int r = archive_call(c, project, name, "archive-get", &body, -1, out, fd, err);
+	int r = archive_call(c, project, name, "archive-get", "archive_get", &body, -1, out, fd, err);
 	return r < 0 ? r : stream_expected(*fd, err);
 }
 
@@ -151,7 +202,7 @@ int instance_archive_put(struct core *c, const char *project, const char *name, 
 		.keep_owner = keep_owner,
 		.no_overwrite_dir = no_overwrite_dir,
 	};
-	return archive_call(c, project, name, "archive-put", &body, tar, NULL, NULL, err);
+	return archive_call(c, project, name, "archive-put", "archive_put", &body, tar, NULL, NULL, err);
 }
 
 static int open_tree(struct core *c, const struct instance_snap *snap, const char *request, bool pause, int *fd,

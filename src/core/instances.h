@@ -23,6 +23,11 @@ DEFINE_CLEANUP(instance_snap_unref_ptr, struct instance_snap *, instance_snap_un
  * image is not there. */
 int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
 		    struct error *err);
+/* The same for one that is part of an operation, and deleted at its end: if this process ends before, it goes at the
+ * next start. keep: it stays. */
+int instance_create_passing(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
+			    struct error *err);
+int instance_keep(struct core *c, const char *project, const char *name, struct error *err);
 int instance_get(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err);
 /* Merge patch of the spec; a new name renames. */
 int instance_update(struct core *c, const char *project, const char *name, const json_t *patch,
@@ -35,6 +40,7 @@ int instance_stop(struct core *c, const char *project, const char *name, const c
 		  struct instance_snap **out, struct error *err); /* timeout < 0, signal NULL: the instance's own */
 int instance_restart(struct core *c, const char *project, const char *name, const char *signal, int64_t timeout,
 		     struct instance_snap **out, struct error *err);
+/* With SIGKILL (signal NULL) it returns when the instance has ended. */
 int instance_kill(struct core *c, const char *project, const char *name, const char *signal, struct error *err);
 int instance_pause(struct core *c, const char *project, const char *name, bool pause, struct instance_snap **out,
 		   struct error *err);
@@ -45,6 +51,8 @@ struct instance_filter {
 	char *const *labels;  /* key or key=value, all must fit */
 	const char *state, *name; /* name: part of the name */
 	int64_t limit;        /* the newest so many; 0: all */
+	bool owned;           /* those of workloads alone */
+	const char *workload; /* id: those of this one alone; NULL */
 };
 struct list_text { /* shared by count; see list_text_unref */
 	int refs;
@@ -76,10 +84,13 @@ int instance_wait(struct core *c, const char *project, const char *name, enum wa
 		  const struct wait_sink *sink, struct error *err);
 
 /* ---- inside ---- */
-/* *fd: a stream that speaks shim/protocol.h. */
+/* *fd: a stream that speaks shim/protocol.h; of an instance that runs, no output gets past it from here on. */
 int instance_attach(struct core *c, const char *project, const char *name, bool in, bool out, bool errors, int *fd,
 		    struct error *err);
-/* id and exec_id of spec are filled in here (exec_id is to be freed by its table). *fd is -1 for detach. */
+/* A new size of its terminal. CONFLICT when it does not run. */
+int instance_resize(struct core *c, const char *project, const char *name, int64_t rows, int64_t columns,
+		    struct error *err);
+/* Creates and starts an exec (execs.h). exec_id of spec is filled in here, to be freed by its table. *fd is -1 for detach. */
 int instance_exec(struct core *c, const char *project, const char *name, struct msg_exec_start *spec, int *fd,
 		  struct error *err);
 int instance_exec_state(struct core *c, const char *project, const char *name, const char *exec_id,
@@ -87,6 +98,13 @@ int instance_exec_state(struct core *c, const char *project, const char *name, c
 int instance_exec_attach(struct core *c, const char *project, const char *name, const char *exec_id, int *fd,
 			 struct error *err);
 int instance_stats(struct core *c, const char *project, const char *name, struct msg_stats *out, struct error *err);
+/* What its last health checks have found. */
+int instance_health(struct core *c, const char *project, const char *name, struct msg_health *out, struct error *err);
+/* Bytes of its root that are its own, beside its image's. */
+int instance_size(struct core *c, const char *project, const char *name, int64_t *bytes, struct error *err);
+/* Where a file of it lies on the host, for people to look at: "hosts", "hostname", "resolv.conf", "log/log". Free it; NULL
+ * while the agent is not known. */
+char *instance_file(struct core *c, const struct instance *i, const char *name);
 int instance_top(struct core *c, const char *project, const char *name, struct msg_processes *out, struct error *err);
 /* Calls fn for each path that differs from the image (any bytes; a directory before what is in it). kind: 'A' added,
  * 'C' changed, 'D' deleted. */

@@ -5,6 +5,13 @@
 #include "base/log.h"
 #include "base/str.h"
 
+#include <signal.h>
+#include <time.h>
+
+#define KILL_WAIT 20 /* s */
+
+#define PORT_TRIES 16
+
 /* One request about one instance that answers with its state. */
 static int call_state(struct core *c, struct entry *e, const char *request, const void *body, struct error *err) {
 	struct msg_instance_state state = {0};
@@ -32,6 +39,46 @@ static int image_ready(struct core *c, const struct instance *i, struct error *e
 	return image ? layers_ensure(c, &image->image, err) : 0;
 }
 
+/* What the agent's event will say as well: whoever asks next shall see why. */
+static void note_failure(struct core *c, struct entry *e, const struct error *why) {
+	WITH_LOCK(c);
+	bool tried = why->kind != ERROR_UNAVAILABLE && why->kind != ERROR_BUSY;
+	if (!tried || e->removed || state_is_up(e->snap->instance.status.state))
+		return;
+	struct instance failed = e->snap->instance;
+	failed.status.error = (char *)error_text(why);
+	failed.status.exit_code = start_failure_code(why->kind);
+	entry_set(c, e, instance_snap_new(&failed));
+}
+
+/* The index in "ports[3]"; -1. */
+static int64_t port_in(const struct error *e) {
+	int64_t k = -1;
+	_cleanup_(free_ptr) char *digits =
+		e->field && str_starts(e->field, "ports[") ? str_copyn(e->field + 6, strcspn(e->field + 6, "]")) : NULL;
+	return digits && str_to_i64(digits, &k) == 0 ? k : -1;
+}
+
+/* A port that was picked, and that a program of the host has by now, is given up for another one. */
+static int call_start(struct core *c, struct entry *e, struct error *err) {
+	struct error why = ERROR_INIT;
+	for (int tries = 1;; tries++) {
+		_cleanup_(instance_snap_unref_ptr) struct instance_snap *now = entry_snap(c, e);
+		struct msg_id body = {.id = now->instance.id};
+		int r = call_state(c, e, "instance-start", &body, &why);
+		if (r == 0)
+			return 0;
+		int64_t k = why.kind == ERROR_CONFLICT ? port_in(&why) : -1;
+		if (k < 0 || !port_is_picked(&now->instance, (size_t)k) || tries == PORT_TRIES)
+			return error_move(err, &why);
+		log_info("%s; picking another one", error_text(&why));
+		error_free(&why);
+		r = instance_repick_port(c, &now->instance, (size_t)k, err);
+		if (r < 0)
+			return r;
+	}
+}
+
 static int start_entry(struct core *c, struct entry *e, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *before = entry_snap(c, e);
 	if (str_same(before->instance.status.state, "running"))
@@ -39,14 +86,16 @@ static int start_entry(struct core *c, struct entry *e, struct error *err) {
 	int r = image_ready(c, &before->instance, err);
 	if (r < 0)
 		return r;
-	struct msg_id body = {.id = before->instance.id};
-	r = call_state(c, e, "instance-start", &body, err);
+	struct error why = ERROR_INIT;
+	r = call_start(c, e, &why);
+	if (r < 0)
+		note_failure(c, e, &why);
 	if (r < 0 && before->instance.spec.auto_remove && before->instance.status.started_at == 0) {
 		_cleanup_(error_free) struct error undo = ERROR_INIT;
 		if (instance_remove_entry(c, e, true, &undo) < 0)
 			log_warn("removing %s, which did not start: %s", before->instance.spec.name, error_text(&undo));
 	}
-	return r;
+	return r < 0 ? error_move(err, &why) : 0;
 }
 
 static int stop_entry(struct core *c, struct entry *e, const char *signal, int64_t timeout, struct error *err) {
@@ -114,6 +163,19 @@ int instance_restart(struct core *c, const char *project, const char *name, cons
 	return instance_transit(c, project, name, &want, out, err);
 }
 
+/* Until that run is over, which after a SIGKILL it soon is. Needs the lock. */
+static void await_end(struct core *c, const char *id, int64_t run) {
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += KILL_WAIT;
+	for (int r = 0; r == 0 && !c->closing;) {
+		const struct entry *e = map_get(c->by_id, id);
+		if (!e || e->snap->instance.status.started_at != run || !state_is_up(e->snap->instance.status.state))
+			return;
+		r = pthread_cond_timedwait(&c->changed, &c->lock, &until);
+	}
+}
+
 int instance_kill(struct core *c, const char *project, const char *name, const char *signal, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	int r = check_signal(signal, err);
@@ -129,6 +191,8 @@ int instance_kill(struct core *c, const char *project, const char *name, const c
 	WITH_LOCK(c);
 	event_add(c, "instance", "kill", i->project, i->id, i->spec.name, "image", i->spec.image, "signal", body.signal,
 		  NULL);
+	if (signal_from_name(body.signal) == SIGKILL)
+		await_end(c, i->id, i->status.started_at);
 	return 0;
 }
 

@@ -62,6 +62,8 @@ int balancer_create(struct core *c, const char *project, struct balancer_spec *s
 		    struct error *err); /* takes what spec owns */
 int balancer_get(struct core *c, const char *project, const char *name, struct object_snap **out, struct error *err);
 int balancer_list(struct core *c, const char *project, char **json, size_t *len, struct error *err);
+/* As snapshots, NULL-terminated; unreference each, free the array. */
+int balancer_all(struct core *c, const char *project, struct object_snap ***out, struct error *err);
 int balancer_update(struct core *c, const char *project, const char *name, const json_t *patch,
 		    struct object_snap **out, struct error *err);
 int balancer_delete(struct core *c, const char *project, const char *name, struct error *err);

@@ -275,6 +275,20 @@ int nouns_text(struct core *c, struct nouns *o, const char *project, char *const
 	return 0;
 }
 
+int nouns_all(struct core *c, struct nouns *o, const char *project, struct noun ***out, struct error *err) {
+	WITH_LOCK(c);
+	int r = o->kind->project == NO_PROJECT ? 0 : core_project_check(c, project, err);
+	if (r < 0)
+		return r;
+	size_t n = 0;
+	struct noun *x;
+	*out = alloc_array(nouns_count(o) + 1, sizeof **out);
+	for (size_t i = 0; (x = nouns_next(o, &i));)
+		if (is_in(o->kind, x, project))
+			(*out)[n++] = noun_ref(x);
+	return 0;
+}
+
 /* ---- one verb at a time ---- */
 
 void core_hold(struct core *c, const char *key) {

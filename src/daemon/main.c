@@ -1,15 +1,11 @@
-/* wabed: the roles of `wabe daemon`. Chooses the role, looks up the user, takes the locks; nothing else. */
-#include "agent/agent.h"
+/* wabed: `wabe daemon`. Looks up the user, takes the locks, and supervises the roles, which are programs of their own. */
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "control/control.h"
 #include "daemon/supervise.h"
-#include "driver/container/container.h"
 
 #include <getopt.h>
 #include <pwd.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,8 +27,6 @@ static const char usage[] =
 struct options {
 	struct daemon_options daemon;
 	const char *role;
-	int listen_fds[CONTROL_SOCKETS], ready_fd; /* from the parent; -1 */
-	size_t listening;
 };
 
 static const char *from_env(const char *name, const char *otherwise) {
@@ -40,17 +34,11 @@ static const char *from_env(const char *name, const char *otherwise) {
 	return value && *value ? value : otherwise;
 }
 
-static int parse_fd(const char *text) {
-	uint64_t fd;
-	return str_to_u64(text, 10, &fd) == 0 && fd < 1024 ? (int)fd : -1;
-}
-
 /* 0; 1: nothing is left to do; negative. */
 static int parse(int argc, char **argv, struct options *o, struct error *err) {
 	static const struct option known[] = {
 		{"state", required_argument, NULL, 's'},     {"run", required_argument, NULL, 'r'},
 		{"listen", required_argument, NULL, 'l'},    {"role", required_argument, NULL, 'o'},
-		{"listen-fd", required_argument, NULL, 'L'}, {"ready-fd", required_argument, NULL, 'R'},
 		{"mirror", required_argument, NULL, 'm'},
 		{"help", no_argument, NULL, 'h'},            {"version", no_argument, NULL, 'v'},
 		{0},
@@ -58,8 +46,6 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 	*o = (struct options){
 		.daemon = {.state = from_env("WABE_STATE", "/var/lib/wabe"), .run = from_env("WABE_RUN", "/run/wabe")},
 		.role = "both",
-		.listen_fds = {-1, -1},
-		.ready_fd = -1,
 	};
 	for (int c; (c = getopt_long(argc, argv, "h", known, NULL)) != -1;) {
 		switch (c) {
@@ -67,11 +53,6 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 		case 'r': o->daemon.run = optarg; break;
 		case 'o': o->role = optarg; break;
 		case 'm': strv_add(&o->daemon.mirrors, optarg); break;
-		case 'L':
-			if (o->listening < CONTROL_SOCKETS)
-				o->listen_fds[o->listening++] = parse_fd(optarg);
-			break;
-		case 'R': o->ready_fd = parse_fd(optarg); break;
 		case 'l': return error_set(err, ERROR_UNSUPPORTED, "--listen %s: this version serves no network, only the socket in %s", optarg, o->daemon.run);
 		case 'h': fputs(usage, stdout); return 1;
 		case 'v': puts("wabed " WABE_VERSION); return 1;
@@ -102,59 +83,18 @@ static int find_user(struct daemon_options *o, struct error *err) {
 	return 0;
 }
 
-static int role_control(const struct options *o, struct error *err) {
-	struct control_options c = {
-		.state = o->daemon.state,
-		.run = o->daemon.run,
-		.uid = o->daemon.uid,
-		.gid = o->daemon.gid,
-		.mirrors = o->daemon.mirrors,
-		.listen_fds = {o->listen_fds[CONTROL_NATIVE], o->listen_fds[CONTROL_DOCKER]},
-		.ready_fd = o->ready_fd,
-	};
-	if (!o->listening) { /* started by hand, not by our parent */
-		int r = daemon_lock(&o->daemon, "control", err);
-		if (r < 0)
-			return r;
-		c.ready_fd = STDOUT_FILENO;
-	}
-	log_open("control", LOG_INFO);
-	int r = control_main(&c, err);
-	if (r < 0)
-		return r;
-	return r == CONTROL_SHUTDOWN && o->listening ? EXIT_SHUTDOWN : 0;
-}
-
-static int role_agent(const struct options *o, struct error *err) {
-	struct agent_options a = {.state = o->daemon.state, .run = o->daemon.run, .uid = o->daemon.uid};
-	int r = daemon_lock(&o->daemon, "agent", err);
-	if (r < 0)
-		return r;
-	r = a.listen_fd = agent_listen(&o->daemon, err);
-	if (r < 0)
-		return r;
-	log_open("agent", LOG_INFO);
-	if (fs_write_all(STDOUT_FILENO, "ready\n", 6) < 0) /* from here on connections wait at worst */
-		log_debug("nobody reads that the agent is ready");
-	r = agent_main(&a, err);
-	return r < 0 ? r : 0;
-}
-
-static int role_both(const struct options *o, struct error *err) {
-	int r = daemon_lock(&o->daemon, "agent", err);
-	if (r == 0)
-		r = daemon_lock(&o->daemon, "control", err);
-	return r < 0 ? r : supervise(&o->daemon, err);
-}
-
-static int run_role(const struct options *o, struct error *err) {
-	if (str_same(o->role, "both"))
-		return role_both(o, err);
+static int run_roles(const struct options *o, struct error *err) {
+	unsigned roles = ROLE_AGENT | ROLE_CONTROL;
 	if (str_same(o->role, "control"))
-		return role_control(o, err);
-	if (str_same(o->role, "agent"))
-		return role_agent(o, err);
-	return error_set(err, ERROR_INVALID, "--role %s: one of both, control, agent", o->role);
+		roles = ROLE_CONTROL;
+	else if (str_same(o->role, "agent"))
+		roles = ROLE_AGENT;
+	else if (!str_same(o->role, "both"))
+		return error_set(err, ERROR_INVALID, "--role %s: one of both, control, agent", o->role);
+	int r = roles & ROLE_AGENT ? daemon_lock(&o->daemon, "agent", err) : 0;
+	if (r == 0 && roles & ROLE_CONTROL)
+		r = daemon_lock(&o->daemon, "control", err);
+	return r < 0 ? r : supervise(&o->daemon, roles, err);
 }
 
 int main(int argc, char **argv) {
@@ -167,14 +107,10 @@ int main(int argc, char **argv) {
 		return EXIT_SUCCESS;
 	if (r == 0)
 		r = find_user(&o.daemon, &err);
-	if (r == 0 && !str_same(o.role, "control")) /* control enters no container */
-		r = container_protect_self(&err);
 	if (r == 0)
-		r = run_role(&o, &err);
+		r = run_roles(&o, &err);
 	if (r < 0)
 		fprintf(stderr, "wabed: %s\n", error_text(&err));
 	strv_free(o.daemon.mirrors);
-	/* A confined process cannot run what sanitizers do at the end. */
-	fflush(NULL);
-	_exit(r < 0 ? EXIT_FAILURE : r);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

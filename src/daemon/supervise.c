@@ -1,16 +1,16 @@
 /* The parent of agent and control. It owns the listening sockets, so that whoever connects while a role is
- * started again waits instead of being refused. The agent is a plain fork; control is started anew from the
- * executable, so that its memory has an address layout of its own. */
+ * started again waits instead of being refused. The roles' programs are opened once: an upgrade of the files does not
+ * mix versions. */
 #include "daemon/supervise.h"
 
-#include "agent/agent.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
-#include "control/control.h"
+#include "daemon/sockets.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -55,21 +55,13 @@ int daemon_lock(const struct daemon_options *o, const char *role, struct error *
 	return r < 0 ? r : lock_file(o->run, role, err);
 }
 
-int agent_listen(const struct daemon_options *o, struct error *err) {
-	_cleanup_(free_ptr) char *path = str_format("%s/agent.sock", o->run);
-	_cleanup_(close_fd) int fd = sock_listen_unix(path, 0600);
-	if (fd < 0)
-		return error_errno(err, fd, "listening on %s", path);
-	if (chown(path, o->uid, o->gid) < 0)
-		return error_errno(err, errno, "giving %s to the user wabe", path);
-	return TAKE_FD(fd);
-}
-
 struct supervisor;
 
 struct role {
-	const char *name;
-	void (*run)(const struct supervisor *s); /* in the child; does not return */
+	const char *name, *program;
+	int exe;           /* the opened program; -1: this role is not ours */
+	int fds[CONTROL_SOCKETS + 1]; /* what it gets, listening sockets first; n_fds */
+	size_t n_fds;
 	pid_t pid;         /* 0: does not run */
 	int64_t began, again, delay; /* mono ns */
 };
@@ -77,53 +69,28 @@ struct role {
 struct supervisor {
 	const struct daemon_options *options;
 	sigset_t signals; /* as they were */
-	int signal_fd, agent_fd, control_fds[CONTROL_SOCKETS];
-	int ready_fd; /* where control says so */
-	int self;     /* our executable */
-	struct role roles[2];
+	int signal_fd;
+	struct role agent, control;
 	bool said_ready;
 };
 
-static void run_agent(const struct supervisor *s) {
-	_cleanup_(error_free) struct error err = ERROR_INIT;
-	struct agent_options o = {
-		.state = s->options->state,
-		.run = s->options->run,
-		.uid = s->options->uid,
-		.listen_fd = s->agent_fd,
-	};
-	for (size_t i = 0; i < CONTROL_SOCKETS; i++)
-		close(s->control_fds[i]);
-	close(s->ready_fd);
-	close(s->self);
-	prctl(PR_SET_NAME, "wabe-agent");
-	log_open("agent", LOG_INFO);
-	int r = agent_main(&o, &err);
-	if (r < 0)
-		log_error("%s", error_text(&err));
-	_exit(r < 0 ? EXIT_FAILURE : r == AGENT_SHUTDOWN ? EXIT_SHUTDOWN : EXIT_SUCCESS);
-}
-
-static void run_control(const struct supervisor *s) {
-	char ready_fd[16];
-	snprintf(ready_fd, sizeof ready_fd, "%d", s->ready_fd);
-	const char *const own[] = {"wabed", "--role", "control", "--state", s->options->state, "--run", s->options->run,
-				   "--ready-fd", ready_fd};
+/* In the child. */
+static void role_exec(const struct supervisor *s, const struct role *r) {
+	const struct daemon_options *o = s->options;
 	char **argv = NULL;
-	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
-		strv_add(&argv, own[i]);
-	for (size_t i = 0; i < CONTROL_SOCKETS; i++) {
-		strv_add(&argv, "--listen-fd");
-		strv_take(&argv, str_format("%d", s->control_fds[i]));
-		fd_set_cloexec(s->control_fds[i], false);
+	strv_add(&argv, r->program);
+	strv_take(&argv, str_format("--state=%s", o->state));
+	strv_take(&argv, str_format("--run=%s", o->run));
+	strv_take(&argv, str_format("--uid=%u", o->uid));
+	strv_take(&argv, str_format("--gid=%u", o->gid));
+	for (char **m = o->mirrors; m && *m; m++)
+		strv_take(&argv, str_format("--mirror=%s", *m));
+	for (size_t i = 0; i < r->n_fds; i++) {
+		strv_take(&argv, str_format("--%s-fd=%d", i < CONTROL_SOCKETS ? "listen" : "ready", r->fds[i]));
+		fd_set_cloexec(r->fds[i], false);
 	}
-	for (char **m = s->options->mirrors; m && *m; m++) {
-		strv_add(&argv, "--mirror");
-		strv_add(&argv, *m);
-	}
-	fd_set_cloexec(s->ready_fd, false);
-	fexecve(s->self, argv, environ);
-	log_error("starting control: %s", strerror(errno));
+	fexecve(r->exe, argv, environ);
+	log_error("starting %s: %s", r->name, strerror(errno));
 	_exit(EXIT_FAILURE);
 }
 
@@ -144,7 +111,7 @@ static void role_start(struct supervisor *s, struct role *r) {
 		_exit(EXIT_FAILURE);
 	close(s->signal_fd);
 	sigprocmask(SIG_SETMASK, &s->signals, NULL);
-	r->run(s);
+	role_exec(s, r);
 }
 
 /* Says whether the daemon shall end. */
@@ -166,33 +133,41 @@ static bool role_ended(struct role *r, int status) {
 static bool reap(struct supervisor *s) {
 	int status;
 	bool end = false;
-	for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-		for (size_t i = 0; i < ARRAY_SIZE(s->roles); i++)
-			if (s->roles[i].pid == pid)
-				end |= role_ended(&s->roles[i], status);
+	for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+		if (s->agent.pid == pid)
+			end |= role_ended(&s->agent, status);
+		else if (s->control.pid == pid)
+			end |= role_ended(&s->control, status);
+	}
 	return end;
 }
 
 /* Starts what is due; gives how long to wait for the next, in ms. */
 static int start_due(struct supervisor *s) {
 	int64_t now = time_mono_ns(), wait = -1;
-	for (size_t i = 0; i < ARRAY_SIZE(s->roles); i++) {
-		struct role *r = &s->roles[i];
-		if (!r->pid && r->again <= now)
+	struct role *const roles[] = {&s->agent, &s->control};
+	for (size_t i = 0; i < ARRAY_SIZE(roles); i++) {
+		struct role *r = roles[i];
+		if (r->exe >= 0 && !r->pid && r->again <= now)
 			role_start(s, r);
-		if (!r->pid)
+		if (r->exe >= 0 && !r->pid)
 			wait = wait < 0 ? r->again - now : MIN(wait, r->again - now);
 	}
 	return wait < 0 ? -1 : (int)(wait / NS_PER_MS) + 1;
 }
 
-static void take_ready(struct supervisor *s, int fd) {
-	char text[64];
-	if (read(fd, text, sizeof text) <= 0 || s->said_ready)
+static void say_ready(struct supervisor *s) {
+	if (s->said_ready)
 		return;
 	s->said_ready = true;
 	if (fs_write_all(STDOUT_FILENO, "ready\n", 6) < 0)
 		log_debug("nobody reads that the daemon is ready");
+}
+
+static void take_ready(struct supervisor *s, int fd) {
+	char text[64];
+	if (read(fd, text, sizeof text) > 0)
+		say_ready(s);
 }
 
 static bool take_signal(struct supervisor *s) {
@@ -221,6 +196,8 @@ static void watch(struct supervisor *s, int ready) {
 	bool end = false;
 	while (!end) {
 		int timeout = start_due(s);
+		if (s->control.exe < 0)
+			say_ready(s); /* the agent's socket is there: connections wait at worst */
 		struct pollfd fds[2] = {{s->signal_fd, POLLIN, 0}, {ready, POLLIN, 0}};
 		if (poll(fds, 2, timeout) <= 0)
 			continue;
@@ -230,9 +207,9 @@ static void watch(struct supervisor *s, int ready) {
 			end = take_signal(s);
 	}
 	/* an agent that has died is not started again: who waits for its answer must hear so */
-	close_fd(&s->agent_fd);
-	role_stop(&s->roles[1]);
-	role_stop(&s->roles[0]);
+	close_fd(&s->agent.fds[0]);
+	role_stop(&s->control);
+	role_stop(&s->agent);
 }
 
 static void block_signals(struct supervisor *s) {
@@ -245,24 +222,51 @@ static void block_signals(struct supervisor *s) {
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-int supervise(const struct daemon_options *o, struct error *err) {
-	struct supervisor s = {
-		.options = o,
-		.control_fds = {-1, -1},
-		.roles = {{.name = "the agent", .run = run_agent}, {.name = "control", .run = run_control}},
-	};
-	int ready[2];
-	s.agent_fd = agent_listen(o, err);
-	if (s.agent_fd < 0)
-		return s.agent_fd;
-	int r = control_listen(o->run, o->gid, s.control_fds, err);
+/* The programs lie beside this one. */
+static int role_open(struct role *r, struct error *err) {
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	if (n < 0)
+		return error_errno(err, errno, "finding this executable");
+	self[n] = 0;
+	*strrchr(self, '/') = 0;
+	_cleanup_(free_ptr) char *path = str_format("%s/%s", self, r->program);
+	r->exe = open(path, O_RDONLY | O_CLOEXEC);
+	return r->exe < 0 ? error_errno(err, errno, "opening %s", path) : 0;
+}
+
+static int agent_prepare(struct supervisor *s, struct error *err) {
+	int r = s->agent.fds[0] = agent_listen(s->options, err);
+	s->agent.n_fds = 1;
+	return r < 0 ? r : role_open(&s->agent, err);
+}
+
+static int control_prepare(struct supervisor *s, int *ready, struct error *err) {
+	int fds[2];
+	int r = control_listen(s->options, s->control.fds, err);
 	if (r < 0)
 		return r;
-	s.self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	if (s.self < 0 || pipe2(ready, O_CLOEXEC) < 0)
-		return error_errno(err, errno, "preparing to start agent and control");
-	s.ready_fd = ready[1];
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return error_errno(err, errno, "making a pipe");
+	*ready = fds[0];
+	s->control.fds[CONTROL_SOCKETS] = fds[1];
+	s->control.n_fds = CONTROL_SOCKETS + 1;
+	return role_open(&s->control, err);
+}
+
+int supervise(const struct daemon_options *o, unsigned roles, struct error *err) {
+	struct supervisor s = {
+		.options = o,
+		.agent = {.name = "the agent", .program = "wabe-agent", .exe = -1, .fds = {-1}},
+		.control = {.name = "control", .program = "wabe-control", .exe = -1},
+	};
+	int ready = -1;
+	int r = roles & ROLE_AGENT ? agent_prepare(&s, err) : 0;
+	if (r == 0 && roles & ROLE_CONTROL)
+		r = control_prepare(&s, &ready, err);
+	if (r < 0)
+		return r;
 	block_signals(&s);
-	watch(&s, ready[0]);
+	watch(&s, ready);
 	return 0;
 }

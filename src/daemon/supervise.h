@@ -1,7 +1,8 @@
-/* Both roles of the daemon for a single host, under one small parent that starts again what dies. */
+/* The roles of the daemon, under one small parent that starts again what dies. */
 #pragma once
 
 #include "base/error.h"
+#include "control/sockets.h"
 
 struct daemon_options {
 	const char *state, *run;
@@ -12,10 +13,9 @@ struct daemon_options {
 
 /* Holds STATE/ROLE.lock and RUN/ROLE.lock for the life of the process: EXISTS when another daemon does. */
 int daemon_lock(const struct daemon_options *o, const char *role, struct error *err);
-/* RUN/agent.sock, for uid alone. */
-int agent_listen(const struct daemon_options *o, struct error *err);
-/* Runs agent and control until SIGTERM, SIGINT or a shutdown by a client. Writes "ready" to standard output
- * once both serve. */
-int supervise(const struct daemon_options *o, struct error *err);
-/* What the process of control or agent exits with after a shutdown by a client. */
+enum daemon_roles { ROLE_AGENT = 1, ROLE_CONTROL = 2 };
+/* Runs agent and control (or one alone) until SIGTERM, SIGINT or a shutdown by a client. Writes "ready" to standard
+ * output once they serve. */
+int supervise(const struct daemon_options *o, unsigned roles, struct error *err);
+/* What a role's process exits with after a shutdown by a client. */
 #define EXIT_SHUTDOWN 10

@@ -93,6 +93,7 @@ struct http_request {
 	/* upgrade.c */
 	int upgraded;                /* the socket, or -1 */
 	int relay_to;                /* or -1 */
+	int hijacked, stand_in;      /* the client's socket, taken from MHD; the far end of what MHD has for it; or -1 */
 	struct buf early;
 
 	struct http_request *next_job;           /* pool.c */
@@ -141,8 +142,8 @@ void http_pool_free(struct http_pool *p); /* when idle */
 
 /* relay.c: a thread that carries bytes between pairs of sockets. */
 struct http_relay *http_relay_new(void);
-/* Takes both; early goes to b first and is emptied. */
-void http_relay_add(struct http_relay *r, int a, int b, struct buf *early);
+/* Takes both; early came from a already, and is emptied. filter NULL: bytes as they are; else a is its client, b its fd. */
+void http_relay_add(struct http_relay *r, int a, int b, struct buf *early, const struct http_filter *filter);
 void http_relay_free(struct http_relay *r); /* cuts what still runs */
 
 /* For waits with a deadline on the monotonic clock. */

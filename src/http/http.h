@@ -44,6 +44,8 @@ struct http_config {
 	/* How many bytes at the beginning of a path stand before what routes fit ("/v1.44"); NULL: none ever. What is
 	 * left must begin with a slash. */
 	size_t (*prefix)(const char *path);
+	/* Before any handler: whether a path that has a route is served at all; negative and *err answers it. NULL: all are. */
+	int (*check)(const char *path, struct error *err);
 };
 
 /* Serves on a listening socket (unix or TCP, taken over) with its own threads. */
@@ -102,8 +104,24 @@ int http_stream_fd(struct http_stream *s);
 void http_stream_end(struct http_stream *s, bool complete);
 
 /* 101 with "Upgrade: protocol"; the raw, blocking socket, owned by the caller, with what the client had
- * already sent behind its request put in *early (free it; may be empty). -1 when the client has gone. */
+ * already sent behind its request put in *early (free it; may be empty). -1 when the client has gone.
+ * protocol NULL: 200 without a length instead, and all that follows its headers is the raw stream both ways. Not for a
+ * route that streams its body. */
 int http_upgrade(struct http_request *req, const char *protocol, struct buf *early);
 /* The same, and then bytes are relayed both ways between the client and fd (taken), half-closes included,
  * by the server's own relay thread. Returns at once. */
 void http_upgrade_relay(struct http_request *req, const char *protocol, int fd);
+
+/* What a relay makes of the bytes that come from either side. Each function gets n bytes that came in (n 0, once: that side
+ * has ended its sending or is gone), and adds what the two sides shall get for them; the end itself is then passed on as a
+ * half-close. Called on the relay's thread, one at a time: must not block. -1: the relay ends; what was added before is
+ * still sent, nothing more is read. While one side does not take what it is sent, nothing is read that could add to it. */
+struct http_filter {
+	int (*from_client)(void *arg, const char *data, size_t n, struct buf *to_fd, struct buf *to_client);
+	int (*from_fd)(void *arg, const char *data, size_t n, struct buf *to_fd, struct buf *to_client);
+	void (*drop)(void *arg); /* the last call, once */
+	void *arg;
+};
+/* Relays between two sockets (both taken), the client's being one that http_upgrade gave; *early is what that gave, and is
+ * emptied. Returns at once. */
+void http_relay(struct http_request *req, int client, struct buf *early, int fd, const struct http_filter *filter);

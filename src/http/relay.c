@@ -1,6 +1,6 @@
 /* Bytes both ways between pairs of sockets, on one thread, whatever the number of pairs. What one side is too
  * slow for waits in a bounded buffer, and then nothing more is read from the other. An end of sending is
- * passed on as such.
+ * passed on as such. A pair may have a filter, which makes other bytes of them.
  *
  * Events are edge-triggered: after any event of a pair, both its directions are moved as far as they go. */
 #include "http/http-priv.h"
@@ -19,7 +19,8 @@ struct flow {
 	int from, to;
 	struct buf pending; /* read, not yet written: at most CHUNK, and what came early */
 	size_t sent;        /* of pending */
-	bool over;          /* its end was read and passed on, or nobody takes any more */
+	bool ending;        /* nothing more is read: the end is passed on behind what is pending */
+	bool over;          /* it was, or nobody takes any more */
 };
 
 struct end {
@@ -30,6 +31,7 @@ struct end {
 struct pair {
 	struct flow flows[2];
 	struct end ends[2];   /* what epoll gives for flows[i].from */
+	struct http_filter filter; /* arg NULL: none */
 	bool hung_up[2];      /* flows[i].from is closed at its far end, both ways */
 	bool over;
 	bool listed;          /* on `again` */
@@ -53,6 +55,8 @@ static void pair_free(struct http_relay *r, struct pair *p) {
 		close(p->flows[i].from);
 		buf_free(&p->flows[i].pending);
 	}
+	if (p->filter.arg)
+		p->filter.drop(p->filter.arg);
 	free(p);
 }
 
@@ -93,26 +97,72 @@ static bool flush(struct flow *f) {
 	return true;
 }
 
-/* Reads once and passes it on; gives the bytes read, 0 when there is nothing to do for now. */
-static size_t step(struct http_relay *r, struct flow *f) {
-	ssize_t n, sent;
+static void pass_end(struct flow *f) {
+	if (!f->ending || f->over || f->pending.len)
+		return;
+	shutdown(f->to, SHUT_WR);
+	flow_over(f);
+}
 
-	if (f->over || (f->pending.len && !flush(f)))
-		return 0;
-	n = RETRY_EINTR(recv(f->from, r->chunk, CHUNK, MSG_DONTWAIT));
-	if (n < 0 && errno == EAGAIN)
-		return 0;
-	if (n <= 0) {
-		shutdown(f->to, SHUT_WR);
-		flow_over(f);
-		return 0;
-	}
-	sent = send_some(f->to, r->chunk, (size_t)n);
+static void pass_on(struct flow *f, const char *data, size_t n) {
+	ssize_t sent = send_some(f->to, data, n);
+
 	if (sent < 0)
 		flow_over(f);
-	else if (sent < n)
-		buf_add(&f->pending, r->chunk + sent, (size_t)(n - sent));
-	return (size_t)n;
+	else if ((size_t)sent < n)
+		buf_add(&f->pending, data + sent, n - (size_t)sent);
+}
+
+/* What came in from flows[i].from, n 0 at its end. */
+static void filter_bytes(struct pair *p, int i, const char *data, size_t n) {
+	struct buf *to_fd = &p->flows[0].pending, *to_client = &p->flows[1].pending;
+	int (*turn)(void *, const char *, size_t, struct buf *, struct buf *) = i ? p->filter.from_fd : p->filter.from_client;
+
+	for (int k = 0; k < 2; k++) {
+		buf_consume(&p->flows[k].pending, p->flows[k].sent);
+		p->flows[k].sent = 0;
+	}
+	if (turn(p->filter.arg, data, n, to_fd, to_client) < 0)
+		p->flows[0].ending = p->flows[1].ending = true;
+	for (int k = 0; k < 2; k++) {
+		struct flow *f = &p->flows[k];
+		if (f->over)
+			flow_over(f); /* drops what was added */
+		else if (f->pending.len)
+			flush(f);
+	}
+}
+
+/* Does the other side's pending wait for room? Then nothing is read whose answer would be added to it. */
+static bool answer_waits(const struct pair *p, int i) {
+	const struct flow *other = &p->flows[!i];
+
+	return p->filter.arg && other->pending.len - other->sent > CHUNK;
+}
+
+/* Reads once and passes it on; gives the bytes read, 0 when there is nothing to do for now. */
+static size_t step(struct http_relay *r, struct pair *p, int i) {
+	struct flow *f = &p->flows[i];
+	ssize_t n = -1;
+
+	if (f->over || (f->pending.len && !flush(f)) || answer_waits(p, i))
+		return 0;
+	if (!f->ending)
+		n = RETRY_EINTR(recv(f->from, r->chunk, CHUNK, MSG_DONTWAIT));
+	if (n < 0 && !f->ending && errno == EAGAIN)
+		return 0;
+	if (n <= 0 && !f->ending) {
+		f->ending = true;
+		if (p->filter.arg)
+			filter_bytes(p, i, NULL, 0);
+	} else if (n > 0 && p->filter.arg) {
+		filter_bytes(p, i, r->chunk, (size_t)n);
+	} else if (n > 0) {
+		pass_on(f, r->chunk, (size_t)n);
+	}
+	pass_end(f);
+	pass_end(&p->flows[!i]);
+	return n > 0 ? (size_t)n : 0;
 }
 
 /* Moves what goes; true when there is more to do at once. */
@@ -120,7 +170,7 @@ static bool pump(struct http_relay *r, struct pair *p) {
 	size_t moved = 0;
 
 	for (size_t n = 1; n && moved < TURN; moved += n)
-		n = step(r, &p->flows[0]) + step(r, &p->flows[1]);
+		n = step(r, p, 0) + step(r, p, 1);
 	for (int i = 0; i < 2; i++)
 		if (p->hung_up[i] && p->flows[i].over) /* nobody will ever read what goes the other way */
 			flow_over(&p->flows[!i]);
@@ -203,13 +253,21 @@ static void watch(struct http_relay *r, struct pair *p, int i) {
 		shutdown(p->flows[i].from, SHUT_RDWR); /* the other side, where it could be added, sees the end */
 }
 
-void http_relay_add(struct http_relay *r, int a, int b, struct buf *early) {
+void http_relay_add(struct http_relay *r, int a, int b, struct buf *early, const struct http_filter *filter) {
 	struct pair *p = NEW(struct pair);
 
 	fd_set_nonblock(a, true);
 	fd_set_nonblock(b, true);
-	p->flows[0] = (struct flow){.from = a, .to = b, .pending = *early};
+	p->flows[0] = (struct flow){.from = a, .to = b};
 	p->flows[1] = (struct flow){.from = b, .to = a};
+	if (filter) {
+		p->filter = *filter;
+		if (early->len)
+			filter_bytes(p, 0, early->data, early->len);
+		buf_free(early);
+	} else {
+		p->flows[0].pending = *early;
+	}
 	*early = BUF_INIT;
 	for (int i = 0; i < 2; i++)
 		p->ends[i] = (struct end){p, i};

@@ -29,7 +29,7 @@ static struct http_request *request_new(struct http_server *s) {
 
 	req->server = s;
 	req->refs = 1;
-	req->fd = req->gone_fd = req->gone_socket = req->upgraded = req->relay_to = -1;
+	req->fd = req->gone_fd = req->gone_socket = req->upgraded = req->relay_to = req->hijacked = req->stand_in = -1;
 	pthread_mutex_init(&req->lock, NULL);
 	pthread_cond_init(&req->changed, NULL);
 	pthread_mutex_lock(&s->lock);
@@ -61,6 +61,8 @@ static void request_free(struct http_request *req) {
 	close_fd(&req->gone_socket);
 	close_fd(&req->upgraded);
 	close_fd(&req->relay_to);
+	close_fd(&req->hijacked);
+	close_fd(&req->stand_in);
 	http_target_free(&req->target);
 	http_pairs_free(&req->headers);
 	http_pairs_free(&req->params);
@@ -132,9 +134,13 @@ void http_answer(struct http_request *req, int status, struct MHD_Response *resp
 /* ---- on a worker ---- */
 
 static void run_handler(struct http_request *req) {
+	_cleanup_(error_free) struct error refused = ERROR_INIT;
 	bool silent;
 
-	req->route->handler(req);
+	if (req->server->config.check && req->server->config.check(req->target.path, &refused) < 0)
+		http_fail(req, &refused);
+	else
+		req->route->handler(req);
 	pthread_mutex_lock(&req->lock);
 	silent = req->phase == HTTP_RUNNING;
 	pthread_mutex_unlock(&req->lock);

@@ -21,11 +21,13 @@ int archive_save(struct content *c, const struct image *images, size_t n, int fd
 
 /* Stores the tar (plain, gzip, zstd) from fd as the single layer of a new image, or on top of base (its
  * layers, its config) as a commit does. The layer is stored compressed with gzip unless it came
- * compressed. config NULL: empty or base's. A stream without the tar's end mark is CORRUPT: its writer died. */
+ * compressed. config NULL: empty or base's; else what wabe knows of the base's is replaced. A stream without the tar's end
+ * mark is CORRUPT: its writer died. fd -1: without a layer of its own, the history says so. */
 struct build_options {
 	const struct image *base; /* NULL: none */
 	const struct image_config *config;
-	const char *architecture, *comment, *author, *created_by;
+	const char *architecture, *variant, *os; /* NULL: base's, or the host's */
+	const char *comment, *author, *created_by;
 	const char *compression; /* gzip (default) | zstd | none */
 	void (*progress)(uint64_t done, void *arg);
 	void *arg;

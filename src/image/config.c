@@ -117,6 +117,8 @@ static int parse_process(const json_t *c, struct image_config *out, struct error
 		{"Entrypoint", offsetof(struct image_config, entrypoint)},
 		{"Cmd", offsetof(struct image_config, command)},
 		{"Env", offsetof(struct image_config, env)},
+		{"Shell", offsetof(struct image_config, shell)},
+		{"OnBuild", offsetof(struct image_config, on_build)},
 	};
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(strings); i++)
@@ -266,5 +268,7 @@ json_t *config_print(const struct image_config *c) {
 		json_object_set_new(o, "Labels", labels);
 	}
 	print_health(o, &c->health);
+	print_strv(o, "Shell", c->shell);
+	print_strv(o, "OnBuild", c->on_build);
 	return o;
 }

@@ -211,9 +211,11 @@ static json_t *begin_config(const struct builder *b, struct error *err) {
 	o = json_object();
 	const char *architecture = b->o->architecture ? b->o->architecture : host_architecture();
 	json_set_str(o, "architecture", architecture);
-	if (strcmp(architecture, host_architecture()) == 0)
-		json_set_str(o, "variant", host_variant());
-	json_set_str(o, "os", "linux");
+	if (!b->o->architecture || strcmp(architecture, host_architecture()) == 0)
+		json_set_str(o, "variant", b->o->variant ? b->o->variant : host_variant());
+	else
+		json_set_str(o, "variant", b->o->variant);
+	json_set_str(o, "os", b->o->os ? b->o->os : "linux");
 	return o;
 }
 
@@ -242,7 +244,24 @@ static void add_history(json_t *config, const struct builder *b, const char *now
 	json_set_str(entry, "author", o->author);
 	json_set_str(entry, "created_by", o->created_by);
 	json_set_str(entry, "comment", o->comment);
+	if (!b->diff_id)
+		json_set_bool(entry, "empty_layer", true);
 	json_array_append_new(history, entry);
+}
+
+/* Members of the base's that wabe does not know of stay. */
+static void set_process(json_t *config, const struct image_config *process) {
+	static const char *const known[] = {"User",	 "ExposedPorts", "Env",	  "Entrypoint",	 "Cmd",	  "Volumes",
+					    "WorkingDir", "StopSignal",	  "Labels", "Healthcheck", "Shell", "OnBuild"};
+	json_t *own = json_object_get(config, "config");
+	if (!json_is_object(own))
+		json_object_set_new(config, "config", own = json_object());
+	if (!process)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		json_object_del(own, known[i]);
+	_cleanup_(json_free_ptr) json_t *wanted = config_print(process);
+	json_object_update(own, wanted);
 }
 
 static char *make_config(const struct builder *b, struct error *err) {
@@ -253,15 +272,14 @@ static char *make_config(const struct builder *b, struct error *err) {
 	time_format(time_now_ns(), now);
 	json_set_str(config, "created", now);
 	json_set_str(config, "author", b->o->author);
-	if (b->o->config)
-		json_object_set_new(config, "config", config_print(b->o->config));
-	else if (!json_object_get(config, "config"))
-		json_object_set_new(config, "config", json_object());
+	set_process(config, b->o->config);
 	json_t *rootfs = json_object_get(config, "rootfs");
 	if (!rootfs)
 		json_object_set_new(config, "rootfs", rootfs = json_object());
 	json_set_str(rootfs, "type", "layers");
-	json_array_append_new(array_of(rootfs, "diff_ids"), json_string(b->diff_id));
+	json_t *diff_ids = array_of(rootfs, "diff_ids");
+	if (b->diff_id)
+		json_array_append_new(diff_ids, json_string(b->diff_id));
 	add_history(config, b, now);
 	return json_print(config);
 }
@@ -283,7 +301,8 @@ static int store_image(struct builder *b, struct image *made, char **digest, str
 		add_layer(made, &b->o->base->layers.items[i]);
 	static const char *const types[] = {TYPE_OCI_LAYER, TYPE_OCI_LAYER "+gzip", TYPE_OCI_LAYER "+zstd"};
 	const struct image_layer top = {b->digest, b->diff_id, (char *)(uintptr_t)types[b->kind], (int64_t)b->stored};
-	add_layer(made, &top);
+	if (b->diff_id)
+		add_layer(made, &top);
 	_cleanup_(free_ptr) char *manifest = manifest_print(made, (int64_t)strlen(config));
 	return content_put(b->c, manifest, strlen(manifest), digest, err);
 }
@@ -292,7 +311,7 @@ static int build(struct builder *b, struct image *out, struct error *err) {
 	struct image made;
 	_cleanup_(free_ptr) char *digest = NULL;
 	fields_init(&image_table, &made);
-	int r = store_layer(b, err);
+	int r = b->fd < 0 ? 0 : store_layer(b, err);
 	if (r == 0)
 		r = store_image(b, &made, &digest, err);
 	fields_free(&image_table, &made);

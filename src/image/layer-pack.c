@@ -12,6 +12,7 @@
 #include "image/layer-walk.h"
 
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -22,6 +23,7 @@ struct pack {
 	struct tar_writer tar;
 	uint32_t uid_base;
 	bool layer;
+	uint64_t size;	   /* bytes of file content so far */
 	struct map *links; /* "device:inode" of what has several names: its path in the archive */
 	char *names;	   /* room for the names of a file's xattrs */
 	uint8_t *value;	   /* and for one value; TREE_XATTR_MAX each */
@@ -128,6 +130,7 @@ static int pack_file(struct pack *p, int fd, const struct stat *st, const char *
 	e.size = (uint64_t)st->st_size;
 	e.xattrs = x.v;
 	e.n_xattrs = x.n;
+	p->size += e.size;
 	r = tar_add(&p->tar, &e, err);
 	if (r == 0)
 		r = tar_file(&p->tar, content, e.size, err);
@@ -242,20 +245,16 @@ static int pack_any(struct pack *p, int fd, const struct stat *st, const char *p
 	}
 }
 
-static int pack_tree(int top, const char *as, uint32_t uid_base, bool layer, int out, struct error *err) {
-	_cleanup_(pack_free) struct pack p = {
-		.uid_base = uid_base,
-		.layer = layer,
-		.links = map_new(free),
-		.names = alloc_zero(TREE_XATTR_MAX),
-		.value = alloc_zero(TREE_XATTR_MAX),
-	};
-	tar_open(&p.tar, out);
+static int pack_tree(struct pack *p, int top, const char *as, int out, struct error *err) {
+	p->links = map_new(free);
+	p->names = alloc_zero(TREE_XATTR_MAX);
+	p->value = alloc_zero(TREE_XATTR_MAX);
+	tar_open(&p->tar, out);
 	struct stat st;
 	if (fstat(top, &st) < 0)
 		return error_errno(err, errno, "cannot look at what is to be packed");
-	int r = pack_any(&p, top, &st, as, err);
-	return r < 0 ? r : tar_finish(&p.tar, err);
+	int r = pack_any(p, top, &st, as, err);
+	return r < 0 ? r : tar_finish(&p->tar, err);
 }
 
 int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int out, struct error *err) {
@@ -264,15 +263,42 @@ int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int
 		return error_errno(err, top, "cannot open \"%s\"", path);
 	if (tree_is_kernel_interface(top))
 		return error_set(err, ERROR_INVALID, "\"%s\" is an interface of the kernel: it cannot be copied", path);
-	int r = pack_tree(top, strcmp(as, ".") == 0 ? "" : as, uid_base, false, out, err);
+	const char *names = strcmp(as, ".") == 0 ? "" : strcmp(as, "./") == 0 ? "." : as;
+	_cleanup_(pack_free) struct pack p = {.uid_base = uid_base};
+	int r = pack_tree(&p, top, names, out, err);
 	if (r < 0)
 		error_wrap(err, "cannot pack \"%s\"", path);
 	return r;
 }
 
-int layer_pack(int upper, uint32_t uid_base, int out, struct error *err) {
-	int r = pack_tree(upper, "", uid_base, true, out, err);
+static void add_to_digest(void *digest, const void *data, size_t n) {
+	EVP_DigestUpdate(digest, data, n);
+}
+
+static char *digest_text(EVP_MD_CTX *digest) {
+	uint8_t value[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+	char hex[2 * EVP_MAX_MD_SIZE + 1];
+	EVP_DigestFinal_ex(digest, value, &n);
+	hex_encode(value, n, hex);
+	return str_format("sha256:%s", hex);
+}
+
+int layer_pack(int upper, uint32_t uid_base, int out, char **diff_id, uint64_t *size, struct error *err) {
+	_cleanup_(pack_free) struct pack p = {.uid_base = uid_base, .layer = true};
+	EVP_MD_CTX *digest = diff_id ? EVP_MD_CTX_new() : NULL;
+	if (digest) {
+		EVP_DigestInit_ex(digest, EVP_sha256(), NULL);
+		p.tar.tap = add_to_digest;
+		p.tar.tap_arg = digest;
+	}
+	int r = pack_tree(&p, upper, "", out, err);
 	if (r < 0)
 		error_wrap(err, "cannot pack the layer");
+	if (r == 0 && digest)
+		*diff_id = digest_text(digest);
+	if (r == 0 && size)
+		*size = p.size;
+	EVP_MD_CTX_free(digest);
 	return r;
 }

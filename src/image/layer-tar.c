@@ -18,7 +18,9 @@ struct header {
 _Static_assert(sizeof(struct header) == RECORD, "a tar header is one record");
 
 void tar_open(struct tar_writer *w, int fd) {
-	*w = (struct tar_writer){.fd = fd, .chunk = alloc_resize(NULL, CHUNK, 1)};
+	w->fd = fd;
+	w->len = 0;
+	w->chunk = alloc_resize(NULL, CHUNK, 1);
 }
 
 void tar_close(struct tar_writer *w) {
@@ -26,7 +28,9 @@ void tar_close(struct tar_writer *w) {
 }
 
 static int flush(struct tar_writer *w, struct error *err) {
-	int r = fs_write_all(w->fd, w->chunk, w->len);
+	if (w->tap)
+		w->tap(w->tap_arg, w->chunk, w->len);
+	int r = w->fd < 0 ? 0 : fs_write_all(w->fd, w->chunk, w->len);
 	w->len = 0;
 	return r < 0 ? error_errno(err, r, "cannot write the archive") : 0;
 }

@@ -25,12 +25,15 @@ struct tar_entry {
 };
 
 struct tar_writer {
-	int fd;
+	int fd; /* -1: to nowhere */
 	char *chunk;
 	size_t len;
+	/* gets every byte; NULL: nobody wants to know */
+	void (*tap)(void *arg, const void *data, size_t n);
+	void *tap_arg;
 };
 
-void tar_open(struct tar_writer *w, int fd);
+void tar_open(struct tar_writer *w, int fd); /* w: zeroed, but for tap */
 void tar_close(struct tar_writer *w); /* frees; does not write */
 int tar_add(struct tar_writer *w, const struct tar_entry *e, struct error *err);
 /* The content of the entry just added, size bytes from fd: one that has shrunk is filled with zeros. */

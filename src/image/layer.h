@@ -36,15 +36,15 @@ struct unpack_options {
 int tree_unpack(int tar, int root, const char *path, const struct unpack_options *o, struct error *err);
 
 /* Writes the file or tree at path inside root (a link at its end is packed as a link) as a pax tar: names
- * start with `as` ("." or "": the tree's content as "./" and plain names). Owners are shifted back by uid_base,
+ * start with `as` ("." or "": the tree's content as "./" and plain names; "./": these begin with "./" too). Owners are shifted back by uid_base,
  * what is outside of its 65536 ids becomes 65534. Mounts below path are packed as empty directories. The tree
  * may change meanwhile. Uses /proc. */
 int tree_pack(int root, const char *path, const char *as, uint32_t uid_base, int out, struct error *err);
 
 /* Writes an overlay upper directory as an OCI layer tar (whiteouts, opaque markers), owners shifted back. The
- * same tree gives the same bytes. UNSUPPORTED for an overlay that was mounted with redirect_dir or metacopy
- * and has used it: mount with both off. */
-int layer_pack(int upper, uint32_t uid_base, int out, struct error *err);
+ * same tree gives the same bytes. *diff_id: its digest, free it; *size: bytes of file content; both may be NULL. UNSUPPORTED
+ * for an overlay that was mounted with redirect_dir or metacopy and has used it: mount with both off. */
+int layer_pack(int upper, uint32_t uid_base, int out, char **diff_id, uint64_t *size, struct error *err);
 
 /* What an upper directory changes over its lower ones (lowest first): calls fn for each path ("/etc/x"), a
  * directory before what is in it, else in order of names. kind: 'A' added, 'C' changed (also: something in

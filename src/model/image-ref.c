@@ -203,6 +203,24 @@ char *image_ref_familiar(const struct image_ref *ref) {
 	return print_ref(ref, "", path);
 }
 
+char *image_ref_digest(const struct image_ref *ref, const char *digest) {
+	return str_format("%s/%s@%s", ref->registry, ref->repository, digest);
+}
+
+/* Where the repository ends: at the digest, or at a colon behind the last slash. */
+static size_t repository_len(const char *full) {
+	size_t n = strcspn(full, "@");
+	for (size_t i = n; i > 0 && full[i - 1] != '/'; i--)
+		if (full[i - 1] == ':')
+			n = i - 1;
+	return n;
+}
+
+bool image_ref_same_repository(const char *a, const char *b) {
+	size_t n = repository_len(a);
+	return n == repository_len(b) && strncmp(a, b, n) == 0;
+}
+
 void image_ref_free(struct image_ref *ref) {
 	free(ref->registry);
 	free(ref->repository);

@@ -10,6 +10,7 @@ static const struct field layer_fields[] = {
 	      .doc = "Of the uncompressed archive"),
 	FIELD(struct image_layer, media_type, FIELD_STRING, .max = 256, .check = text_check, .doc = "Kind of archive"),
 	FIELD(struct image_layer, size, FIELD_SIZE, .doc = "Bytes of the blob"),
+	FIELD(struct image_layer, unpacked_size, FIELD_SIZE, .doc = "Bytes of the files in it"),
 };
 static const struct field_table layer_table = {
 	"image_layer", "One layer of an image", sizeof(struct image_layer), layer_fields, ARRAY_SIZE(layer_fields),
@@ -28,6 +29,8 @@ static const struct field config_fields[] = {
 	FIELD(struct image_config, volumes, FIELD_STRINGS, .check = mount_target_check, .doc = "Paths that want a volume"),
 	FIELD(struct image_config, exposed_ports, FIELD_STRINGS, .doc = "Ports it listens on: 80/tcp"),
 	FIELD(struct image_config, health, FIELD_OBJECT, .sub = &health_check_table, .doc = "Health check"),
+	FIELD(struct image_config, shell, FIELD_STRINGS, .doc = "Runs command lines while images are built on this one"),
+	FIELD(struct image_config, on_build, FIELD_STRINGS, .doc = "Instructions that a build upon this image begins with"),
 };
 const struct field_table image_config_table = {
 	"image_config", "What an image says about running it", sizeof(struct image_config), config_fields,
@@ -48,10 +51,15 @@ static const struct field image_fields[] = {
 	FIELD(struct image, digest, FIELD_STRING, .check = digest_check, .doc = "Digest of its manifest"),
 	FIELD(struct image, media_type, FIELD_STRING, .max = 256, .check = text_check, .doc = "Kind of manifest"),
 	FIELD(struct image, names, FIELD_STRINGS, .check = name_check, .doc = "Its names in full; may be none"),
+	FIELD(struct image, digests, FIELD_STRINGS, .check = name_check,
+	      .doc = "What repositories that it came from or went to call it: name@digest"),
+	FIELD(struct image, parent, FIELD_STRING, .check = digest_check,
+	      .doc = "Id of the image that it was built upon here"),
 	FIELD(struct image, os, FIELD_STRING, .max = 64, .check = text_check, .doc = "linux"),
 	FIELD(struct image, architecture, FIELD_STRING, .max = 64, .check = text_check, .doc = "amd64, arm64 …"),
 	FIELD(struct image, variant, FIELD_STRING, .max = 64, .check = text_check, .doc = "v8 …"),
 	FIELD(struct image, created_at, FIELD_TIME, .doc = "When it was built"),
+	FIELD(struct image, tagged_at, FIELD_TIME, .doc = "When it got its newest name"),
 	FIELD(struct image, size, FIELD_SIZE, .doc = "Bytes of its layers' blobs"),
 	FIELD(struct image, config, FIELD_OBJECT, .sub = &image_config_table, .doc = "How it is run"),
 	FIELD(struct image, layers, FIELD_LIST, .sub = &layer_table, .doc = "Lowest first"),

@@ -9,6 +9,7 @@ struct image_layer {
 	char *diff_id;    /* of the uncompressed tar */
 	char *media_type;
 	int64_t size;     /* of the blob, bytes */
+	int64_t unpacked_size; /* of the files in it, bytes; 0 until it has been unpacked */
 };
 
 /* "config" of an OCI image configuration (image-spec/config.md), under wabe's names. */
@@ -18,6 +19,8 @@ struct image_config {
 	struct pairs labels;
 	char **volumes, **exposed_ports;
 	struct health_check health;
+	char **shell;    /* runs command lines while images are built on this one; empty: /bin/sh -c */
+	char **on_build; /* instructions that a build upon this image begins with */
 };
 
 struct image {
@@ -25,8 +28,12 @@ struct image {
 	char *digest;   /* of the manifest blob */
 	char *media_type; /* of the manifest */
 	char **names;   /* "docker.io/library/debian:bookworm", fully qualified; may be empty (dangling) */
+	char **digests; /* "docker.io/library/debian@sha256:…": what repositories that it came from or went to call it.
+			 * The digest is that of the index where there is one. Goes with the repository's last name */
+	char *parent;   /* id of the image that it was built upon on this host; NULL when pulled */
 	char *os, *architecture, *variant;
 	int64_t created_at, size; /* size: sum of the layer blobs */
+	int64_t tagged_at; /* when it got its newest name */
 	struct image_config config;
 	FIELD_LIST_OF(struct image_layer) layers; /* lowest first */
 };
@@ -46,5 +53,8 @@ char *image_ref_print(const struct image_ref *ref); /* fully qualified */
 /* As people like to read it: without docker.io/library/. */
 char *image_ref_familiar(const struct image_ref *ref);
 void image_ref_free(struct image_ref *ref);
+char *image_ref_digest(const struct image_ref *ref, const char *digest); /* "registry/repository@digest" */
+/* Whether two references in full, with whatever tag and digest, are of one repository. */
+bool image_ref_same_repository(const char *a, const char *b);
 /* "sha256:" and 64 lower-case hexadecimal digits. */
 int digest_check(const char *digest, struct error *err);

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 
+#define LOG_FILE_MIN 4096
 #define MEMORY_MIN (INT64_C(6) << 20) /* less does not hold a first process */
 
 static int invalid(struct error *err, const char *text) {
@@ -79,8 +80,9 @@ int env_check(const char *entry, struct error *err) {
 	return 0;
 }
 
+/* In a workload's template a part of it may be a placeholder (control/expand.h); an instance must not have one. */
 int hostname_check(const char *name, struct error *err) {
-	if (!only(name, LETTERS DIGITS "-._") || name[0] == '-' || name[0] == '.')
+	if (strstr(name, "{{") ? !only(name, LETTERS DIGITS "-._{}") : !only(name, LETTERS DIGITS "-._") || name[0] == '-' || name[0] == '.')
 		return invalid(err, "must be letters, digits, \"-\" and \".\"");
 	return 0;
 }
@@ -334,7 +336,7 @@ int mount_validate(const void *object, struct error *err) {
 		return error_field(err, "anonymous", "goes with volume alone");
 	if (tmpfs && m->subpath)
 		return error_field(err, "subpath", "does not go with tmpfs");
-	int r = !m->source ? 0 : bind ? path_check(m->source, err) : instance_name_check(m->source, err);
+	int r = !m->source || strstr(m->source, "{{") ? 0 : bind ? path_check(m->source, err) : instance_name_check(m->source, err);
 	if (r < 0)
 		error_in_field(err, "source");
 	return r;
@@ -367,6 +369,13 @@ int limits_validate(const void *object, struct error *err) {
 	if (l->io_weight && l->io_weight < 10)
 		return error_field(err, "io_weight", "must be at least 10");
 	return memory_validate(l, err);
+}
+
+int log_validate(const void *object, struct error *err) {
+	const struct log_config *l = object;
+	if (l->max_size && l->max_size < LOG_FILE_MIN)
+		return error_field(err, "max_size", "must be at least 4KiB, or 0: without end");
+	return 0;
 }
 
 /* Whether two absolute paths are the same but for doubled and trailing slashes. */

@@ -305,3 +305,39 @@ int parse_log_option(const char *text, void *to, struct error *err) {
 			       : error_set(err, ERROR_INVALID, "max-file must be a number");
 	return error_set(err, ERROR_INVALID, "must be max-size=BYTES or max-file=N");
 }
+
+static int set_file_key(struct instance_file *f, const char *key, const char *value, struct error *err) {
+	if (key_is(key, "source", "src", NULL))
+		replace(&f->source, str_copy(value));
+	else if (key_is(key, "target", NULL, NULL))
+		replace(&f->target, value[0] == '/' ? str_copy(value) : str_format("/run/secrets/%s", value));
+	else if (key_is(key, "mode", NULL, NULL))
+		replace(&f->mode, str_copy(value));
+	else if (key_is(key, "uid", "gid", NULL))
+		return str_to_i64(value, key[0] == 'u' ? &f->uid : &f->gid) == 0
+			       ? 0
+			       : error_set(err, ERROR_INVALID, "%s must be a number", key);
+	else
+		return error_set(err, ERROR_INVALID, "unknown key \"%s\"", key);
+	return 0;
+}
+
+/* "NAME,target=PATH,mode=0400" */
+static int parse_file(const char *text, struct instance_file *f, const char *kind, struct error *err) {
+	int r = 0;
+	replace(&f->kind, str_copy(kind));
+	for (const char *s = text; r == 0 && *s;) {
+		_cleanup_(free_ptr) char *entry = take_csv(&s), *key = str_copyn(entry, strcspn(entry, "="));
+		const char *value = entry + strlen(key);
+		r = *value ? set_file_key(f, key, value + 1, err) : set_file_key(f, "source", key, err);
+	}
+	return r;
+}
+
+int parse_secret(const char *text, void *to, struct error *err) {
+	return parse_file(text, to, "secret", err);
+}
+
+int parse_config(const char *text, void *to, struct error *err) {
+	return parse_file(text, to, "config", err);
+}

@@ -34,6 +34,7 @@ int health_validate(const void *object, struct error *err);
 int ulimit_validate(const void *object, struct error *err);
 int mount_validate(const void *object, struct error *err);
 int limits_validate(const void *object, struct error *err);
+int log_validate(const void *object, struct error *err);
 int instance_spec_validate(const void *object, struct error *err);
 
 /* instance-flags.c: for struct field.parse. `to` is a new list item, or else the struct that holds the member */
@@ -53,5 +54,7 @@ int parse_port(const char *text, void *to, struct error *err);
 int parse_mount(const char *text, void *to, struct error *err);
 int parse_volume(const char *text, void *to, struct error *err);
 int parse_tmpfs(const char *text, void *to, struct error *err);
+int parse_secret(const char *text, void *to, struct error *err);
+int parse_config(const char *text, void *to, struct error *err);
 int parse_log_driver(const char *text, void *to, struct error *err);
 int parse_log_option(const char *text, void *to, struct error *err);

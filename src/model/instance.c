@@ -25,6 +25,8 @@ static const struct field health_fields[] = {
 	      .doc = "How long one check may take; 0: 30s"),
 	FIELD(struct health_check, start_period, FIELD_DURATION, .flag = "health-start-period", .placeholder = "TIME",
 	      .doc = "Time after the start in which failures do not count"),
+	FIELD(struct health_check, start_interval, FIELD_DURATION, .flag = "health-start-interval", .placeholder = "TIME",
+	      .doc = "Time between checks within the start period; 0: as otherwise"),
 	FIELD(struct health_check, retries, FIELD_INT, .max = 1000, .flag = "health-retries", .placeholder = "N",
 	      .doc = "Failures in a row until it is unhealthy; 0: 3"),
 	{.name = "no_healthcheck", .type = FIELD_BOOL, .flags = FIELD_ALIAS, .flag = "no-healthcheck",
@@ -84,6 +86,38 @@ static const struct field mount_fields[] = {
 const struct field_table mount_table = {
 	"mount", "Something mounted inside the instance", sizeof(struct mount),
 	mount_fields, ARRAY_SIZE(mount_fields), mount_validate,
+};
+
+static const struct field file_fields[] = {
+	FIELD(struct instance_file, kind, FIELD_ENUM, .def = "secret", .values = (const char *const[]){"secret", "config", NULL},
+	      .doc = "What it is"),
+	FIELD(struct instance_file, source, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 256, .check = instance_name_check,
+	      .doc = "Its name or id"),
+	FIELD(struct instance_file, target, FIELD_STRING, .check = mount_target_check,
+	      .doc = "Where, inside; /run/secrets/NAME or /NAME if not given"),
+	FIELD(struct instance_file, uid, FIELD_INT, .max = UINT16_MAX, .doc = "Its owner inside"),
+	FIELD(struct instance_file, gid, FIELD_INT, .max = UINT16_MAX, .doc = "Its group inside"),
+	FIELD(struct instance_file, mode, FIELD_STRING, .max = 5, .check = octal_mode_check, .doc = "Octal; 0444 if not given"),
+	FIELD(struct instance_file, size, FIELD_SIZE, .flags = FIELD_READONLY, .doc = "Bytes that it holds"),
+};
+const struct field_table instance_file_table = {
+	"instance_file", "A secret or config inside the instance, as a file in memory", sizeof(struct instance_file),
+	file_fields, ARRAY_SIZE(file_fields),
+};
+
+static const struct field owner_fields[] = {
+	FIELD(struct instance_owner, workload, FIELD_STRING, .flags = FIELD_READONLY, .check = instance_id_check,
+	      .doc = "Id of the workload that it is one of"),
+	FIELD(struct instance_owner, run, FIELD_STRING, .flags = FIELD_READONLY, .max = 25, .check = text_check,
+	      .doc = "Told apart from others of its slot by this"),
+	FIELD(struct instance_owner, slot, FIELD_INT, .flags = FIELD_READONLY, .doc = "Which of the workload's instances it is"),
+	FIELD(struct instance_owner, generation, FIELD_INT, .flags = FIELD_READONLY, .doc = "Of the template that it was made from"),
+	FIELD(struct instance_owner, attempt, FIELD_INT, .flags = FIELD_READONLY,
+	      .doc = "How many of this generation in its slot have ended before it, in a row"),
+};
+const struct field_table instance_owner_table = {
+	"instance_owner", "The workload that an instance is one of", sizeof(struct instance_owner), owner_fields,
+	ARRAY_SIZE(owner_fields),
 };
 
 static const struct field throttle_fields[] = {
@@ -152,8 +186,8 @@ static const struct field log_fields[] = {
 	FIELD(struct log_config, driver, FIELD_ENUM, .def = "file",
 	      .values = (const char *const[]){"file", "none", NULL}, .flag = "log-driver", .placeholder = "DRIVER",
 	      .parse = parse_log_driver, .doc = "Where its output goes"),
-	FIELD(struct log_config, max_size, FIELD_SIZE, .min = 4096, .def = "10MiB",
-	      .doc = "Bytes before a new file begins"),
+	FIELD(struct log_config, max_size, FIELD_SIZE, .def = "10MiB",
+	      .doc = "Bytes before a new file begins, at least 4KiB; 0: one file without end"),
 	FIELD(struct log_config, max_files, FIELD_INT, .min = 1, .max = 100, .def = "5",
 	      .doc = "Files kept, the current one counted"),
 	{.name = "log_opt",
@@ -166,7 +200,7 @@ static const struct field log_fields[] = {
 };
 static const struct field_table log_table = {
 	"log_config", "What is kept of an instance's output", sizeof(struct log_config), log_fields,
-	ARRAY_SIZE(log_fields),
+	ARRAY_SIZE(log_fields), log_validate,
 };
 
 static const struct field spec_fields[] = {
@@ -179,10 +213,12 @@ static const struct field spec_fields[] = {
 	      .check = text_check, .doc = "The image that it starts from: a reference or an id"),
 	FIELD(struct instance_spec, labels, FIELD_PAIRS, .flags = FIELD_LIVE, .flag = "label,l",
 	      .placeholder = "KEY=VALUE", .doc = "Labels, to find it by"),
+	FIELD(struct instance_spec, annotations, FIELD_PAIRS, .flags = FIELD_LIVE, .flag = "annotation",
+	      .placeholder = "KEY=VALUE", .doc = "Notes that are kept with it, for programs"),
 
 	FIELD(struct instance_spec, entrypoint, FIELD_STRINGS, .max = 8192, .flag = "entrypoint",
 	      .placeholder = "COMMAND", .parse = parse_entrypoint,
-	      .doc = "Program that gets the command as arguments, in place of the image's"),
+	      .doc = "Program that gets the command as arguments, in place of the image's; one empty text: none"),
 	FIELD(struct instance_spec, command, FIELD_STRINGS, .max = 8192, .doc = "Command, in place of the image's"),
 	FIELD(struct instance_spec, env, FIELD_STRINGS, .max = 4096, .check = env_check, .flag = "env,e",
 	      .placeholder = "KEY=VALUE", .doc = "Environment; KEY alone removes one of the image's"),
@@ -300,6 +336,19 @@ static const struct field spec_fields[] = {
 	 .placeholder = "TARGET[:OPTIONS]",
 	 .parse = parse_tmpfs,
 	 .doc = "A file system in memory, with options such as size=64m,noexec"},
+	FIELD(struct instance_spec, files, FIELD_LIST, .flags = FIELD_IMMUTABLE, .max = 256, .sub = &instance_file_table,
+	      .flag = "secret", .placeholder = "NAME[,target=PATH…]", .parse = parse_secret,
+	      .doc = "Secrets inside as files: NAME,target=PATH,uid=N,gid=N,mode=MODE"),
+	{.name = "config",
+	 .type = FIELD_LIST,
+	 .offset = offsetof(struct instance_spec, files),
+	 .max = 256,
+	 .sub = &instance_file_table,
+	 .flags = FIELD_ALIAS,
+	 .flag = "config",
+	 .placeholder = "NAME[,target=PATH…]",
+	 .parse = parse_config,
+	 .doc = "Configs inside as files, in the same way"},
 	FIELD(struct instance_spec, pool, FIELD_STRING, .flags = FIELD_IMMUTABLE, .def = "local", .max = 128,
 	      .check = instance_name_check, .flag = "pool", .placeholder = "NAME", .doc = "Pool in which its root lives"),
 	FIELD(struct instance_spec, root_size, FIELD_SIZE, .flags = FIELD_LIVE, .def = "0", .flag = "root-size",
@@ -307,6 +356,8 @@ static const struct field spec_fields[] = {
 	FIELD(struct instance_spec, schedule, FIELD_OBJECT, .flags = FIELD_LIVE, .sub = &snapshot_schedule_table,
 	      .doc = "Snapshots of its root by themselves"),
 	FIELD(struct instance_spec, log, FIELD_OBJECT, .sub = &log_table, .doc = "Its log"),
+	FIELD(struct instance_spec, owner, FIELD_OBJECT, .flags = FIELD_READONLY | FIELD_IMMUTABLE, .sub = &instance_owner_table,
+	      .doc = "The workload that it is one of"),
 };
 const struct field_table instance_spec_table = {
 	"instance_spec", "What is wanted of an instance", sizeof(struct instance_spec),
@@ -354,6 +405,8 @@ static const struct field instance_fields[] = {
 	FIELD(struct instance, project, FIELD_STRING, .flags = FIELD_READONLY, .def = "default", .max = 128,
 	      .check = instance_name_check, .doc = "Whose it is"),
 	FIELD(struct instance, created_at, FIELD_TIME, .flags = FIELD_READONLY, .doc = "When it was made"),
+	FIELD(struct instance, transient, FIELD_BOOL, .flags = FIELD_READONLY,
+	      .doc = "Part of an operation, and gone with it"),
 	FIELD(struct instance, image_id, FIELD_STRING, .flags = FIELD_READONLY, .check = text_check,
 	      .doc = "Digest of its image's configuration"),
 	FIELD(struct instance, uid_base, FIELD_INT, .flags = FIELD_READONLY, .max = UINT32_MAX,

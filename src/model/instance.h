@@ -12,6 +12,7 @@ struct restart_policy {
 struct health_check {
 	char **command; /* ["CMD", …], ["CMD-SHELL", text], ["NONE"] as in an OCI/Docker image config */
 	int64_t interval, timeout, start_period; /* ns; 0: 30 s, 30 s, 0 */
+	int64_t start_interval;                  /* ns, instead of interval within start_period; 0: as interval */
 	int64_t retries;                         /* 0: 3 */
 };
 
@@ -43,6 +44,26 @@ struct mount {
 	char **options;    /* nosuid, nodev, noexec … */
 };
 
+/* A secret or config, put inside as a file of its own in memory: neither on the instance's disk nor in its image. */
+struct instance_file {
+	char *kind;    /* secret | config */
+	char *source;  /* its name or id */
+	char *target;  /* absolute path inside; NULL: /run/secrets/NAME, /NAME */
+	int64_t uid, gid;
+	char *mode;    /* octal text; NULL: 0444 */
+	int64_t size;  /* bytes, when the agent gets it */
+};
+typedef FIELD_LIST_OF(struct instance_file) instance_files;
+
+/* Whose it is, when a workload's controller has made it. */
+struct instance_owner {
+	char *workload;     /* id; NULL: nobody's */
+	char *run;          /* 25 characters, this one's alone: also the end of its name */
+	int64_t slot;       /* from 1 on: which of the workload's instances it is */
+	int64_t generation; /* of the template that it was made from */
+	int64_t attempt;    /* how many of this generation in the slot have ended before it, in a row */
+};
+
 struct io_throttle {
 	char *device; /* path of a block device on the host */
 	int64_t rate; /* bytes or operations a second */
@@ -68,7 +89,7 @@ struct limits {
 
 struct log_config {
 	char *driver;     /* file | none */
-	int64_t max_size; /* bytes before rotation; default 10 MiB */
+	int64_t max_size; /* bytes before rotation; default 10 MiB; 0: never */
 	int64_t max_files; /* kept, the current one counted; default 5 */
 };
 
@@ -77,6 +98,7 @@ struct instance_spec {
 	char *kind;  /* container */
 	char *image; /* reference as given */
 	struct pairs labels;
+	struct pairs annotations; /* notes of whoever made it: kept, never looked at by wabe itself */
 
 	/* the process; NULL/empty: the image's */
 	char **entrypoint, **command;
@@ -116,10 +138,12 @@ struct instance_spec {
 							      * name:host-gateway: the host's own */
 
 	FIELD_LIST_OF(struct mount) mounts;
+	instance_files files;
 	char *pool;        /* name of the pool in which its root lives */
 	int64_t root_size; /* most that its root may take, bytes; 0: no limit of its own */
 	struct snapshot_schedule schedule; /* of its root */
 	struct log_config log;
+	struct instance_owner owner;
 };
 
 /* A volume that a mount of the spec means, as control has resolved it. */
@@ -145,6 +169,7 @@ struct instance {
 	char *id;      /* 64 hexadecimal digits */
 	char *project; /* "default" */
 	int64_t created_at;
+	bool transient; /* part of an operation of control's: removed at control's start, should that have been cut off */
 	char *image_id; /* digest of the image's config */
 	int64_t uid_base; /* first host id of its range of 65536; 0: shares the host's */
 	char *pool_id;    /* of the root's pool */
@@ -157,7 +182,12 @@ struct instance {
 };
 
 extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
-	health_check_table, volume_use_table, mount_table;
+	health_check_table, volume_use_table, mount_table, instance_file_table, instance_owner_table;
+
+/* The exit status that an instance has whose start has failed so: as a shell would have it, or 128. */
+static inline int64_t start_failure_code(enum error_kind kind) {
+	return kind == ERROR_NO_COMMAND ? 127 : kind == ERROR_NO_EXEC ? 126 : 128;
+}
 
 #define INSTANCE_ID_LEN 64
 /* [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, as Docker's names. */

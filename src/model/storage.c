@@ -79,6 +79,7 @@ static const struct field capability_fields[] = {
 	CAN(send, "Snapshots move to a pool of the same kind as differences"),
 	CAN(shared, "Several hosts may use it at once"),
 	CAN(persistent, "It outlives the host's running"),
+	CAN(full_safe, "When it is full, writers hear just that (ENOSPC), and file systems go on"),
 };
 TABLE(pool_capabilities_table, "pool_capabilities", struct pool_capabilities, capability_fields, "What a pool can do");
 

@@ -27,6 +27,7 @@ struct pool_capabilities {
 	bool send;                  /* a snapshot moves to a pool of the same kind as a stream of differences */
 	bool shared;                /* several hosts may use it at once */
 	bool persistent;            /* outlives the host's running */
+	bool full_safe;             /* a full pool gives writers ENOSPC; else EIO, and a file system that has to be opened anew */
 };
 
 struct pool_status {

@@ -6,7 +6,7 @@
 #include <pthread.h>
 
 #define STORE_KEY_MAX ((size_t)512)
-#define STORE_VALUE_MAX ((size_t)1 << 20)
+#define STORE_VALUE_MAX ((size_t)2 << 20)
 #define STORE_TXN_MAX ((size_t)128)
 #define STORE_KEEP INT64_C(10000)
 

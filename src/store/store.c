@@ -70,7 +70,7 @@ static int op_check(const struct store_op *ops, size_t i, struct error *err) {
 	if (op->kind == STORE_PUT && !op->value)
 		return error_set(err, ERROR_INVALID, "%s: a put needs a value", op->key);
 	if (op->kind == STORE_PUT && strnlen(op->value, STORE_VALUE_MAX + 1) > STORE_VALUE_MAX)
-		return error_set(err, ERROR_TOO_LARGE, "%s: the value is larger than 1 MiB", op->key);
+		return error_set(err, ERROR_TOO_LARGE, "%s: the value is larger than 2 MiB", op->key);
 	for (size_t j = 0; j < i; j++)
 		if (writes(op) && writes(&ops[j]) && !strcmp(op->key, ops[j].key))
 			return error_set(err, ERROR_INVALID, "%s is written twice in one transaction", op->key);

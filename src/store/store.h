@@ -49,7 +49,7 @@ int store_list(struct store *s, const char *prefix, struct store_items *out, str
 /* All or nothing; CONFLICT names the key whose expectation failed. Expectations look at what was before the
  * transaction; no key is written twice in one. Deleting what is not there, when STORE_ANY is expected,
  * changes nothing and is no error. *revision (may be NULL) is that of the writes, or the store's when nothing
- * was changed. Keys are 1…512 bytes without control characters, values at most 1 MiB, at most 128 operations.
+ * was changed. Keys are 1…512 bytes without control characters, values at most 2 MiB, at most 128 operations.
  * NO_SPACE leaves the store usable. */
 int store_txn(struct store *s, const struct store_op *ops, size_t n, int64_t *revision, struct error *err);
 int store_put(struct store *s, const char *key, const char *value, int64_t expect, int64_t *revision, struct error *err);

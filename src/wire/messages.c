@@ -29,6 +29,7 @@ static const struct field hello_fields[] = {
 	FIELD(struct msg_hello, idmapped_mounts, FIELD_BOOL, .doc = "Bind mounts can be idmapped"),
 	FIELD(struct msg_hello, overlay_idmap, FIELD_BOOL, .doc = "Lower layers can be idmapped"),
 	FIELD(struct msg_hello, swap_limit, FIELD_BOOL, .doc = "Swap can be limited"),
+	FIELD(struct msg_hello, directory, FIELD_STRING, .doc = "Where it keeps what it has, on the host"),
 };
 TABLE(msg_hello_table, "msg_hello", struct msg_hello, hello_fields, "What the agent and its host are");
 
@@ -176,6 +177,22 @@ static const struct field processes_fields[] = {
 };
 TABLE(msg_processes_table, "msg_processes", struct msg_processes, processes_fields, "Processes");
 
+static const struct field health_result_fields[] = {
+	FIELD(struct health_result, started_at, FIELD_TIME, .doc = "When it began"),
+	FIELD(struct health_result, finished_at, FIELD_TIME, .doc = "When it ended"),
+	FIELD(struct health_result, exit_code, FIELD_INT, .def = "0", .min = -1, .max = 255,
+	      .doc = "Of the check; -1: it could not be run, or took too long"),
+	FIELD(struct health_result, output, FIELD_STRING, .max = 3 * HEALTH_OUTPUT, .doc = "What it wrote"),
+};
+static TABLE(health_result_table, "health_result", struct health_result, health_result_fields, "How one health check went");
+
+static const struct field health_fields[] = {
+	COUNT_FIELD(struct msg_health, failures, "In a row"),
+	FIELD(struct msg_health, results, FIELD_LIST, .max = HEALTH_RESULTS, .sub = &health_result_table,
+	      .doc = "The last ones, oldest first"),
+};
+TABLE(msg_health_table, "msg_health", struct msg_health, health_fields, "What health checks have found");
+
 static const struct field archive_fields[] = {
 	ID_FIELD(struct msg_archive),
 	FIELD(struct msg_archive, path, FIELD_STRING, .flags = FIELD_REQUIRED, .check = inside_path_check,
@@ -197,6 +214,7 @@ TABLE(msg_file_table, "msg_file", struct msg_file, file_fields, "A file inside a
 static const struct field export_fields[] = {
 	ID_FIELD(struct msg_export),
 	FIELD(struct msg_export, pause, FIELD_BOOL, .doc = "Frozen meanwhile"),
+	FIELD(struct msg_export, take, FIELD_BOOL, .doc = "Its changes become the layer's"),
 };
 TABLE(msg_export_table, "msg_export", struct msg_export, export_fields, "What to export");
 
@@ -209,6 +227,16 @@ TABLE(msg_layer_table, "msg_layer", struct msg_layer, layer_fields, "A layer");
 
 static const struct field unpacked_fields[] = {BYTES_FIELD(struct msg_layer_unpacked, size, "Of its content")};
 TABLE(msg_layer_unpacked_table, "msg_layer_unpacked", struct msg_layer_unpacked, unpacked_fields, "An unpacked layer");
+
+static const struct field tree_fields[] = {
+	FIELD(struct msg_tree, layers, FIELD_STRINGS, .max = 512, .check = digest_check, .doc = "Lowest first"),
+	FIELD(struct msg_tree, path, FIELD_STRING, .flags = FIELD_REQUIRED, .check = inside_path_check,
+	      .doc = "In the tree that they make"),
+	FIELD(struct msg_tree, follow, FIELD_BOOL, .doc = "A link at the path's end too"),
+	FIELD(struct msg_tree, uid, FIELD_INT, .max = 65535, .doc = "Owner of directories that are made"),
+	FIELD(struct msg_tree, gid, FIELD_INT, .max = 65535, .doc = "Group of directories that are made"),
+};
+TABLE(msg_tree_table, "msg_tree", struct msg_tree, tree_fields, "A path in the tree that layers make");
 
 static const struct field layers_fields[] = {
 	FIELD(struct msg_layers, diff_ids, FIELD_STRINGS, .max = 16384, .check = digest_check,
@@ -261,8 +289,8 @@ TABLE(msg_event_table, "msg_event", struct msg_event, event_fields, "Something h
 
 const struct wire_request wire_requests[] = {
 	REQUEST("hello", empty, hello, "What the agent and its host are"),
-	REQUEST("instance-create", instance_create, instance_state,
-		"Directories, uid range and record; again: the same"),
+	{"instance-create", &msg_instance_create_table, &msg_instance_state_table, 0, 1,
+	 "Directories, uid range and record; again: the same. With a descriptor: its files, one behind the other"},
 	REQUEST("instance-start", id, instance_state, "Starts it; says whether its command could be executed"),
 	REQUEST("instance-stop", instance_stop, instance_state,
 		"Signal, then after the timeout SIGKILL; waits for the end"),
@@ -280,6 +308,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("instance-logs", id, empty, "Reply: descriptors of the log files, newest last"),
 	REQUEST("instance-stats", id, stats, "What it uses"),
 	REQUEST("instance-top", id, processes, "Its processes"),
+	REQUEST("instance-health", id, health, "What its last health checks have found"),
 	REQUEST("archive-get", archive, file, "Reply: a pipe with a tar of the path"),
 	REQUEST_FD("archive-put", archive, empty, "Unpacks the tar that comes along into the directory"),
 	REQUEST("archive-stat", archive, file, "What is at the path"),
@@ -287,6 +316,10 @@ const struct wire_request wire_requests[] = {
 	REQUEST("instance-export", export, empty, "Reply: a pipe with a tar of the whole root"),
 	REQUEST("instance-commit", export, empty, "Reply: a pipe with a tar of the differences, as an OCI layer"),
 	REQUEST_FD("layer-unpack", layer, layer_unpacked, "Unpacks the blob that comes along, checking its diff_id"),
+	REQUEST("tree-get", tree, file, "Reply: a pipe with a tar of a path in the tree that layers make"),
+	REQUEST("tree-stat", tree, file, "What is at a path in the tree that layers make"),
+	REQUEST_FD("layer-make", tree, empty,
+		   "Unpacks the tar that comes along upon layers; reply: a pipe with the new layer's tar"),
 	REQUEST("layer-list", empty, layers, "All that are unpacked"),
 	REQUEST("layer-delete", layer, empty, "Removes an unpacked layer that no instance uses"),
 	REQUEST("bootstrap", bootstrap, empty, "Builds a root file system; reply: a pipe with a tar, progress before"),

@@ -19,6 +19,7 @@ struct msg_hello { /* reply of "hello" */
 	char *kernel, *architecture;
 	int64_t cpus, memory;
 	bool userns, idmapped_mounts, overlay_idmap, swap_limit;
+	char *directory; /* STATE/agent: where files that people may look for lie */
 };
 
 struct msg_id {
@@ -110,6 +111,19 @@ struct msg_processes {
 	FIELD_LIST_OF(struct process_row) processes;
 };
 
+/* Reply of "instance-health": the last results of its checks, oldest first. */
+#define HEALTH_RESULTS 5
+#define HEALTH_OUTPUT 4096 /* bytes that are kept of one */
+struct health_result {
+	int64_t started_at, finished_at;
+	int64_t exit_code; /* -1: it could not be run, or took too long */
+	char *output;
+};
+struct msg_health {
+	int64_t failures; /* in a row */
+	FIELD_LIST_OF(struct health_result) results;
+};
+
 /* Streams that replies carry (archive-get, instance-diff, instance-export, instance-commit, bootstrap) are sockets to be read to
  * their end: a whole one ends with 0 bytes, a broken one (also when the agent's worker dies) with ECONNRESET. */
 
@@ -131,10 +145,11 @@ struct msg_file {
 #define CHANGES_MAX ((size_t)32 << 20)
 
 /* "instance-export": reply a pipe with a tar of the whole root. "instance-commit": reply a pipe with a tar
- * of the changes as an OCI layer; frozen meanwhile if asked. */
+ * of the changes as an OCI layer; frozen meanwhile if asked. take: of one that does not run: when the stream has ended,
+ * its changes have become that layer on this host (if its pool lies where layers do), and its root is as its image's. */
 struct msg_export {
 	char *id;
-	bool pause;
+	bool pause, take;
 };
 
 struct msg_layer {
@@ -144,6 +159,17 @@ struct msg_layer {
 struct msg_layer_unpacked {
 	int64_t size; /* bytes of content */
 };
+/* The tree that layers make, one upon the other, without an instance. "tree-get": reply msg_file and a stream with a tar of
+ * path; what is there is named by path's last part. "tree-stat": the same without the stream. "layer-make": the tar that comes
+ * along, owners kept, is unpacked into the directory path, which is made (0755) where it is missing; reply: a stream with a tar
+ * of what that changes, as an OCI layer. When the stream has ended, that layer is unpacked on this host. */
+struct msg_tree {
+	char **layers; /* diff_ids, lowest first; all unpacked */
+	char *path;
+	bool follow;      /* tree-get, tree-stat: a link at the end of path is followed */
+	int64_t uid, gid; /* layer-make: of directories that are made on the way to path */
+};
+
 struct msg_layers { /* "layer-list" */
 	char **diff_ids;
 };
@@ -174,7 +200,7 @@ struct msg_event { /* body of each further "ok" of "events", after a first, empt
 extern const struct field_table msg_empty_table, msg_hello_table, msg_id_table, msg_instance_create_table,
 	msg_instance_state_table, msg_instance_states_table, msg_instance_stop_table, msg_instance_kill_table,
 	msg_instance_delete_table, msg_instance_update_table, msg_attach_table, msg_exec_start_table,
-	msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table,
+	msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table, msg_health_table,
 	msg_archive_table, msg_file_table, msg_export_table, msg_layer_table,
-	msg_layer_unpacked_table, msg_layers_table, msg_bootstrap_table, msg_progress_table, msg_shutdown_table,
+	msg_layer_unpacked_table, msg_tree_table, msg_layers_table, msg_bootstrap_table, msg_progress_table, msg_shutdown_table,
 	msg_event_table;

@@ -99,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 		extract_stream(data, size, root);
 	else
 		extract_plain(data, size, root);
-	layer_pack(root, 0, sink, NULL);
+	layer_pack(root, 0, sink, NULL, NULL, NULL);
 	layer_changes(root, &root, 1, ignore_change, NULL, NULL);
 	struct stat st;
 	if (fstatat(top_fd, "beside", &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size != 0 || st.st_nlink != 1)

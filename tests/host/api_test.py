@@ -591,7 +591,8 @@ def shutdown(d):
     """stops the instances, then the daemon; nobody thinks that a role has failed"""
     d.run("last", "sleep", "1000")
     before = os.path.getsize(d.log_path)
-    d.ok("POST", "/v1/shutdown", {"timeout": "1s"}, 202)
+    d.ok("POST", "/v1/shutdown", {"timeout": "1s"})
+    equal(d.shims(), [])
     equal(d.process.wait(60), 0)
     with open(d.log_path) as f:
         f.seek(before)

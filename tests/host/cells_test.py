@@ -191,7 +191,7 @@ def a_flood_of_log(d):
 @test
 def executables_of_wabe(d):
     """overwriting /proc/self/exe and /proc/PID/exe of what enters the container reaches no file of wabe's"""
-    programs = [WABE, BUILD + "/wabed", BUILD + "/wabe-shim"]
+    programs = [WABE, *(f"{BUILD}/{name}" for name in ("wabed", "wabe-agent", "wabe-control", "wabe-shim"))]
     before = [open(p, "rb").read() for p in programs]
     with tempfile.TemporaryDirectory(dir=d.dir) as t:
         os.chmod(t, 0o755)

@@ -610,9 +610,6 @@ def test_small_commands():
         f.on("GET", "/v1", lambda h: h.reply({"version": "9"})).on("GET", "/v1/info", lambda h: h.reply({"a": {"b": 1}, "c": "d"}))
         eq(ok(f.wabe("info")).stdout, b"a:\n  b: 1\nc: d\n")
         assert b"daemon 9" in ok(f.wabe("version")).stdout
-        f.on("POST", "/v1/shutdown", lambda h: h.reply({}, 202))
-        ok(f.wabe("shutdown", "-t", "3s"))
-        eq(f.body("POST", "/v1/shutdown"), {"timeout": "3s"})
         f.on("GET", "/tasks", lambda h: h.reply({"tasks": [{"id": "5", "kind": "image-pull", "state": "done"}]}))
         assert b"image-pull" in ok(f.wabe("task", "ls")).stdout
         f.on("GET", "/instances/web/export", lambda h: (h.chunks(), h.chunk(b"tar"), h.wfile.write(b"0\r\n\r\n")))
@@ -851,6 +848,28 @@ def test_answers_that_make_no_sense():
     finally:
         s.close()
         shutil.rmtree(d)
+
+
+@test
+def test_shutdown():
+    def last_answer(h):
+        f.server.shutdown()  # nobody else is served
+        stopped.set()
+        h.reply({})
+
+    stopped = threading.Event()
+    with Fake() as f:
+        f.on("POST", "/v1/shutdown", lambda h: h.reply({"error": {"kind": "conflict", "message": "one is under way"}}, 409))
+        assert b"under way" in ok(f.wabe("shutdown"), 125).stderr
+        f.on("POST", "/v1/shutdown", last_answer)
+        p = f.start("shutdown", "-t", "3s")
+        assert stopped.wait(LIMIT)
+        waiting, _ = f.server.socket.accept()  # it waits for the end of who listens
+        eq(p.poll(), None)
+        eq(f.body("POST", "/v1/shutdown"), {"timeout": "3s"})
+        f.server.socket.close()
+        waiting.close()
+        eq(p.wait(LIMIT), 0)
 
 
 @test

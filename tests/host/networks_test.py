@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from tap import contains, equal, run, test  # noqa: E402
+from tap import contains, equal, need, run, test  # noqa: E402
 from wabe import Daemon, NetworkSpace, busybox_rootfs, wait_until  # noqa: E402
 
 IMAGE = "busybox:test"
@@ -321,6 +322,156 @@ def balancers(d):
 
 
 @test
+def a_macvlan(d):
+    """instances of a macvlan are neighbours of the machines beside the host"""
+    d.cli("network", "create", "-d", "macvlan", "--parent", "out0",
+          "--subnet", "198.51.100.0/24,gateway=198.51.100.2,range=198.51.100.128/25", "lan")
+    a, b = d.serve("a", "--network", "lan"), d.serve("b", "--network", "lan")
+    assert a["nics"][0]["ipv4"].startswith("198.51.100.1"), a["nics"]
+    equal(get(d.outside, a["nics"][0]["ipv4"]), "a")
+    equal(d.fetch("a", b["nics"][0]["ipv4"]), "b")
+    contains(d.outside.run("ip", "neighbour", "show", a["nics"][0]["ipv4"]).stdout, a["nics"][0]["mac"])
+    d.inside("a", "ping", "-c", "1", "-W", "2", "198.51.100.2")
+    d.refused("create", "--network", "lan", "-p", "80", IMAGE, part="publish")
+    d.cli("network", "disconnect", "lan", "a")
+    equal(get(d.outside, a["nics"][0]["ipv4"], seconds=1), None)
+    d.cli("network", "connect", "lan", "a")
+    reachable(d.outside, d.show("a")["nics"][0]["ipv4"], 80, "a", "the instance that has come back")
+
+
+def makes(d, *link):
+    """Whether the kernel has this kind of interface."""
+    made = d.space.run("ip", "link", "add", "try0", "link", "out0", "type", *link, check=False).returncode == 0
+    if made:
+        d.space.run("ip", "link", "del", "try0")
+    return made
+
+
+@test
+def an_ipvlan(d):
+    """instances of an ipvlan have the parent's MAC and addresses of their own"""
+    need("ipvlan", makes(d, "ipvlan"))
+    d.cli("network", "create", "-d", "ipvlan", "--parent", "out0",
+          "--subnet", "198.51.100.0/24,gateway=198.51.100.2,range=198.51.100.128/25", "lan")
+    a, b = d.serve("a", "--network", "lan"), d.serve("b", "--network", "lan")
+    equal(get(d.outside, a["nics"][0]["ipv4"]), "a")
+    equal(d.fetch("a", b["nics"][0]["ipv4"]), "b")
+    parent = json.loads(d.space.run("ip", "-j", "link", "show", "out0").stdout)[0]["address"]
+    contains(d.inside("a", "ip", "link", "show", "eth0").stdout, parent)
+
+
+@test
+def vlans(d):
+    """networks with a tag on one interface: each meets the outside in its own VLAN and no other network"""
+    need("802.1q", makes(d, "vlan", "id", "5"))
+    for n, driver in ((10, "macvlan"), (20, "bridge")):
+        d.outside.run("ip", "link", "add", f"in0.{n}", "link", "in0", "type", "vlan", "id", n)
+        d.outside.run("ip", "addr", "add", f"10.202.{n}.1/24", "dev", f"in0.{n}")
+        d.outside.run("ip", "link", "set", f"in0.{n}", "up")
+        d.cli("network", "create", "-d", driver, "--parent", "out0", "--vlan", n, "--subnet",
+              f"10.202.{n}.0/24,gateway=10.202.{n}.{1 if driver == 'macvlan' else 254},range=10.202.{n}.128/26", f"tag{n}")
+        d.serve(f"i{n}", "--network", f"tag{n}")
+    try:
+        for n in (10, 20):
+            address = d.show(f"i{n}")["nics"][0]["ipv4"]
+            equal(get(d.outside, address), f"i{n}")
+            d.inside(f"i{n}", "ping", "-c", "1", "-W", "2", f"10.202.{n}.1")
+        d.outside.run("ip", "link", "del", "in0.20")
+        d.outside.run("ip", "addr", "add", "10.202.20.1/24", "dev", "in0.10")
+        equal(get(d.outside, d.show("i20")["nics"][0]["ipv4"], seconds=1), None, "an instance of another VLAN")
+    finally:
+        for n in (10, 20):
+            d.outside.run("ip", "link", "del", f"in0.{n}", check=False)
+
+
+@test
+def a_physical_interface(d):
+    """an interface of the host is one instance's, with what it had; it comes back when the instance leaves the network"""
+    d.space.run("ip", "link", "add", "lent0", "type", "veth", "peer", "name", "far0", "netns", str(d.outside.holder.pid))
+    try:
+        d.outside.run("ip", "addr", "add", "192.0.2.2/24", "dev", "far0")
+        d.outside.run("ip", "link", "set", "far0", "up")
+        mac = json.loads(d.space.run("ip", "-j", "link", "show", "lent0").stdout)[0]["address"]
+        d.cli("network", "create", "-d", "physical", "--parent", "lent0", "--subnet", "192.0.2.0/24,gateway=192.0.2.2", "wire")
+        a = d.serve("a", "--network", "default", "--network", "wire,interface=wire0")
+        contains(d.inside("a", "ip", "link", "show", "wire0").stdout, mac)
+        equal(get(d.outside, a["nics"][1]["ipv4"]), "a")
+        d.inside("a", "ping", "-c", "1", "-W", "2", "192.0.2.2")
+        assert "lent0" not in d.picture()["links"]
+        d.cli("create", "--name", "b", "--network", "wire", IMAGE, "sleep", "1000")
+        r = d.cli("start", "b", check=False)
+        equal(r.returncode, 125)
+        contains(r.stderr, "lent0")
+        d.cli("network", "disconnect", "wire", "a")
+        equal(json.loads(d.space.run("ip", "-j", "link", "show", "lent0").stdout)[0]["address"], mac)
+        d.cli("start", "b")
+        contains(d.inside("b", "ip", "link", "show", "eth0").stdout, mac)
+        d.cli("network", "disconnect", "wire", "b")
+    finally:
+        d.outside.run("ip", "link", "del", "far0", check=False)
+
+
+@test
+def two_hosts_and_a_vxlan(d):
+    """two daemons on two hosts share a network by a tunnel: their instances reach each other"""
+    e = Daemon("nets2", netspace=d.outside, network=None)
+    try:
+        e.start()
+        e.cli("image", "import", d.dir + "/busybox.tar", IMAGE)
+        for here, own, other, subnet in ((d, 1, 2, "gateway=10.201.0.1,range=10.201.0.0/25"),
+                                         (e, 2, 1, "gateway=10.201.0.254,range=10.201.0.128/25")):
+            here.cli("network", "create", "-d", "vxlan", "--vni", "7", "--local", f"198.51.100.{own}",
+                     "--peer", f"198.51.100.{other}", "--subnet", "10.201.0.0/24," + subnet, "far")
+        d.serve("one", "--network", "far")
+        e.cli("run", "-d", "--stop-timeout", "0", "--name", "two", "--hostname", "two", "--network", "far", IMAGE, "sh", "-c", SERVE)
+        one, two = d.show("one")["nics"][0]["ipv4"], e.show("two")["nics"][0]["ipv4"]
+        wait_until(lambda: d.fetch("one", two) == "two", what="an answer from the other host")
+        equal(body(e.cli("exec", "two", "sh", "-c", asks(one, 80), check=False).stdout), "one")
+        contains(d.inside("one", "ip", "neigh").stdout, e.show("two")["nics"][0]["mac"])
+        equal(json.loads(d.space.run("ip", "-j", "link", "show", "type", "vxlan").stdout)[0]["mtu"], 1450)
+        e.cli("shutdown", "-t", "0")
+        equal(d.fetch("one", two), None)
+        equal(d.outside.run("ip", "-j", "link", "show", "type", "vxlan").stdout.strip() in ("", "[]", "[{}]"), True)
+    finally:
+        e.close()
+
+
+SCTP = """import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+s.settimeout(2)
+s.connect((sys.argv[1], int(sys.argv[2])))
+print(s.recv(10).decode())"""
+SCTP_SERVER = """import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)
+s.bind(("0.0.0.0", 9000))
+s.listen(5)
+while True:
+    c = s.accept()[0]
+    c.send(b"sctp")
+    c.close()"""
+
+
+@test
+def sctp(d):
+    """a published port of SCTP carries traffic from outside and from the host"""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).close()
+        present = True
+    except OSError:
+        present = False
+    need("sctp", present)
+    d.spawn("a", "-p", "9000:9000/sctp")
+    server = subprocess.Popen(["nsenter", f"--net=/proc/{d.show('a')['status']['pid']}/ns/net", "python3", "-c", SCTP_SERVER])
+    try:
+        for space, address in ((d.outside, "198.51.100.1"), (d.space, "127.0.0.1"), (d.space, d.show("a")["nics"][0]["ipv4"])):
+            wait_until(lambda: space.run("python3", "-c", SCTP, address, "9000", check=False).stdout == "sctp\n",
+                       what=f"an answer by SCTP from {address}")
+    finally:
+        server.kill()
+        server.wait()
+
+
+@test
 def addresses(d):
     """reserved addresses are for who asks for them; an instance keeps what it has"""
     d.cli("network", "create", "web", "--subnet", "10.200.3.0/29")
@@ -406,6 +557,29 @@ def a_port_of_the_host(d):
 
 
 @test
+def a_picked_port_of_the_host(d):
+    """a port that was picked, and that a program of the host has taken since: another one takes its place"""
+    d.cli("create", "--name", "a", "-p", "80", "-p", "127.0.0.1::81/udp", IMAGE, "sh", "-c", SERVE)
+    before = [p["host_port"] for p in d.show("a")["ports"]]
+    taker = ("import socket, sys\ns = [socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)]\n"
+             "for one, port in zip(s, sys.argv[1:]): one.bind(('', int(port)))\nprint('taken', flush=True)\nsys.stdin.read()")
+    p = subprocess.Popen(d.space.command("python3", "-c", taker, *before), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        equal(p.stdout.readline(), b"taken\n")
+        d.cli("start", "a")
+        after = [p["host_port"] for p in d.show("a")["ports"]]
+        assert not set(before) & set(after), (before, after)
+        d.listens("a")
+        equal(get(d.outside, "198.51.100.1", after[0]), d.inside("a", "hostname").stdout.strip())
+    finally:
+        p.stdin.close()
+        p.wait(20)
+        p.stdout.close()
+    d.cli("restart", "-t", "0", "a")
+    equal([p["host_port"] for p in d.show("a")["ports"]], after)
+
+
+@test
 def restarts(d):
     """control and agent are killed and come back, the daemon stops and starts: traffic, names and rules go on"""
     d.cli("network", "create", "web", "--subnet", "10.200.8.0/24")
@@ -485,10 +659,12 @@ def a_shutdown(d):
     d.serve("a", "-p", "8080:80")
     address = d.show("a")["nics"][0]["ipv4"]
     d.cli("shutdown", "-t", "1")
-    d.process.wait(60)
-    d.process.stdout.close()
+    # all of it is gone when the command returns
+    equal(d.shims(), [])
     links = sorted(line.split(": ")[1] for line in d.space.run("ip", "-o", "link").stdout.splitlines())
     equal((links, d.space.run("nft", "list", "ruleset").stdout), (d.clean["links"], ""))
+    equal(d.process.wait(60), 0)
+    d.process.stdout.close()
     d.start()
     d.cli("start", "a")
     d.listens("a")

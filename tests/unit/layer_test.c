@@ -71,7 +71,7 @@ static int memory_file(const void *data, size_t n) {
 
 static int tar_of(const struct item *items, size_t n) {
 	int fd = memfd_create("layer", MFD_CLOEXEC);
-	_cleanup_(tar_close) struct tar_writer w;
+	_cleanup_(tar_close) struct tar_writer w = {0};
 	tar_open(&w, fd);
 	for (size_t i = 0; i < n; i++) {
 		const struct item *it = &items[i];
@@ -880,7 +880,7 @@ static void test_round_trip(UNUSED void **state) {
 					       "A /var/cache/c\nC /was-dir\nC /was-file\n");
 
 	_cleanup_(close_fd) int tar = memfd_create("layer", MFD_CLOEXEC), second = memfd_create("layer", MFD_CLOEXEC);
-	if (layer_pack(upper, 0, tar, &err) < 0 || layer_pack(upper, 0, second, &err) < 0)
+	if (layer_pack(upper, 0, tar, NULL, NULL, &err) < 0 || layer_pack(upper, 0, second, NULL, NULL, &err) < 0)
 		fail_msg("%s", error_text(&err));
 	_cleanup_(buf_free) struct buf one = content_of(tar), two = content_of(second);
 	assert_int_equal(one.len, two.len);
@@ -914,7 +914,7 @@ static void test_pack_oddities(UNUSED void **state) {
 	struct timespec t[2] = {{5, 250000000}, {5, 250000000}};
 	assert_int_equal(utimensat(upper, "owned", t, 0), 0);
 	_cleanup_(close_fd) int tar = memfd_create("layer", MFD_CLOEXEC), back = fresh("odd-back");
-	assert_int_equal(layer_pack(upper, 300000, tar, NULL), 0);
+	assert_int_equal(layer_pack(upper, 300000, tar, NULL, NULL, NULL), 0);
 	assert_int_equal(unpack(tar, back, NULL), 0);
 	assert_content(back, name, "long");
 	assert_content(back, "Caf\xc3\xa9", "utf-8");
@@ -928,7 +928,7 @@ static void test_pack_oddities(UNUSED void **state) {
 	_cleanup_(free_ptr) char *path = str_format("/proc/%d/fd/%d", getpid(), tar);
 	run_ok((const char *const[]){"tar", "-tf", path, NULL});
 	put_file(upper, ".wh.trick", "t");
-	assert_int_equal(layer_pack(upper, 0, tar, NULL), -ERROR_UNSUPPORTED);
+	assert_int_equal(layer_pack(upper, 0, tar, NULL, NULL, NULL), -ERROR_UNSUPPORTED);
 }
 
 static int set_up(UNUSED void **state) {

@@ -29,6 +29,14 @@ extern const struct docker_route docker_container_routes[], docker_inside_routes
 	docker_build_routes[], docker_network_routes[], docker_volume_routes[], docker_system_routes[],
 	docker_swarm_routes[], docker_plugin_routes[];
 
+/* What is to be said of single fields ("HostConfig.CgroupParent"), sorted by name; NULL-field row last (notes.c). */
+struct docker_field_note {
+	const char *field;
+	enum docker_support support;
+	const char *note;
+};
+extern const struct docker_field_note docker_field_notes[];
+
 /* ---- requests (reply.c) ---- */
 /* The minor number of the version in the path ("/v1.41/…" is 41), DOCKER_API's without one. A version that is not
  * spoken has been refused before any handler. */
@@ -68,6 +76,12 @@ json_t *docker_strings_or_null(char *const *v);
 /* Pairs as an object, {} for none. */
 json_t *docker_pairs(const struct pairs *p);
 
+/* ---- one container (containers.c) ---- */
+/* By name, id or any beginning of an id. An error has been answered where it gives false. */
+bool docker_container(struct http_request *req, const char *name, struct instance_snap **out);
+/* The error of a verb on one container, in Docker's words. */
+void docker_container_fail(struct http_request *req, const char *name, const struct error *e);
+
 /* ---- parts of an instance (endpoints.c, mounts.c) ----
  *
  * config, host, networking: the bodies "Config", "HostConfig" and "NetworkingConfig" of containers/create as they came,
@@ -98,5 +112,6 @@ const char *own_network_name(const char *docker);
 struct docker_auth {
 	char *username, *password, *server;
 };
+int docker_auth_parse_json(const json_t *json, struct docker_auth *out, struct error *err);
 int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err);
 void docker_auth_free(struct docker_auth *a);

@@ -21,7 +21,7 @@ char *docker_endpoint_id(const char *instance_id, const char *network_id) {
 	return combine(instance_id, network_id);
 }
 
-bool docker_is_up(const struct instance *i) {
+bool docker_has_networks(const struct instance *i) {
 	return str_same(i->status.state, "running") || str_same(i->status.state, "paused");
 }
 
@@ -82,7 +82,7 @@ static json_t *links_of(struct core *c, const struct instance *i, bool *any) {
 	return list;
 }
 
-static json_t *links_or_null(struct core *c, const struct instance *i) {
+json_t *docker_links(struct core *c, const struct instance *i) {
 	bool any;
 	json_t *list = links_of(c, i, &any);
 	if (any)
@@ -116,11 +116,11 @@ static void set_addresses(json_t *to, const struct nic *nic, const struct networ
 }
 
 static json_t *endpoint_settings(struct core *c, const struct instance *i, const struct nic *nic, const struct network *n) {
-	bool up = docker_is_up(i);
+	bool up = docker_has_networks(i);
 	_cleanup_(free_ptr) char *id = docker_endpoint_id(i->id, nic->network_id);
 	json_t *e = json_object();
 	json_object_set_new(e, "IPAMConfig", ipam_config(attachment_of(i, nic)));
-	json_object_set_new(e, "Links", str_same(nic->network, "default") ? json_null() : links_or_null(c, i));
+	json_object_set_new(e, "Links", str_same(nic->network, "default") ? json_null() : docker_links(c, i));
 	json_object_set_new(e, "Aliases", names_of(i, nic, false));
 	json_set_str(e, "NetworkID", nic->network_id);
 	set_text(e, "EndpointID", up ? id : NULL);
@@ -166,7 +166,7 @@ static void add_bridge(json_t *settings, const json_t *networks) {
 }
 
 json_t *docker_network_settings(struct core *c, const struct instance *i) {
-	bool own = docker_is_up(i) && !str_starts(i->spec.network, "instance:");
+	bool own = docker_has_networks(i) && !str_starts(i->spec.network, "instance:");
 	_cleanup_(free_ptr) char *sandbox = combine(i->id, DOCKER_NONE_NETWORK_ID);
 	_cleanup_(free_ptr) char *key = str_format("/proc/%lld/ns/net", (long long)i->status.pid);
 	json_t *s = json_object(), *networks = networks_of(c, i);

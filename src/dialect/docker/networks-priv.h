@@ -34,7 +34,9 @@ json_t *docker_port_map(const struct instance *i);
 #define DOCKER_NONE_NETWORK_ID "efe7c79e2df34072b41a9b82279f378f3ce95f1f65d2d62216710659d40e0ffe"
 /* Of an instance on a network: the same as long as it is on it. Free it. */
 char *docker_endpoint_id(const char *instance_id, const char *network_id);
-bool docker_is_up(const struct instance *i); /* it has its networks */
+/* "/target:/name/alias" of each link; null for none. */
+json_t *docker_links(struct core *c, const struct instance *i);
+bool docker_has_networks(const struct instance *i); /* just now: it runs */
 /* Address and length of the prefix in the subnet of its family; 0: there is none. */
 int64_t docker_prefix_len(const struct network *n, const char *address);
 

@@ -31,25 +31,53 @@ const int docker_statuses[ERROR_KINDS] = {
 
 /* ---- versions ---- */
 
-/* "/v1.44/…": gives where the rest begins and the minor number; 0 where there is none. */
-static size_t version_parse(const char *path, int *minor) {
-	size_t n = 4;
-	*minor = 0;
-	if (!str_starts(path, "/v1."))
-		return 0;
-	for (; path[n] >= '0' && path[n] <= '9' && n < 7; n++)
-		*minor = *minor * 10 + (path[n] - '0');
-	return n > 4 && path[n] == '/' ? n : 0;
+/* "/v1.44/…": gives where the rest begins, and the version; 0 where there is none. */
+static size_t version_parse(const char *path, struct str *version) {
+	size_t n = str_starts(path, "/v") ? strspn(path + 2, "0123456789.") : 0;
+	*version = (struct str){path + 2, n};
+	return n && path[2 + n] == '/' ? 2 + n : 0;
 }
 
 size_t docker_prefix(const char *path) {
-	int minor;
-	return version_parse(path, &minor);
+	struct str version;
+	return version_parse(path, &version);
+}
+
+/* Number by number, as far as both have one; a missing one is 0. */
+static int version_compare(struct str a, struct str b) {
+	while (a.len || b.len) {
+		struct str x = str_cut(&a, '.'), y = str_cut(&b, '.');
+		_cleanup_(free_ptr) char *left = str_copyn(x.p ? x.p : "", MIN(x.len, (size_t)9));
+		_cleanup_(free_ptr) char *right = str_copyn(y.p ? y.p : "", MIN(y.len, (size_t)9));
+		int difference = atoi(left) - atoi(right);
+		if (difference)
+			return difference;
+	}
+	return 0;
+}
+
+int docker_check(const char *path, struct error *err) {
+	struct str version;
+	if (!version_parse(path, &version))
+		return 0;
+	if (version_compare(version, str_view(DOCKER_API)) > 0)
+		return error_set(err, ERROR_INVALID,
+				 "client version %.*s is too new. Maximum supported API version is " DOCKER_API,
+				 (int)MIN(version.len, (size_t)32), version.p);
+	if (version_compare(version, str_view(DOCKER_API_MIN)) < 0)
+		return error_set(err, ERROR_INVALID,
+				 "client version %.*s is too old. Minimum supported API version is " DOCKER_API_MIN
+				 ", please upgrade your client to a newer version", (int)MIN(version.len, (size_t)32), version.p);
+	return 0;
 }
 
 int docker_api(struct http_request *req) {
-	int minor;
-	return version_parse(http_path(req), &minor) ? minor : atoi(DOCKER_API + 2);
+	struct str version;
+	if (!version_parse(http_path(req), &version))
+		version = str_view(DOCKER_API);
+	str_cut(&version, '.');
+	_cleanup_(free_ptr) char *minor = str_copyn(version.p, MIN(version.len, (size_t)9));
+	return atoi(minor);
 }
 
 /* ---- requests ---- */
@@ -81,8 +109,19 @@ bool docker_query_int(struct http_request *req, const char *name, int64_t otherw
 	return false;
 }
 
+/* Nothing else is taken for JSON: a form, which any page in a browser may send, least of all. */
+static bool is_json(const char *type) {
+	size_t n = type ? strcspn(type, "; \t") : 0;
+	return n == strlen(JSON_TYPE) && strncasecmp(type, JSON_TYPE, n) == 0;
+}
+
 json_t *docker_body(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
+	const char *type = http_header(req, "Content-Type");
+	if (http_body(req).len && !is_json(type)) {
+		docker_fail(req, 400, "unsupported media type: Content-Type is \"%s\" and must be '" JSON_TYPE "'", type ? type : "");
+		return NULL;
+	}
 	json_t *json = http_body_json(req, &err);
 	if (!json)
 		fail(req, &err);
@@ -217,10 +256,12 @@ int docker_filter_bool(struct http_request *req, const json_t *filters, const ch
 
 /* ---- answers ---- */
 
+/* A route that is not there (404), and one that is there with other methods (405), are the same to dockerd. */
 void docker_render_error(struct http_request *req, int status, const struct error *e) {
 	_cleanup_(json_free_ptr) json_t *answer = json_object();
-	json_object_set_new(answer, "message", json_from_str(status == 404 && e->kind == ERROR_NONE ? "page not found" : error_text(e)));
-	http_reply_json(req, status, answer);
+	bool no_route = !http_route_data(req) && (status == 404 || status == 405);
+	json_object_set_new(answer, "message", json_from_str(no_route ? "page not found" : error_text(e)));
+	http_reply_json(req, no_route ? 404 : status, answer);
 }
 
 void docker_fail(struct http_request *req, int status, const char *fmt, ...) {

@@ -26,8 +26,10 @@ static void shutdown_daemon(struct http_request *req) {
 	struct shutdown_request dto;
 	if (!dto_parse(req, &shutdown_request_table, &dto, NULL))
 		return;
-	http_reply_json(req, 202, json_null());
-	core_shutdown(core_of(req), dto.timeout);
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (core_shutdown(core_of(req), dto.timeout, &err) < 0)
+		return fail(req, &err);
+	http_reply_json(req, 200, json_null());
 }
 
 /* ---- tasks ---- */
@@ -98,8 +100,8 @@ const struct native_route host_routes[] = {
 	{"GET", "/v1", version, .summary = "Version of the program and revisions of the API", .what = "{\"version\":…,\"api\":[\"v1\"]}", .status = 200},
 	{"GET", "/v1/openapi.json", openapi, .summary = "This description", .what = "an OpenAPI 3.1 document", .status = 200},
 	{"GET", "/v1/info", info, .summary = "The host, its abilities, and how much there is", .what = "an object", .status = 200},
-	{"POST", "/v1/shutdown", shutdown_daemon, .summary = "Stops all instances, then the daemon", .request = &shutdown_request_table,
-	 .what = "null", .status = 202},
+	{"POST", "/v1/shutdown", shutdown_daemon, .summary = "Stops all instances, answers, and ends the daemon",
+	 .request = &shutdown_request_table, .what = "null", .status = 200},
 	{"GET", P "/tasks", tasks, .summary = "Running tasks, and those that ended lately", .what = "{\"tasks\":[task…]}", .status = 200},
 	{"GET", P "/tasks/{id}", task, .summary = "One task", .reply = &task_table, .status = 200},
 	{"GET", P "/tasks/{id}/wait", task_wait, .summary = "The task at each change, a JSON line each; the last one is final",

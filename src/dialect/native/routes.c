@@ -4,10 +4,10 @@
 #include "model/task.h"
 
 static const struct native_route *const tables[] = {host_routes, instance_routes, image_routes, network_routes,
-						    storage_routes, NULL};
+						    storage_routes, workload_routes, NULL};
 
 const struct http_route *native_routes(void) {
-	static struct http_route routes[128];
+	static struct http_route routes[192];
 	size_t n = 0;
 	for (size_t t = 0; tables[t]; t++)
 		for (const struct native_route *r = tables[t]; r->method && n + 1 < ARRAY_SIZE(routes); r++)

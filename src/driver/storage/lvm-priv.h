@@ -20,8 +20,12 @@ struct lvs {
 
 /* VG and THINPOOL of the pool's source. */
 int lvm_source(const struct storage_pool *p, char **vg, char **thin, struct error *err);
-/* Size and share in use of the thin pool; INVALID where the source is none. */
-int lvm_thin_pool(const struct storage_pool *p, int64_t *size, double *percent, struct error *err);
+struct lvm_pool {
+	int64_t size;
+	double percent, metadata_percent; /* in use */
+};
+/* INVALID where the source is no thin pool. */
+int lvm_thin_pool(const struct storage_pool *p, struct lvm_pool *out, struct error *err);
 int lvm_list(const struct storage_pool *p, struct lvs *out, struct error *err);
 void lvm_list_free(struct lvs *l);
 /* The volume, or its snapshot; NULL. */
@@ -33,7 +37,7 @@ struct lvm_new {
 	int64_t size;       /* a new, empty one */
 	const char *origin; /* or one that shares what this one holds */
 };
-/* Gives its name. */
+/* Gives its name. NO_SPACE, as of lvm_grow, from 95 % of the thin pool on. */
 int lvm_create(const struct storage_pool *p, const struct lvm_new *n, char **name, struct error *err);
 int lvm_remove(const struct storage_pool *p, const char *name, struct error *err);
 int lvm_untag(const struct storage_pool *p, const char *name, const char *tag, struct error *err);

@@ -1,6 +1,7 @@
 /* The driver lvm-thin: thin logical volumes in a thin pool that the administrator has made. Snapshots and clones take no
  * time. What wabe has made carries its tags; nothing else in the volume group is looked at. A thin pool that runs full
- * holds writers for a minute unless it was made with --errorwhenfull y. */
+ * holds writers for a minute unless it was made with --errorwhenfull y; then the device says "no space", which ext4 (of
+ * Linux 6.1) passes on as EIO, and its journal stops when it is hit itself. */
 #include "base/time.h"
 #include "driver/storage/lvm-priv.h"
 
@@ -13,18 +14,18 @@ static int lvm_probe(struct error *err) {
 
 static int lvm_check(const struct storage_pool *p, struct error *err) {
 	_cleanup_(free_ptr) char *vg = NULL, *thin = NULL;
-	int64_t size;
-	double percent;
+	struct lvm_pool now;
 	int r = lvm_source(p, &vg, &thin, err);
-	return r < 0 ? r : lvm_thin_pool(p, &size, &percent, err);
+	return r < 0 ? r : lvm_thin_pool(p, &now, err);
 }
 
 static int lvm_status(const struct storage_pool *p, struct pool_status *out, struct error *err) {
-	double percent = 0;
-	int r = lvm_thin_pool(p, &out->total, &percent, err);
+	struct lvm_pool now;
+	int r = lvm_thin_pool(p, &now, err);
 	if (r < 0)
 		return r;
-	out->used = (int64_t)((double)out->total * percent / 100);
+	out->total = now.size;
+	out->used = (int64_t)((double)now.size * now.percent / 100);
 	out->capabilities = p->driver->can;
 	out->capabilities.grow_online = storage_ext4_grows_online();
 	return 0;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define DEADLINE (120 * NS_PER_SEC)
+#define FULL_PERCENT 95.0
 #define REPORT_MAX ((size_t)64 << 20)
 
 int lvm_source(const struct storage_pool *p, char **vg, char **thin, struct error *err) {
@@ -58,19 +59,23 @@ static int64_t number(const json_t *row, const char *key) {
 	return text && str_to_i64(text, &n) == 0 ? n : 0;
 }
 
-int lvm_thin_pool(const struct storage_pool *p, int64_t *size, double *percent, struct error *err) {
+static double share(const json_t *row, const char *key) {
+	const char *text = json_get_str(row, key);
+	return text ? strtod(text, NULL) : 0;
+}
+
+int lvm_thin_pool(const struct storage_pool *p, struct lvm_pool *out, struct error *err) {
 	_cleanup_(free_ptr) char *source = str_copy(p->pool->spec.source);
-	char *argv[] = {"lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", "lv_size,data_percent,segtype",
+	char *argv[] = {"lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", "lv_size,data_percent,metadata_percent,segtype",
 			source, NULL};
 	_cleanup_(json_free_ptr) json_t *rows = report(argv, err);
 	if (!rows)
 		return error_wrap(err, "looking at %s", source);
 	const json_t *row = json_array_get(rows, 0);
-	const char *type = json_get_str(row, "segtype"), *share = json_get_str(row, "data_percent");
+	const char *type = json_get_str(row, "segtype");
 	if (!type || strcmp(type, "thin-pool") != 0)
 		return error_field(err, "source", "%s is no thin pool (make one: lvcreate -T -L SIZE %s)", source, source);
-	*size = number(row, "lv_size");
-	*percent = share ? strtod(share, NULL) : 0;
+	*out = (struct lvm_pool){number(row, "lv_size"), share(row, "data_percent"), share(row, "metadata_percent")};
 	return 0;
 }
 
@@ -103,9 +108,8 @@ int lvm_list(const struct storage_pool *p, struct lvs *out, struct error *err) {
 	for (size_t i = 0; i < json_array_size(rows); i++) {
 		const json_t *row = json_array_get(rows, i);
 		const char *name = json_get_str(row, "lv_name"), *tags = json_get_str(row, "lv_tags");
-		const char *share = json_get_str(row, "data_percent");
 		struct lv one = {.size = number(row, "lv_size"), .created_at = number(row, "lv_time") * NS_PER_SEC,
-				 .percent = share ? strtod(share, NULL) : 0};
+				 .percent = share(row, "data_percent")};
 		read_tags(tags ? tags : "", &one);
 		one.name = str_copy(name ? name : "");
 		out->items[out->n++] = one;
@@ -134,10 +138,22 @@ const struct lv *lvm_find(const struct lvs *l, const char *id, const char *snaps
 	return found;
 }
 
+/* What is promised to a pool that is about to be full harms those who write there already. */
+static int has_room(const struct storage_pool *p, struct error *err) {
+	struct lvm_pool now;
+	int r = lvm_thin_pool(p, &now, err);
+	if (r < 0 || (now.percent < FULL_PERCENT && now.metadata_percent < FULL_PERCENT))
+		return r;
+	return error_set(err, ERROR_NO_SPACE, "the thin pool %s is full to %.0f %% (its metadata to %.0f %%): extend it with "
+			 "lvextend, or remove volumes", p->pool->spec.source, now.percent, now.metadata_percent);
+}
+
 int lvm_create(const struct storage_pool *p, const struct lvm_new *n, char **name, struct error *err) {
 	_cleanup_(free_ptr) char *vg = NULL, *thin = NULL, *salt = random_hex(8), *made = str_format("wabe-%s", salt);
 	_cleanup_(strv_free_ptr) char **argv = NULL;
 	int r = lvm_source(p, &vg, &thin, err);
+	if (r == 0)
+		r = has_room(p, err);
 	if (r < 0)
 		return r;
 	strv_add(&argv, "lvcreate");
@@ -198,7 +214,8 @@ int lvm_untag(const struct storage_pool *p, const char *name, const char *tag, s
 
 int lvm_grow(const struct storage_pool *p, const char *name, int64_t size, struct error *err) {
 	_cleanup_(free_ptr) char *lv = full_name(p, name), *bytes = str_format("%jdb", (intmax_t)size);
-	return RUN(err, "lvextend", "-q", "-y", "-L", bytes, lv);
+	int r = has_room(p, err);
+	return r < 0 ? r : RUN(err, "lvextend", "-q", "-y", "-L", bytes, lv);
 }
 
 int lvm_activate(const struct storage_pool *p, const char *name, bool on, struct error *err) {

@@ -395,7 +395,7 @@ static int remove_pool(const struct storage_pool *p, struct error *err) {
 const struct storage_driver storage_zfs = {
 	.name = "zfs",
 	.can = {.filesystems = true, .blocks = true, .snapshots = true, .instant_snapshots = true, .linked_clones = true,
-		.quotas = true, .grow_online = true, .send = true, .persistent = true},
+		.quotas = true, .grow_online = true, .send = true, .persistent = true, .full_safe = true},
 	.probe = probe,
 	.create = create,
 	.activate = check,

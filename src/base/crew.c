@@ -1,7 +1,6 @@
-/* A bounded pool of threads (a crew) with small stacks: they come when there is work, and go a few seconds after the
- * last of it, so that an idle daemon holds none. */
-#include "core/core-priv.h"
+#include "base/crew.h"
 
+#include <pthread.h>
 #include <time.h>
 
 #define STACK_SIZE (512 << 10)
