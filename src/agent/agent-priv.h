@@ -391,6 +391,7 @@ int work_export(struct job *j, struct error *err);
 int work_commit(struct job *j, struct error *err);
 int work_layer_unpack(struct job *j, struct error *err);
 int work_tree_get(struct job *j, struct error *err);
+int work_tree_stat(struct job *j, struct error *err);
 int work_layer_make(struct job *j, struct error *err);
 int work_layer_list(struct job *j, struct error *err);
 int work_layer_delete(struct job *j, struct error *err);

@@ -332,6 +332,8 @@ static int bind_source(const struct agent *a, const struct mount *m, char **path
 	if (!m->source || m->source[0] != '/')
 		return error_field(err, "spec.mounts.source",
 				   "the source of a bind mount is an absolute path on the host");
+	if (m->create && fs_mkdir_p(m->source, 0755) < 0 && !fs_exists(m->source))
+		return error_errno(err, errno, "cannot make the source %s of a bind mount", m->source);
 	_cleanup_(close_fd) int fd = open(m->source, O_PATH | O_CLOEXEC);
 	if (fd < 0) {
 		int r = error_errno(err, errno, "the source %s of a bind mount cannot be opened", m->source);
@@ -431,6 +433,10 @@ static int add_tmpfs(const struct mount *m, struct container_config *c, struct e
 	buf_addf(&data, "mode=%s", m->mode ? m->mode : "1777");
 	if (m->size)
 		buf_addf(&data, ",size=%lld", (long long)m->size);
+	if (m->uid || m->gid)
+		buf_addf(&data, ",uid=%lld,gid=%lld", (long long)m->uid, (long long)m->gid);
+	if (m->inodes)
+		buf_addf(&data, ",nr_inodes=%lld", (long long)m->inodes);
 	for (size_t i = 0; m->options && m->options[i]; i++)
 		if (mount_flag(m->options[i], &to->flags, &to->clear_flags) < 0)
 			return error_field(err, "spec.mounts.options", "a tmpfs has no option \"%s\" here",

@@ -45,7 +45,7 @@ static struct address_claim *claim_of(struct network_use *u, const char *address
 
 static void claim_drop_unused(struct network_use *u, const char *address) {
 	const struct address_claim *a = map_get(u->addresses, address);
-	if (a && !a->instance && !a->gateway && !a->reserved)
+	if (a && !a->instance && !a->gateway && !a->aside && !a->reserved)
 		map_remove(u->addresses, address);
 }
 
@@ -63,6 +63,12 @@ void network_use_subnets(struct network_use *u, const struct network_spec *s) {
 		if (n->gateway && ip_parse(n->gateway, &gateway) == 0) {
 			ip_format(&gateway, text);
 			claim_of(u, text)->gateway = true;
+		}
+		for (size_t k = 0; k < n->aside.n; k++) {
+			if (ip_parse(n->aside.items[k].value, &gateway) < 0)
+				continue;
+			ip_format(&gateway, text);
+			claim_of(u, text)->aside = true;
 		}
 	}
 }
@@ -110,6 +116,8 @@ int address_usable(struct core *c, const struct object *network, const char *add
 	const struct address_claim *a = map_get(u->addresses, address);
 	if (a && a->gateway)
 		return error_set(err, ERROR_CONFLICT, "%s is the gateway of network %s", address, name);
+	if (a && a->aside)
+		return error_set(err, ERROR_CONFLICT, "%s is set aside on network %s", address, name);
 	if (a && a->instance && !str_same(a->instance, self))
 		return error_set(err, ERROR_CONFLICT, "%s on network %s is taken by instance %s", address, name,
 				 instance_name_of(c, a->instance));

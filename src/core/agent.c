@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
-		  struct error *err) {
+static int call(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
+		void (*progress)(const json_t *body, void *arg), void *arg, struct error *err) {
 	const struct wire_request *row = wire_request_find(request);
 	if (!row)
 		return error_set(err, ERROR_UNSUPPORTED, "this build has no request %s", request);
@@ -25,6 +25,8 @@ int agent_call_fd(struct core *c, const char *request, const void *body, int sen
 		.reply = reply ? reply : dropped,
 		.reply_fds = recv_fd,
 		.reply_fds_max = recv_fd ? 1 : 0,
+		.on_progress = progress,
+		.arg = arg,
 	};
 	int r = wire_call(&call, err);
 	if (r < 0)
@@ -34,6 +36,16 @@ int agent_call_fd(struct core *c, const char *request, const void *body, int sen
 	if (recv_fd && call.reply_nfds == 0)
 		*recv_fd = -1;
 	return 0;
+}
+
+int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
+		  struct error *err) {
+	return call(c, request, body, send_fd, reply, recv_fd, NULL, NULL, err);
+}
+
+int agent_call_watched(struct core *c, const char *request, const void *body, int send_fd, void *reply,
+		       void (*progress)(const json_t *body, void *arg), void *arg, struct error *err) {
+	return call(c, request, body, send_fd, reply, NULL, progress, arg, err);
 }
 
 int agent_call(struct core *c, const char *request, const void *body, void *reply, struct error *err) {
@@ -130,6 +142,15 @@ static void settle(void *arg) {
 	job_free(j);
 }
 
+static void remove_orphan(void *arg) {
+	struct instance_job *j = arg;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	log_info("removing instance %.12s of an operation that was cut off", j->entry->snap->instance.id);
+	if (instance_remove_entry(j->core, j->entry, true, &err) < 0)
+		log_warn("removing instance %.12s: %s", j->entry->snap->instance.id, error_text(&err));
+	job_free(j);
+}
+
 static bool ended_for_good(const struct instance *i) {
 	return i->spec.auto_remove && !state_is_up(i->status.state) && !str_same(i->status.state, "created");
 }
@@ -192,6 +213,10 @@ static int resync_instances(struct core *c, struct error *err) {
 		if (e->creating)
 			continue;
 		entry_apply(c, e, &s->status, s->uid_base);
+		if (e->orphan) {
+			start_job(c, e, remove_orphan);
+			continue;
+		}
 		if (e->unsure)
 			start_job(c, e, settle);
 		after_change(c, e);
@@ -201,7 +226,7 @@ static int resync_instances(struct core *c, struct error *err) {
 		if (!e || e->busy)
 			continue;
 		e->loaded = true; /* made again, it has not run */
-		start_job(c, e, make_again);
+		start_job(c, e, e->orphan ? remove_orphan : make_again);
 	}
 	core_unlock(c);
 	map_free(missing);

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/time.h"
 
+#include <fcntl.h>
 #include <sys/utsname.h>
 
 void core_lock(struct core *c) {
@@ -22,6 +23,11 @@ int core_project_check(struct core *c UNUSED, const char *project, struct error 
 	return error_set(err, ERROR_NOT_FOUND, "no project is called %.128s", project);
 }
 
+int core_spool(struct core *c, struct error *err) {
+	int fd = open(c->state, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return fd < 0 ? error_errno(err, errno, "making a temporary file in %s", c->state) : fd;
+}
+
 static void core_init(struct core *c, const struct core_config *config) {
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->flush_lock, NULL);
@@ -31,6 +37,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	pthread_cond_init(&c->flush_wanted, NULL);
 	pthread_cond_init(&c->clock_wanted, NULL);
 	c->agent_socket = str_copy(config->agent_socket);
+	c->state = copy_or_null(config->state);
 	c->mirrors = strv_copy(config->mirrors);
 	c->on_shutdown = config->on_shutdown;
 	c->arg = config->arg;
@@ -190,6 +197,7 @@ void core_close(struct core *c) {
 		store_close(c->store);
 	strv_free(c->mirrors);
 	free(c->agent_socket);
+	free(c->state);
 	free(c);
 }
 
@@ -200,6 +208,8 @@ json_t *core_info(struct core *c) {
 	json_t *info = json_object();
 	json_set_str(info, "version", WABE_VERSION);
 	json_set_str(info, "hostname", u.nodename);
+	json_set_str(info, "state", c->state);
+	json_object_set_new(info, "mirrors", json_from_strv(c->mirrors));
 	json_t *agent = fields_print(&msg_hello_table, &c->host);
 	json_set_bool(agent, "connected", c->synced);
 	json_object_set_new(info, "agent", agent);

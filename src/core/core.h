@@ -44,6 +44,8 @@ bool core_wait_agent(struct core *c, int64_t timeout_ns);
 /* Ends the threads of the core; what followers wait for is cut off. */
 void core_close(struct core *c);
 
+/* An empty file of control's own without a name, for what is under way; it is gone with its descriptor. */
+int core_spool(struct core *c, struct error *err);
 /* NOT_FOUND for a project that does not exist. For now there is one, "default". */
 int core_project_check(struct core *c, const char *project, struct error *err);
 /* What this host is and holds, as the native API shows it. */

@@ -68,7 +68,7 @@ int image_step_config(struct core *c, const char *project, const struct image_st
 	return r;
 }
 
-int image_step_files(struct core *c, const char *project, const struct image_step *s, const char *path, int fd,
+int image_step_files(struct core *c, const char *project, const struct image_step *s, const struct image_place *to, int fd,
 		     struct image_snap **out, struct error *err) {
 	_cleanup_(ground_free) struct ground g = {0};
 	_cleanup_(close_fd) int layer = -1;
@@ -76,7 +76,7 @@ int image_step_files(struct core *c, const char *project, const struct image_ste
 	int r = ground_find(c, project, s->base, &g, err);
 	if (r == 0 && g.base)
 		r = layers_ensure(c, &g.base->image, err);
-	struct msg_tree body = {.layers = g.diff_ids, .path = (char *)path};
+	struct msg_tree body = {.layers = g.diff_ids, .path = (char *)to->path, .uid = to->uid, .gid = to->gid};
 	if (r == 0)
 		r = agent_call_fd(c, "layer-make", &body, fd, NULL, &layer, err);
 	if (r == 0)
@@ -109,26 +109,29 @@ int image_step_instance(struct core *c, const char *project, const struct image_
 	return r;
 }
 
-int image_tree(struct core *c, const char *project, const char *image, const char *path, struct msg_file *out, int *fd,
-	       struct error *err) {
+static int ask_tree(struct core *c, const char *project, const char *request, const char *image, const char *path,
+		    struct msg_file *out, int *fd, struct error *err) {
 	_cleanup_(ground_free) struct ground g = {0};
 	images_hold(c);
 	int r = ground_find(c, project, image, &g, err);
 	if (r == 0 && g.base)
 		r = layers_ensure(c, &g.base->image, err);
-	struct msg_tree body = {.layers = g.diff_ids, .path = (char *)path};
+	struct msg_tree body = {.layers = g.diff_ids, .path = (char *)path, .follow = true};
 	if (r == 0)
-		r = agent_call_fd(c, "tree-get", &body, -1, out, fd, err);
-	if (r == 0)
-		r = stream_expected(*fd, err);
+		r = agent_call_fd(c, request, &body, -1, out, fd, err);
 	images_release(c);
 	return r;
 }
 
-int image_config_text(struct core *c, const char *project, const char *image, struct buf *out, struct error *err) {
-	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
-	int r = image_get(c, project, image, &snap, err);
-	return r < 0 ? r : content_read(c->content, snap->image.id, out, err);
+int image_tree(struct core *c, const char *project, const char *image, const char *path, struct msg_file *out, int *fd,
+	       struct error *err) {
+	int r = ask_tree(c, project, "tree-get", image, path, out, fd, err);
+	return r < 0 ? r : stream_expected(*fd, err);
+}
+
+int image_tree_stat(struct core *c, const char *project, const char *image, const char *path, struct msg_file *out,
+		    struct error *err) {
+	return ask_tree(c, project, "tree-stat", image, path, out, NULL, err);
 }
 
 void image_children(struct core *c, const char *parent, void (*fn)(struct image_snap *child, void *arg), void *arg) {

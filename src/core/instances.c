@@ -65,7 +65,9 @@ int instances_load(struct core *c, struct error *err) {
 	}
 	qsort(snaps, n, sizeof *snaps, compare_created);
 	for (size_t i = 0; i < n; i++) {
-		entry_add(c, snaps[i], false)->loaded = true;
+		struct entry *e = entry_add(c, snaps[i], false);
+		e->loaded = true;
+		e->orphan = snaps[i]->instance.transient;
 		instance_claim(c, &snaps[i]->instance);
 	}
 	return changes_load(c, err);
@@ -155,7 +157,7 @@ static int check_filled(const struct instance_spec *s, struct error *err) {
 }
 
 /* Checks the spec against what is there and holds id, name, image, addresses and ports by an entry that nobody sees yet. */
-static int reserve(struct core *c, const char *project, struct instance_spec *spec, struct entry **out,
+static int reserve(struct core *c, const char *project, struct instance_spec *spec, bool transient, struct entry **out,
 		   struct error *err) {
 	WITH_LOCK(c);
 	int r = core_project_check(c, project, err);
@@ -178,6 +180,7 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 		.id = id,
 		.project = (char *)project,
 		.created_at = time_now_ns(),
+		.transient = transient,
 		.image_id = image->snap->image.id,
 		.spec = *spec,
 		.status = {.state = (char *)"created"},
@@ -286,8 +289,8 @@ static int resolve_storage(struct core *c, struct entry *e, char ***made, struct
 	return r;
 }
 
-int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
-			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
+static int create(struct core *c, const char *project, struct instance_spec *spec, bool transient,
+		  const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
 	_cleanup_(strv_free_ptr) char **made = NULL;
 	int r = core_project_check(c, project, err);
@@ -300,7 +303,7 @@ int instance_create_from(struct core *c, const char *project, struct instance_sp
 	if (r == 0)
 		r = default_network_ensure(c, project, spec, err);
 	if (r == 0)
-		r = reserve(c, project, spec, &ref.entry, err);
+		r = reserve(c, project, spec, transient, &ref.entry, err);
 	fields_free(&instance_spec_table, spec);
 	if (r < 0)
 		return r;
@@ -319,7 +322,41 @@ int instance_create_from(struct core *c, const char *project, struct instance_sp
 
 int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
 		    struct error *err) {
-	return instance_create_from(c, project, spec, NULL, false, out, err);
+	return create(c, project, spec, false, NULL, false, out, err);
+}
+
+int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
+			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
+	return create(c, project, spec, false, root, linked, out, err);
+}
+
+int instance_create_passing(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
+			    struct error *err) {
+	return create(c, project, spec, true, NULL, false, out, err);
+}
+
+int instance_keep(struct core *c, const char *project, const char *name, struct error *err) {
+	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	int r = entry_get(c, project, name, &ref.entry, err);
+	if (r == 0)
+		r = entry_acquire(c, ref.entry, err);
+	if (r < 0)
+		return r;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, ref.entry), *kept = NULL;
+	struct instance i = snap->instance;
+	i.transient = false;
+	kept = instance_snap_new(&i);
+	_cleanup_(free_ptr) char *key = instance_key(project, i.id);
+	struct store_op op = {STORE_PUT, key, kept->json, STORE_ANY};
+	r = events_txn(c, &op, 1, err);
+	if (r == 0) {
+		WITH_LOCK(c);
+		struct instance now = ref.entry->snap->instance;
+		now.transient = false;
+		entry_set(c, ref.entry, instance_snap_new(&now));
+	}
+	entry_release(c, ref.entry);
+	return r;
 }
 
 int instance_get(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {

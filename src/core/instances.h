@@ -23,6 +23,11 @@ DEFINE_CLEANUP(instance_snap_unref_ptr, struct instance_snap *, instance_snap_un
  * image is not there. */
 int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
 		    struct error *err);
+/* The same for one that is part of an operation, and deleted at its end: if this process ends before, it goes at the
+ * next start. keep: it stays. */
+int instance_create_passing(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
+			    struct error *err);
+int instance_keep(struct core *c, const char *project, const char *name, struct error *err);
 int instance_get(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err);
 /* Merge patch of the spec; a new name renames. */
 int instance_update(struct core *c, const char *project, const char *name, const json_t *patch,

@@ -11,6 +11,7 @@ struct address_claim {
 	char *instance;    /* id; NULL: none has it */
 	char *mac;         /* of its interface; NULL */
 	bool gateway;      /* the host has it */
+	bool aside;        /* the network's spec keeps it from instances */
 	bool reserved;     /* is in the store */
 	char *description; /* of the reservation; NULL */
 };

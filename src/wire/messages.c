@@ -232,6 +232,9 @@ static const struct field tree_fields[] = {
 	FIELD(struct msg_tree, layers, FIELD_STRINGS, .max = 512, .check = digest_check, .doc = "Lowest first"),
 	FIELD(struct msg_tree, path, FIELD_STRING, .flags = FIELD_REQUIRED, .check = inside_path_check,
 	      .doc = "In the tree that they make"),
+	FIELD(struct msg_tree, follow, FIELD_BOOL, .doc = "A link at the path's end too"),
+	FIELD(struct msg_tree, uid, FIELD_INT, .max = 65535, .doc = "Owner of directories that are made"),
+	FIELD(struct msg_tree, gid, FIELD_INT, .max = 65535, .doc = "Group of directories that are made"),
 };
 TABLE(msg_tree_table, "msg_tree", struct msg_tree, tree_fields, "A path in the tree that layers make");
 
@@ -314,6 +317,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("instance-commit", export, empty, "Reply: a pipe with a tar of the differences, as an OCI layer"),
 	REQUEST_FD("layer-unpack", layer, layer_unpacked, "Unpacks the blob that comes along, checking its diff_id"),
 	REQUEST("tree-get", tree, file, "Reply: a pipe with a tar of a path in the tree that layers make"),
+	REQUEST("tree-stat", tree, file, "What is at a path in the tree that layers make"),
 	REQUEST_FD("layer-make", tree, empty,
 		   "Unpacks the tar that comes along upon layers; reply: a pipe with the new layer's tar"),
 	REQUEST("layer-list", empty, layers, "All that are unpacked"),

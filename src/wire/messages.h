@@ -160,12 +160,14 @@ struct msg_layer_unpacked {
 	int64_t size; /* bytes of content */
 };
 /* The tree that layers make, one upon the other, without an instance. "tree-get": reply msg_file and a stream with a tar of
- * path, a link at whose end is packed as a link. "layer-make": the tar that comes along, owners kept, is unpacked into the
- * directory path, which is made (0755, root) where it is missing; reply: a stream with a tar of what that changes, as an OCI
- * layer. When the stream has ended, that layer is unpacked on this host. */
+ * path; what is there is named by path's last part. "tree-stat": the same without the stream. "layer-make": the tar that comes
+ * along, owners kept, is unpacked into the directory path, which is made (0755) where it is missing; reply: a stream with a tar
+ * of what that changes, as an OCI layer. When the stream has ended, that layer is unpacked on this host. */
 struct msg_tree {
 	char **layers; /* diff_ids, lowest first; all unpacked */
 	char *path;
+	bool follow;      /* tree-get, tree-stat: a link at the end of path is followed */
+	int64_t uid, gid; /* layer-make: of directories that are made on the way to path */
 };
 
 struct msg_layers { /* "layer-list" */

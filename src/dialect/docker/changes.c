@@ -231,14 +231,9 @@ static int change_health(const char *text, struct image_config *c, struct error 
 	return 0;
 }
 
-/* The member of that name, where this wabe's images have it. */
-static int change_on_build(const char *text, struct image_config *c, struct error *err) {
-	for (size_t k = 0; k < image_config_table.n; k++)
-		if (str_same(image_config_table.fields[k].name, "on_build")) {
-			strv_add((char ***)((char *)c + image_config_table.fields[k].offset), text);
-			return 0;
-		}
-	return error_set(err, ERROR_UNSUPPORTED, "ONBUILD: images of this wabe have no such instructions yet");
+static int change_on_build(const char *text, struct image_config *c, UNUSED struct error *err) {
+	strv_add(&c->on_build, text);
+	return 0;
 }
 
 static int change_one(const char *line, struct image_config *c, struct error *err) {

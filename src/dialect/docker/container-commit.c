@@ -43,7 +43,9 @@ static void add_container(struct image_config *c, const struct instance *i) {
 	for (size_t k = 0; k < s->labels.n; k++)
 		pairs_set(&c->labels, s->labels.items[k].key, s->labels.items[k].value);
 	take_keys(&c->volumes, json_object_get(note, "Volumes"));
-	take_keys(&c->exposed_ports, json_object_get(note, "ExposedPorts"));
+	for (char *const *e = s->expose; e && *e; e++)
+		if (!strv_has(c->exposed_ports, *e))
+			strv_add(&c->exposed_ports, *e);
 	if (s->health.command) {
 		fields_free(&health_check_table, &c->health);
 		fields_copy(&health_check_table, &s->health, &c->health);

@@ -1,6 +1,7 @@
 /* "Config" and "HostConfig" of a container, as an inspect and others print them: from its spec, so that they are true for
  * any instance, and from the notes of its creation where a spec has no word. */
 #include "dialect/docker/containers.h"
+#include "dialect/docker/networks-priv.h"
 
 #define NS_PER_S INT64_C(1000000000)
 
@@ -44,20 +45,6 @@ static json_t *set_of(const json_t *noted, char *const *more) {
 		return set;
 	json_decref(set);
 	return NULL;
-}
-
-static json_t *exposed_ports(const struct instance *i, const json_t *note, const struct image_config *image) {
-	json_t *set = set_of(json_object_get(note, "ExposedPorts"), image ? image->exposed_ports : NULL);
-	for (size_t k = 0; k < i->spec.ports.n; k++) {
-		const struct port *p = &i->spec.ports.items[k];
-		for (int64_t n = 0; n < MAX(p->count, 1); n++) {
-			_cleanup_(free_ptr) char *key = str_format("%lld/%s", (long long)(p->port + n), p->protocol ? p->protocol : "tcp");
-			if (!set)
-				set = json_object();
-			json_object_set_new(set, key, json_object());
-		}
-	}
-	return set;
 }
 
 static json_t *health(const struct instance *i, const struct image_config *image) {
@@ -107,7 +94,7 @@ json_t *docker_container_config(const struct instance *i, const struct image_con
 	json_set_bool(o, "AttachStdin", json_get_bool(note, "AttachStdin"));
 	json_set_bool(o, "AttachStdout", json_get_bool(note, "AttachStdout"));
 	json_set_bool(o, "AttachStderr", json_get_bool(note, "AttachStderr"));
-	set_given(o, "ExposedPorts", exposed_ports(i, note, image));
+	set_given(o, "ExposedPorts", set_of(NULL, i->exposed));
 	json_set_bool(o, "Tty", s->tty);
 	json_set_bool(o, "OpenStdin", s->stdin_open);
 	json_set_bool(o, "StdinOnce", s->stdin_once);
@@ -122,12 +109,13 @@ json_t *docker_container_config(const struct instance *i, const struct image_con
 	set_given(o, "NetworkDisabled", json_get_bool(note, "NetworkDisabled") ? json_true() : NULL);
 	if (api < 44)
 		set_given(o, "MacAddress", json_incref(json_object_get(note, "MacAddress")));
-	set_noted(o, note, "OnBuild", NULL);
+	json_object_set_new(o, "OnBuild", docker_strings_or_null(image ? image->on_build : NULL));
 	json_object_set_new(o, "Labels", docker_pairs(&s->labels));
 	if (or_image(s->stop_signal, image ? image->stop_signal : NULL))
 		set_text(o, "StopSignal", or_image(s->stop_signal, image ? image->stop_signal : NULL));
 	set_given(o, "StopTimeout", json_incref(json_object_get(note, "StopTimeout")));
-	set_given(o, "Shell", json_incref(json_object_get(note, "Shell")));
+	if (json_object_get(note, "Shell") || (image && image->shell))
+		set_noted(o, note, "Shell", image ? json_from_strv(image->shell) : NULL);
 	return o;
 }
 
@@ -266,10 +254,19 @@ static json_t *port_bindings(const struct instance_spec *s) {
 	return all;
 }
 
-static char *network_mode(const struct instance_spec *s) {
+static char *network_mode(const struct instance *i, const json_t *note) {
+	const struct instance_spec *s = &i->spec;
+	const char *noted = json_get_str(note, "NetworkMode");
+	if (noted && !str_starts(noted, "container:"))
+		return str_copy(noted);
 	if (!str_same(s->network, "private"))
 		return docker_mode(s->network);
 	return str_copy(s->networks.n ? docker_network_name(s->networks.items[0].network) : "default");
+}
+
+char *docker_network_mode(const struct instance *i) {
+	_cleanup_(json_free_ptr) json_t *note = docker_note(i, NOTE_HOST);
+	return network_mode(i, note);
 }
 
 /* "host:inside[:ro]" of those mounts that Docker would call binds; null without any. */
@@ -287,9 +284,8 @@ static json_t *binds(const struct instance_spec *s) {
 
 static void set_names(json_t *o, const struct instance *i, const json_t *note) {
 	const struct instance_spec *s = &i->spec;
-	_cleanup_(free_ptr) char *network = network_mode(s), *pid = docker_mode(s->pid_mode), *ipc = docker_mode(s->ipc_mode);
-	const char *noted = json_get_str(note, "NetworkMode");
-	set_text(o, "NetworkMode", noted && !str_starts(noted, "container:") ? noted : network);
+	_cleanup_(free_ptr) char *network = network_mode(i, note), *pid = docker_mode(s->pid_mode), *ipc = docker_mode(s->ipc_mode);
+	set_text(o, "NetworkMode", network);
 	const char *shareable = json_get_str(note, "IpcMode");
 	set_text(o, "IpcMode", str_same(shareable, "shareable") ? shareable : ipc);
 	set_text(o, "PidMode", str_same(pid, "private") ? "" : pid);
@@ -320,7 +316,6 @@ static void set_process(json_t *o, const struct instance *i, const json_t *note,
 	json_object_set_new(o, "DnsSearch", json_from_strv(s->dns_search));
 	json_object_set_new(o, "ExtraHosts", docker_strings_or_null(s->extra_hosts));
 	json_object_set_new(o, "GroupAdd", docker_strings_or_null(s->groups));
-	set_noted(o, note, "Links", NULL);
 	json_set_int(o, "OomScoreAdj", s->oom_score_adj);
 	json_set_bool(o, "Privileged", s->privileged);
 	json_set_bool(o, "PublishAllPorts", s->publish_all);
@@ -335,7 +330,7 @@ static void set_process(json_t *o, const struct instance *i, const json_t *note,
 		json_set_bool(o, "Init", true);
 }
 
-json_t *docker_host_config(const struct instance *i, int api) {
+json_t *docker_host_config(struct core *c, const struct instance *i, int api) {
 	const struct instance_spec *s = &i->spec;
 	_cleanup_(json_free_ptr) json_t *note = docker_note(i, NOTE_HOST);
 	json_t *o = json_object();
@@ -353,6 +348,7 @@ json_t *docker_host_config(const struct instance *i, int api) {
 			set_noted(o, note, optional[k], NULL);
 	set_names(o, i, note);
 	set_process(o, i, note, api);
+	json_object_set_new(o, "Links", docker_links(c, i));
 	set_noted(o, note, "Runtime", json_string("runc"));
 	set_noted(o, note, "Isolation", json_string(""));
 	set_limits(o, s);

@@ -140,11 +140,10 @@ static json_t *without_profiles(const json_t *host) {
 }
 
 void docker_keep_notes(const struct docker_create *d, struct instance_spec *spec) {
-	static const char *const of_config[] = {"AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Volumes",
-						"OnBuild", "Shell", "ArgsEscaped", "NetworkDisabled", "StopTimeout",
+	static const char *const of_config[] = {"AttachStdin", "AttachStdout", "AttachStderr", "Volumes", "Shell", "ArgsEscaped", "NetworkDisabled", "StopTimeout",
 						"MacAddress", NULL};
 	static const char *const of_host[] = {"Binds", "ContainerIDFile", "LogConfig", "NetworkMode", "VolumeDriver",
-					      "VolumesFrom", "Mounts", "Tmpfs", "Links", "IpcMode", "SecurityOpt",
+					      "VolumesFrom", "Mounts", "Tmpfs", "IpcMode", "SecurityOpt",
 					      "StorageOpt", "Runtime", "Isolation", "ConsoleSize", NULL};
 	keep(d->config, of_config, NOTE_CONFIG, spec);
 	_cleanup_(json_free_ptr) json_t *host = d->host ? without_profiles(d->host) : json_object();

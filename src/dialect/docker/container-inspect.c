@@ -1,4 +1,4 @@
-/* GET /containers/{name}/json: all that is known of one container. */
+/* GET /containers/{id}/json: all that is known of one container. */
 #include "dialect/docker/containers.h"
 
 #include "base/time.h"
@@ -33,7 +33,7 @@ static json_t *state(struct core *c, const struct instance *i) {
 	const struct instance_status *s = &i->status;
 	json_t *o = json_object();
 	set_text(o, "Status", docker_state(i));
-	json_set_bool(o, "Running", docker_is_up(i));
+	json_set_bool(o, "Running", docker_runs(i));
 	json_set_bool(o, "Paused", str_same(s->state, "paused"));
 	json_set_bool(o, "Restarting", str_same(s->state, "restarting"));
 	json_set_bool(o, "OOMKilled", s->oom_killed);
@@ -93,7 +93,7 @@ static json_t *describe(struct core *c, const struct instance *i, const struct i
 	set_text(o, "ProcessLabel", NULL);
 	set_text(o, "AppArmorProfile", NULL);
 	json_object_set_new(o, "ExecIDs", json_null());
-	json_object_set_new(o, "HostConfig", docker_host_config(i, api));
+	json_object_set_new(o, "HostConfig", docker_host_config(c, i, api));
 	json_object_set_new(o, "GraphDriver", json_pack("{snss}", "Data", "Name", "overlay2"));
 	if (size)
 		set_size(c, o, i, image);
@@ -106,7 +106,7 @@ static json_t *describe(struct core *c, const struct instance *i, const struct i
 void docker_inspect(struct http_request *req) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	_cleanup_(image_snap_unref_ptr) struct image_snap *image = NULL;
-	if (!docker_container(req, http_param(req, "name"), &snap))
+	if (!docker_container(req, http_param(req, "id"), &snap))
 		return;
 	struct core *c = core_of(req);
 	image_get(c, DOCKER_PROJECT, snap->instance.image_id, &image, NULL);

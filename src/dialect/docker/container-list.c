@@ -51,7 +51,7 @@ static bool fits_name(const char *value, const void *arg) {
 static bool fits_exit(const char *value, const void *arg) {
 	const struct instance *i = arg;
 	int64_t code;
-	return !docker_is_up(i) && i->status.started_at && str_to_i64(value, &code) == 0 && code == i->status.exit_code;
+	return !docker_runs(i) && i->status.started_at && str_to_i64(value, &code) == 0 && code == i->status.exit_code;
 }
 
 static bool fits_health(const char *value, const void *arg) {
@@ -118,25 +118,20 @@ static bool fits_publish(const char *value, const void *arg) {
 
 static bool fits_expose(const char *value, const void *arg) {
 	const struct instance *i = arg;
-	_cleanup_(json_free_ptr) json_t *note = docker_note(i, NOTE_CONFIG);
 	_cleanup_(free_ptr) char *copy = NULL;
 	struct port_range r, have;
-	const char *key;
-	json_t *unused;
-	if (fits_publish(value, arg))
-		return true;
 	if (!port_range_parse(value, &copy, &r))
 		return false;
-	json_object_foreach(json_object_get(note, "ExposedPorts"), key, unused) {
+	for (char *const *e = i->exposed; e && *e; e++) {
 		_cleanup_(free_ptr) char *other = NULL;
-		if (port_range_parse(key, &other, &have) && in_range(&r, have.first, have.protocol))
+		if (port_range_parse(*e, &other, &have) && in_range(&r, have.first, have.protocol))
 			return true;
 	}
-	return false;
+	return fits_publish(value, arg);
 }
 
 static bool fits(const struct wanted *w, const struct instance *i) {
-	bool up = docker_is_up(i);
+	bool up = docker_runs(i);
 	if ((!w->all && !up) || (w->before && i->created_at >= w->before) || (w->since && i->created_at <= w->since))
 		return false;
 	if (w->ancestors && !strv_has(w->images, i->image_id))
@@ -279,11 +274,9 @@ static json_t *command_text(const struct instance *i, const struct image *image)
 	return json_from_str(buf_str(&text));
 }
 
-static json_t *host_part(const struct instance *i, int api) {
-	_cleanup_(json_free_ptr) json_t *host = docker_host_config(i, api);
-	json_t *part = json_object();
-	json_object_set(part, "NetworkMode", json_object_get(host, "NetworkMode"));
-	return part;
+static json_t *host_part(const struct instance *i) {
+	_cleanup_(free_ptr) char *mode = docker_network_mode(i);
+	return json_pack("{ss}", "NetworkMode", mode);
 }
 
 static void set_sizes(struct core *c, json_t *o, const struct instance *i, const struct image *image) {
@@ -294,7 +287,7 @@ static void set_sizes(struct core *c, json_t *o, const struct instance *i, const
 	json_set_int(o, "SizeRootFs", size + (image ? image->size : 0));
 }
 
-static json_t *summary(struct images *all, const struct instance *i, bool size, int64_t now, int api) {
+static json_t *summary(struct images *all, const struct instance *i, bool size, int64_t now) {
 	const struct image *image = image_of(all, i->image_id);
 	_cleanup_(free_ptr) char *name = str_format("/%s", i->spec.name), *status = docker_status_text(i, now);
 	json_t *o = json_object();
@@ -310,7 +303,7 @@ static json_t *summary(struct images *all, const struct instance *i, bool size, 
 	json_object_set_new(o, "Labels", docker_pairs(&i->spec.labels));
 	set_text(o, "State", docker_state(i));
 	set_text(o, "Status", status);
-	json_object_set_new(o, "HostConfig", host_part(i, api));
+	json_object_set_new(o, "HostConfig", host_part(i));
 	json_object_set_new(o, "NetworkSettings", docker_network_settings_short(all->core, i));
 	json_object_set_new(o, "Mounts", docker_mounts(all->core, i));
 	return o;
@@ -320,11 +313,10 @@ static void reply_list(struct http_request *req, struct instance_snap *const *sn
 	struct images all = {w->core, map_new(drop_image), map_new(free)};
 	bool size = docker_query_bool(req, "size");
 	int64_t now = time_now_ns(), left = limit > 0 ? limit : INT64_MAX;
-	int api = docker_api(req);
 	json_t *list = json_array();
 	for (size_t k = 0; snaps[k] && left > 0; k++)
 		if (fits(w, &snaps[k]->instance)) {
-			json_array_append_new(list, summary(&all, &snaps[k]->instance, size, now, api));
+			json_array_append_new(list, summary(&all, &snaps[k]->instance, size, now));
 			left--;
 		}
 	map_free(all.by_id);
@@ -404,7 +396,7 @@ void docker_prune(struct http_request *req) {
 	json_t *deleted = json_array();
 	for (size_t k = 0; snaps[k]; k++) {
 		const struct instance *i = &snaps[k]->instance;
-		if (!docker_is_up(i) && i->created_at < until && docker_filter_labels(filters, &i->spec.labels))
+		if (!docker_runs(i) && i->created_at < until && docker_filter_labels(filters, &i->spec.labels))
 			prune_one(core_of(req), i, deleted, &freed);
 	}
 	json_t *answer = json_object();

@@ -5,7 +5,7 @@
 
 #include <inttypes.h>
 
-bool docker_is_up(const struct instance *i) {
+bool docker_runs(const struct instance *i) {
 	const char *s = i->status.state;
 	return str_same(s, "running") || str_same(s, "paused") || str_same(s, "restarting");
 }

@@ -1,4 +1,4 @@
-/* GET /containers/{name}/top: the processes, in the columns that ps would show for the arguments that are given. */
+/* GET /containers/{id}/top: the processes, in the columns that ps would show for the arguments that are given. */
 #include "dialect/docker/containers.h"
 
 #include "base/time.h"
@@ -247,10 +247,10 @@ void docker_top(struct http_request *req) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	_cleanup_(layout_free) struct layout l = {0};
 	struct msg_processes all;
-	if (!docker_container(req, http_param(req, "name"), &snap))
+	if (!docker_container(req, http_param(req, "id"), &snap))
 		return;
 	const struct instance *i = &snap->instance;
-	if (!docker_is_up(i))
+	if (!docker_runs(i))
 		return docker_fail(req, 409, "Container %s is not running", i->id);
 	if (str_same(i->status.state, "restarting"))
 		return docker_fail(req, 409, "Container %s is restarting, wait until the container is running", i->id);
@@ -259,7 +259,7 @@ void docker_top(struct http_request *req) {
 	if (!has_pid(&l))
 		return docker_fail(req, 500, "Couldn't find PID field in ps output");
 	if (instance_top(core_of(req), DOCKER_PROJECT, i->id, &all, &err) < 0)
-		return docker_container_fail(req, http_param(req, "name"), &err);
+		return docker_container_fail(req, http_param(req, "id"), &err);
 	docker_reply(req, 200, render(core_of(req), &l, &all));
 	fields_free(&msg_processes_table, &all);
 }

@@ -1,4 +1,4 @@
-/* POST /containers/{name}/update: limits and the restart policy, while it runs. What is zero stays as it is. */
+/* POST /containers/{id}/update: limits and the restart policy, while it runs. What is zero stays as it is. */
 #include "dialect/docker/containers.h"
 
 static void add_number(json_t *to, const char *name, int64_t value) {
@@ -123,7 +123,7 @@ void docker_update(struct http_request *req) {
 	struct docker_resources r;
 	if (!body || !docker_parse_json(req, &docker_resources_table, body, &r))
 		return;
-	if (docker_container(req, http_param(req, "name"), &snap))
+	if (docker_container(req, http_param(req, "id"), &snap))
 		update(req, body, &r, &snap->instance);
 	fields_free(&docker_resources_table, &r);
 }

@@ -62,7 +62,7 @@ void docker_name_taken(struct http_request *req, const char *before, const char 
 }
 
 static bool named(struct http_request *req, struct instance_snap **out) {
-	return docker_container(req, http_param(req, "name"), out);
+	return docker_container(req, http_param(req, "id"), out);
 }
 
 /* ---- start ---- */
@@ -126,7 +126,7 @@ static void stop(struct http_request *req) {
 	const char *signal;
 	if (!read_timeout(req, &timeout) || !read_signal(req, &signal) || !named(req, &snap))
 		return;
-	if (!docker_is_up(&snap->instance))
+	if (!docker_runs(&snap->instance))
 		return http_reply_empty(req, 304);
 	if (instance_stop(core_of(req), DOCKER_PROJECT, snap->instance.id, signal, timeout, &now, &err) < 0)
 		return docker_container_fail(req, snap->instance.spec.name, &err);
@@ -142,7 +142,7 @@ static void restart(struct http_request *req) {
 		return;
 	if (instance_restart(core_of(req), DOCKER_PROJECT, snap->instance.id, signal, timeout, &now, &err) == 0)
 		return http_reply_empty(req, 204);
-	error_wrap(&err, "Cannot restart container %s", http_param(req, "name"));
+	error_wrap(&err, "Cannot restart container %s", http_param(req, "id"));
 	start_failed(req, &snap->instance, &err);
 }
 
@@ -152,8 +152,8 @@ static void kill_container(struct http_request *req) {
 	const char *signal;
 	if (!read_signal(req, &signal) || !named(req, &snap))
 		return;
-	const char *id = snap->instance.id, *name = http_param(req, "name");
-	if (!docker_is_up(&snap->instance))
+	const char *id = snap->instance.id, *name = http_param(req, "id");
+	if (!docker_runs(&snap->instance))
 		return docker_fail(req, 409, "Cannot kill container: %s: Container %s is not running", name, id);
 	if (instance_kill(core_of(req), DOCKER_PROJECT, id, signal, &err) == 0)
 		return http_reply_empty(req, 204);
@@ -171,7 +171,7 @@ static void pause_by(struct http_request *req, bool on) {
 		return;
 	const struct instance *i = &snap->instance;
 	bool paused = str_same(i->status.state, "paused");
-	if (on && !docker_is_up(i))
+	if (on && !docker_runs(i))
 		return docker_fail(req, 409, "Container %s is not running", i->id);
 	if (on && paused)
 		return docker_fail(req, 409, "Container %s is already paused", i->id);
@@ -215,7 +215,7 @@ static void rename_container(struct http_request *req) {
 		return http_reply_empty(req, 204);
 	if (err.kind == ERROR_EXISTS)
 		return docker_name_taken(req, "Error when allocating new name: ", name);
-	docker_container_fail(req, http_param(req, "name"), &err);
+	docker_container_fail(req, http_param(req, "id"), &err);
 }
 
 /* ---- wait ---- */
@@ -258,7 +258,7 @@ static void wait_container(struct http_request *req) {
 	if (instance_wait(core_of(req), DOCKER_PROJECT, snap->instance.id, condition, &sink, &err) == 0)
 		return;
 	line_stream_free(s);
-	docker_container_fail(req, http_param(req, "name"), &err);
+	docker_container_fail(req, http_param(req, "id"), &err);
 }
 
 /* ---- remove ---- */
@@ -278,7 +278,7 @@ static void remove_container(struct http_request *req) {
 	const struct instance *i = &snap->instance;
 	if (docker_query_bool(req, "link"))
 		return docker_fail(req, 409, "Conflict, cannot remove the default link name of the container");
-	if (docker_is_up(i) && !force)
+	if (docker_runs(i) && !force)
 		return refuse_running(req, i);
 	int r = instance_delete(core_of(req), DOCKER_PROJECT, i->id, force, &err);
 	if (r == -ERROR_CONFLICT && !force)
@@ -286,7 +286,7 @@ static void remove_container(struct http_request *req) {
 	if (r == 0 && volumes)
 		r = docker_remove_anonymous(core_of(req), i, &err);
 	if (r < 0)
-		return docker_container_fail(req, http_param(req, "name"), &err);
+		return docker_container_fail(req, http_param(req, "id"), &err);
 	http_reply_empty(req, 204);
 }
 
@@ -299,7 +299,7 @@ static void export_container(struct http_request *req) {
 	if (!named(req, &snap))
 		return;
 	if (instance_export(core_of(req), DOCKER_PROJECT, snap->instance.id, &fd, &err) < 0)
-		return docker_container_fail(req, http_param(req, "name"), &err);
+		return docker_container_fail(req, http_param(req, "id"), &err);
 	reply_stream_fd(req, "application/octet-stream", fd);
 }
 
@@ -318,7 +318,7 @@ static void changes(struct http_request *req) {
 		return;
 	_cleanup_(json_free_ptr) json_t *list = json_array();
 	if (instance_diff(core_of(req), DOCKER_PROJECT, snap->instance.id, add_change, list, &err) < 0)
-		return docker_container_fail(req, http_param(req, "name"), &err);
+		return docker_container_fail(req, http_param(req, "id"), &err);
 	http_reply_json(req, 200, json_array_size(list) ? list : json_null());
 }
 
@@ -329,7 +329,7 @@ static void no_checkpoints(struct http_request *req) {
 	docker_fail(req, 404, "page not found");
 }
 
-#define ONE "/containers/{name}"
+#define ONE "/containers/{id}"
 #define NO_CRIU "Debian 12 has no CRIU; answered as by dockerd without its experimental mode"
 const struct docker_route docker_container_routes[] = {
 	{"GET", "/containers/json", docker_list, 0, DOCKER_WORKS, NULL},
@@ -352,6 +352,6 @@ const struct docker_route docker_container_routes[] = {
 	{"POST", "/commit", docker_commit, 0, DOCKER_WORKS, NULL},
 	{"GET", ONE "/checkpoints", no_checkpoints, 0, DOCKER_MISSING, NO_CRIU},
 	{"POST", ONE "/checkpoints", no_checkpoints, 0, DOCKER_MISSING, NO_CRIU},
-	{"DELETE", ONE "/checkpoints/{checkpoint}", no_checkpoints, 0, DOCKER_MISSING, NO_CRIU},
+	{"DELETE", ONE "/checkpoints/{checkpointId}", no_checkpoints, 0, DOCKER_MISSING, NO_CRIU},
 	{0},
 };

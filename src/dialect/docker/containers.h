@@ -114,17 +114,13 @@ void docker_keep_notes(const struct docker_create *d, struct instance_spec *spec
 void docker_create(struct http_request *req);
 
 /* ---- one container ---- */
-/* By name, id or any beginning of an id. An error has been answered where it gives false. */
-bool docker_container(struct http_request *req, const char *name, struct instance_snap **out);
-/* The error of a verb on one container, in Docker's words. */
-void docker_container_fail(struct http_request *req, const char *name, const struct error *e);
 void docker_name_taken(struct http_request *req, const char *before, const char *name);
 bool docker_name_ok(const char *name);
 
 /* ---- how it looks (container-state.c) ---- */
 /* "created", "running" … as Docker calls it. */
 const char *docker_state(const struct instance *i);
-bool docker_is_up(const struct instance *i);
+bool docker_runs(const struct instance *i); /* also paused, or about to be restarted */
 /* "Up 5 minutes (healthy)" */
 char *docker_status_text(const struct instance *i, int64_t now);
 /* Program and arguments that run; NULL-terminated views into i and image (which may be NULL), free the array alone. */
@@ -140,7 +136,9 @@ void docker_inspect(struct http_request *req);
 void docker_update(struct http_request *req);
 void docker_commit(struct http_request *req);
 void docker_top(struct http_request *req);
-json_t *docker_host_config(const struct instance *i, int api);
+json_t *docker_host_config(struct core *c, const struct instance *i, int api);
+/* HostConfig.NetworkMode alone; free it. */
+char *docker_network_mode(const struct instance *i);
 json_t *docker_container_config(const struct instance *i, const struct image_config *image, int api);
 
 /* A text, "" for NULL. */

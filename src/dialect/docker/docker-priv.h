@@ -76,6 +76,12 @@ json_t *docker_strings_or_null(char *const *v);
 /* Pairs as an object, {} for none. */
 json_t *docker_pairs(const struct pairs *p);
 
+/* ---- one container (containers.c) ---- */
+/* By name, id or any beginning of an id. An error has been answered where it gives false. */
+bool docker_container(struct http_request *req, const char *name, struct instance_snap **out);
+/* The error of a verb on one container, in Docker's words. */
+void docker_container_fail(struct http_request *req, const char *name, const struct error *e);
+
 /* ---- parts of an instance (endpoints.c, mounts.c) ----
  *
  * config, host, networking: the bodies "Config", "HostConfig" and "NetworkingConfig" of containers/create as they came,
@@ -110,5 +116,6 @@ json_t *docker_swarm_info(struct core *c);
 struct docker_auth {
 	char *username, *password, *server;
 };
+int docker_auth_parse_json(const json_t *json, struct docker_auth *out, struct error *err);
 int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err);
 void docker_auth_free(struct docker_auth *a);

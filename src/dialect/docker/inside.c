@@ -1,7 +1,6 @@
 /* Routes that reach into containers: attach, exec, logs, files, statistics. */
 #include "dialect/docker/inside.h"
 
-
 const struct docker_route docker_inside_routes[] = {
 	{"POST", "/containers/{id}/attach", docker_attach, 0, DOCKER_WORKS, NULL},
 	{"GET", "/containers/{id}/attach/ws", docker_attach_websocket, 0, DOCKER_WORKS, NULL},

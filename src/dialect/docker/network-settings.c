@@ -82,7 +82,7 @@ static json_t *links_of(struct core *c, const struct instance *i, bool *any) {
 	return list;
 }
 
-static json_t *links_or_null(struct core *c, const struct instance *i) {
+json_t *docker_links(struct core *c, const struct instance *i) {
 	bool any;
 	json_t *list = links_of(c, i, &any);
 	if (any)
@@ -120,7 +120,7 @@ static json_t *endpoint_settings(struct core *c, const struct instance *i, const
 	_cleanup_(free_ptr) char *id = docker_endpoint_id(i->id, nic->network_id);
 	json_t *e = json_object();
 	json_object_set_new(e, "IPAMConfig", ipam_config(attachment_of(i, nic)));
-	json_object_set_new(e, "Links", str_same(nic->network, "default") ? json_null() : links_or_null(c, i));
+	json_object_set_new(e, "Links", str_same(nic->network, "default") ? json_null() : docker_links(c, i));
 	json_object_set_new(e, "Aliases", names_of(i, nic, false));
 	json_set_str(e, "NetworkID", nic->network_id);
 	set_text(e, "EndpointID", up ? id : NULL);

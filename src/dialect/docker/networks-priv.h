@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dialect/docker/docker-priv.h"
+#include "core/volumes.h"
 
 #include <sys/socket.h>
 
@@ -33,6 +34,8 @@ json_t *docker_port_map(const struct instance *i);
 #define DOCKER_NONE_NETWORK_ID "efe7c79e2df34072b41a9b82279f378f3ce95f1f65d2d62216710659d40e0ffe"
 /* Of an instance on a network: the same as long as it is on it. Free it. */
 char *docker_endpoint_id(const char *instance_id, const char *network_id);
+/* "/target:/name/alias" of each link; null for none. */
+json_t *docker_links(struct core *c, const struct instance *i);
 bool docker_has_networks(const struct instance *i); /* just now: it runs */
 /* Address and length of the prefix in the subnet of its family; 0: there is none. */
 int64_t docker_prefix_len(const struct network *n, const char *address);
@@ -71,9 +74,37 @@ int docker_tmpfs_parse(const char *target, const char *options, struct mount *m,
 int docker_volume_name_check(const char *name, struct error *err);
 
 /* ---- volumes.c ---- */
+json_t *docker_volume_json(const struct volume *v);
 /* A volume of the driver "local" with such options and labels; one of that name that is there is fine. name NULL: an
  * anonymous one. *made: its name, to be freed. */
 int docker_volume_make(struct core *c, const char *name, const struct docker_volume_driver *driver, const struct pairs *labels,
 		       char **made, struct error *err);
 /* "" or "local"; else Docker's error about a plugin that is not there. */
 int docker_volume_driver_check(const char *name, struct error *err);
+
+/* ---- network-spec.c ---- */
+struct docker_ipam_config {
+	char *subnet, *range, *gateway;
+	struct pairs aside;
+};
+struct docker_ipam {
+	char *driver;
+	FIELD_LIST_OF(struct docker_ipam_config) config;
+	struct pairs options;
+};
+struct docker_config_from {
+	char *network;
+};
+/* The body of networks/create. */
+struct docker_network {
+	char *name, *driver, *scope;
+	bool internal, attachable, ingress, config_only, ipv6;
+	struct docker_config_from config_from;
+	struct docker_ipam ipam;
+	struct pairs options, labels;
+};
+extern const struct field_table docker_network_table;
+/* s is to be freed by its table, also on failure. */
+int docker_network_spec(const struct docker_network *d, struct network_spec *s, struct error *err);
+/* As list and inspect show it, without its containers. */
+json_t *docker_network_json(const struct network *n);
