@@ -107,7 +107,7 @@ static void add_container(json_t *containers, const struct instance *i, const js
 	for (size_t k = 0; k < i->nics.n; k++)
 		if (str_same(i->nics.items[k].network_id, id_of(network)))
 			nic = &i->nics.items[k];
-	if (!docker_is_up(i) || (!nic && !is_on_mode(i, network)))
+	if (!docker_has_networks(i) || (!nic && !is_on_mode(i, network)))
 		return;
 	json_t *e = endpoint_of(i, id_of(network), nic);
 	add_address(e, "IPv4Address", nic ? nic->ipv4 : NULL, network);
