@@ -302,6 +302,8 @@ static int try_ports(const struct wiring *old, const struct wiring *new, struct 
 	int r = n ? ports_reserve(fresh, n, &fds, &n_fds, err) : 0;
 	for (size_t i = 0; i < n_fds; i++)
 		close(fds[i]);
+	if (r < 0 && err)
+		free_ptr(&err->field); /* its index is of another list */
 	return r;
 }
 

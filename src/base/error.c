@@ -158,6 +158,13 @@ void error_in_field(struct error *err, const char *prefix) {
 	err->field = field;
 }
 
+void error_said(struct error *err, const char *code, const char *text) {
+	if (!err || err->kind == ERROR_NONE)
+		return;
+	free(err->said);
+	err->said = str_format("%s: %s", code, text);
+}
+
 int error_move(struct error *to, struct error *from) {
 	int r = from->kind == ERROR_NONE ? -ERROR_INTERNAL : -(int)from->kind;
 	if (!to) {
@@ -175,6 +182,7 @@ int error_move(struct error *to, struct error *from) {
 void error_free(struct error *err) {
 	free(err->message);
 	free(err->field);
+	free(err->said);
 	*err = ERROR_INIT;
 }
 

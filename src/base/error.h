@@ -35,6 +35,7 @@ struct error {
 	int errnum;       /* the errno behind it, or 0 */
 	char *message;
 	char *field;      /* path of the offending field ("limits.memory"), or NULL */
+	char *said;       /* another party's own words, "CODE: text" of a registry, or NULL */
 };
 
 #define ERROR_INIT ((struct error){0})
@@ -48,6 +49,8 @@ int error_errno(struct error *err, int errnum, const char *fmt, ...) PRINTF(3, 4
 int error_wrap(struct error *err, const char *fmt, ...) PRINTF(2, 3);
 /* Puts "prefix." (or prefix alone, or prefix before "[") before the field path. */
 void error_in_field(struct error *err, const char *prefix);
+/* Sets err->said where there is an error: see there. */
+void error_said(struct error *err, const char *code, const char *text);
 /* Moves *from into *to, returns -kind. */
 int error_move(struct error *to, struct error *from);
 void error_free(struct error *err);

@@ -26,10 +26,12 @@ static const struct dialect_socket {
 	void (*render_error)(struct http_request *req, int status, const struct error *e);
 	const int *statuses;
 	size_t (*prefix)(const char *path);
+	int (*check)(const char *path, struct error *err);
 	size_t max_body;
 } sockets[CONTROL_SOCKETS] = {
-	[CONTROL_NATIVE] = {native_routes, native_render_error, native_statuses, NULL, 0},
-	[CONTROL_DOCKER] = {docker_routes, docker_render_error, docker_statuses, docker_prefix, DOCKER_BODY_MAX},
+	[CONTROL_NATIVE] = {native_routes, native_render_error, native_statuses, NULL, NULL, 0},
+	[CONTROL_DOCKER] = {docker_routes, docker_render_error, docker_statuses, docker_prefix, docker_check,
+			    DOCKER_BODY_MAX},
 };
 
 int control_directories(const struct control_options *o, struct error *err) {
@@ -102,6 +104,7 @@ static int servers_start(struct core *core, int fds[CONTROL_SOCKETS], struct htt
 			.render_error = sockets[i].render_error,
 			.statuses = sockets[i].statuses,
 			.prefix = sockets[i].prefix,
+			.check = sockets[i].check,
 		};
 		r = http_server_start(TAKE_FD(fds[i]), &http, &servers[i], err);
 	}

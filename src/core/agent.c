@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
-		  struct error *err) {
+static int call(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
+		void (*progress)(const json_t *body, void *arg), void *arg, struct error *err) {
 	const struct wire_request *row = wire_request_find(request);
 	if (!row)
 		return error_set(err, ERROR_UNSUPPORTED, "this build has no request %s", request);
@@ -25,6 +25,8 @@ int agent_call_fd(struct core *c, const char *request, const void *body, int sen
 		.reply = reply ? reply : dropped,
 		.reply_fds = recv_fd,
 		.reply_fds_max = recv_fd ? 1 : 0,
+		.on_progress = progress,
+		.arg = arg,
 	};
 	int r = wire_call(&call, err);
 	if (r < 0)
@@ -34,6 +36,16 @@ int agent_call_fd(struct core *c, const char *request, const void *body, int sen
 	if (recv_fd && call.reply_nfds == 0)
 		*recv_fd = -1;
 	return 0;
+}
+
+int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
+		  struct error *err) {
+	return call(c, request, body, send_fd, reply, recv_fd, NULL, NULL, err);
+}
+
+int agent_call_watched(struct core *c, const char *request, const void *body, int send_fd, void *reply,
+		       void (*progress)(const json_t *body, void *arg), void *arg, struct error *err) {
+	return call(c, request, body, send_fd, reply, NULL, progress, arg, err);
 }
 
 int agent_call(struct core *c, const char *request, const void *body, void *reply, struct error *err) {

@@ -99,7 +99,7 @@ struct events {
 struct core {
 	struct store *store;
 	struct content *content;
-	char *agent_socket;
+	char *agent_socket, *state;
 	char **mirrors;
 	void (*on_shutdown)(void *arg);
 	void *arg;
@@ -166,6 +166,9 @@ int agent_call(struct core *c, const char *request, const void *body, void *repl
 /* The same with descriptors: sends `send_fd` (-1: none), takes one into *recv_fd (NULL: none). */
 int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
 		  struct error *err);
+/* The same, with what is told on the way. */
+int agent_call_watched(struct core *c, const char *request, const void *body, int send_fd, void *reply,
+		       void (*progress)(const json_t *body, void *arg), void *arg, struct error *err);
 /* The same for a task: shows progress, ends when the task is cancelled. *recv_fd: the stream of the answer, which must
  * have one then; NULL: none. */
 struct task_run;
@@ -214,6 +217,8 @@ int links_resolve(struct core *c, const char *project, struct instance_spec *s, 
 int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
 			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err);
 /* instance_update that may change mounts of type volume also while it runs: who calls it mounts them. */
+/* Another host port takes the place of the k-th, which was picked. */
+int instance_repick_port(struct core *c, const struct instance *i, size_t k, struct error *err);
 int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
 			   struct instance_snap **out, struct error *err);
 int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);
@@ -306,7 +311,9 @@ int image_name_full(const char *text, char **full, struct error *err);
 /* Makes the image known under its names (which leave the images that had them). */
 int image_store(struct core *c, const char *project, const struct image *image, struct image_snap **out,
 		struct error *err);
-struct image_snap *image_snap_ref(struct image_snap *s);
+
+/* ---- transfer.c ---- */
+void image_publish(struct core *c, const char *project, const char *action, const char *id, const char *name); /* an event */
 
 /* ---- collect.c ---- */
 /* Removes blobs and layers that no image needs. */
@@ -325,7 +332,9 @@ void image_keep(struct core *c, const struct image *image);
 void layers_set(struct core *c, char *const *diff_ids);
 /* Layers of one image on their way into the agent, two at a time. */
 struct unpack_batch;
-struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel);
+/* progress (may be NULL, any thread): a layer's blob, how far it is; total 0: it is unpacked. */
+struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel,
+				  void (*progress)(const char *digest, int64_t done, int64_t total, void *arg), void *arg);
 void unpack_add(struct unpack_batch *b, const struct image_layer *layer); /* any thread */
 int unpack_end(struct unpack_batch *b, struct error *err); /* waits for all; frees b */
 int layers_ensure(struct core *c, const struct image *image, struct error *err);
@@ -355,12 +364,22 @@ void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code);
 
 /* ---- tasks.c ---- */
 struct task_run;
+enum task_flags {
+	TASK_FOLLOWED = 1 << 0, /* who starts it follows its steps, and it is cancelled when the last of those has gone;
+				 * unless anybody has started it without this */
+};
 /* Starts fn on a thread of its own, or finds the running task with the same kind and key (NULL: never). Gives its JSON.
  * fn's arg is freed by drop after the run, or at once if there was such a task. */
+int task_start_flags(struct core *c, const char *project, const char *kind, const char *target, const char *key, unsigned flags,
+		     int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err), void *arg,
+		     void (*drop)(void *arg), char **json, struct error *err);
 int task_start(struct core *c, const char *project, const char *kind, const char *target, const char *key,
 	       int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err), void *arg,
 	       void (*drop)(void *arg), char **json, struct error *err);
 void task_progress(struct core *c, struct task_run *t, const char *message, int64_t done, int64_t total);
+/* A part begins a step; and how far its step is. */
+void task_step(struct core *c, struct task_run *t, const char *part, const char *message, int64_t done, int64_t total);
+void task_step_progress(struct core *c, struct task_run *t, const char *part, int64_t done, int64_t total);
 volatile bool *task_cancel_flag(struct task_run *t);
 int task_cancel_fd(struct task_run *t); /* readable once it is cancelled */
 void tasks_cancel_all(struct core *c);

@@ -31,6 +31,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	pthread_cond_init(&c->flush_wanted, NULL);
 	pthread_cond_init(&c->clock_wanted, NULL);
 	c->agent_socket = str_copy(config->agent_socket);
+	c->state = copy_or_null(config->state);
 	c->mirrors = strv_copy(config->mirrors);
 	c->on_shutdown = config->on_shutdown;
 	c->arg = config->arg;
@@ -186,6 +187,7 @@ void core_close(struct core *c) {
 		store_close(c->store);
 	strv_free(c->mirrors);
 	free(c->agent_socket);
+	free(c->state);
 	free(c);
 }
 
@@ -196,6 +198,8 @@ json_t *core_info(struct core *c) {
 	json_t *info = json_object();
 	json_set_str(info, "version", WABE_VERSION);
 	json_set_str(info, "hostname", u.nodename);
+	json_set_str(info, "state", c->state);
+	json_object_set_new(info, "mirrors", json_from_strv(c->mirrors));
 	json_t *agent = fields_print(&msg_hello_table, &c->host);
 	json_set_bool(agent, "connected", c->synced);
 	json_object_set_new(info, "agent", agent);

@@ -125,12 +125,6 @@ int image_tree(struct core *c, const char *project, const char *image, const cha
 	return r;
 }
 
-int image_config_text(struct core *c, const char *project, const char *image, struct buf *out, struct error *err) {
-	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
-	int r = image_get(c, project, image, &snap, err);
-	return r < 0 ? r : content_read(c->content, snap->image.id, out, err);
-}
-
 void image_children(struct core *c, const char *parent, void (*fn)(struct image_snap *child, void *arg), void *arg) {
 	WITH_LOCK(c);
 	void *value;

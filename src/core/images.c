@@ -193,6 +193,10 @@ void image_snaps_free(struct image_snap **list) {
 	free(list);
 }
 
+int image_config_text(struct core *c, const struct image *image, struct buf *out, struct error *err) {
+	return content_read(c->content, image->id, out, err);
+}
+
 /* ---- loading ---- */
 
 static int load_images(struct core *c, struct error *err) {

@@ -1,6 +1,7 @@
 /* The verbs of images. */
 #pragma once
 
+#include "base/buf.h"
 #include "core/core.h"
 #include "model/image.h"
 
@@ -11,12 +12,15 @@ struct image_snap {
 	char *json;
 	size_t json_len;
 };
+struct image_snap *image_snap_ref(struct image_snap *s);
 void image_snap_unref(struct image_snap *s);
 DEFINE_CLEANUP(image_snap_unref_ptr, struct image_snap *, image_snap_unref);
 
 struct image_pull_options {
 	const char *name, *platform, *username, *password;
 	bool plain_http, insecure_tls;
+	bool all_tags; /* every tag of the repository: those that the registry has, or of a push those that are here */
+	bool followed; /* as TASK_FOLLOWED: task_follow_steps follows */
 };
 
 /* name: a reference, an id ("sha256:…" or its digits) or a prefix of at least 4 digits of it. */
@@ -24,7 +28,12 @@ int image_get(struct core *c, const char *project, const char *name, struct imag
 /* {"revision":N,"images":[…]}; name: a reference or its repository part; free the text. */
 int image_list(struct core *c, const char *project, const char *name, bool dangling_only, char **json, size_t *len,
 	       struct error *err);
-/* Long ones give the task as JSON, to be freed. A second pull of what is being pulled gives the same task. */
+/* Long ones give the task as JSON, to be freed. A second pull of what is being pulled gives the same task.
+ *
+ * Steps of the task's parts. An image, by its name: "found" (in the registry; then its layers are known), "digest …" (of
+ * the manifest, or index), "new" or "unchanged" (pulled; the last), "pushing", "pushed …" (digest and bytes of the manifest).
+ * A layer, by the digest of its blob, or of a push by its diff_id: "present", "queued", "waiting", "downloading", "retrying",
+ * "verifying", "downloaded", "unpacking", "done"; "uploading", "done". */
 int image_pull(struct core *c, const char *project, const struct image_pull_options *o, char **task, struct error *err);
 int image_push(struct core *c, const char *project, const char *image, const struct image_pull_options *o, char **task,
 	       struct error *err);
@@ -39,6 +48,8 @@ int image_import(struct core *c, const char *project, const char *name, int fd, 
 		 const char *comment, struct image_snap **out, struct error *err);
 int image_tag(struct core *c, const char *project, const char *image, const char *name, struct image_snap **out,
 	      struct error *err);
+/* The configuration blob as it came, JSON. */
+int image_config_text(struct core *c, const struct image *image, struct buf *out, struct error *err);
 /* ---- building ---- */
 /* A new image without a name on top of another one, whose id becomes its parent. */
 struct image_step {
@@ -63,8 +74,6 @@ int image_step_instance(struct core *c, const char *project, const struct image_
 struct msg_file;
 int image_tree(struct core *c, const char *project, const char *image, const char *path, struct msg_file *out, int *fd,
 	       struct error *err);
-/* The image's configuration as it is stored: JSON text. */
-int image_config_text(struct core *c, const char *project, const char *image, struct buf *out, struct error *err);
 /* Calls fn for each image that has this parent. */
 void image_children(struct core *c, const char *parent, void (*fn)(struct image_snap *child, void *arg), void *arg);
 

@@ -337,6 +337,20 @@ int instance_change_mounts(struct core *c, const char *project, const char *name
 	return edit(c, project, name, edit_mounts, (void *)patch, out, err);
 }
 
+static int edit_port(struct core *c, struct entry *e, const struct instance *old, struct instance *new, void *arg,
+		     struct error *err) {
+	size_t k = *(size_t *)arg;
+	if (!port_is_picked(new, k) || state_is_up(old->status.state))
+		return error_set(err, ERROR_CONFLICT, "instance %s has changed meanwhile", new->spec.name);
+	new->ports.items[k].host_port = 0; /* to be picked */
+	return carry_out(c, e, old, new, false, true, err);
+}
+
+int instance_repick_port(struct core *c, const struct instance *i, size_t k, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *after = NULL;
+	return edit(c, i->project, i->spec.name, edit_port, &k, &after, err);
+}
+
 /* ---- networks of one that may run ---- */
 
 static int check_private(const struct instance *i, struct error *err) {

@@ -14,6 +14,8 @@ struct unpack_batch {
 	size_t pending;
 	struct error err; /* the first */
 	const volatile bool *cancel;
+	void (*progress)(const char *digest, int64_t done, int64_t total, void *arg);
+	void *arg;
 };
 
 struct unpack_job {
@@ -84,13 +86,20 @@ static void unclaim(struct core *c, const struct unpack_job *j, int64_t size) {
 	pthread_cond_broadcast(&c->changed);
 }
 
-static int unpack(struct core *c, const struct unpack_job *j, struct error *err) {
+static void on_unpacked(const json_t *body, void *arg) {
+	const struct unpack_job *j = arg;
+	int64_t total = json_get_int(body, "total");
+	if (j->batch->progress && total)
+		j->batch->progress(j->digest, json_get_int(body, "done"), total, j->batch->arg);
+}
+
+static int unpack(struct core *c, struct unpack_job *j, struct error *err) {
 	if (!claim(c, j->diff_id))
 		return 0;
 	struct msg_layer body = {.diff_id = j->diff_id, .media_type = j->media_type};
 	_cleanup_(close_fd) int blob = content_blob(c->content, j->digest, NULL, err);
 	struct msg_layer_unpacked reply = {0};
-	int r = blob < 0 ? blob : agent_call_fd(c, "layer-unpack", &body, blob, &reply, NULL, err);
+	int r = blob < 0 ? blob : agent_call_watched(c, "layer-unpack", &body, blob, &reply, on_unpacked, j, err);
 	unclaim(c, j, r == 0 ? reply.size : -1);
 	return r < 0 ? error_wrap(err, "unpacking layer %.19s", j->diff_id) : 0;
 }
@@ -101,6 +110,8 @@ static void unpack_job(void *arg) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	bool cancelled = b->cancel && *b->cancel;
 	int r = cancelled ? error_set(&err, ERROR_CANCELLED, "cancelled") : unpack(b->core, j, &err);
+	if (r == 0 && b->progress)
+		b->progress(j->digest, 0, 0, b->arg);
 	pthread_mutex_lock(&b->lock);
 	if (r < 0 && !b->err.kind)
 		error_move(&b->err, &err);
@@ -113,9 +124,10 @@ static void unpack_job(void *arg) {
 	free(j);
 }
 
-struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel) {
+struct unpack_batch *unpack_begin(struct core *c, const volatile bool *cancel,
+				  void (*progress)(const char *digest, int64_t done, int64_t total, void *arg), void *arg) {
 	struct unpack_batch *b = NEW(struct unpack_batch);
-	*b = (struct unpack_batch){.core = c, .cancel = cancel};
+	*b = (struct unpack_batch){.core = c, .cancel = cancel, .progress = progress, .arg = arg};
 	pthread_mutex_init(&b->lock, NULL);
 	pthread_cond_init(&b->done, NULL);
 	return b;
@@ -197,7 +209,7 @@ int layers_check(struct core *c, const struct image *image, struct error *err) {
 int layers_ensure(struct core *c, const struct image *image, struct error *err) {
 	if (all_there(c, image))
 		return 0;
-	struct unpack_batch *b = unpack_begin(c, NULL);
+	struct unpack_batch *b = unpack_begin(c, NULL, NULL, NULL);
 	for (size_t i = 0; i < image->layers.n; i++)
 		unpack_add(b, &image->layers.items[i]);
 	return unpack_end(b, err);

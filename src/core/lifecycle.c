@@ -10,6 +10,8 @@
 
 #define KILL_WAIT 20 /* s */
 
+#define PORT_TRIES 16
+
 /* One request about one instance that answers with its state. */
 static int call_state(struct core *c, struct entry *e, const char *request, const void *body, struct error *err) {
 	struct msg_instance_state state = {0};
@@ -49,6 +51,34 @@ static void note_failure(struct core *c, struct entry *e, const struct error *wh
 	entry_set(c, e, instance_snap_new(&failed));
 }
 
+/* The index in "ports[3]"; -1. */
+static int64_t port_in(const struct error *e) {
+	int64_t k = -1;
+	_cleanup_(free_ptr) char *digits =
+		e->field && str_starts(e->field, "ports[") ? str_copyn(e->field + 6, strcspn(e->field + 6, "]")) : NULL;
+	return digits && str_to_i64(digits, &k) == 0 ? k : -1;
+}
+
+/* A port that was picked, and that a program of the host has by now, is given up for another one. */
+static int call_start(struct core *c, struct entry *e, struct error *err) {
+	struct error why = ERROR_INIT;
+	for (int tries = 1;; tries++) {
+		_cleanup_(instance_snap_unref_ptr) struct instance_snap *now = entry_snap(c, e);
+		struct msg_id body = {.id = now->instance.id};
+		int r = call_state(c, e, "instance-start", &body, &why);
+		if (r == 0)
+			return 0;
+		int64_t k = why.kind == ERROR_CONFLICT ? port_in(&why) : -1;
+		if (k < 0 || !port_is_picked(&now->instance, (size_t)k) || tries == PORT_TRIES)
+			return error_move(err, &why);
+		log_info("%s; picking another one", error_text(&why));
+		error_free(&why);
+		r = instance_repick_port(c, &now->instance, (size_t)k, err);
+		if (r < 0)
+			return r;
+	}
+}
+
 static int start_entry(struct core *c, struct entry *e, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *before = entry_snap(c, e);
 	if (str_same(before->instance.status.state, "running"))
@@ -56,9 +86,8 @@ static int start_entry(struct core *c, struct entry *e, struct error *err) {
 	int r = image_ready(c, &before->instance, err);
 	if (r < 0)
 		return r;
-	struct msg_id body = {.id = before->instance.id};
 	struct error why = ERROR_INIT;
-	r = call_state(c, e, "instance-start", &body, &why);
+	r = call_start(c, e, &why);
 	if (r < 0)
 		note_failure(c, e, &why);
 	if (r < 0 && before->instance.spec.auto_remove && before->instance.status.started_at == 0) {

@@ -78,6 +78,8 @@ void port_claims_free(struct port_claims *p);
  * that i->ports has for it. Several instances may want the same port: the one that starts first has it. Claims them; CONFLICT
  * naming a balancer that has one, the claims are as before then. */
 int ports_resolve(struct core *c, struct instance *i, char *const *image_exposes, struct error *err);
+/* Whether the k-th of its ports was picked, not asked for. */
+bool port_is_picked(const struct instance *i, size_t k);
 /* owner: an instance's or balancer's id. check: CONFLICT when another has one of them; instances: those count, too. */
 int port_check(struct core *c, const struct port *p, const char *owner, bool instances, struct error *err);
 void port_claim(struct core *c, const struct port *p, const char *owner);

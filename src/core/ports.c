@@ -221,12 +221,17 @@ static int port_resolve(struct core *c, const struct instance *i, const ports *d
 	}
 	for (size_t k = 0; k < i->ports.n; k++) {
 		p->host_port = i->ports.items[k].host_port;
-		bool fits = !wish.host_port || (p->host_port >= wish.host_port && p->host_port <= wish.host_last);
+		bool fits = p->host_port && (!wish.host_port || (p->host_port >= wish.host_port && p->host_port <= wish.host_last));
 		if (fits && same_inside(p, &i->ports.items[k]) && is_free(c, done, p, i->id))
 			return 0;
 	}
 	p->host_port = wish.host_port;
 	return wish.host_port ? pick_of(c, done, p, i->id, err) : pick(c, done, p, i->id, err);
+}
+
+bool port_is_picked(const struct instance *i, size_t k) {
+	const struct port *wish = k < i->spec.ports.n ? &i->spec.ports.items[k] : NULL;
+	return k < i->ports.n && (!wish || !wish->host_port || wish->host_last);
 }
 
 static void list_free(ports *list) {

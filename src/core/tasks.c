@@ -1,33 +1,15 @@
 /* Tasks in memory: running ones on a bounded pool of threads, ended ones for a while. */
-#include "core/tasks.h"
+#include "core/tasks-priv.h"
 
 #include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
-#include "core/core-priv.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #define ENDED_KEPT 128
 #define REPORT_EVERY (100 * NS_PER_MS)
-
-struct task_run {
-	struct task task;
-	char *key;
-	int refs;
-	uint64_t generation; /* counts changes */
-	volatile bool cancel;
-	int cancel_fd;
-	struct core *core;
-	int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err);
-	void *arg;
-	void (*drop)(void *arg);
-};
-
-static bool is_running(const struct task_run *t) {
-	return str_same(t->task.state, "running");
-}
 
 static char *task_json(const struct task_run *t) {
 	_cleanup_(json_free_ptr) json_t *json = fields_print(&task_table, &t->task);
@@ -41,6 +23,10 @@ void task_run_drop(void *p) {
 		return;
 	fields_free(&task_table, &t->task);
 	free(t->key);
+	error_free(&t->failed);
+	for (size_t i = 0; i < t->n_steps; i++)
+		free(t->steps[i].message);
+	free(t->steps);
 	close_fd(&t->cancel_fd);
 	free(t);
 }
@@ -60,7 +46,7 @@ static void forget_old(struct core *c) {
 }
 
 /* Needs the lock. */
-static void task_end(struct core *c, struct task_run *t, int r, char *result, const struct error *err) {
+static void task_end(struct core *c, struct task_run *t, int r, char *result, struct error *err) {
 	struct task *k = &t->task;
 	free(k->state);
 	k->state = str_copy(r == 0 ? "done" : err->kind == ERROR_CANCELLED || t->cancel ? "cancelled" : "failed");
@@ -71,6 +57,7 @@ static void task_end(struct core *c, struct task_run *t, int r, char *result, co
 		k->error = str_copy(error_text(err));
 		k->error_kind = str_copy(error_kind_name(err->kind));
 		log_info("task %s (%s): %s", k->kind, k->target, k->error);
+		error_move(&t->failed, err);
 	}
 	t->generation++;
 	event_add(c, "task", k->state, k->project, k->id, k->target, "kind", k->kind, NULL);
@@ -102,15 +89,25 @@ static struct task_run *find_running(struct core *c, const char *kind, const cha
 	return NULL;
 }
 
-int task_start(struct core *c, const char *project, const char *kind, const char *target, const char *key,
-	       int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err), void *arg,
-	       void (*drop)(void *arg), char **json, struct error *err) {
+/* Needs the lock. */
+static void task_join(struct task_run *t, unsigned flags) {
+	if (flags & TASK_FOLLOWED)
+		t->followers++;
+	else
+		t->kept = true;
+}
+
+int task_start_flags(struct core *c, const char *project, const char *kind, const char *target, const char *key, unsigned flags,
+		     int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err), void *arg,
+		     void (*drop)(void *arg), char **json, struct error *err) {
 	WITH_LOCK(c);
 	int r = core_project_check(c, project, err);
 	struct task_run *t = r == 0 && key ? find_running(c, kind, key) : NULL;
 	if (r < 0 || t) {
-		if (t)
+		if (t) {
+			task_join(t, flags);
 			*json = task_json(t);
+		}
 		drop(arg);
 		return r;
 	}
@@ -126,10 +123,17 @@ int task_start(struct core *c, const char *project, const char *kind, const char
 		.arg = arg,
 		.drop = drop,
 	};
+	task_join(t, flags);
 	map_set(c->tasks, t->task.id, t);
 	*json = task_json(t);
 	crew_run(c->runners, task_main, t);
 	return 0;
+}
+
+int task_start(struct core *c, const char *project, const char *kind, const char *target, const char *key,
+	       int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err), void *arg,
+	       void (*drop)(void *arg), char **json, struct error *err) {
+	return task_start_flags(c, project, kind, target, key, 0, fn, arg, drop, json, err);
 }
 
 void task_progress(struct core *c, struct task_run *t, const char *message, int64_t done, int64_t total) {
@@ -152,7 +156,7 @@ int task_cancel_fd(struct task_run *t) {
 	return t->cancel_fd;
 }
 
-static void cancel(struct task_run *t) {
+void task_run_cancel(struct task_run *t) {
 	t->cancel = true;
 	uint64_t one = 1;
 	if (write(t->cancel_fd, &one, sizeof one) < 0)
@@ -164,13 +168,12 @@ void tasks_cancel_all(struct core *c) {
 	void *value;
 	for (size_t i = 0; map_next(c->tasks, &i, NULL, &value);)
 		if (is_running(value))
-			cancel(value);
+			task_run_cancel(value);
 }
 
 /* ---- the verbs ---- */
 
-/* Needs the lock. */
-static struct task_run *task_find(struct core *c, const char *project, const char *id, struct error *err) {
+struct task_run *task_find(struct core *c, const char *project, const char *id, struct error *err) {
 	struct task_run *t = map_get(c->tasks, id);
 	if (t && str_same(t->task.project, project))
 		return t;
@@ -209,7 +212,7 @@ int task_cancel(struct core *c, const char *project, const char *id, char **json
 	if (!t)
 		return -ERROR_NOT_FOUND;
 	if (is_running(t))
-		cancel(t);
+		task_run_cancel(t);
 	*json = task_json(t);
 	return 0;
 }
@@ -224,7 +227,7 @@ struct task_follower {
 	int64_t reported; /* mono ns */
 };
 
-static enum follow_result task_step(struct follower *base) {
+static enum follow_result task_look(struct follower *base) {
 	struct task_follower *f = (struct task_follower *)base;
 	if (f->sink.gone(f->sink.arg))
 		return FOLLOW_END;
@@ -264,7 +267,7 @@ int task_follow(struct core *c, const char *project, const char *id, const struc
 	if (!t)
 		return -ERROR_NOT_FOUND;
 	struct task_follower *f = NEW(struct task_follower);
-	*f = (struct task_follower){.base = {.step = task_step, .drop = task_follow_drop}, .task = t, .sink = *sink};
+	*f = (struct task_follower){.base = {.step = task_look, .drop = task_follow_drop}, .task = t, .sink = *sink};
 	sink->begin(sink->arg);
 	follow_add(c->follow, &f->base);
 	return 0;

@@ -1,5 +1,5 @@
-/* Images come and go: pull, push, bootstrap as tasks; load, save, import. All that adds takes a hold, so
- * that nothing is collected that is just on its way to being needed. */
+/* Images come and go: bootstrap as a task; load, save, import. All that adds takes a hold, so that nothing is collected
+ * that is just on its way to being needed. */
 #include "core/core-priv.h"
 
 #include "base/fs.h"
@@ -7,229 +7,12 @@
 #include "base/str.h"
 #include "core/tasks.h"
 #include "image/archive.h"
-#include "image/registry.h"
 
 #include <unistd.h>
 
-static void publish(struct core *c, const char *project, const char *action, const char *id, const char *name) {
+void image_publish(struct core *c, const char *project, const char *action, const char *id, const char *name) {
 	WITH_LOCK(c);
 	event_add(c, "image", action, project, id, name, NULL);
-}
-
-/* What a pull or push was asked for. */
-struct transfer {
-	char *project, *image, *name, *username, *password;
-	char *os, *architecture, *variant;
-	bool plain_http, insecure_tls;
-
-	/* progress over all blobs */
-	struct core *core;
-	struct task_run *task;
-	pthread_mutex_t lock;
-	struct map *blobs; /* digest → struct blob */
-	struct unpack_batch *unpack;
-};
-
-struct blob {
-	uint64_t done, total;
-};
-
-static void transfer_free(void *arg) {
-	struct transfer *t = arg;
-	free(t->project);
-	free(t->image);
-	free(t->name);
-	free(t->username);
-	if (t->password)
-		explicit_bzero(t->password, strlen(t->password));
-	free(t->password);
-	free(t->os);
-	free(t->architecture);
-	free(t->variant);
-	map_free(t->blobs);
-	pthread_mutex_destroy(&t->lock);
-	free(t);
-}
-
-/* "linux/amd64[/v8]" */
-static int platform_parse(struct transfer *t, const char *platform, struct error *err) {
-	if (!platform || !*platform)
-		return 0;
-	_cleanup_(strv_free_ptr) char **parts = strv_split(platform, '/');
-	size_t n = strv_len(parts);
-	if (n < 2 || n > 3)
-		return error_field(err, "platform", "%.64s is not OS/ARCHITECTURE[/VARIANT]", platform);
-	t->os = str_copy(parts[0]);
-	t->architecture = str_copy(parts[1]);
-	t->variant = n == 3 ? str_copy(parts[2]) : NULL;
-	return 0;
-}
-
-static struct transfer *transfer_new(const char *project, const struct image_pull_options *o, struct error *err) {
-	struct transfer *t = NEW(struct transfer);
-	pthread_mutex_init(&t->lock, NULL);
-	t->blobs = map_new(free);
-	t->project = str_copy(project);
-	t->username = copy_or_null(o->username);
-	t->password = copy_or_null(o->password);
-	t->plain_http = o->plain_http;
-	t->insecure_tls = o->insecure_tls;
-	int r = platform_parse(t, o->platform, err);
-	if (r == 0 && o->name)
-		r = image_name_full(o->name, &t->name, err);
-	if (r < 0) {
-		transfer_free(t);
-		return NULL;
-	}
-	return t;
-}
-
-static void on_progress(const char *digest, uint64_t done, uint64_t total, const char *what, void *arg) {
-	struct transfer *t = arg;
-	uint64_t all_done = 0, all = 0;
-	pthread_mutex_lock(&t->lock);
-	if (digest && total) {
-		struct blob *b = map_get(t->blobs, digest);
-		if (!b)
-			map_set(t->blobs, digest, b = NEW(struct blob));
-		*b = (struct blob){done, total};
-	}
-	void *value;
-	for (size_t i = 0; map_next(t->blobs, &i, NULL, &value);) {
-		all_done += ((struct blob *)value)->done;
-		all += ((struct blob *)value)->total;
-	}
-	pthread_mutex_unlock(&t->lock);
-	task_progress(t->core, t->task, what, (int64_t)all_done, (int64_t)all);
-}
-
-static void on_layer(const struct image_layer *layer, void *arg) {
-	unpack_add(((struct transfer *)arg)->unpack, layer);
-}
-
-static struct registry_options registry_options_of(struct transfer *t) {
-	return (struct registry_options){
-		.username = t->username,
-		.password = t->password,
-		.plain_http = t->plain_http,
-		.insecure_tls = t->insecure_tls,
-		.mirrors = t->core->mirrors,
-		.architecture = t->architecture,
-		.os = t->os,
-		.variant = t->variant,
-		.progress = on_progress,
-		.arg = t,
-		.cancel = task_cancel_flag(t->task),
-	};
-}
-
-/* ---- pull ---- */
-
-static int fetch(struct transfer *t, const struct image_ref *ref, struct image *image, struct error *err) {
-	struct registry_options o = registry_options_of(t);
-	t->unpack = unpack_begin(t->core, o.cancel);
-	o.layer_ready = on_layer;
-	int r = registry_pull(t->core->content, ref, &o, image, err);
-	task_progress(t->core, t->task, "unpacking", 0, 0);
-	struct error unpack = ERROR_INIT;
-	int u = unpack_end(t->unpack, &unpack);
-	if (r == 0 && u < 0) {
-		fields_free(&image_table, image);
-		return error_move(err, &unpack);
-	}
-	error_free(&unpack);
-	return r;
-}
-
-static int pull_and_store(struct transfer *t, char **result, struct error *err) {
-	struct image_ref ref;
-	struct image image;
-	int r = image_ref_parse(t->name, &ref, err);
-	if (r < 0)
-		return r;
-	r = fetch(t, &ref, &image, err);
-	image_ref_free(&ref);
-	if (r < 0)
-		return r;
-	strv_free(TAKE_PTR(image.names));
-	strv_add(&image.names, t->name);
-	r = layers_ensure(t->core, &image, err); /* those whose blobs were here before */
-	if (r == 0)
-		r = layers_check(t->core, &image, err);
-	if (r == 0)
-		r = image_store(t->core, t->project, &image, NULL, err);
-	if (r == 0) {
-		publish(t->core, t->project, "pull", image.id, t->name);
-		*result = str_copy(image.id);
-	}
-	fields_free(&image_table, &image);
-	return r;
-}
-
-static int pull_run(struct core *c, struct task_run *task, void *arg, char **result, struct error *err) {
-	struct transfer *t = arg;
-	t->core = c;
-	t->task = task;
-	images_hold(c);
-	int r = pull_and_store(t, result, err);
-	images_release(c);
-	return r;
-}
-
-int image_pull(struct core *c, const char *project, const struct image_pull_options *o, char **task, struct error *err) {
-	if (!o->name)
-		return error_field(err, "name", "which image? name is missing");
-	struct transfer *t = transfer_new(project, o, err);
-	if (!t)
-		return -ERROR_INVALID;
-	_cleanup_(free_ptr) char *target = str_copy(t->name);
-	_cleanup_(free_ptr) char *key = str_format("%s %s %s", t->name, o->platform ? o->platform : "",
-						   o->username ? o->username : "");
-	return task_start(c, project, "image-pull", target, key, pull_run, t, transfer_free, task, err);
-}
-
-/* ---- push ---- */
-
-static int push_run(struct core *c, struct task_run *task, void *arg, char **result, struct error *err) {
-	struct transfer *t = arg;
-	t->core = c;
-	t->task = task;
-	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
-	struct image_ref ref;
-	int r = image_get(c, t->project, t->image, &snap, err);
-	if (r == 0)
-		r = image_ref_parse(t->name, &ref, err);
-	if (r < 0)
-		return r;
-	struct registry_options o = registry_options_of(t);
-	images_hold(c);
-	image_keep(c, &snap->image);
-	r = registry_push(c->content, &snap->image, &ref, &o, err);
-	images_release(c);
-	image_ref_free(&ref);
-	if (r == 0) {
-		publish(c, t->project, "push", snap->image.id, t->name);
-		*result = str_copy(snap->image.digest);
-	}
-	return r;
-}
-
-int image_push(struct core *c, const char *project, const char *image, const struct image_pull_options *o, char **task,
-	       struct error *err) {
-	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
-	int r = image_get(c, project, image, &snap, err);
-	if (r < 0)
-		return r;
-	struct image_pull_options named = *o;
-	if (!named.name)
-		named.name = image;
-	struct transfer *t = transfer_new(project, &named, err);
-	if (!t)
-		return -ERROR_INVALID;
-	t->image = str_copy(snap->image.id);
-	_cleanup_(free_ptr) char *target = str_copy(t->name);
-	_cleanup_(free_ptr) char *key = str_format("%s %s", t->image, t->name);
-	return task_start(c, project, "image-push", target, key, push_run, t, transfer_free, task, err);
 }
 
 /* ---- an image from a tree ---- */
@@ -248,7 +31,7 @@ static int build_image(struct core *c, const char *project, const char *name, in
 	if (r == 0)
 		r = image_store(c, project, &image, out, err);
 	if (r == 0)
-		publish(c, project, action, image.id, name ? name : image.id);
+		image_publish(c, project, action, image.id, name ? name : image.id);
 	fields_free(&image_table, &image);
 	return r;
 }
@@ -361,7 +144,7 @@ static int store_loaded(struct core *c, const char *project, struct image *image
 	if (r == 0)
 		r = image_store(c, project, image, out, err);
 	if (r == 0)
-		publish(c, project, "load", image->id, image->names ? image->names[0] : image->id);
+		image_publish(c, project, "load", image->id, image->names ? image->names[0] : image->id);
 	return r;
 }
 

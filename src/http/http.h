@@ -44,6 +44,8 @@ struct http_config {
 	/* How many bytes at the beginning of a path stand before what routes fit ("/v1.44"); NULL: none ever. What is
 	 * left must begin with a slash. */
 	size_t (*prefix)(const char *path);
+	/* Before any handler: whether a path that has a route is served at all; negative and *err answers it. NULL: all are. */
+	int (*check)(const char *path, struct error *err);
 };
 
 /* Serves on a listening socket (unix or TCP, taken over) with its own threads. */

@@ -134,9 +134,13 @@ void http_answer(struct http_request *req, int status, struct MHD_Response *resp
 /* ---- on a worker ---- */
 
 static void run_handler(struct http_request *req) {
+	_cleanup_(error_free) struct error refused = ERROR_INIT;
 	bool silent;
 
-	req->route->handler(req);
+	if (req->server->config.check && req->server->config.check(req->target.path, &refused) < 0)
+		http_fail(req, &refused);
+	else
+		req->route->handler(req);
 	pthread_mutex_lock(&req->lock);
 	silent = req->phase == HTTP_RUNNING;
 	pthread_mutex_unlock(&req->lock);

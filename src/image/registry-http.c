@@ -339,15 +339,8 @@ bool request_ok(const struct request *q) {
 	return q->status >= 200 && q->status < 300;
 }
 
-/* The registry's own words: {"errors":[{"code","message"}]}, made safe to print. */
-static char *own_words(const struct request *q) {
-	_cleanup_(json_free_ptr) json_t *o = json_parse(buf_str(&q->text), q->text.len, NULL);
-	const json_t *first = json_array_get(json_object_get(o, "errors"), 0);
-	const char *message = json_get_str(first, "message"), *code = json_get_str(first, "code");
-	if (!message || !*message)
-		message = code ? code : json_get_str(o, "details");
-	if (!message || !*message)
-		return NULL;
+/* Fit to be printed. */
+static char *safe_words(const char *message) {
 	size_t n = strnlen(message, WORDS_MAX);
 	while (n && ((unsigned char)message[n] & 0xc0) == 0x80) /* not inside a character */
 		n--;
@@ -358,8 +351,19 @@ static char *own_words(const struct request *q) {
 	return words;
 }
 
+/* The registry's own words: {"errors":[{"code","message"}]}, made safe to print. *code may be NULL afterwards. */
+static char *own_words(const struct request *q, char **code) {
+	_cleanup_(json_free_ptr) json_t *o = json_parse(buf_str(&q->text), q->text.len, NULL);
+	const json_t *first = json_array_get(json_object_get(o, "errors"), 0);
+	const char *message = json_get_str(first, "message"), *c = json_get_str(first, "code");
+	if (!message || !*message)
+		message = c ? c : json_get_str(o, "details");
+	*code = c && *c ? safe_words(c) : NULL;
+	return message && *message ? safe_words(message) : NULL;
+}
+
 int login_error(const struct endpoint *e, const struct request *q, struct error *err) {
-	_cleanup_(free_ptr) char *words = own_words(q);
+	_cleanup_(free_ptr) char *code = NULL, *words = own_words(q, &code);
 	if (q->status >= 500 || q->status == 429)
 		return error_set(err, ERROR_UNAVAILABLE, "the token server of %s answers %ld: %s", e->name, q->status,
 				 words ? words : "try again later");
@@ -367,8 +371,8 @@ int login_error(const struct endpoint *e, const struct request *q, struct error 
 			 words ? words : "user name or password is wrong");
 }
 
-int request_error(const struct endpoint *e, const struct request *q, const char *what, struct error *err) {
-	_cleanup_(free_ptr) char *words = own_words(q);
+static int set_request_error(const struct endpoint *e, const struct request *q, const char *what, const char *words,
+			     struct error *err) {
 	switch (q->status) {
 	case 401:
 		return error_set(err, ERROR_UNAUTHORIZED, "%s asks for a login to %s, or does not have it: %s", e->name,
@@ -387,6 +391,14 @@ int request_error(const struct endpoint *e, const struct request *q, const char 
 		return error_set(err, q->status >= 500 ? ERROR_UNAVAILABLE : ERROR_INVALID, "%s answers %ld for %s%s%s",
 				 e->name, q->status, what, words ? ": " : "", words ? words : "");
 	}
+}
+
+int request_error(const struct endpoint *e, const struct request *q, const char *what, struct error *err) {
+	_cleanup_(free_ptr) char *code = NULL, *words = own_words(q, &code);
+	int r = set_request_error(e, q, what, words, err);
+	if (code && words)
+		error_said(err, code, words);
+	return r;
 }
 
 /* --- endpoints --- */

@@ -210,6 +210,7 @@ static int fetch_once(struct content *c, struct source *s, const struct registry
 		ingest_abort(ingest);
 		return r;
 	}
+	report(o, blob, (uint64_t)blob->size, "verifying");
 	r = ingest_commit(ingest, NULL, err);
 	if (r == 0)
 		report(o, blob, (uint64_t)blob->size, "done");
@@ -262,6 +263,7 @@ struct pull {
 	char *what; /* the reference, for messages */
 	struct buf text;
 	char *digest; /* of text */
+	char *top;    /* of the first text, which the reference leads to */
 	struct manifest manifest;
 	struct image image;
 	size_t *unique, n_unique; /* positions of layers, each digest once */
@@ -290,6 +292,8 @@ static int resolve(struct pull *p, struct endpoint *e, CURL *curl, struct error 
 	int64_t size = -1;
 	for (int depth = 0; depth < INDEX_DEPTH; depth++) {
 		int r = get_manifest(p, e, curl, reference, err);
+		if (r == 0 && !p->top)
+			p->top = str_copy(p->digest);
 		if (r == 0 && size >= 0 && (uint64_t)size != p->text.len)
 			r = error_set(err, ERROR_CORRUPT, "%s: manifest %s has %zu bytes, its index says %" PRId64,
 				      p->what, reference, p->text.len, size);
@@ -310,6 +314,7 @@ static int resolve_anywhere(struct pull *p, CURL *curl, struct error *err) {
 	struct source *s = &p->source;
 	int r = 0;
 	for (s->at = 0; s->at < s->n; s->at++) {
+		free(TAKE_PTR(p->top));
 		r = resolve(p, &s->endpoints[s->at], curl, err);
 		if (r == 0 || r == -ERROR_CANCELLED || s->at + 1 == s->n)
 			return r;
@@ -319,23 +324,28 @@ static int resolve_anywhere(struct pull *p, CURL *curl, struct error *err) {
 
 /* --- the whole --- */
 
-static int open_source(struct pull *p, struct error *err) {
-	struct source *s = &p->source;
-	bool docker = strcmp(p->ref->registry, "docker.io") == 0;
-	size_t mirrors = docker ? strv_len((char **)p->o->mirrors) : 0;
+static int source_open(struct source *s, const struct image_ref *ref, const struct registry_options *o, struct error *err) {
+	bool docker = strcmp(ref->registry, "docker.io") == 0;
+	size_t mirrors = docker ? strv_len((char **)o->mirrors) : 0;
 	s->endpoints = alloc_array(mirrors + 1, sizeof *s->endpoints);
 	int r = 0;
 	for (size_t i = 0; r == 0 && i <= mirrors; i++) {
 		struct endpoint *e = &s->endpoints[s->n++];
-		const char *host = i < mirrors ? p->o->mirrors[i] : p->ref->registry;
-		r = endpoint_open(e, host, host, p->ref->repository, "pull", p->o, err);
+		const char *host = i < mirrors ? o->mirrors[i] : ref->registry;
+		r = endpoint_open(e, host, host, ref->repository, "pull", o, err);
 		e->stop = &s->stop;
 		if (i == mirrors) {
-			e->username = p->o->username;
-			e->password = p->o->password;
+			e->username = o->username;
+			e->password = o->password;
 		}
 	}
 	return r;
+}
+
+static void source_close(struct source *s) {
+	for (size_t i = 0; i < s->n; i++)
+		endpoint_close(&s->endpoints[i]);
+	free(s->endpoints);
 }
 
 static int fetch_config(struct pull *p, CURL *curl, struct error *err) {
@@ -390,7 +400,7 @@ static int fetch_layer(size_t job, CURL *curl, void *arg, struct error *err) {
 }
 
 static int pull(struct pull *p, struct error *err) {
-	int r = open_source(p, err);
+	int r = source_open(&p->source, p->ref, p->o, err);
 	if (r < 0)
 		return r;
 	_cleanup_(curl_cleanup) CURL *curl = curl_easy_init();
@@ -403,6 +413,9 @@ static int pull(struct pull *p, struct error *err) {
 		r = check_platform(p, err);
 	if (r < 0)
 		return r;
+	strv_take(&p->image.digests, image_ref_digest(p->ref, p->top));
+	if (p->o->resolved)
+		p->o->resolved(&p->image, p->o->arg);
 	find_unique(p);
 	r = run_parallel(p->o, p->n_unique, fetch_layer, p, &p->source.stop, err);
 	if (r < 0)
@@ -426,14 +439,53 @@ int registry_pull(struct content *c, const struct image_ref *ref, const struct r
 	} else {
 		fields_free(&image_table, &p.image);
 	}
-	for (size_t i = 0; i < p.source.n; i++)
-		endpoint_close(&p.source.endpoints[i]);
-	free(p.source.endpoints);
+	source_close(&p.source);
 	free(p.what);
 	buf_free(&p.text);
 	free(p.digest);
+	free(p.top);
 	manifest_free(&p.manifest);
 	free(p.unique);
 	pthread_mutex_destroy(&p.ready);
+	return r;
+}
+
+/* --- tags --- */
+
+static int fetch_tags(struct endpoint *e, CURL *curl, const char *what, char ***tags, struct error *err) {
+	_cleanup_(free_ptr) char *url = endpoint_url(e, "tags/list");
+	_cleanup_(request_free) struct request q = {.method = "GET", .url = url, .text_max = MANIFEST_MAX};
+	struct retry t = retry_start(e, MANIFEST_TRIES);
+	int r;
+	do
+		r = endpoint_request(e, curl, &q, err);
+	while (retry_again(&t, e, &q, r));
+	if (r < 0)
+		return error_wrap(err, "%s", what);
+	if (!request_ok(&q))
+		return request_error(e, &q, what, err);
+	_cleanup_(json_free_ptr) json_t *o = json_parse(buf_str(&q.text), q.text.len, err);
+	if (!json_is_array(json_object_get(o, "tags")))
+		return error_set(err, ERROR_CORRUPT, "%s: the registry does not answer with a list of tags", what);
+	*tags = json_get_strv(o, "tags");
+	return 0;
+}
+
+int registry_tags(const struct image_ref *ref, const struct registry_options *o, char ***tags, struct error *err) {
+	struct source s = {0};
+	_cleanup_(curl_cleanup) CURL *curl = curl_easy_init();
+	_cleanup_(free_ptr) char *what = str_format("tags of %s/%s", ref->registry, ref->repository);
+	if (!curl)
+		abort(); /* memory */
+	*tags = NULL;
+	int r = source_open(&s, ref, o, err);
+	for (size_t i = 0; r == 0 && i < s.n; i++) {
+		r = fetch_tags(&s.endpoints[i], curl, what, tags, err);
+		if (r == 0 || r == -ERROR_CANCELLED)
+			break;
+		if (i + 1 < s.n)
+			r = 0;
+	}
+	source_close(&s);
 	return r;
 }

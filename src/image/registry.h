@@ -15,6 +15,8 @@ struct registry_options {
 	int parallel; /* blobs at once; 0: 3 */
 	void (*progress)(const char *blob, uint64_t done, uint64_t total, const char *what,
 			 void *arg); /* any thread; may be NULL */
+	/* called once the manifest and the config are there: what is to be fetched (without names); may be NULL */
+	void (*resolved)(const struct image *image, void *arg);
 	/* called as each layer's blob has arrived, in any order, to begin unpacking; one call at a time, once for
 	 * each digest; may be NULL */
 	void (*layer_ready)(const struct image_layer *layer, void *arg);
@@ -24,11 +26,15 @@ struct registry_options {
 	int64_t stall_timeout;	     /* ns without a byte before a connection is given up; 0: 30 s */
 };
 
-/* Fetches manifest, config and layers into the content store; fills *out (names: the reference). Hold the
+/* Fetches manifest, config and layers into the content store; fills *out (names: the reference; digests: what the
+ * repository calls it, which is the index where the reference leads to one). What progress says of a blob: waiting,
+ * downloading, retrying, verifying, done, present; of pushing uploading, done, present. Hold the
  * content store (content_hold) until the image is filed. UNAUTHORIZED, DENIED, NOT_FOUND (also when there is
  * nothing for the platform), UNAVAILABLE, TIMEOUT, CORRUPT, TOO_LARGE, UNSUPPORTED, NO_SPACE, CANCELLED. */
 int registry_pull(struct content *c, const struct image_ref *ref, const struct registry_options *o, struct image *out,
 		  struct error *err);
+/* The tags of the reference's repository; NULL-terminated. */
+int registry_tags(const struct image_ref *ref, const struct registry_options *o, char ***tags, struct error *err);
 /* Sends what the registry has not: blobs, then the manifest as it is, so that its digest stays. */
 int registry_push(struct content *c, const struct image *image, const struct image_ref *ref,
 		  const struct registry_options *o, struct error *err);

@@ -203,6 +203,10 @@ char *image_ref_familiar(const struct image_ref *ref) {
 	return print_ref(ref, "", path);
 }
 
+char *image_ref_digest(const struct image_ref *ref, const char *digest) {
+	return str_format("%s/%s@%s", ref->registry, ref->repository, digest);
+}
+
 /* Where the repository ends: at the digest, or at a colon behind the last slash. */
 static size_t repository_len(const char *full) {
 	size_t n = strcspn(full, "@");

@@ -53,6 +53,7 @@ char *image_ref_print(const struct image_ref *ref); /* fully qualified */
 /* As people like to read it: without docker.io/library/. */
 char *image_ref_familiar(const struct image_ref *ref);
 void image_ref_free(struct image_ref *ref);
+char *image_ref_digest(const struct image_ref *ref, const char *digest); /* "registry/repository@digest" */
 /* Whether two references in full, with whatever tag and digest, are of one repository. */
 bool image_ref_same_repository(const char *a, const char *b);
 /* "sha256:" and 64 lower-case hexadecimal digits. */

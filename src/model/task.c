@@ -3,6 +3,17 @@
 
 #include "model/instance.h"
 
+static const struct field part_fields[] = {
+	FIELD(struct task_part, id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = text_check,
+	      .doc = "A layer's digest, an image's name"),
+	FIELD(struct task_part, message, FIELD_STRING, .doc = "What is done with it just now, or was done last"),
+	FIELD(struct task_part, done, FIELD_SIZE, .doc = "Bytes done"),
+	FIELD(struct task_part, total, FIELD_SIZE, .doc = "Bytes in all; 0 where that is not known"),
+};
+static const struct field_table part_table = {
+	"task_part", "One of the things that a task works on", sizeof(struct task_part), part_fields, ARRAY_SIZE(part_fields),
+};
+
 static const struct field task_fields[] = {
 	FIELD(struct task, id, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = instance_name_check,
 	      .doc = "Its id"),
@@ -14,6 +25,7 @@ static const struct field task_fields[] = {
 	FIELD(struct task, message, FIELD_STRING, .doc = "What it does just now"),
 	FIELD(struct task, done, FIELD_SIZE, .doc = "Bytes done; 0 of 0 where it is not known"),
 	FIELD(struct task, total, FIELD_SIZE, .doc = "Bytes in all"),
+	FIELD(struct task, parts, FIELD_LIST, .sub = &part_table, .doc = "How far its parts are"),
 	FIELD(struct task, created_at, FIELD_TIME, .doc = "When it began"),
 	FIELD(struct task, finished_at, FIELD_TIME, .doc = "When it ended"),
 	FIELD(struct task, error, FIELD_STRING, .max = 65536, .doc = "Why it failed"),

@@ -3,6 +3,13 @@
 
 #include "model/field.h"
 
+/* One of several things that a task works on, some of them at once: a layer, by its digest; an image, by its name. */
+struct task_part {
+	char *id;
+	char *message; /* what is done with it just now, or was done last */
+	int64_t done, total; /* bytes */
+};
+
 struct task {
 	char *id;
 	char *project;
@@ -11,6 +18,7 @@ struct task {
 	char *state;   /* running | done | failed | cancelled */
 	char *message; /* what it does just now, one line */
 	int64_t done, total; /* progress in bytes, or 0 0 where it is not known */
+	FIELD_LIST_OF(struct task_part) parts;
 	int64_t created_at, finished_at;
 	char *error, *error_kind; /* when it failed */
 	char *result;  /* an image's id … */

@@ -557,6 +557,29 @@ def a_port_of_the_host(d):
 
 
 @test
+def a_picked_port_of_the_host(d):
+    """a port that was picked, and that a program of the host has taken since: another one takes its place"""
+    d.cli("create", "--name", "a", "-p", "80", "-p", "127.0.0.1::81/udp", IMAGE, "sh", "-c", SERVE)
+    before = [p["host_port"] for p in d.show("a")["ports"]]
+    taker = ("import socket, sys\ns = [socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)]\n"
+             "for one, port in zip(s, sys.argv[1:]): one.bind(('', int(port)))\nprint('taken', flush=True)\nsys.stdin.read()")
+    p = subprocess.Popen(d.space.command("python3", "-c", taker, *before), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        equal(p.stdout.readline(), b"taken\n")
+        d.cli("start", "a")
+        after = [p["host_port"] for p in d.show("a")["ports"]]
+        assert not set(before) & set(after), (before, after)
+        d.listens("a")
+        equal(get(d.outside, "198.51.100.1", after[0]), d.inside("a", "hostname").stdout.strip())
+    finally:
+        p.stdin.close()
+        p.wait(20)
+        p.stdout.close()
+    d.cli("restart", "-t", "0", "a")
+    equal([p["host_port"] for p in d.show("a")["ports"]], after)
+
+
+@test
 def restarts(d):
     """control and agent are killed and come back, the daemon stops and starts: traffic, names and rules go on"""
     d.cli("network", "create", "web", "--subnet", "10.200.8.0/24")

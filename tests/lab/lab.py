@@ -95,13 +95,14 @@ $b ln -sfn /proc/self/fd /dev/fd
 exec $b sh /agent
 """
 
-# Takes scripts from the first port and runs them; what they write goes to the second one.
+# Takes scripts from the first port and runs them; what they write goes to the second one, which can be opened once only
+# and so is handed on: what a script leaves in the background may keep it.
 AGENT = """b=/bin/busybox; [ -e $b ] || b=/lab/busybox
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 cd /
 until [ -e /dev/vport*p1 ] && [ -e /dev/vport*p2 ]; do $b usleep 20000; done
 $b ln -s /dev/vport*p1 /dev/lab1; $b ln -s /dev/vport*p2 /dev/lab2
-exec 3<>/dev/lab1
+exec 3<>/dev/lab1 4>/dev/lab2
 echo lab-agent >&3
 while IFS= read -r line <&3; do eval "$line"; done
 """
@@ -311,7 +312,7 @@ def make_snapshot(directory, systemd):
 # ---- machines ----
 
 # What a machine does first with its host's tree and its disk.
-SETUP = """exec >/dev/lab2 2>&1; set -e
+SETUP = """set -e
 date -s @{now} >/dev/null
 hostname {name}
 if [ -d /lab ]; then t=/lab/t; else t=/t; fi
@@ -397,7 +398,7 @@ class Machine:
         """Has the agent run a script in a process of its own; its end is marked in the output."""
         mark = os.urandom(8).hex()
         encoded = base64.b64encode(text.encode()).decode()
-        script = f"$b sh -c \"b=$b; $(echo {encoded} | $b base64 -d)\" </dev/null; echo \"lab-end-{mark} $?\" >/dev/lab2\n"
+        script = f"$b sh -c \"b=$b; $(echo {encoded} | $b base64 -d)\" </dev/null >&4 2>&1 3<&- 4>&-; echo \"lab-end-{mark} $?\" >&4\n"
         self.qemu.control.sendall(script.encode())
         return b"lab-end-" + mark.encode() + b" "
 
@@ -430,13 +431,13 @@ class Machine:
         return self.follow(self.send(text), seconds, out.append), b"".join(out)
 
     def begin(self, command):
-        """Starts a command in the host's tree; follow gives its output and status. What it leaves in the background must
-        not keep its output: only one process at a time can have that port open."""
+        """Starts a command in the host's tree; follow gives its output and status. What something in the background writes
+        later is part of the next one's output."""
         inner = f"cd {shlex.quote(os.getcwd())}; export TMPDIR=/var/tmp; {command}"
         run = f"chroot $t/root /usr/bin/setsid -w /bin/bash -c {shlex.quote(inner)}"
         if self.lab.systemd:
             run = "systemd-run -q --scope -p Delegate=yes " + run
-        return self.send(f"exec >/dev/lab2 2>&1; [ -d /lab ] && t=/lab/t || t=/t; {run}")
+        return self.send(f"[ -d /lab ] && t=/lab/t || t=/t; {run}")
 
     def run(self, command, seconds=600):
         """(status, output) of a command."""

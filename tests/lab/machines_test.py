@@ -29,4 +29,17 @@ def systemd_is_the_first_process():
         contains(out, ".scope")
 
 
+@test
+def several_machines_have_a_network():
+    """machines reach each other by name, and what one leaves in the background goes on"""
+    with Lab(2) as lab:
+        one, two = lab.machines
+        equal(one.run("mkdir /srv/www; hostname >/srv/www/index.html; (busybox httpd -f -p 8080 -h /srv/www &)"), (0, ""))
+        equal(one.run("echo again"), (0, "again\n"))
+        ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&5; tail -n 1 <&5"
+        status, out = two.run(f"for i in {{1..500}}; do if {{ exec 5<>/dev/tcp/lab1/8080; }} 2>/dev/null; then {ask}; exit; fi; done; exit 1")
+        equal((status, out), (0, "lab1\n"))
+        equal(one.run("busybox ping -c 1 -W 5 lab2 >/dev/null; busybox pidof busybox >/dev/null && echo both")[1], "both\n")
+
+
 run()

@@ -87,9 +87,9 @@ def image_archive(path, rootfs, images):
     with open(rootfs, "rb") as f:
         layer = f.read()
     files, manifest = {"layer.tar": layer}, []
-    for name, config in images.items():
+    for number, (name, config) in enumerate(images.items()):
         data = json.dumps({
-            "architecture": "amd64", "os": "linux", "created": "2024-01-02T03:04:05Z", "config": config,
+            "architecture": "amd64", "os": "linux", "created": f"2024-01-02T03:04:{number:02}Z", "config": config,
             "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
             "history": [{"created": "2024-01-02T03:04:05Z", "created_by": "a root file system"}]}).encode()
         config_name = hashlib.sha256(data).hexdigest() + ".json"

@@ -10,7 +10,8 @@
 
 /* NULL-method row last; made once, valid for the life of the process. */
 const struct http_route *docker_routes(void);
-/* For http_config: {"message":…}, Docker's statuses, and "/v1.44" before a path. */
+/* For http_config: {"message":…}, Docker's statuses, "/v1.44" before a path, and which versions are spoken. */
 extern const int docker_statuses[ERROR_KINDS];
 void docker_render_error(struct http_request *req, int status, const struct error *e);
 size_t docker_prefix(const char *path);
+int docker_check(const char *path, struct error *err);

@@ -1,7 +1,7 @@
 /* What the files about the inside of containers share: the streams that attach and exec give to clients. */
 #pragma once
 
-#include "dialect/docker/docker-priv.h"
+#include "dialect/docker/containers.h"
 
 /* ---- streams (attach.c) ---- */
 #define DETACH_KEYS_MAX 64

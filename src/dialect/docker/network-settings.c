@@ -21,7 +21,7 @@ char *docker_endpoint_id(const char *instance_id, const char *network_id) {
 	return combine(instance_id, network_id);
 }
 
-bool docker_is_up(const struct instance *i) {
+bool docker_has_networks(const struct instance *i) {
 	return str_same(i->status.state, "running") || str_same(i->status.state, "paused");
 }
 
@@ -116,7 +116,7 @@ static void set_addresses(json_t *to, const struct nic *nic, const struct networ
 }
 
 static json_t *endpoint_settings(struct core *c, const struct instance *i, const struct nic *nic, const struct network *n) {
-	bool up = docker_is_up(i);
+	bool up = docker_has_networks(i);
 	_cleanup_(free_ptr) char *id = docker_endpoint_id(i->id, nic->network_id);
 	json_t *e = json_object();
 	json_object_set_new(e, "IPAMConfig", ipam_config(attachment_of(i, nic)));
@@ -166,7 +166,7 @@ static void add_bridge(json_t *settings, const json_t *networks) {
 }
 
 json_t *docker_network_settings(struct core *c, const struct instance *i) {
-	bool own = docker_is_up(i) && !str_starts(i->spec.network, "instance:");
+	bool own = docker_has_networks(i) && !str_starts(i->spec.network, "instance:");
 	_cleanup_(free_ptr) char *sandbox = combine(i->id, DOCKER_NONE_NETWORK_ID);
 	_cleanup_(free_ptr) char *key = str_format("/proc/%lld/ns/net", (long long)i->status.pid);
 	json_t *s = json_object(), *networks = networks_of(c, i);

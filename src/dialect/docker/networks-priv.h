@@ -35,7 +35,7 @@ json_t *docker_port_map(const struct instance *i);
 char *docker_endpoint_id(const char *instance_id, const char *network_id);
 /* "/target:/name/alias" of each link; null for none. */
 json_t *docker_links(struct core *c, const struct instance *i);
-bool docker_is_up(const struct instance *i); /* it has its networks */
+bool docker_has_networks(const struct instance *i); /* just now: it runs */
 /* Address and length of the prefix in the subnet of its family; 0: there is none. */
 int64_t docker_prefix_len(const struct network *n, const char *address);
 

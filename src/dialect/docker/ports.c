@@ -195,7 +195,7 @@ static void add_empty(json_t *map, int64_t port, const char *protocol) {
 
 json_t *docker_port_map(const struct instance *i) {
 	json_t *map = json_object();
-	if (!docker_is_up(i))
+	if (!docker_has_networks(i))
 		return map;
 	for (size_t n = 0; n < i->ports.n; n++) {
 		const struct port *p = &i->ports.items[n];

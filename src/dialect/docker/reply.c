@@ -31,25 +31,53 @@ const int docker_statuses[ERROR_KINDS] = {
 
 /* ---- versions ---- */
 
-/* "/v1.44/…": gives where the rest begins and the minor number; 0 where there is none. */
-static size_t version_parse(const char *path, int *minor) {
-	size_t n = 4;
-	*minor = 0;
-	if (!str_starts(path, "/v1."))
-		return 0;
-	for (; path[n] >= '0' && path[n] <= '9' && n < 7; n++)
-		*minor = *minor * 10 + (path[n] - '0');
-	return n > 4 && path[n] == '/' ? n : 0;
+/* "/v1.44/…": gives where the rest begins, and the version; 0 where there is none. */
+static size_t version_parse(const char *path, struct str *version) {
+	size_t n = str_starts(path, "/v") ? strspn(path + 2, "0123456789.") : 0;
+	*version = (struct str){path + 2, n};
+	return n && path[2 + n] == '/' ? 2 + n : 0;
 }
 
 size_t docker_prefix(const char *path) {
-	int minor;
-	return version_parse(path, &minor);
+	struct str version;
+	return version_parse(path, &version);
+}
+
+/* Number by number, as far as both have one; a missing one is 0. */
+static int version_compare(struct str a, struct str b) {
+	while (a.len || b.len) {
+		struct str x = str_cut(&a, '.'), y = str_cut(&b, '.');
+		_cleanup_(free_ptr) char *left = str_copyn(x.p ? x.p : "", MIN(x.len, (size_t)9));
+		_cleanup_(free_ptr) char *right = str_copyn(y.p ? y.p : "", MIN(y.len, (size_t)9));
+		int difference = atoi(left) - atoi(right);
+		if (difference)
+			return difference;
+	}
+	return 0;
+}
+
+int docker_check(const char *path, struct error *err) {
+	struct str version;
+	if (!version_parse(path, &version))
+		return 0;
+	if (version_compare(version, str_view(DOCKER_API)) > 0)
+		return error_set(err, ERROR_INVALID,
+				 "client version %.*s is too new. Maximum supported API version is " DOCKER_API,
+				 (int)MIN(version.len, (size_t)32), version.p);
+	if (version_compare(version, str_view(DOCKER_API_MIN)) < 0)
+		return error_set(err, ERROR_INVALID,
+				 "client version %.*s is too old. Minimum supported API version is " DOCKER_API_MIN
+				 ", please upgrade your client to a newer version", (int)MIN(version.len, (size_t)32), version.p);
+	return 0;
 }
 
 int docker_api(struct http_request *req) {
-	int minor;
-	return version_parse(http_path(req), &minor) ? minor : atoi(DOCKER_API + 2);
+	struct str version;
+	if (!version_parse(http_path(req), &version))
+		version = str_view(DOCKER_API);
+	str_cut(&version, '.');
+	_cleanup_(free_ptr) char *minor = str_copyn(version.p, MIN(version.len, (size_t)9));
+	return atoi(minor);
 }
 
 /* ---- requests ---- */

@@ -88,6 +88,6 @@ int firewall_watch_open(struct error *err);
 int firewall_watch_read(int fd, const char *tag);
 
 /* Reserves the host's ports: a bound socket for each (TCP: not listening), which keeps others from taking them and
- * is inherited by the shim. CONFLICT naming the port and who has it (program and pid, or the instance of which daemon) when one is taken. *fds
- * is malloc'd, close-on-exec off is the caller's matter. */
+ * is inherited by the shim. CONFLICT naming the port and who has it (program and pid, or the instance of which daemon) when one is taken; the
+ * error's field is ports[INDEX]. *fds is malloc'd, close-on-exec off is the caller's matter. */
 int ports_reserve(const struct port *ports, size_t n, int **fds, size_t *n_fds, struct error *err);

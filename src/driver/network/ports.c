@@ -124,8 +124,11 @@ int ports_reserve(const struct port *ports, size_t n, int **fds, size_t *n_fds, 
 	_cleanup_(sockets_close) struct sockets s = {0};
 	for (size_t i = 0; i < n; i++) {
 		int r = reserve_range(&ports[i], &s, err);
-		if (r < 0)
+		if (r < 0) {
+			_cleanup_(free_ptr) char *field = str_format("ports[%zu]", i);
+			error_in_field(err, field);
 			return r;
+		}
 	}
 	*fds = TAKE_PTR(s.fds);
 	*n_fds = s.n;

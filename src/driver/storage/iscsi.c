@@ -96,26 +96,35 @@ static int set_secrets(const struct storage_pool *p, const char *host, const cha
 	return r;
 }
 
-static int log_in(const struct storage_pool *p, const char *server, struct error *err) {
-	_cleanup_(free_ptr) char *host = NULL, *port = NULL;
-	int r = storage_portal(server, "3260", &host, &port, err);
-	if (r == 0)
-		r = storage_ask(host, port, err);
-	if (r < 0)
-		return r;
-	_cleanup_(free_ptr) char *portal = str_format(strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
-	r = RUN(p, portal, 0, err, "-o", "new");
+/* The record of a portal: where the secret is. */
+static int make_record(const struct storage_pool *p, const char *portal, const char *host, const char *port,
+		       struct error *err) {
+	int r = RUN(p, portal, 0, err, "-o", "new");
 	/* the server away: requests wait this long, then they fail */
 	if (r == 0)
 		r = RUN(p, portal, 0, err, "-o", "update", "-n", "node.session.timeo.replacement_timeout", "-v", "30");
 	if (r == 0 && p->pool->spec.user)
 		r = RUN(p, portal, 0, err, "-o", "update", "-n", "node.session.auth.authmethod", "-v", "CHAP", "-n",
 			"node.session.auth.username", "-v", p->pool->spec.user);
-	if (r == 0 && p->pool->spec.secret)
-		r = set_secrets(p, host, port, err);
+	return r == 0 && p->pool->spec.secret ? set_secrets(p, host, port, err) : r;
+}
+
+static int log_in(const struct storage_pool *p, const char *server, struct error *err) {
+	_cleanup_(free_ptr) char *host = NULL, *port = NULL;
+	int r = storage_portal(server, "3260", &host, &port, err);
+	if (r == 0)
+		r = storage_ask(host, port, err);
 	if (r == 0)
 		r = luns_set_logged_in(p, true, err);
-	return r < 0 ? r : RUN(p, portal, LOGGED_IN_ALREADY, err, "-l");
+	if (r < 0)
+		return r;
+	_cleanup_(free_ptr) char *portal = str_format(strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+	r = make_record(p, portal, host, port, err);
+	if (r == 0)
+		r = RUN(p, portal, LOGGED_IN_ALREADY, err, "-l");
+	if (r < 0)
+		RUN(p, portal, NO_SUCH_RECORD, NULL, "-o", "delete");
+	return r;
 }
 
 static int log_out(const struct storage_pool *p, struct error *err) {
@@ -137,8 +146,10 @@ static int log_out(const struct storage_pool *p, struct error *err) {
 static int iscsi_activate(const struct storage_pool *p, struct error *err) {
 	_cleanup_(luns_free) struct luns l = {0};
 	int r = iscsi_luns(p, &l, err);
-	if (r < 0 || l.n)
+	if (r < 0)
 		return r;
+	if (l.n)
+		return luns_ask(p, err);
 	r = error_field(err, "servers", "is required");
 	for (size_t i = 0; r < 0 && p->pool->spec.servers && p->pool->spec.servers[i]; i++)
 		r = log_in(p, p->pool->spec.servers[i], err);

@@ -26,6 +26,8 @@ int nvme_luns(const struct storage_pool *p, struct luns *out, struct error *err)
 /* One line of a file in /sys without its end; NULL. */
 char *luns_read(const char *path);
 
+/* UNAVAILABLE: no portal answers. Asked before a device is used, since what waits for one cannot be told to stop. */
+int luns_ask(const struct storage_pool *p, struct error *err);
 /* That wabe has logged in, and so logs out: the administrator's own sessions stay. */
 bool luns_logged_in(const struct storage_pool *p);
 /* CONFLICT: a new pool does not share its devices with whoever has logged in before it, as it cannot tell which are free. */

@@ -234,11 +234,27 @@ static int move_claim(const struct storage_pool *p, const char *id, const char *
 
 /* --- operations --- */
 
+/* One portal is enough. */
+int luns_ask(const struct storage_pool *p, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; p->pool->spec.servers && p->pool->spec.servers[i]; i++) {
+		_cleanup_(free_ptr) char *host = NULL, *port = NULL;
+		r = storage_portal(p->pool->spec.servers[i], p->driver == &storage_iscsi ? "3260" : "4420", &host, &port, err);
+		if (r == 0)
+			r = storage_ask(host, port, err);
+		if (r == 0)
+			return 0;
+	}
+	return r;
+}
+
 int luns_volume_create(const struct storage_pool *p, const struct storage_volume *v, struct error *err) {
 	_cleanup_(free_ptr) char *path = claim_path(p, v->id, ""), *device = NULL;
 	if (fs_exists(path))
 		return 0;
 	int r = v->size && !v->block ? storage_ext4_size_check(v->size, err) : 0;
+	if (r == 0)
+		r = luns_ask(p, err);
 	if (r == 0)
 		r = claim(p, v, ".new", &device, err);
 	storage_fault("storage-made");
@@ -318,26 +334,10 @@ int luns_volume_close(const struct storage_pool *p, const char *id, bool block, 
 	return disk_close(p, id, snapshot, err);
 }
 
-/* One portal is enough. */
-static int ask_servers(const struct storage_pool *p, struct error *err) {
-	int r = 0;
-	for (size_t i = 0; p->pool->spec.servers && p->pool->spec.servers[i]; i++) {
-		_cleanup_(free_ptr) char *host = NULL, *port = NULL;
-		r = storage_portal(p->pool->spec.servers[i], p->driver == &storage_iscsi ? "3260" : "4420", &host, &port, err);
-		if (r == 0)
-			r = storage_ask(host, port, err);
-		if (r == 0)
-			return 0;
-	}
-	return r;
-}
-
 int luns_status(const struct storage_pool *p, struct pool_status *out, struct error *err) {
 	_cleanup_(luns_free) struct luns all = {0};
 	_cleanup_(strv_free_ptr) char **names = NULL;
-	int r = ask_servers(p, err);
-	if (r == 0)
-		r = p->driver->activate(p, err);
+	int r = p->driver->activate(p, err);
 	if (r == 0)
 		r = all_luns(p, &all, err);
 	if (r == 0)

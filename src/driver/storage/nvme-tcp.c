@@ -72,8 +72,10 @@ static int connect_to(const struct storage_pool *p, const char *server, struct e
 static int nvme_activate(const struct storage_pool *p, struct error *err) {
 	_cleanup_(luns_free) struct luns l = {0};
 	int r = nvme_luns(p, &l, err);
-	if (r < 0 || l.n)
+	if (r < 0)
 		return r;
+	if (l.n)
+		return luns_ask(p, err);
 	r = error_field(err, "servers", "is required");
 	for (size_t i = 0; r < 0 && p->pool->spec.servers && p->pool->spec.servers[i]; i++)
 		r = connect_to(p, p->pool->spec.servers[i], err);

@@ -8,6 +8,7 @@
 #   host COMMAND …      in the network name space of the engine
 section() {
 	cat "$TMP/out"
+	[ -z "$(tail -c 1 "$TMP/out")" ] || echo
 	sed 's/^/! /' "$TMP/err"
 	[ "$1" = 0 ] || echo "[$1]"
 }
@@ -25,6 +26,7 @@ q() {
 	"$@" >"$TMP/out" 2>&1 </dev/null && return
 	printf '$ (failed) %s\n' "$*"
 	cat "$TMP/out"
+	[ -z "$(tail -c 1 "$TMP/out")" ] || echo
 }
 await() {
 	tries=0

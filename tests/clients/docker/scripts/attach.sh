@@ -1,10 +1,10 @@
-q docker run -d --name ca busybox sh -c 'echo early; while [ ! -e /go ]; do sleep 0.1; done; echo late; exit 6'
+q docker run -d --name ca busybox sh -c 'echo early; while [ ! -e /go ]; do sleep 0.1; done; sleep 2; echo late; exit 6'
 await 'docker logs ca | grep early'
 ts 'docker exec -d ca touch /go; docker attach ca || echo $?'
 t docker attach ca
 t docker attach nosuch
 q docker run -di --name cb busybox sh -c 'read x; echo got $x'
-ts 'echo through | docker attach cb'
+q sh -c 'echo through | docker attach cb; true'
 await 'docker inspect -f "{{.State.Status}}" cb | grep exited'
 t docker logs cb
 q docker run -di --name cc busybox cat

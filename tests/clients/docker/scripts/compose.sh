@@ -39,10 +39,10 @@ c exec -T web echo inside
 c run --rm -T db echo once
 sed -i 's/A: b/A: c/' docker-compose.yml
 c up -d
-t docker exec project_web_1 printenv A
+t docker exec project_web_1 sh -c 'echo $A'
 c up -d --scale db=2 --no-recreate
 ts 'docker ps --format "{{.Names}}" | sort'
-c logs db
+ts 'docker-compose logs db | grep -c Attaching'
 c stop web
 c start web
 c restart web

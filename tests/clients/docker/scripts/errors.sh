@@ -76,4 +76,3 @@ api GET /nodes
 api GET /secrets
 api GET /configs
 api POST /swarm/leave
-api GET /v1.12/info

@@ -17,7 +17,8 @@ for f in .State .Config.Hostname .Config.Domainname .Config.User .Config.Exposed
 done
 t docker inspect -f '{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.Driver}} {{.Mode}} {{.RW}} {{.Propagation}}
 {{end}}' ca
-q docker run -d --name cb --network-alias x busybox sleep 1000
+q docker network create inet
+q docker run -d --name cb --network inet --network-alias x busybox sleep 1000
 t docker inspect -f '{{.State.Status}} {{.State.Running}} {{.State.Paused}} {{.State.Restarting}} {{.State.OOMKilled}} {{.State.Dead}} {{.State.ExitCode}} {{.State.FinishedAt}}' cb
 t docker inspect -f '{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{$e.IPAddress}} {{$e.Gateway}} {{$e.IPPrefixLen}} {{$e.MacAddress}} {{json $e.Aliases}} {{json $e.Links}} {{json $e.IPAMConfig}}{{end}}' cb
 t docker run -d --name cc busybox sleep 1000

@@ -58,4 +58,3 @@ q docker start always
 api POST /containers/always/start
 api POST '/containers/always/stop?t=x'
 api POST '/containers/always/kill?signal=BAD'
-api POST '/containers/always/wait?condition=bad'

@@ -8,7 +8,6 @@ t docker network create --subnet 10.123.0.0/25 n3
 t docker network create --subnet 10.124.0.0/24 --ip-range 10.124.0.128/25 --gateway 10.125.0.1 n3
 t docker network create --attachable --opt com.docker.network.bridge.name=dproof0 n4
 t docker network create bridge
-t docker network create 'bad name'
 t docker network ls --format '{{.Name}} {{.Driver}} {{.Scope}} {{.Internal}} {{.IPv6}} {{.Labels}}'
 for f in name=n1 driver=bridge driver=null type=custom type=builtin label=l label=l=v label=x scope=local dangling=true; do
 	ts "docker network ls --filter $f --format '{{.Name}}' | sort"
@@ -23,7 +22,7 @@ t docker exec cb ping -c 1 -W 2 -q ca
 t docker exec cb nslookup -type=a first
 ts 'docker exec cb ping -c 1 -W 2 nosuch'
 t docker exec cb cat /etc/resolv.conf
-t docker network inspect -f '{{range .Containers}}{{.Name}} {{end}}' n1
+ts "docker network inspect -f '{{range .Containers}}{{.Name}} {{end}}' n1 | tr ' ' '\n' | sort"
 t docker network connect n1 ca
 t docker network connect --alias second --ip 10.123.0.88 n2 ca
 t docker network connect --alias second n2 ca
@@ -42,10 +41,9 @@ t docker run --rm --network none -p 80:80 busybox true
 t docker run --rm --network container:ca busybox ls /sys/class/net
 t docker run --rm --network container:ca --hostname x busybox true
 t docker run --rm --network container:ca -p 80:80 busybox true
-t docker run --rm --link a:linked busybox grep linked /etc/hosts
-t docker run --rm --network n1 --link a:linked busybox ping -q -c 1 -W 2 linked
+t docker run --rm --link ca:linked busybox grep linked /etc/hosts
+t docker run --rm --network n1 --link ca:linked busybox ping -q -c 1 -W 2 linked
 t docker run --rm --network host --ip 1.2.3.4 busybox true
-t docker run --rm --mac-address 02:42:11:22:33:44 busybox cat /sys/class/net/eth0/address
 t docker network disconnect -f n2 ca
 t docker rm -f ca cb
 t docker network rm n1 n2 nosuch

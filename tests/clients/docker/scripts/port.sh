@@ -8,7 +8,7 @@ t docker port nosuch
 ts 'docker ps --format "{{.Ports}}"'
 await 'host busybox wget -q -O - http://127.0.0.1:8080/'
 ts 'host busybox wget -q -O - http://127.0.0.1:8080/'
-t docker run --rm -p 8080:80 busybox true
+t docker run --rm --name cd -p 8080:80 busybox true
 t docker run -d --name cb -p 8080:80 busybox sleep 100
 t docker inspect -f '{{.State.Status}}' cb
 q docker stop -t 0 ca
@@ -19,5 +19,5 @@ q docker run -d --name cc -P web:1 sleep 100
 ts 'docker port cc | sed "s/:[0-9]*$/:PORT/"'
 t docker run --rm -p 80:nosuch busybox true
 t docker run --rm -p 0.0.0.0:99999:80 busybox true
-t docker run --rm -p 1.2.3.4:80:80 busybox true
+t docker run --rm --name ce -p 1.2.3.4:80:80 busybox true
 t docker run --rm -p 8000-8001:80 busybox true

@@ -10,7 +10,6 @@ t docker container prune -f --filter until=1h
 t docker container prune -f --filter nosuch=1
 t docker container prune -f
 t docker network prune -f
-t docker volume prune -f -a
 t docker image prune -f
 ts 'docker image prune -a -f --filter label=role | grep -v Total'
 t docker images --format '{{.Repository}}:{{.Tag}}'

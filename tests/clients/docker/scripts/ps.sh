@@ -1,6 +1,6 @@
 q docker run -d --name one --label tier=a busybox sleep 1000
-q docker run -d --name two --label tier=b -p 8080:80 -p 127.0.0.1:8081:81/udp web:1
-q docker run --name three --label tier=a --label x busybox sh -c 'exit 3'
+q docker run -d --name two --label tier=b -p 8080:80 -p 127.0.0.1:8081:81/udp web:1 sleep 1000
+q sh -c "docker run --name three --label tier=a --label x busybox sh -c 'exit 3'; true"
 q docker create --name four -v data:/data busybox
 q docker run -d --name five busybox sleep 1000
 q docker pause five

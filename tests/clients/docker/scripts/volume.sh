@@ -1,9 +1,9 @@
 t docker volume create va
 t docker volume create va
 t docker volume create --label l=v --label x vb
-t docker volume create --driver nosuch c
+t docker volume create --driver nosuch vc
 t docker volume create --opt type=tmpfs --opt device=tmpfs --opt o=size=1m tmp
-t docker volume create --opt nosuch=1 c
+t docker volume create --opt nosuch=1 vc
 t docker volume create 'bad name'
 t docker volume create x
 t docker volume ls
@@ -18,7 +18,7 @@ t docker run --rm -v va:/a:ro busybox sh -c 'cat /a/f; touch /a/g'
 t docker run --rm -v tmp:/t busybox sh -c 'df -k /t | tail -1 | awk "{print \$2}"'
 t docker run --rm -v fresh:/etc busybox cat /etc/group
 t docker run --rm -v fresh2:/etc:nocopy busybox ls /etc/group
-t docker run --rm --mount type=volume,src=a,dst=/a,readonly busybox touch /a/x
+t docker run --rm --mount type=volume,src=va,dst=/a,readonly busybox touch /a/x
 t docker run --rm --mount type=bind,src=/nosuch-dir,dst=/a busybox true
 t docker run --rm --mount type=nosuch,dst=/a busybox true
 t docker run --rm --mount type=tmpfs,dst=/a,tmpfs-size=65536,tmpfs-mode=1770 busybox sh -c 'df -k /a | tail -1 | awk "{print \$2}"; stat -c %a /a'
@@ -34,7 +34,6 @@ t docker volume ls -q
 t docker volume rm va nosuch
 t docker volume rm -f nosuch
 t docker volume prune -f
-t docker volume prune -a -f
 t docker volume inspect nosuch
 mkdir dir; echo host >dir/f
 t docker run --rm -v "$PWD/dir:/d" busybox sh -c 'cat /d/f; echo inside >/d/g'

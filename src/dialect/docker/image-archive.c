@@ -1,0 +1,151 @@
+/* Images as archives: save, load; and import of a root file system. */
+#include "dialect/docker/images-priv.h"
+
+/* ---- save ---- */
+
+struct save {
+	struct core *core;
+	char **names;
+};
+
+static int save_to(int fd, void *arg, struct error *err) {
+	struct save *s = arg;
+	return image_save(s->core, DOCKER_PROJECT, s->names, fd, err);
+}
+
+/* A name without tag and digest means all of the repository's tags, where it has any. */
+static void add_names(struct image_snap *const *all, const char *name, char ***names) {
+	const char *slash = strrchr(name, '/');
+	size_t before = strv_len(*names);
+	struct image_ref ref;
+	if (!strpbrk(slash ? slash : name, ":@") && image_ref_parse(name, &ref, NULL) == 0) {
+		_cleanup_(free_ptr) char *full = image_ref_print(&ref);
+		for (; *all; all++)
+			for (char **n = (*all)->image.names; n && *n; n++)
+				if (!strchr(*n, '@') && image_ref_same_repository(*n, full))
+					strv_add(names, *n);
+		image_ref_free(&ref);
+	}
+	if (strv_len(*names) == before)
+		strv_add(names, name);
+}
+
+/* Takes names. What is missing is answered before any byte is sent. */
+static void save(struct http_request *req, char **names) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(image_snaps_free_ptr) struct image_snap **all = NULL;
+	struct save s = {.core = core_of(req)};
+	int r = image_snaps(s.core, DOCKER_PROJECT, &all, &err);
+	if (r < 0)
+		fail(req, &err);
+	for (char **n = names; r == 0 && n && *n; n++) {
+		_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
+		add_names(all, *n, &s.names);
+		r = image_get(s.core, DOCKER_PROJECT, s.names[strv_len(s.names) - 1], &snap, &err);
+		if (r < 0)
+			docker_image_fail(req, *n, &err);
+	}
+	if (r == 0)
+		reply_written(req, TAR_TYPE, save_to, &s);
+	strv_free(s.names);
+	strv_free(names);
+}
+
+void docker_images_save(struct http_request *req) {
+	char **given = http_query_all(req, "names"), **names = NULL;
+	for (char **g = given; g && *g; g++) { /* "a,b" as well as names=a&names=b */
+		_cleanup_(strv_free_ptr) char **parts = strv_split(*g, ',');
+		for (char **p = parts; *p; p++)
+			if (**p)
+				strv_add(&names, *p);
+	}
+	strv_free(given);
+	save(req, names);
+}
+
+void docker_image_save(struct http_request *req) {
+	char **names = NULL;
+	strv_add(&names, http_param(req, "name"));
+	save(req, names);
+}
+
+/* ---- load ---- */
+
+struct load {
+	struct core *core;
+	struct image_snap **images;
+};
+
+static int load_body(int fd, void *arg, struct error *err) {
+	struct load *l = arg;
+	return image_load(l->core, DOCKER_PROJECT, fd, &l->images, err);
+}
+
+static void add_line(struct buf *text, const char *key, const char *value) {
+	_cleanup_(json_free_ptr) json_t *line = json_object();
+	json_set_str(line, key, value);
+	_cleanup_(free_ptr) char *printed = json_print(line);
+	buf_addf(text, "%s\n", printed);
+}
+
+static void add_loaded(struct buf *text, const struct image *i, char *const *names) {
+	for (char *const *n = names; n && *n; n++) {
+		_cleanup_(free_ptr) char *shown = docker_familiar(*n), *line = str_format("Loaded image: %s\n", shown);
+		add_line(text, "stream", line);
+	}
+	_cleanup_(free_ptr) char *line = str_format("Loaded image ID: %s\n", i->id);
+	if (!names || !*names)
+		add_line(text, "stream", line);
+}
+
+void docker_images_load(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	struct load l = {.core = core_of(req)};
+	if (with_body(req, load_body, &l, &err) < 0) {
+		_cleanup_(free_ptr) char *line = docker_error_line(error_text(&err));
+		buf_addf(&text, "%s\n", line);
+	}
+	for (size_t i = 0; l.images && l.images[i]; i++)
+		add_loaded(&text, &l.images[i]->image, l.images[i]->image.names);
+	image_snaps_free(l.images);
+	http_reply(req, 200, JSON_TYPE, buf_str(&text), text.len);
+}
+
+/* ---- import ---- */
+
+struct import {
+	struct core *core;
+	const char *name, *comment;
+	struct image_config config;
+	struct image_snap *image;
+};
+
+static int import_body(int fd, void *arg, struct error *err) {
+	struct import *i = arg;
+	return image_import(i->core, DOCKER_PROJECT, i->name, fd, &i->config, i->comment, &i->image, err);
+}
+
+void docker_image_import(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	const char *from = http_query(req, "fromSrc"), *repository = http_query(req, "repo"), *message = http_query(req, "message");
+	_cleanup_(strv_free_ptr) char **changes = http_query_all(req, "changes");
+	_cleanup_(free_ptr) char *full = NULL;
+	if (!from || !*from)
+		return docker_fail(req, 400, "either fromImage or fromSrc is needed");
+	if (!str_same(from, "-"))
+		return docker_fail(req, 501, "fromSrc: import from a URL is not there; send the archive as the body, with fromSrc=-");
+	if (repository && *repository && !(full = docker_reference(req, repository, http_query(req, "tag"))))
+		return;
+	struct import i = {.core = core_of(req), .name = full, .comment = message && *message ? message : "Imported from -"};
+	int r = docker_config_changes(&i.config, changes, &err);
+	if (r == 0)
+		r = with_body(req, import_body, &i, &err);
+	fields_free(&image_config_table, &i.config);
+	if (r < 0)
+		return fail(req, &err);
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	add_line(&text, "status", i.image->image.id);
+	image_snap_unref(i.image);
+	http_reply(req, 200, JSON_TYPE, text.data, text.len);
+}

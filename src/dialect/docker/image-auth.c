@@ -1,0 +1,119 @@
+/* Credentials as Docker's clients send them: base64url of JSON, in a header. */
+#include "dialect/docker/docker-priv.h"
+
+#define HEADER_MAX ((size_t)64 << 10)
+
+struct auth_config {
+	char *username, *password, *auth, *identity, *token, *server;
+};
+static const struct field auth_fields[] = {
+	FIELD_AS("username", struct auth_config, username, FIELD_STRING, .max = 4096, .doc = "User"),
+	FIELD_AS("password", struct auth_config, password, FIELD_STRING, .max = 65536, .flags = FIELD_SECRET, .doc = "Password"),
+	FIELD_AS("auth", struct auth_config, auth, FIELD_STRING, .max = 65536, .flags = FIELD_SECRET,
+		 .doc = "Both: base64 of user:password"),
+	FIELD_AS("identitytoken", struct auth_config, identity, FIELD_STRING, .max = 65536, .flags = FIELD_SECRET,
+		 .doc = "Instead of a password"),
+	FIELD_AS("registrytoken", struct auth_config, token, FIELD_STRING, .max = 65536, .flags = FIELD_SECRET,
+		 .doc = "A bearer token"),
+	FIELD_AS("serveraddress", struct auth_config, server, FIELD_STRING, .max = 4096, .doc = "Registry"),
+};
+static const struct field_table auth_table = {"auth_config", "Credentials of a registry", sizeof(struct auth_config),
+					      auth_fields, ARRAY_SIZE(auth_fields)};
+
+static int digit_of(char c) {
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '-' || c == '+' ? 62 : c == '_' || c == '/' ? 63 : -1;
+}
+
+/* Either alphabet, padded or not; NULL: it is no base64, or holds a NUL. */
+static char *decode(const char *text, size_t *len) {
+	size_t n = strlen(text), at = 0;
+	while (n && text[n - 1] == '=')
+		n--;
+	char *out = alloc_zero(n * 3 / 4 + 1);
+	uint32_t bits = 0;
+	bool good = n % 4 != 1;
+	for (size_t i = 0; good && i < n; i++) {
+		int d = digit_of(text[i]);
+		good = d >= 0;
+		bits = bits << 6 | (uint32_t)(good ? d : 0);
+		if (i % 4)
+			out[at++] = (char)(bits >> (6 - 2 * (i % 4)) & 0xff);
+	}
+	if (good && !memchr(out, '\0', at)) {
+		*len = at;
+		return out;
+	}
+	explicit_bzero(out, n * 3 / 4 + 1);
+	free(out);
+	return NULL;
+}
+
+static void secret_free(char **s) {
+	if (*s)
+		explicit_bzero(*s, strlen(*s));
+	free(*s);
+}
+
+/* "user:password" in base64. */
+static void split_auth(const char *auth, struct docker_auth *out) {
+	size_t len;
+	_cleanup_(secret_free) char *text = decode(auth, &len);
+	char *colon = text ? strchr(text, ':') : NULL;
+	if (!colon)
+		return;
+	out->username = str_copyn(text, (size_t)(colon - text));
+	out->password = str_copy(colon + 1);
+}
+
+static void take(struct auth_config *c, struct docker_auth *out) {
+	out->server = TAKE_PTR(c->server);
+	if (c->identity && *c->identity) {
+		out->username = str_copy("<token>");
+		out->password = TAKE_PTR(c->identity);
+	} else if (c->username && *c->username) {
+		out->username = TAKE_PTR(c->username);
+		out->password = TAKE_PTR(c->password);
+	} else if (c->auth && *c->auth) {
+		split_auth(c->auth, out);
+	}
+}
+
+int docker_auth_parse_json(const json_t *json, struct docker_auth *out, struct error *err) {
+	struct auth_config c;
+	*out = (struct docker_auth){0};
+	int r = fields_parse(&auth_table, json, FIELDS_FOREIGN, &c, err);
+	if (r < 0)
+		return r;
+	bool token = c.token && *c.token;
+	if (!token)
+		take(&c, out);
+	fields_free(&auth_table, &c);
+	return token ? error_set(err, ERROR_UNSUPPORTED, "registrytoken: log in with a user name or an identity token instead") : 0;
+}
+
+int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err) {
+	size_t len;
+	*out = (struct docker_auth){0};
+	if (!header || !*header)
+		return 0;
+	_cleanup_(secret_free) char *text = strlen(header) <= HEADER_MAX ? decode(header, &len) : NULL;
+	if (!text)
+		return error_set(err, ERROR_INVALID, "invalid X-Registry-Auth header: it is not base64url");
+	_cleanup_(json_free_ptr) json_t *json = json_parse(text, len, NULL);
+	if (!json_is_object(json))
+		return error_set(err, ERROR_INVALID, "invalid X-Registry-Auth header: it is not JSON in base64url");
+	return docker_auth_parse_json(json, out, err);
+}
+
+void docker_auth_free(struct docker_auth *a) {
+	free(a->username);
+	secret_free(&a->password);
+	free(a->server);
+	*a = (struct docker_auth){0};
+}

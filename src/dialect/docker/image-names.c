@@ -1,0 +1,153 @@
+/* Images by Docker's names: short forms, tags and digests apart, and what is said where there is none. */
+#include "dialect/docker/images-priv.h"
+
+#include "base/time.h"
+
+#include <fnmatch.h>
+
+char *docker_familiar(const char *full) {
+	struct image_ref ref;
+	if (image_ref_parse(full, &ref, NULL) < 0)
+		return str_copy(full);
+	if (ref.digest)
+		free(TAKE_PTR(ref.tag));
+	char *text = image_ref_familiar(&ref);
+	image_ref_free(&ref);
+	return text;
+}
+
+char *docker_familiar_name(const char *full) {
+	struct image_ref ref;
+	if (image_ref_parse(full, &ref, NULL) < 0)
+		return str_copy(full);
+	free(TAKE_PTR(ref.tag));
+	free(TAKE_PTR(ref.digest));
+	char *text = image_ref_familiar(&ref);
+	image_ref_free(&ref);
+	return text;
+}
+
+static bool is_id(const char *name) {
+	const char *digits = str_starts(name, "sha256:") ? name + strlen("sha256:") : name;
+	size_t n = strspn(digits, "0123456789abcdef");
+	return !digits[n] && n > 0 && (n == 64 || digits != name);
+}
+
+static bool has_upper(const char *s) {
+	for (; *s && *s != ':' && *s != '@'; s++)
+		if (*s >= 'A' && *s <= 'Z')
+			return true;
+	return false;
+}
+
+void docker_reference_fail(struct http_request *req, const char *name) {
+	const char *slash = strrchr(name, '/');
+	docker_fail(req, 400, has_upper(slash ? slash : name) ? "invalid reference format: repository name must be lowercase"
+							      : "invalid reference format");
+}
+
+void docker_image_fail(struct http_request *req, const char *name, const struct error *err) {
+	struct image_ref ref;
+	if (err->kind != ERROR_NOT_FOUND && err->kind != ERROR_INVALID)
+		return fail(req, err);
+	if (is_id(name))
+		return docker_fail(req, 404, "No such image: %s", name);
+	if (image_ref_parse(name, &ref, NULL) < 0)
+		return docker_reference_fail(req, name);
+	image_ref_free(&ref);
+	_cleanup_(free_ptr) char *shown = docker_familiar(name);
+	docker_fail(req, 404, "No such image: %s", shown);
+}
+
+char *docker_reference(struct http_request *req, const char *repository, const char *tag) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct image_ref ref;
+	const char *slash = strrchr(repository, '/');
+	bool tagged = strpbrk(slash ? slash : repository, ":@");
+	_cleanup_(free_ptr) char *text = !tag || !*tag	       ? str_copy(repository)
+					 : strchr(tag, ':') ? str_format("%s@%s", repository, tag)
+					 : tagged	       ? str_copy(repository)
+							       : str_format("%s:%s", repository, tag);
+	if (image_ref_parse(text, &ref, &err) < 0) {
+		docker_reference_fail(req, repository);
+		return NULL;
+	}
+	if (ref.digest)
+		free(TAKE_PTR(ref.tag));
+	char *full = image_ref_print(&ref);
+	image_ref_free(&ref);
+	return full;
+}
+
+/* ---- what an image is called ---- */
+
+/* Docker's patterns stop at slashes, and fit the name with or without its tag. */
+static bool fits(const json_t *patterns, const char *full) {
+	const json_t *pattern;
+	size_t i;
+	_cleanup_(free_ptr) char *shown = docker_familiar(full), *name = docker_familiar_name(full);
+	json_array_foreach(patterns, i, pattern)
+		if (fnmatch(json_string_value(pattern), shown, FNM_PATHNAME) == 0 ||
+		    fnmatch(json_string_value(pattern), name, FNM_PATHNAME) == 0)
+			return true;
+	return json_array_size(patterns) == 0;
+}
+
+static void add(json_t *list, const char *full) {
+	_cleanup_(free_ptr) char *shown = docker_familiar(full);
+	const json_t *item;
+	size_t i;
+	json_array_foreach(list, i, item)
+		if (str_same(json_string_value(item), shown))
+			return;
+	json_array_append_new(list, json_from_str(shown));
+}
+
+json_t *docker_repo_tags(const struct image *i, const json_t *patterns) {
+	json_t *list = json_array();
+	for (char **n = i->names; n && *n; n++)
+		if (!strchr(*n, '@') && fits(patterns, *n))
+			add(list, *n);
+	return list;
+}
+
+json_t *docker_repo_digests(const struct image *i, const json_t *patterns) {
+	json_t *list = json_array();
+	for (char **d = i->digests; d && *d; d++)
+		if (fits(patterns, *d))
+			add(list, *d);
+	for (char **n = i->names; n && *n; n++)
+		if (strchr(*n, '@') && fits(patterns, *n))
+			add(list, *n);
+	return list;
+}
+
+int64_t docker_image_size(const struct image *i) {
+	int64_t size = 0;
+	for (size_t k = 0; k < i->layers.n; k++)
+		size += i->layers.items[k].unpacked_size;
+	return size;
+}
+
+bool docker_image_has_children(struct image_snap *const *all, const char *id) {
+	for (; *all; all++)
+		if (str_same((*all)->image.parent, id))
+			return true;
+	return false;
+}
+
+int docker_time_parse(const char *text, int64_t *ns) {
+	static const char rest[] = "0000-01-01T00:00:00Z";
+	int64_t duration;
+	size_t n = strlen(text);
+	if (n && strchr("smh", text[n - 1]) && str_to_duration(text, &duration) == 0) {
+		*ns = time_now_ns() - duration;
+		return 0;
+	}
+	if (time_parse(text, ns) == 0)
+		return 0;
+	if (n != 7 && n != 10 && n != 13 && n != 16 && n != 19)
+		return -EINVAL;
+	_cleanup_(free_ptr) char *whole = str_format("%s%s", text, rest + n);
+	return time_parse(whole, ns);
+}

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""The Docker dialect about the host: ping, versions, info, disk usage."""
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from docker import Docker, load_busybox
+from tap import contains, equal, run, test
+from wabe import Daemon
+
+
+def setup():
+    d = Daemon("docksys")
+    try:
+        d.start()
+        d.docker = Docker.of(d)
+        load_busybox(d)
+    except BaseException:
+        d.close()
+        raise
+    return d
+
+
+def request(d, method, path):
+    c = d.docker.connection()
+    c.request(method, path)
+    r = c.getresponse()
+    data = r.read()
+    c.close()
+    return r, data
+
+
+@test
+def ping(d):
+    """_ping with GET and HEAD, with and without a version"""
+    for path in ("/_ping", "/v1.24/_ping", "/v1.44/_ping"):
+        r, data = request(d, "GET", path)
+        equal((r.status, data, r.headers["Api-Version"], r.headers["Ostype"]), (200, b"OK", "1.44", "linux"))
+        equal((r.headers["Docker-Experimental"], r.headers["Swarm"]), ("false", "inactive"))
+        contains(r.headers["Cache-Control"], "no-cache")
+        r, data = request(d, "HEAD", path)
+        equal((r.status, data, r.headers["Api-Version"]), (200, b"", "1.44"))
+
+
+@test
+def versions(d):
+    """versions that are not spoken are refused before anything else, in dockerd's words"""
+    new = "client version {} is too new. Maximum supported API version is 1.44"
+    old = ("client version {} is too old. Minimum supported API version is 1.24, please upgrade your client to a newer "
+           "version")
+    for version, text in (("1.45", new), ("1.99", new), ("1.100", new), ("2.0", new), ("1.23", old), ("1.12", old), ("1.2", old),
+                          ("0.9", old), ("1", old)):
+        equal(d.docker.api("GET", f"/v{version}/version"), (400, {"message": text.format(version)}))
+        equal(d.docker.api("POST", f"/v{version}/containers/x/exec", {"Cmd": 3})[0], 400)
+    for version in ("1.24", "1.30", "1.44", "1.44.0"):
+        equal(d.docker.api("GET", f"/v{version}/version")[0], 200)
+    equal(d.docker.api("GET", "/v1.44/nosuch")[0], 404)
+    equal(d.docker.api("GET", "/vx/version")[0], 404)
+
+
+@test
+def version(d):
+    """version says what runs, to the client too"""
+    v = d.docker.api("GET", "/version")[1]
+    equal((v["ApiVersion"], v["MinAPIVersion"], v["Os"]), ("1.44", "1.24", "linux"))
+    equal(v["KernelVersion"], os.uname().release)
+    equal(v["Components"][0]["Name"], "Engine")
+    equal(v["Components"][0]["Version"], v["Version"])
+    contains(d.docker.out("version"), v["Version"])
+    equal(d.docker.out("version", "--format", "{{.Server.APIVersion}}"), "1.44")
+
+
+@test
+def info(d):
+    """info counts, and names the host as it is"""
+    d.cli("run", "-d", "--name", "one", "busybox", "sleep", "1000")
+    d.cli("create", "--name", "two", "busybox")
+    i = d.docker.api("GET", "/v1.44/info")[1]
+    equal([i[k] for k in ("Containers", "ContainersRunning", "ContainersPaused", "ContainersStopped", "Images")], [2, 1, 0, 1, 1])
+    equal((i["NCPU"], i["Name"], i["OSType"]), (os.cpu_count(), os.uname().nodename, "linux"))
+    equal(i["MemTotal"], os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    equal((i["Swarm"]["LocalNodeState"], i["DockerRootDir"]), ("inactive", d.state + "/control"))
+    assert isinstance(i["Warnings"], list) and isinstance(i["Labels"], list) and i["ID"], i
+    again = d.docker.api("GET", "/v1.44/info")[1]
+    equal(again["ID"], i["ID"])
+    contains(d.docker.out("info"), "Containers: 2")
+    equal(json.loads(d.docker.out("info", "--format", "{{json .SecurityOptions}}")), i["SecurityOptions"])
+
+
+def clean(d):
+    for i in d.out("ls", "-a", "-q").split():
+        d.cli("rm", "-f", i, check=False)
+
+
+run(setup, lambda d: d.close(), clean)
