@@ -203,8 +203,8 @@ static json_t *log_noted(const struct instance *i, const json_t *note) {
 	const char *type = json_get_str(given, "Type");
 	if (!type || !*type)
 		return log_config(&i->spec.log);
-	json_t *options = json_object_get(given, "Config");
-	return json_pack("{sssO}", "Type", type, "Config", json_is_object(options) ? options : json_object());
+	json_t *options = json_incref(json_object_get(given, "Config"));
+	return json_pack("{ssso}", "Type", type, "Config", options ? options : json_object());
 }
 
 static json_t *security(const struct instance_spec *s, const json_t *note) {
