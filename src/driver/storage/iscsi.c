@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define DEADLINE (10 * NS_PER_SEC)
+#define DEADLINE (30 * NS_PER_SEC) /* of one that answers, see luns_ask */
 #define LOGGED_IN_ALREADY 15 /* iscsiadm's status for it */
 #define NO_SUCH_RECORD 21
 #define RECORDS "/etc/iscsi/nodes"
