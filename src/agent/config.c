@@ -490,14 +490,13 @@ static void add_etc(const struct agent *a, const struct msg_instance_create *r, 
 }
 
 static void add_volume_node(const struct mount *m, const struct volume_mount *v, struct container_config *c) {
-	struct cgroup_device_rule rule = {.allow = true, .type = 'b', .major = major(v->dev), .minor = minor(v->dev)};
-	snprintf(rule.access, sizeof rule.access, "%s", m->read_only ? "rm" : "rwm");
+	struct cgroup_device_rule rule = volume_device_rule(v->dev, m->read_only);
 	add_device_rule(c, &rule);
 	struct container_mount *to = config_add_mount(c);
 	to->type = str_copy("bind");
 	to->source = str_copy(v->node);
 	to->target = str_copy(m->target);
-	to->flags = MS_BIND | MS_NOSUID | MS_NOEXEC | (m->read_only ? MS_RDONLY : 0);
+	to->flags = volume_node_flags(m->read_only);
 	to->propagation = MS_PRIVATE | MS_REC;
 }
 
