@@ -112,6 +112,6 @@ const char *own_network_name(const char *docker);
 struct docker_auth {
 	char *username, *password, *server;
 };
+int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err); /* header NULL: none */
 int docker_auth_parse_json(const json_t *json, struct docker_auth *out, struct error *err);
-int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err);
 void docker_auth_free(struct docker_auth *a);
