@@ -112,16 +112,21 @@ enum image_conflict {
 	IMAGE_IN_USE,       /* an instance that is not up has it */
 };
 struct image_removal {
-	char **untagged, **deleted;   /* names and repository@digest, ids of images: what has gone */
+	char **untagged, **digests, **deleted; /* names, repository@digest, ids of images: what has gone */
 	enum image_conflict conflict; /* why CONFLICT, and the ids of what it is about */
 	char *image, *instance;
 };
 void image_removal_free(struct image_removal *m);
+enum image_remove_flags {
+	IMAGE_FORCE = 1 << 0,
+	IMAGE_KEEP_PARENTS = 1 << 1,
+	IMAGE_DIGESTS_HOLD = 1 << 2, /* without a name, an image stays while a repository knows it by a digest */
+};
 /* Removes a name, and the image with its last one, and parents that only it held. An id removes all names of one
  * repository; CONFLICT where there are several, or instances have it: force removes the names all the same; an image that
  * an instance has then stays without a name. *out is filled also on CONFLICT. */
-int image_remove(struct core *c, const char *project, const char *name, bool force, bool keep_parents,
-		 struct image_removal *out, struct error *err);
+int image_remove(struct core *c, const char *project, const char *name, unsigned flags, struct image_removal *out,
+		 struct error *err);
 int image_delete(struct core *c, const char *project, const char *name, bool force, char ***untagged, char ***deleted,
 		 struct error *err);
 struct image_prune_options {
