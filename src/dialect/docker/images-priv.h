@@ -51,3 +51,7 @@ void docker_image_history(struct http_request *req);
 void docker_images_search(struct http_request *req);
 void docker_distribution(struct http_request *req);
 void docker_login(struct http_request *req);
+
+/* ---- changes.c ---- */
+/* Lines of a Dockerfile ("CMD …", "ENV …") that change what an image says. */
+int docker_config_changes(struct image_config *c, char *const *changes, struct error *err);
