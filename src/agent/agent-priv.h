@@ -294,6 +294,9 @@ bool exit_file_read(const char *file, int64_t *code, int64_t *when);
  * nothing when there is none. *r is the instance's record, kept up to date. kill: one that still runs is
  * killed first. NO_SPACE: the end stands in *r and is reported, but is not on disk; to be repeated. */
 int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill, struct error *err);
+/* instance-files.c: what has come for spec.files into an instance's directory, and from there into its configuration. */
+int files_take(const struct job *j, const char *dir, const instance_files *files, struct error *err);
+int files_load(const struct agent *a, const struct msg_instance_create *r, struct container_config *c, struct error *err);
 /* Fills c from a record: what `docker run` would give. Name spaces that are shared stay open in this process
  * until it ends. */
 struct volume_mounts;
@@ -388,6 +391,7 @@ int work_export(struct job *j, struct error *err);
 int work_commit(struct job *j, struct error *err);
 int work_layer_unpack(struct job *j, struct error *err);
 int work_tree_get(struct job *j, struct error *err);
+int work_tree_stat(struct job *j, struct error *err);
 int work_layer_make(struct job *j, struct error *err);
 int work_layer_list(struct job *j, struct error *err);
 int work_layer_delete(struct job *j, struct error *err);

@@ -21,7 +21,32 @@ static const char *first_address(const nics *list) {
 	return NULL;
 }
 
-static void hosts_text(const struct msg_instance_create *r, const char *hostname, const nics *list, struct buf *out) {
+/* The host as the instance reaches it; NULL: it does not. */
+static const char *gateway_of(const struct agent *a, const struct instance_spec *spec, const nics *list) {
+	for (size_t i = 0; i < list->n; i++) {
+		const struct net *net = net_get(a, list->items[i].network_id);
+		if (net && !net->damaged && net->network.spec.subnets.n && net->network.spec.subnets.items[0].gateway)
+			return net->network.spec.subnets.items[0].gateway;
+	}
+	return str_same(spec->network, "host") ? "127.0.0.1" : NULL;
+}
+
+/* "ID:ALIAS": its address on the first network that both are on. */
+static void add_link(const struct agent *a, const char *link, const nics *list, struct buf *out) {
+	_cleanup_(free_ptr) char *id = str_copyn(link, strcspn(link, ":"));
+	const struct inst *other = inst_get(a, id);
+	for (size_t i = 0; other && i < list->n; i++)
+		for (size_t k = 0; k < other->nics.n; k++) {
+			const struct nic *nic = &other->nics.items[k];
+			const char *address = nic->ipv4 ? nic->ipv4 : nic->ipv6;
+			if (!str_same(nic->network_id, list->items[i].network_id) || !address)
+				continue;
+			buf_addf(out, "%s\t%s %.12s\n", address, link + strlen(id) + 1, id);
+			return;
+		}
+}
+
+static void hosts_text(const struct agent *a, const struct msg_instance_create *r, const char *hostname, const nics *list, struct buf *out) {
 	const struct instance_spec *spec = &r->instance.spec;
 	if (!str_same(spec->network, "host") || fs_read("/etc/hosts", ETC_MAX, out) < 0) {
 		const char *address = first_address(list);
@@ -36,10 +61,14 @@ static void hosts_text(const struct msg_instance_create *r, const char *hostname
 	}
 	for (size_t i = 0; spec->extra_hosts && spec->extra_hosts[i]; i++) {
 		const char *colon = strchr(spec->extra_hosts[i], ':'); /* name:address, which may hold colons */
-		if (colon)
-			buf_addf(out, "%s\t%.*s\n", colon + 1, (int)(colon - spec->extra_hosts[i]),
-				 spec->extra_hosts[i]);
+		const char *address = colon ? colon + 1 : NULL;
+		if (str_same(address, "host-gateway"))
+			address = gateway_of(a, spec, list);
+		if (address)
+			buf_addf(out, "%s\t%.*s\n", address, (int)(colon - spec->extra_hosts[i]), spec->extra_hosts[i]);
 	}
+	for (char **l = spec->links; l && *l; l++)
+		add_link(a, *l, list, out);
 }
 
 /* --- resolv.conf --- */
@@ -96,6 +125,10 @@ static void resolv_text(const struct agent *a, const struct msg_instance_create 
 	if (!spec->dns)
 		add_servers(a, list, out);
 	_cleanup_(strv_free_ptr) char **own = spec->dns_search ? strv_copy(spec->dns_search) : search_of(a, list);
+	if (strv_has(own, ".")) { /* none */
+		strv_free(own);
+		own = NULL;
+	}
 	_cleanup_(free_ptr) char *search = strv_join(own, " ");
 	_cleanup_(free_ptr) char *options = strv_join(spec->dns_options, " ");
 	if (own)
@@ -124,7 +157,7 @@ int config_files_write(const struct agent *a, const struct msg_instance_create *
 	_cleanup_(free_ptr) char *hostname = config_hostname(r);
 	_cleanup_(buf_free) struct buf name = BUF_INIT, hosts = BUF_INIT, resolv = BUF_INIT;
 	buf_addf(&name, "%s\n", hostname);
-	hosts_text(r, hostname, &r->instance.nics, &hosts);
+	hosts_text(a, r, hostname, &r->instance.nics, &hosts);
 	resolv_text(a, r, &r->instance.nics, &resolv);
 	int result = write_etc(a, r, "hostname", &name, err);
 	if (result == 0)
@@ -149,8 +182,8 @@ static void refresh(const struct agent *a, const char *id, const char *name, con
 void etc_refresh(const struct agent *a, const struct msg_instance_create *r, const nics *before) {
 	_cleanup_(free_ptr) char *hostname = config_hostname(r);
 	_cleanup_(buf_free) struct buf hosts = BUF_INIT, hosts_now = BUF_INIT, resolv = BUF_INIT, resolv_now = BUF_INIT;
-	hosts_text(r, hostname, before, &hosts);
-	hosts_text(r, hostname, &r->instance.nics, &hosts_now);
+	hosts_text(a, r, hostname, before, &hosts);
+	hosts_text(a, r, hostname, &r->instance.nics, &hosts_now);
 	resolv_text(a, r, before, &resolv);
 	resolv_text(a, r, &r->instance.nics, &resolv_now);
 	refresh(a, r->instance.id, "hosts", &hosts, &hosts_now);

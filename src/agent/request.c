@@ -298,6 +298,7 @@ static struct handler handlers[] = {
 	{"archive-stat", .work = work_archive_stat, .states = S_ANY, .id = ID(msg_archive)},
 	{"layer-unpack", .work = work_layer_unpack, .id = NO_ID, .cancel = true},
 	{"tree-get", .work = work_tree_get, .id = NO_ID, .cancel = true},
+	{"tree-stat", .work = work_tree_stat, .id = NO_ID},
 	{"layer-make", .work = work_layer_make, .id = NO_ID, .cancel = true},
 	{"layer-list", .work = work_layer_list, .id = NO_ID},
 	{"layer-delete", .work = work_layer_delete, .id = NO_ID},

@@ -8,6 +8,7 @@
 #include "image/layer.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -68,30 +69,80 @@ static int stack_open(const struct job *j, char *const *layers, struct stack *s,
 	return r < 0 ? r : mount_stack(a, layers, s, err);
 }
 
-int work_tree_get(struct job *j, struct error *err) {
-	const struct msg_tree *m = j->body;
+/* Where the path leads, by links too; as the path inside the tree. Free it; NULL and *err. */
+static char *real_path(const struct stack *s, const struct msg_tree *m, struct error *err) {
+	char link[FD_PATH_MAX], path[PATH_MAX];
+	if (!m->follow)
+		return str_copy(m->path);
+	_cleanup_(close_fd) int fd = fs_open_in_root(s->root, m->path, O_PATH, 0);
+	ssize_t n = fd < 0 ? fd : readlink(fd_path(fd, link), path, sizeof path - 1);
+	if (n < 0 || path[0] != '/') {
+		error_errno(err, fd < 0 ? fd : errno, "there is no %s to be had in the image", m->path);
+		return NULL;
+	}
+	return str_copyn(path, (size_t)n);
+}
+
+/* What is at the path, called as it was asked for. */
+static int look(const struct stack *s, const struct msg_tree *m, char **path, struct msg_file *out, struct error *err) {
+	*path = real_path(s, m, err);
+	int r = *path ? file_look(s->root, *path, "the image", out, err) : -ERROR_NOT_FOUND;
+	if (r == 0 && m->follow) {
+		const char *slash = strrchr(m->path, '/');
+		free(out->name);
+		out->name = str_copy(slash[1] ? slash + 1 : "/");
+	}
+	return r;
+}
+
+static int tree_answer(struct job *j, const struct msg_tree *m, bool content, struct error *err) {
 	_cleanup_(stack_close) struct stack s = STACK_INIT;
 	_cleanup_(close_fd) int writer = -1;
+	_cleanup_(free_ptr) char *path = NULL;
 	struct msg_file file = {0};
 	int r = stack_open(j, m->layers, &s, err);
 	if (r == 0)
-		r = file_look(s.root, m->path, "the image", &file, err);
+		r = look(&s, m, &path, &file, err);
 	if (r == 0)
-		r = answer_stream(j, &file, &writer, err);
-	if (r == 0)
-		r = tree_pack(s.root, m->path, str_same(file.name, "/") ? "." : file.name, 0, writer, err);
-	if (r == 0)
+		r = content ? answer_stream(j, &file, &writer, err) : job_answer(j, &file, NULL, 0, err);
+	if (r == 0 && content)
+		r = tree_pack(s.root, path, str_same(file.name, "/") ? "." : file.name, 0, writer, err);
+	if (r == 0 && content)
 		guard_finish(&writer);
 	fields_free(&msg_file_table, &file);
 	return r;
 }
 
-static int unpack_upon(const struct job *j, const struct stack *s, const char *path, struct error *err) {
+int work_tree_get(struct job *j, struct error *err) {
+	return tree_answer(j, j->body, true, err);
+}
+
+int work_tree_stat(struct job *j, struct error *err) {
+	return tree_answer(j, j->body, false, err);
+}
+
+/* One directory on the way; what is there stays as it is. */
+static int make_directory(const struct stack *s, const struct msg_tree *m, const char *path) {
+	_cleanup_(close_fd) int there = fs_open_in_root(s->root, path, O_PATH | O_DIRECTORY, 0);
+	if (there != -ENOENT)
+		return there < 0 ? there : 0;
+	_cleanup_(close_fd) int made = fs_mkdir_in_root(s->root, path, 0755);
+	if (made < 0)
+		return made;
+	return fchownat(made, "", (uid_t)m->uid, (gid_t)m->gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+static int unpack_upon(const struct job *j, const struct stack *s, struct error *err) {
+	const struct msg_tree *m = j->body;
 	const struct unpack_options o = {.keep_owner = true};
-	_cleanup_(close_fd) int dir = fs_mkdir_in_root(s->root, path, 0755);
-	if (dir < 0)
-		return error_errno(err, dir, "cannot make the directory %s", path);
-	return tree_unpack(j->fds[0], s->root, path, &o, err);
+	for (const char *end = m->path; *end;) {
+		end = strchrnul(end + 1, '/');
+		_cleanup_(free_ptr) char *above = str_copyn(m->path, (size_t)(end - m->path));
+		int r = make_directory(s, m, above);
+		if (r < 0)
+			return error_errno(err, r, "cannot make the directory %s", above);
+	}
+	return tree_unpack(j->fds[0], s->root, m->path, &o, err);
 }
 
 int work_layer_make(struct job *j, struct error *err) {
@@ -102,7 +153,7 @@ int work_layer_make(struct job *j, struct error *err) {
 	uint64_t size = 0;
 	int r = stack_open(j, m->layers, &s, err);
 	if (r == 0)
-		r = unpack_upon(j, &s, m->path, err);
+		r = unpack_upon(j, &s, err);
 	close_fd(&s.root); /* unmounted: nothing changes any more */
 	fault_point("layer-make.unpacked");
 	if (r < 0)

@@ -127,6 +127,8 @@ int volume_check_new(const struct pool_entry *e, const struct volume *v, struct 
 	_cleanup_(free_ptr) char *instance = instance_path(e->agent, v->id, NULL);
 	if (fs_exists(instance))
 		return error_field(err, "volume.id", "is that of an instance");
+	if (v->spec.mount.type)
+		return error_set(err, ERROR_UNSUPPORTED, "volumes that mount something (%s) are not there", v->spec.mount.type);
 	if (block ? !can.blocks : !can.filesystems) {
 		error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) has no %s volumes", e->pool.spec.name,
 			  e->driver->name, block ? "block" : "file-system");

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/time.h"
 
+#include <fcntl.h>
 #include <sys/utsname.h>
 
 void core_lock(struct core *c) {
@@ -20,6 +21,11 @@ int core_project_check(struct core *c UNUSED, const char *project, struct error 
 	if (str_same(project, "default"))
 		return 0;
 	return error_set(err, ERROR_NOT_FOUND, "no project is called %.128s", project);
+}
+
+int core_spool(struct core *c, struct error *err) {
+	int fd = open(c->state, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	return fd < 0 ? error_errno(err, errno, "making a temporary file in %s", c->state) : fd;
 }
 
 static void core_init(struct core *c, const struct core_config *config) {
@@ -51,6 +57,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->workloads = nouns_new(&workload_kind);
 	c->secrets = nouns_new(&secret_kind);
 	c->configs = nouns_new(&config_kind);
+	c->clusters = nouns_new(&cluster_kind);
 	c->unpackers = crew_new(2);
 	c->jobs = crew_new(4);
 	c->runners = crew_new(8);
@@ -62,6 +69,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->ports = port_claims_new();
 	c->selections = selections_new();
 	c->follow = follow_new();
+	c->stats = stats_clock_new();
 	c->agent_fd = -1;
 	c->started_at = time_now_ns();
 }
@@ -91,6 +99,8 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 		r = nouns_load(c, c->secrets, err);
 	if (r == 0)
 		r = nouns_load(c, c->configs, err);
+	if (r == 0)
+		r = nouns_load(c, c->clusters, err);
 	if (r == 0)
 		r = snapshots_load(c, err);
 	if (r == 0)
@@ -152,6 +162,7 @@ void core_close(struct core *c) {
 	if (c->store && events_flush(c, &err) < 0)
 		log_warn("the last events are lost: %s", error_text(&err));
 	follow_free(c->follow);
+	stats_clock_free(c);
 	drop_entries(c);
 	for (size_t i = 0; i < ARRAY_SIZE(c->lists); i++) {
 		free(c->lists[i].key);
@@ -178,6 +189,7 @@ void core_close(struct core *c) {
 	nouns_free(c->workloads);
 	nouns_free(c->secrets);
 	nouns_free(c->configs);
+	nouns_free(c->clusters);
 	map_free(c->snapshots);
 	events_free(c);
 	fields_free(&msg_hello_table, &c->host);

@@ -18,7 +18,7 @@
  *                              balancer-names/… balancers
  *   addresses/<project>/<network's id>/<address>  a reserved address (those of instances stand in these)
  *   changing/<project>/<id>    a change of that instance is under way: the agent may be ahead of the store
- *   pools/<id>, volumes/<project>/<id>, workloads/<project>/<id>, secrets/<project>/<id>, configs/<project>/<id>
+ *   pools/<id>, volumes/<project>/<id>, workloads/<project>/<id>, secrets/<project>/<id>, configs/<project>/<id>, clusters/<id>
  *   snapshots/<id>             all snapshots of one volume or instance
  *   events/<first revision>    a batch of events, a JSON line each; the last 10,000 events are kept */
 #pragma once
@@ -44,6 +44,8 @@ bool core_wait_agent(struct core *c, int64_t timeout_ns);
 /* Ends the threads of the core; what followers wait for is cut off. */
 void core_close(struct core *c);
 
+/* An empty file of control's own without a name, for what is under way; it is gone with its descriptor. */
+int core_spool(struct core *c, struct error *err);
 /* NOT_FOUND for a project that does not exist. For now there is one, "default". */
 int core_project_check(struct core *c, const char *project, struct error *err);
 /* What this host is and holds, as the native API shows it. */

@@ -4,6 +4,8 @@
 #include "base/str.h"
 #include "image/archive.h"
 
+#include <unistd.h>
+
 /* What a step stands on: a reference to its base, and the layers below. */
 struct ground {
 	struct image_snap *base; /* NULL: nothing */
@@ -68,7 +70,7 @@ int image_step_config(struct core *c, const char *project, const struct image_st
 	return r;
 }
 
-int image_step_files(struct core *c, const char *project, const struct image_step *s, const char *path, int fd,
+int image_step_files(struct core *c, const char *project, const struct image_step *s, const struct image_place *to, int fd,
 		     struct image_snap **out, struct error *err) {
 	_cleanup_(ground_free) struct ground g = {0};
 	_cleanup_(close_fd) int layer = -1;
@@ -76,7 +78,7 @@ int image_step_files(struct core *c, const char *project, const struct image_ste
 	int r = ground_find(c, project, s->base, &g, err);
 	if (r == 0 && g.base)
 		r = layers_ensure(c, &g.base->image, err);
-	struct msg_tree body = {.layers = g.diff_ids, .path = (char *)path};
+	struct msg_tree body = {.layers = g.diff_ids, .path = (char *)to->path, .uid = to->uid, .gid = to->gid};
 	if (r == 0)
 		r = agent_call_fd(c, "layer-make", &body, fd, NULL, &layer, err);
 	if (r == 0)
@@ -109,20 +111,29 @@ int image_step_instance(struct core *c, const char *project, const struct image_
 	return r;
 }
 
-int image_tree(struct core *c, const char *project, const char *image, const char *path, struct msg_file *out, int *fd,
-	       struct error *err) {
+static int ask_tree(struct core *c, const char *project, const char *request, const char *image, const char *path,
+		    struct msg_file *out, int *fd, struct error *err) {
 	_cleanup_(ground_free) struct ground g = {0};
 	images_hold(c);
 	int r = ground_find(c, project, image, &g, err);
 	if (r == 0 && g.base)
 		r = layers_ensure(c, &g.base->image, err);
-	struct msg_tree body = {.layers = g.diff_ids, .path = (char *)path};
+	struct msg_tree body = {.layers = g.diff_ids, .path = (char *)path, .follow = true};
 	if (r == 0)
-		r = agent_call_fd(c, "tree-get", &body, -1, out, fd, err);
-	if (r == 0)
-		r = stream_expected(*fd, err);
+		r = agent_call_fd(c, request, &body, -1, out, fd, err);
 	images_release(c);
 	return r;
+}
+
+int image_tree(struct core *c, const char *project, const char *image, const char *path, struct msg_file *out, int *fd,
+	       struct error *err) {
+	int r = ask_tree(c, project, "tree-get", image, path, out, fd, err);
+	return r < 0 ? r : stream_expected(*fd, err);
+}
+
+int image_tree_stat(struct core *c, const char *project, const char *image, const char *path, struct msg_file *out,
+		    struct error *err) {
+	return ask_tree(c, project, "tree-stat", image, path, out, NULL, err);
 }
 
 void image_children(struct core *c, const char *parent, void (*fn)(struct image_snap *child, void *arg), void *arg) {
@@ -133,4 +144,50 @@ void image_children(struct core *c, const char *parent, void (*fn)(struct image_
 		if (str_same(s->image.parent, parent))
 			fn(s, arg);
 	}
+}
+
+/* ---- squash ---- */
+
+static bool is_built_upon(const struct image *image, const struct image *base) {
+	for (size_t i = 0; i < base->layers.n; i++)
+		if (i >= image->layers.n || !str_same(image->layers.items[i].diff_id, base->layers.items[i].diff_id))
+			return false;
+	return true;
+}
+
+static int squash(struct core *c, const char *project, const struct image *image, const struct image *base, int spool,
+		  struct image_snap **out, struct error *err) {
+	struct image made;
+	_cleanup_(free_ptr) char *comment = str_format("merge %s to %s", image->id, base ? base->id : "");
+	struct build_options o = {.base = base, .squashed = image, .comment = comment, .compression = "none"};
+	int r = layers_merge(c->content, image, base ? base->layers.n : 0, spool, err);
+	if (r == 0 && lseek(spool, 0, SEEK_SET) < 0)
+		r = error_errno(err, errno, "reading the merged layers");
+	if (r == 0)
+		r = image_from_tar(c->content, spool, &o, &made, err);
+	if (r < 0)
+		return r;
+	r = layers_ensure(c, &made, err);
+	if (r == 0)
+		r = image_store(c, project, &made, out, err);
+	fields_free(&image_table, &made);
+	return r;
+}
+
+int image_squash(struct core *c, const char *project, const char *image, const char *base, struct image_snap **out,
+		 struct error *err) {
+	_cleanup_(ground_free) struct ground g = {0}, below = {0};
+	_cleanup_(close_fd) int spool = core_spool(c, err);
+	if (spool < 0)
+		return spool;
+	images_hold(c);
+	int r = ground_find(c, project, image, &g, err);
+	if (r == 0)
+		r = ground_find(c, project, base, &below, err);
+	if (r == 0 && below.base && !is_built_upon(&g.base->image, &below.base->image))
+		r = error_set(err, ERROR_INVALID, "image %s was not built upon %s", image, base);
+	if (r == 0)
+		r = squash(c, project, &g.base->image, below.base ? &below.base->image : NULL, spool, out, err);
+	images_release(c);
+	return r;
 }

@@ -65,7 +65,9 @@ int instances_load(struct core *c, struct error *err) {
 	}
 	qsort(snaps, n, sizeof *snaps, compare_created);
 	for (size_t i = 0; i < n; i++) {
-		entry_add(c, snaps[i], false)->loaded = true;
+		struct entry *e = entry_add(c, snaps[i], false);
+		e->loaded = true;
+		e->orphan = snaps[i]->instance.transient;
 		instance_claim(c, &snaps[i]->instance);
 	}
 	return changes_load(c, err);
@@ -144,8 +146,18 @@ static int check_image(struct core *c, const struct instance_spec *spec, struct 
 	return failed(err, ERROR_NOT_FOUND);
 }
 
+/* What a workload's template may have, and whoever fills that in has not. */
+static int check_filled(const struct instance_spec *s, struct error *err) {
+	if (s->hostname && strstr(s->hostname, "{{"))
+		return error_field(err, "hostname", "has a placeholder, which only the template of a workload may have");
+	for (size_t i = 0; i < s->mounts.n; i++)
+		if (s->mounts.items[i].source && strstr(s->mounts.items[i].source, "{{"))
+			return error_field(err, "mounts.source", "has a placeholder, which only the template of a workload may have");
+	return 0;
+}
+
 /* Checks the spec against what is there and holds id, name, image, addresses and ports by an entry that nobody sees yet. */
-static int reserve(struct core *c, const char *project, struct instance_spec *spec, struct entry **out,
+static int reserve(struct core *c, const char *project, struct instance_spec *spec, bool transient, struct entry **out,
 		   struct error *err) {
 	WITH_LOCK(c);
 	int r = core_project_check(c, project, err);
@@ -168,6 +180,7 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 		.id = id,
 		.project = (char *)project,
 		.created_at = time_now_ns(),
+		.transient = transient,
 		.image_id = image->snap->image.id,
 		.spec = *spec,
 		.status = {.state = (char *)"created"},
@@ -200,7 +213,13 @@ int instance_make(struct core *c, const struct instance *i, const struct msg_vol
 	body.layers = layers;
 	body.root = root ? *root : (struct msg_volume_ref){0};
 	body.linked = linked;
-	return agent_call(c, "instance-create", &body, state, err);
+	_cleanup_(close_fd) int files = -1;
+	_cleanup_(free_ptr) struct instance_file *sized = alloc_array(i->spec.files.n + 1, sizeof *sized);
+	if (i->spec.files.n)
+		memcpy(sized, i->spec.files.items, i->spec.files.n * sizeof *sized);
+	body.instance.spec.files.items = sized;
+	r = kept_files_open(c, i->project, &body.instance.spec.files, &files, err);
+	return r < 0 ? r : agent_call_fd(c, "instance-create", &body, files, state, NULL, err);
 }
 
 /* One transaction for the instance and its name. */
@@ -270,17 +289,21 @@ static int resolve_storage(struct core *c, struct entry *e, char ***made, struct
 	return r;
 }
 
-int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
-			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
+static int create(struct core *c, const char *project, struct instance_spec *spec, bool transient,
+		  const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
 	_cleanup_(strv_free_ptr) char **made = NULL;
 	int r = core_project_check(c, project, err);
 	if (r == 0)
 		r = check_image(c, spec, err);
 	if (r == 0)
+		r = check_filled(spec, err);
+	if (r == 0)
+		r = kept_files_check(c, project, spec, err);
+	if (r == 0)
 		r = default_network_ensure(c, project, spec, err);
 	if (r == 0)
-		r = reserve(c, project, spec, &ref.entry, err);
+		r = reserve(c, project, spec, transient, &ref.entry, err);
 	fields_free(&instance_spec_table, spec);
 	if (r < 0)
 		return r;
@@ -299,7 +322,41 @@ int instance_create_from(struct core *c, const char *project, struct instance_sp
 
 int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
 		    struct error *err) {
-	return instance_create_from(c, project, spec, NULL, false, out, err);
+	return create(c, project, spec, false, NULL, false, out, err);
+}
+
+int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
+			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
+	return create(c, project, spec, false, root, linked, out, err);
+}
+
+int instance_create_passing(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
+			    struct error *err) {
+	return create(c, project, spec, true, NULL, false, out, err);
+}
+
+int instance_keep(struct core *c, const char *project, const char *name, struct error *err) {
+	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
+	int r = entry_get(c, project, name, &ref.entry, err);
+	if (r == 0)
+		r = entry_acquire(c, ref.entry, err);
+	if (r < 0)
+		return r;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, ref.entry), *kept = NULL;
+	struct instance i = snap->instance;
+	i.transient = false;
+	kept = instance_snap_new(&i);
+	_cleanup_(free_ptr) char *key = instance_key(project, i.id);
+	struct store_op op = {STORE_PUT, key, kept->json, STORE_ANY};
+	r = events_txn(c, &op, 1, err);
+	if (r == 0) {
+		WITH_LOCK(c);
+		struct instance now = ref.entry->snap->instance;
+		now.transient = false;
+		entry_set(c, ref.entry, instance_snap_new(&now));
+	}
+	entry_release(c, ref.entry);
+	return r;
 }
 
 int instance_get(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {
@@ -326,7 +383,15 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 		return r;
 	struct msg_instance_delete body = {.id = i->id, .force = force};
 	struct error gone = ERROR_INIT;
+	bool up = state_is_up(i->status.state) && !str_same(i->status.state, "restarting");
+	core_lock(c);
+	unsigned ends = e->ends;
+	if (up)
+		event_add(c, "instance", "kill", i->project, i->id, i->spec.name, "image", i->spec.image, "signal", "KILL", NULL);
+	core_unlock(c);
 	r = agent_call(c, "instance-delete", &body, NULL, &gone);
+	if (r == 0 && up)
+		event_await(c, &e->ends, ends);
 	if (r < 0 && gone.kind != ERROR_NOT_FOUND) {
 		if (store_new(c, snap, NULL) < 0)
 			log_error("instance %.12s has left the store, but not the agent", i->id);

@@ -43,9 +43,16 @@ void network_for_agent(const struct object *o, struct network *out) {
 /* The agent's are complete: with gateways, and with those that it has picked. */
 static void take_subnets(subnets *ours, subnets *theirs) {
 	for (size_t i = 0; i < theirs->n; i++)
-		for (size_t k = 0; k < ours->n; k++)
-			if (str_same(theirs->items[i].cidr, ours->items[k].cidr) && !theirs->items[i].range)
-				theirs->items[i].range = TAKE_PTR(ours->items[k].range);
+		for (size_t k = 0; k < ours->n; k++) {
+			struct subnet *to = &theirs->items[i], *from = &ours->items[k];
+			if (!str_same(to->cidr, from->cidr))
+				continue;
+			if (!to->range)
+				to->range = TAKE_PTR(from->range);
+			struct pairs aside = to->aside;
+			to->aside = aside.n ? aside : from->aside;
+			from->aside = aside.n ? from->aside : aside;
+		}
 	subnets old = *ours;
 	*ours = *theirs;
 	*theirs = old;
@@ -280,6 +287,32 @@ int network_update(struct core *c, const char *project, const char *name, const 
 }
 
 /* ---- delete ---- */
+
+int network_empty(struct core *c, const char *project, const char *name, struct error *err) {
+	_cleanup_(strv_free_ptr) char **idle = NULL;
+	core_lock(c);
+	const struct object *o = object_find(c, &c->networks, project, name, err);
+	const char *id;
+	for (size_t i = 0; o && map_next(use_of(o)->instances, &i, &id, NULL);) {
+		const struct entry *e = map_get(c->by_id, id);
+		if (e && !e->creating && !state_is_up(e->snap->instance.status.state))
+			strv_add(&idle, id);
+	}
+	core_unlock(c);
+	int r = o ? 0 : -ERROR_NOT_FOUND;
+	for (char **i = idle; r == 0 && i && *i; i++) {
+		_cleanup_(instance_snap_unref_ptr) struct instance_snap *left = NULL;
+		struct error why = ERROR_INIT;
+		r = network_disconnect(c, project, *i, name, &left, &why);
+		if (r == -ERROR_NOT_FOUND) { /* somebody was quicker */
+			error_free(&why);
+			r = 0;
+		} else if (r < 0) {
+			error_move(err, &why);
+		}
+	}
+	return r;
+}
 
 /* "a, b, c and 4 more" */
 static char *names_text(char *const *names) {

@@ -21,6 +21,8 @@ int network_update(struct core *c, const char *project, const char *name, const 
 		   struct error *err);
 /* CONFLICT, naming them, while instances (running or not), reserved addresses, rules or balancers refer to it. */
 int network_delete(struct core *c, const char *project, const char *name, struct error *err);
+/* Takes those instances off it that do not run. */
+int network_empty(struct core *c, const char *project, const char *name, struct error *err);
 /* Deletes all that nothing refers to; their names. */
 int network_prune(struct core *c, const char *project, char ***deleted, struct error *err);
 

@@ -273,6 +273,14 @@ static void add_exposed(const struct instance_spec *s, char *const *exposed, por
 	}
 }
 
+/* A network of the instance may say on which address of the host its ports are. */
+static void fill_address(struct core *c, const struct instance *i, struct port *p) {
+	for (size_t k = 0; !p->address && k < i->nics.n; k++) {
+		const struct object *o = map_get(c->networks.by_id, i->nics.items[k].network_id);
+		p->address = o ? copy_or_null(network_of(o)->spec.publish_address) : NULL;
+	}
+}
+
 int ports_resolve(struct core *c, struct instance *i, char *const *image_exposes, struct error *err) {
 	ports wanted = {0}, new = {0};
 	char **exposed = NULL;
@@ -284,6 +292,7 @@ int ports_resolve(struct core *c, struct instance *i, char *const *image_exposes
 	if (i->spec.publish_all)
 		add_exposed(&i->spec, exposed, &wanted);
 	for (size_t k = 0; r == 0 && k < wanted.n; k++) {
+		fill_address(c, i, &wanted.items[k]);
 		r = port_resolve(c, i, &new, &wanted.items[k], err);
 		if (r == 0) {
 			wanted.items[k].host_last = 0;

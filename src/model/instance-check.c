@@ -80,8 +80,9 @@ int env_check(const char *entry, struct error *err) {
 	return 0;
 }
 
+/* In a workload's template a part of it may be a placeholder (control/expand.h); an instance must not have one. */
 int hostname_check(const char *name, struct error *err) {
-	if (!only(name, LETTERS DIGITS "-._") || name[0] == '-' || name[0] == '.')
+	if (strstr(name, "{{") ? !only(name, LETTERS DIGITS "-._{}") : !only(name, LETTERS DIGITS "-._") || name[0] == '-' || name[0] == '.')
 		return invalid(err, "must be letters, digits, \"-\" and \".\"");
 	return 0;
 }
@@ -335,7 +336,7 @@ int mount_validate(const void *object, struct error *err) {
 		return error_field(err, "anonymous", "goes with volume alone");
 	if (tmpfs && m->subpath)
 		return error_field(err, "subpath", "does not go with tmpfs");
-	int r = !m->source ? 0 : bind ? path_check(m->source, err) : instance_name_check(m->source, err);
+	int r = !m->source || strstr(m->source, "{{") ? 0 : bind ? path_check(m->source, err) : instance_name_check(m->source, err);
 	if (r < 0)
 		error_in_field(err, "source");
 	return r;

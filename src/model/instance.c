@@ -405,6 +405,8 @@ static const struct field instance_fields[] = {
 	FIELD(struct instance, project, FIELD_STRING, .flags = FIELD_READONLY, .def = "default", .max = 128,
 	      .check = instance_name_check, .doc = "Whose it is"),
 	FIELD(struct instance, created_at, FIELD_TIME, .flags = FIELD_READONLY, .doc = "When it was made"),
+	FIELD(struct instance, transient, FIELD_BOOL, .flags = FIELD_READONLY,
+	      .doc = "Part of an operation, and gone with it"),
 	FIELD(struct instance, image_id, FIELD_STRING, .flags = FIELD_READONLY, .check = text_check,
 	      .doc = "Digest of its image's configuration"),
 	FIELD(struct instance, uid_base, FIELD_INT, .flags = FIELD_READONLY, .max = UINT32_MAX,

@@ -169,6 +169,7 @@ struct instance {
 	char *id;      /* 64 hexadecimal digits */
 	char *project; /* "default" */
 	int64_t created_at;
+	bool transient; /* part of an operation of control's: removed at control's start, should that have been cut off */
 	char *image_id; /* digest of the image's config */
 	int64_t uid_base; /* first host id of its range of 65536; 0: shares the host's */
 	char *pool_id;    /* of the root's pool */

@@ -135,6 +135,9 @@ int subnet_validate(const void *object, struct error *err) {
 		return error_field(err, "cidr", "%s cannot be a network's: it is loopback, multicast or reserved", s->cidr);
 	if (s->gateway && ip_parse(s->gateway, &gateway) == 0 && !cidr_contains(&all, &gateway))
 		return error_field(err, "gateway", "%s is not in %s", s->gateway, s->cidr);
+	for (size_t i = 0; i < s->aside.n; i++)
+		if (ip_parse(s->aside.items[i].value, &gateway) < 0 || !cidr_contains(&all, &gateway))
+			return error_field(err, "aside", "the address of %s is not in %s", s->aside.items[i].key, s->cidr);
 	if (s->range && cidr_parse(s->range, &range) == 0 &&
 	    (range.prefix < all.prefix || !cidr_contains(&all, &range.ip)))
 		return error_field(err, "range", "%s is not part of %s", s->range, s->cidr);

@@ -16,6 +16,7 @@ static const struct field subnet_fields[] = {
 	      .doc = "The host's address in it; the first if not given"),
 	FIELD(struct subnet, range, FIELD_STRING, .max = 64, .check = cidr_check,
 	      .doc = "Part of it from which dynamic addresses come; all of it if not given"),
+	FIELD(struct subnet, aside, FIELD_PAIRS, .max = 256, .doc = "Addresses that no instance gets, by what has them"),
 };
 TABLE(subnet_table, "subnet", struct subnet, subnet_fields, "Addresses of a network", subnet_validate);
 
@@ -60,6 +61,8 @@ static const struct field network_spec_fields[] = {
 	      .doc = "Gives machines their addresses"),
 	FIELD(struct network_spec, domain, FIELD_STRING, .flags = FIELD_IMMUTABLE, .max = 253, .check = domain_check,
 	      .flag = "domain", .placeholder = "NAME", .doc = "Domain of its names; NAME.wabe if not given"),
+	FIELD(struct network_spec, publish_address, FIELD_STRING, .max = 64, .check = ip_check, .flag = "publish-address",
+	      .placeholder = "IP", .doc = "The host's, on which ports are published that name none"),
 	FIELD(struct network_spec, publish, FIELD_ENUM, .def = "host", .values = NAMES("host", "open"), .flag = "publish-policy",
 	      .placeholder = "POLICY", .doc = "Published ports pass the host's own input rules (host) or do not (open)"),
 	FIELD(struct network_spec, ingress, FIELD_ENUM, .def = "allow", .values = NAMES("allow", "deny"), .flag = "ingress",
@@ -105,7 +108,8 @@ TABLE(network_table, "network", struct network, network_fields, "A network");
 	FIELD(struct_, interface, FIELD_STRING, .max = 15, .check = interface_check, .doc = "Its name inside"),   \
 	RATE(struct_, ingress_rate, "Bits a second to it; 0: unlimited"),                                         \
 	RATE(struct_, egress_rate, "Bits a second from it; 0: unlimited"),                                        \
-	FIELD(struct_, allow_spoofing, FIELD_BOOL, .doc = "Any MAC and address may be its source")
+	FIELD(struct_, allow_spoofing, FIELD_BOOL, .doc = "Any MAC and address may be its source"),               \
+	FIELD(struct_, share, FIELD_BOOL, .doc = "Others may want its addresses and MAC, too: who runs has them")
 
 static const struct field attachment_fields[] = {
 	FIELD(struct attachment, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = instance_name_check,

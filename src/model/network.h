@@ -8,6 +8,7 @@ struct subnet {
 	char *cidr;    /* "10.84.0.0/20", "fd00:1:2::/64"; host bits are zero */
 	char *gateway; /* the host's address in it; NULL: the first */
 	char *range;   /* part of it from which dynamic addresses come, as CIDR; NULL: all of it */
+	struct pairs aside; /* addresses that no instance gets, by what has them */
 };
 typedef FIELD_LIST_OF(struct subnet) subnets;
 
@@ -32,6 +33,7 @@ struct network_spec {
 	bool dns;          /* names are resolved: a resolver answers at the gateway. Default true */
 	bool dhcp;         /* for machines. Default true */
 	char *domain;      /* default "<name>.wabe", with hyphens for what a DNS label cannot have */
+	char *publish_address; /* of the host, of ports that name none; NULL: all */
 	char *publish;     /* host: published ports pass the host's own input rules (default); open: they do not */
 	char *ingress, *egress; /* what no rule decides, for each instance: allow (default) | deny */
 	char **rules;      /* names of rule groups for every instance on it; resolved to ids */
@@ -62,6 +64,7 @@ struct attachment {
 	char **rules;       /* names of rule groups; resolved to ids in a nic */
 	int64_t ingress_rate, egress_rate; /* bits a second as the instance sees it; 0: unlimited */
 	bool allow_spoofing; /* any MAC and address may be a source */
+	bool share;          /* addresses and MAC may be wanted by others that say so, too: who runs has them */
 };
 typedef FIELD_LIST_OF(struct attachment) attachments;
 
@@ -72,7 +75,7 @@ struct nic {
 	char *ipv4, *ipv6;          /* without prefix; NULL: none */
 	char **aliases, **rules;    /* rules: ids */
 	int64_t ingress_rate, egress_rate;
-	bool allow_spoofing;
+	bool allow_spoofing, share;
 };
 typedef FIELD_LIST_OF(struct nic) nics;
 

@@ -118,6 +118,45 @@ static const struct field schedule_fields[] = {
 TABLE(snapshot_schedule_table, "snapshot_schedule", struct snapshot_schedule, schedule_fields,
       "Snapshots that are taken by themselves; all 0: none");
 
+/* One option of mount(8): never two, never one that looks like a flag. */
+static int mount_word_check(const char *word, struct error *err) {
+	if (!*word || *word == '-' || strchr(word, ',') || text_check(word, NULL) < 0)
+		return error_set(err, ERROR_INVALID, "is not a mount option");
+	return 0;
+}
+
+static int volume_mount_validate(const void *object, struct error *err) {
+	const struct volume_mount_spec *m = object;
+	if (!m->type)
+		return m->device || m->options ? error_field(err, "type", "is required with device or options") : 0;
+	if (str_same(m->type, "tmpfs"))
+		return 0;
+	if (!m->device)
+		return error_field(err, "device", "is required by a mount of type %s", m->type);
+	if (str_same(m->type, "bind") && path_check(m->device, err) < 0) {
+		error_in_field(err, "device");
+		return -ERROR_INVALID;
+	}
+	if (str_starts(m->type, "nfs") && !strstr(m->device, ":/"))
+		return error_field(err, "device", "must be written SERVER:/PATH");
+	if (str_same(m->type, "cifs") && !str_starts(m->device, "//"))
+		return error_field(err, "device", "must be written //SERVER/SHARE");
+	return 0;
+}
+
+static const struct field volume_mount_fields[] = {
+	FIELD(struct volume_mount_spec, type, FIELD_ENUM, .values = NAMES("bind", "tmpfs", "nfs", "nfs4", "cifs"),
+	      .flag = "mount-type", .placeholder = "TYPE", .doc = "bind, tmpfs, nfs, nfs4 or cifs"),
+	FIELD(struct volume_mount_spec, device, FIELD_STRING, .max = 1024, .check = text_check, .flag = "mount-device",
+	      .placeholder = "WHAT", .doc = "A directory of the host, SERVER:/PATH, //SERVER/SHARE"),
+	FIELD(struct volume_mount_spec, options, FIELD_STRINGS, .max = 64, .check = mount_word_check, .flag = "mount-option",
+	      .placeholder = "OPTION", .doc = "Options of the mount"),
+};
+const struct field_table volume_mount_spec_table = {
+	"volume_mount", "What a volume mounts", sizeof(struct volume_mount_spec), volume_mount_fields,
+	ARRAY_SIZE(volume_mount_fields), volume_mount_validate,
+};
+
 static int mode_validate(const struct volume_spec *s, struct error *err) {
 	return s->mode & ~INT64_C(07777) ? error_field(err, "mode", "must be permissions, at most 07777") : 0;
 }
@@ -128,6 +167,8 @@ static int volume_spec_validate(const void *object, struct error *err) {
 		return error_field(err, "size", "of a block volume must be at least 1MiB");
 	if (str_same(s->kind, "block") && s->size % 512)
 		return error_field(err, "size", "of a block volume must be a multiple of 512");
+	if (s->mount.type && (str_same(s->kind, "block") || s->size))
+		return error_field(err, "mount", "does not go with a size, nor with a block volume");
 	return mode_validate(s, err);
 }
 
@@ -147,8 +188,12 @@ static const struct field volume_spec_fields[] = {
 	      .placeholder = "ID", .doc = "Its group"),
 	FIELD(struct volume_spec, mode, FIELD_INT, .flags = FIELD_IMMUTABLE, .max = 4095, .def = "493",
 	      .doc = "Its permissions, as a number: 493 is 0755"),
+	FIELD(struct volume_spec, mount, FIELD_OBJECT, .flags = FIELD_IMMUTABLE, .sub = &volume_mount_spec_table,
+	      .doc = "What it mounts instead of having content of its own"),
 	FIELD(struct volume_spec, schedule, FIELD_OBJECT, .flags = FIELD_LIVE, .sub = &snapshot_schedule_table,
 	      .doc = "Snapshots by themselves"),
+	FIELD(struct volume_spec, annotations, FIELD_PAIRS, .flags = FIELD_IMMUTABLE, .max = 64,
+	      .doc = "What dialects keep with it"),
 };
 TABLE(volume_spec_table, "volume_spec", struct volume_spec, volume_spec_fields, "What is wanted of a volume",
       volume_spec_validate);

@@ -49,6 +49,13 @@ struct snapshot_schedule {
 	int64_t hourly, daily, weekly, monthly;
 };
 
+/* What a volume mounts instead of having content of its own in its pool. */
+struct volume_mount_spec {
+	char *type;   /* bind | tmpfs | nfs | nfs4 | cifs; NULL: nothing */
+	char *device; /* bind: a directory of the host; nfs: SERVER:/PATH; cifs: //SERVER/SHARE */
+	char **options; /* as mount(8) has them, each one text */
+};
+
 struct volume_spec {
 	char *name;  /* as an instance's */
 	char *pool;  /* name */
@@ -57,7 +64,9 @@ struct volume_spec {
 	struct pairs labels;
 	int64_t size; /* bytes: of a block volume (required), quota of a file system (0: none) */
 	int64_t uid, gid, mode; /* of a new file system's root, as instances see it; default 0, 0, 0755 */
+	struct volume_mount_spec mount;
 	struct snapshot_schedule schedule;
+	struct pairs annotations; /* what dialects keep with it; nobody else looks at it */
 };
 
 struct volume {
@@ -83,4 +92,4 @@ typedef FIELD_LIST_OF(struct snapshot) snapshots;
 #define POOL_LOCAL_ID "a2b31879660c2d69b93d3c5857001a68640cf447e13d22022873246b52fe1f79"
 
 extern const struct field_table pool_table, pool_spec_table, pool_status_table, pool_capabilities_table, volume_table,
-	volume_spec_table, snapshot_table, snapshot_schedule_table;
+	volume_spec_table, volume_mount_spec_table, snapshot_table, snapshot_schedule_table;

@@ -131,6 +131,15 @@ static const struct field exec_state_fields[] = {
 };
 TABLE(msg_exec_state_table, "msg_exec_state", struct msg_exec_state, exec_state_fields, "State of an exec");
 
+#define COUNTER(member_, doc_) COUNT_FIELD(struct nic_counters, member_, doc_)
+static const struct field counter_fields[] = {
+	FIELD(struct nic_counters, name, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = text_check, .doc = "Inside"),
+	COUNTER(rx_bytes, "Received"), COUNTER(rx_packets, "Received"), COUNTER(rx_errors, "Received damaged"),
+	COUNTER(rx_dropped, "Received and dropped"), COUNTER(tx_bytes, "Sent"), COUNTER(tx_packets, "Sent"),
+	COUNTER(tx_errors, "That could not be sent"), COUNTER(tx_dropped, "Dropped before they were sent"),
+};
+static TABLE(nic_counters_table, "nic_counters", struct nic_counters, counter_fields, "What has gone over an interface");
+
 #define STAT(member_, doc_) COUNT_FIELD(struct msg_stats, member_, doc_)
 #define STAT_BYTES(member_, doc_) BYTES_FIELD(struct msg_stats, member_, doc_)
 static const struct field stats_fields[] = {
@@ -156,6 +165,7 @@ static const struct field stats_fields[] = {
 	STAT(write_ops, "Writes to block devices"),
 	STAT(online_cpus, "Of the host"),
 	STAT(system_cpu_ns, "CPU time of the whole host"),
+	FIELD(struct msg_stats, interfaces, FIELD_LIST, .max = 1024, .sub = &nic_counters_table, .doc = "Of its own network"),
 };
 TABLE(msg_stats_table, "msg_stats", struct msg_stats, stats_fields, "What an instance uses");
 
@@ -232,6 +242,9 @@ static const struct field tree_fields[] = {
 	FIELD(struct msg_tree, layers, FIELD_STRINGS, .max = 512, .check = digest_check, .doc = "Lowest first"),
 	FIELD(struct msg_tree, path, FIELD_STRING, .flags = FIELD_REQUIRED, .check = inside_path_check,
 	      .doc = "In the tree that they make"),
+	FIELD(struct msg_tree, follow, FIELD_BOOL, .doc = "A link at the path's end too"),
+	FIELD(struct msg_tree, uid, FIELD_INT, .max = 65535, .doc = "Owner of directories that are made"),
+	FIELD(struct msg_tree, gid, FIELD_INT, .max = 65535, .doc = "Group of directories that are made"),
 };
 TABLE(msg_tree_table, "msg_tree", struct msg_tree, tree_fields, "A path in the tree that layers make");
 
@@ -286,8 +299,8 @@ TABLE(msg_event_table, "msg_event", struct msg_event, event_fields, "Something h
 
 const struct wire_request wire_requests[] = {
 	REQUEST("hello", empty, hello, "What the agent and its host are"),
-	REQUEST("instance-create", instance_create, instance_state,
-		"Directories, uid range and record; again: the same"),
+	{"instance-create", &msg_instance_create_table, &msg_instance_state_table, 0, 1,
+	 "Directories, uid range and record; again: the same. With a descriptor: its files, one behind the other"},
 	REQUEST("instance-start", id, instance_state, "Starts it; says whether its command could be executed"),
 	REQUEST("instance-stop", instance_stop, instance_state,
 		"Signal, then after the timeout SIGKILL; waits for the end"),
@@ -314,6 +327,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("instance-commit", export, empty, "Reply: a pipe with a tar of the differences, as an OCI layer"),
 	REQUEST_FD("layer-unpack", layer, layer_unpacked, "Unpacks the blob that comes along, checking its diff_id"),
 	REQUEST("tree-get", tree, file, "Reply: a pipe with a tar of a path in the tree that layers make"),
+	REQUEST("tree-stat", tree, file, "What is at a path in the tree that layers make"),
 	REQUEST_FD("layer-make", tree, empty,
 		   "Unpacks the tar that comes along upon layers; reply: a pipe with the new layer's tar"),
 	REQUEST("layer-list", empty, layers, "All that are unpacked"),

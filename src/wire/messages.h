@@ -92,6 +92,11 @@ struct msg_exec_state {
 	int64_t pid, exit_code;
 };
 
+struct nic_counters { /* as the instance sees them */
+	char *name;
+	int64_t rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped;
+};
+
 struct msg_stats {
 	int64_t time; /* ns */
 	int64_t cpu_ns, cpu_user_ns, cpu_system_ns, throttled_ns, throttled_periods, periods;
@@ -99,6 +104,7 @@ struct msg_stats {
 	int64_t pids, pids_limit;
 	int64_t read_bytes, write_bytes, read_ops, write_ops;
 	int64_t online_cpus, system_cpu_ns;
+	FIELD_LIST_OF(struct nic_counters) interfaces; /* of its own network: not of the host's */
 };
 
 struct process_row {
@@ -160,12 +166,14 @@ struct msg_layer_unpacked {
 	int64_t size; /* bytes of content */
 };
 /* The tree that layers make, one upon the other, without an instance. "tree-get": reply msg_file and a stream with a tar of
- * path, a link at whose end is packed as a link. "layer-make": the tar that comes along, owners kept, is unpacked into the
- * directory path, which is made (0755, root) where it is missing; reply: a stream with a tar of what that changes, as an OCI
- * layer. When the stream has ended, that layer is unpacked on this host. */
+ * path; what is there is named by path's last part. "tree-stat": the same without the stream. "layer-make": the tar that comes
+ * along, owners kept, is unpacked into the directory path, which is made (0755) where it is missing; reply: a stream with a tar
+ * of what that changes, as an OCI layer. When the stream has ended, that layer is unpacked on this host. */
 struct msg_tree {
 	char **layers; /* diff_ids, lowest first; all unpacked */
 	char *path;
+	bool follow;      /* tree-get, tree-stat: a link at the end of path is followed */
+	int64_t uid, gid; /* layer-make: of directories that are made on the way to path */
 };
 
 struct msg_layers { /* "layer-list" */

@@ -1,6 +1,484 @@
-/* Building images. */
+/* Building images: POST /build with the classic builder, which src/build is. BuildKit's protocol is not there; the answers
+ * to it say so. */
 #include "dialect/docker/docker-priv.h"
 
+#include "base/fs.h"
+#include "build/build.h"
+
+#include <pthread.h>
+#include <strings.h>
+
+/* ---- builds under way, for /build/cancel ---- */
+
+struct running {
+	struct running *next;
+	const char *id;
+	bool cancelled;
+};
+static struct running *running;
+static pthread_mutex_t running_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void running_add(struct running *r) {
+	pthread_mutex_lock(&running_lock);
+	r->next = running;
+	running = r;
+	pthread_mutex_unlock(&running_lock);
+}
+
+static void running_remove(struct running *r) {
+	pthread_mutex_lock(&running_lock);
+	struct running **at = &running;
+	while (*at != r)
+		at = &(*at)->next;
+	*at = r->next;
+	pthread_mutex_unlock(&running_lock);
+}
+
+static bool running_cancelled(const struct running *r) {
+	pthread_mutex_lock(&running_lock);
+	bool cancelled = r->cancelled;
+	pthread_mutex_unlock(&running_lock);
+	return cancelled;
+}
+
+/* ---- the request ---- */
+
+struct build_call {
+	struct http_request *req;
+	struct http_stream *stream; /* from the first line on */
+	struct build_request o;
+	struct pairs labels;
+	char **names, **extra_hosts, **build_args, **cache_from;
+	char *network;
+	struct tree *context;
+	struct running running;
+	bool broken; /* the client takes no more */
+};
+
+static void call_free(struct build_call *c) {
+	strv_free(c->names);
+	strv_free(c->extra_hosts);
+	strv_free(c->build_args);
+	strv_free(c->cache_from);
+	for (size_t i = 0; i < c->labels.n; i++) {
+		free(c->labels.items[i].key);
+		free(c->labels.items[i].value);
+	}
+	free(c->labels.items);
+	free(c->network);
+	free(c->o.limits.cpuset_cpus);
+	free(c->o.limits.cpuset_mems);
+	for (size_t i = 0; i < c->o.n_logins; i++) {
+		struct build_login *l = (struct build_login *)&c->o.logins[i];
+		free(l->server);
+		free(l->username);
+		if (l->password)
+			explicit_bzero(l->password, strlen(l->password));
+		free(l->password);
+	}
+	free((void *)c->o.logins);
+	tree_free(c->context);
+}
+
+/* A parameter that is JSON; NULL: absent, or (*ok false) an error has been answered. */
+static json_t *query_json(struct http_request *req, const char *name, bool *ok) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	const char *text = http_query(req, name);
+	*ok = true;
+	if (!text || !*text)
+		return NULL;
+	json_t *json = json_parse(text, strlen(text), &err);
+	if (json || str_same(text, "null"))
+		return json;
+	docker_fail(req, 400, "error parsing %s: %s", name, error_text(&err));
+	*ok = false;
+	return NULL;
+}
+
+static bool wrong_type(struct http_request *req, const char *name, const char *wanted) {
+	docker_fail(req, 400, "error parsing %s: %s is wanted", name, wanted);
+	return false;
+}
+
+static bool take_build_args(struct build_call *c) {
+	bool ok;
+	const char *name;
+	json_t *value;
+	_cleanup_(json_free_ptr) json_t *args = query_json(c->req, "buildargs", &ok);
+	if (!ok)
+		return false;
+	if (args && !json_is_object(args) && !json_is_null(args))
+		return wrong_type(c->req, "buildargs", "an object of strings");
+	json_object_foreach(args, name, value) {
+		if (!json_is_string(value) && !json_is_null(value))
+			return wrong_type(c->req, "buildargs", "an object of strings");
+		strv_take(&c->build_args, json_is_null(value) ? str_copy(name)
+							      : str_format("%s=%s", name, json_string_value(value)));
+	}
+	return true;
+}
+
+static int compare_pairs(const void *a, const void *b) {
+	return strcmp(((const struct pair *)a)->key, ((const struct pair *)b)->key);
+}
+
+static bool take_labels(struct build_call *c) {
+	bool ok;
+	const char *name;
+	json_t *value;
+	_cleanup_(json_free_ptr) json_t *labels = query_json(c->req, "labels", &ok);
+	if (!ok)
+		return false;
+	if (labels && !json_is_object(labels) && !json_is_null(labels))
+		return wrong_type(c->req, "labels", "an object of strings");
+	json_object_foreach(labels, name, value) {
+		if (!json_is_string(value))
+			return wrong_type(c->req, "labels", "an object of strings");
+		pairs_set(&c->labels, name, json_string_value(value));
+	}
+	if (c->labels.n)
+		qsort(c->labels.items, c->labels.n, sizeof *c->labels.items, compare_pairs);
+	return true;
+}
+
+static bool take_cache_from(struct build_call *c) {
+	bool ok;
+	size_t i;
+	json_t *value;
+	_cleanup_(json_free_ptr) json_t *from = query_json(c->req, "cachefrom", &ok);
+	if (!ok)
+		return false;
+	if (from && !json_is_array(from) && !json_is_null(from))
+		return wrong_type(c->req, "cachefrom", "a list of strings");
+	json_array_foreach(from, i, value) {
+		if (!json_is_string(value))
+			return wrong_type(c->req, "cachefrom", "a list of strings");
+		strv_add(&c->cache_from, json_string_value(value));
+	}
+	return true;
+}
+
+static char *copy_query(struct http_request *req, const char *name) {
+	const char *value = http_query(req, name);
+	return value && *value ? str_copy(value) : NULL;
+}
+
+static bool take_limits(struct build_call *c) {
+	struct http_request *req = c->req;
+	struct limits *l = &c->o.limits;
+	const struct {
+		const char *name;
+		int64_t *to;
+	} numbers[] = {{"memory", &l->memory},	     {"memswap", &l->memory_swap}, {"cpushares", &l->cpu_shares},
+		       {"cpuperiod", &l->cpu_period}, {"cpuquota", &l->cpu_quota},  {"shmsize", &l->shm_size}};
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		if (!docker_query_int(req, numbers[i].name, 0, numbers[i].to))
+			return false;
+	l->cpuset_cpus = copy_query(req, "cpusetcpus");
+	l->cpuset_mems = copy_query(req, "cpusetmems");
+	return true;
+}
+
+/* Docker's network modes in wabe's words. */
+static void take_network(struct build_call *c) {
+	const char *mode = http_query(c->req, "networkmode");
+	if (mode && str_starts(mode, "container:"))
+		c->network = str_format("instance:%s", mode + strlen("container:"));
+	else if (mode && *mode)
+		c->network = str_copy(mode);
+	c->o.network = c->network;
+}
+
+static bool take_names(struct build_call *c) {
+	c->names = http_query_all(c->req, "t");
+	size_t n = 0;
+	for (size_t i = 0; c->names && c->names[i]; i++) {
+		struct image_ref ref;
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		_cleanup_(free_ptr) char *name = c->names[i];
+		c->names[i] = NULL;
+		if (!*name)
+			continue;
+		if (image_ref_parse(name, &ref, &err) < 0) {
+			for (size_t k = i + 1; c->names[k]; k++)
+				free(c->names[k]);
+			docker_fail(c->req, 400, "invalid reference format");
+			return false;
+		}
+		image_ref_free(&ref);
+		c->names[n++] = TAKE_PTR(name);
+	}
+	c->o.names = c->names;
+	return true;
+}
+
+static bool refuse_what_is_not_there(struct http_request *req) {
+	const char *version = http_query(req, "version"), *outputs = http_query(req, "outputs"),
+		   *remote = http_query(req, "remote"), *ulimits = http_query(req, "ulimits"),
+		   *parent = http_query(req, "cgroupparent"), *isolation = http_query(req, "isolation");
+	if (version && *version && !str_same(version, "1")) {
+		docker_fail(req, 400, "BuildKit builds (version=%s) are not supported by this engine: use the classic builder, "
+				      "DOCKER_BUILDKIT=0", version);
+		return false;
+	}
+	if (outputs && *outputs && !str_same(outputs, "[]") && !str_same(outputs, "null")) {
+		docker_fail(req, 400, "custom outputs require BuildKit: this engine has the classic builder");
+		return false;
+	}
+	if (remote && str_same(remote, "client-session")) {
+		docker_fail(req, 400, "experimental session with v1 builder is no longer supported, use builder version v2 "
+				      "(BuildKit) instead");
+		return false;
+	}
+	if (ulimits && *ulimits && !str_same(ulimits, "[]") && !str_same(ulimits, "null")) {
+		docker_fail(req, 501, "ulimits: limits of the processes of a build are not supported yet");
+		return false;
+	}
+	if (parent && *parent) {
+		docker_fail(req, 501, "cgroupparent: control groups of one's own are not supported");
+		return false;
+	}
+	if (isolation && *isolation && strcasecmp(isolation, "default") != 0) {
+		docker_fail(req, 400, "Unsupported isolation: \"%.32s\"", isolation);
+		return false;
+	}
+	return true;
+}
+
+static bool take_request(struct build_call *c) {
+	struct http_request *req = c->req;
+	const char *dockerfile = http_query(req, "dockerfile");
+	if (!refuse_what_is_not_there(req) || !take_names(c) || !take_build_args(c) || !take_labels(c) ||
+	    !take_cache_from(c) || !take_limits(c))
+		return false;
+	take_network(c);
+	c->extra_hosts = http_query_all(req, "extrahosts");
+	c->o.project = DOCKER_PROJECT;
+	c->o.dockerfile = dockerfile && *dockerfile ? dockerfile : "Dockerfile";
+	c->o.extra_hosts = c->extra_hosts;
+	c->o.build_args = c->build_args;
+	c->o.cache_from = c->cache_from;
+	c->o.labels = &c->labels;
+	c->o.target = http_query(req, "target");
+	c->o.platform = http_query(req, "platform");
+	c->o.quiet = docker_query_bool(req, "q");
+	c->o.no_cache = docker_query_bool(req, "nocache");
+	c->o.pull = docker_query_bool(req, "pull");
+	c->o.force_remove = docker_query_bool(req, "forcerm");
+	c->o.keep = !docker_query_bool_or(req, "rm", true) && !c->o.force_remove;
+	c->o.squash = docker_query_bool(req, "squash");
+	c->running.id = http_query(req, "buildid");
+	return true;
+}
+
+/* ---- X-Registry-Config: base64 of {"server": {"username", "password"} or {"auth"}} ---- */
+
+static char *base64_decode(const char *text) {
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	struct buf out = BUF_INIT;
+	unsigned value = 0, bits = 0;
+	for (; *text && *text != '='; text++) {
+		char c = *text == '-' ? '+' : *text == '_' ? '/' : *text;
+		const char *at = strchr(digits, c);
+		if (!at)
+			continue;
+		value = value << 6 | (unsigned)(at - digits);
+		bits += 6;
+		if (bits >= 8) {
+			bits -= 8;
+			buf_addc(&out, (char)(value >> bits & 0xff));
+		}
+	}
+	return out.data ? buf_steal(&out) : str_copy("");
+}
+
+static void take_login(struct build_login *l, const char *server, const json_t *one) {
+	const char *auth = json_get_str(one, "auth"), *token = json_get_str(one, "identitytoken");
+	const char *username = json_get_str(one, "username"), *password = json_get_str(one, "password");
+	l->server = str_copy(server);
+	if (auth && *auth && !(username && *username)) {
+		_cleanup_(free_ptr) char *both = base64_decode(auth);
+		const char *colon = strchrnul(both, ':');
+		l->username = str_copyn(both, (size_t)(colon - both));
+		l->password = str_copy(*colon ? colon + 1 : "");
+	} else if (token && *token) {
+		l->username = str_copy("<token>");
+		l->password = str_copy(token);
+	} else if (username && *username) {
+		l->username = str_copy(username);
+		l->password = str_copy(password ? password : "");
+	}
+}
+
+static void take_logins(struct build_call *c) {
+	const char *header = http_header(c->req, "X-Registry-Config"), *server;
+	if (!header || !*header)
+		return;
+	_cleanup_(free_ptr) char *text = base64_decode(header);
+	_cleanup_(json_free_ptr) json_t *all = json_parse(text, strlen(text), NULL);
+	json_t *one;
+	if (!json_is_object(all)) /* dockerd, too, goes on without */
+		return;
+	struct build_login *logins = alloc_array(json_object_size(all) + 1, sizeof *logins);
+	json_object_foreach(all, server, one)
+		take_login(&logins[c->o.n_logins++], server, one);
+	c->o.logins = logins;
+}
+
+/* ---- the answer ---- */
+
+static void send_line(struct build_call *c, json_t *line) {
+	_cleanup_(free_ptr) char *text = json_print(line);
+	_cleanup_(free_ptr) char *whole = str_format("%s\r\n", text);
+	json_decref(line);
+	if (!c->stream && !c->broken)
+		c->stream = http_stream_begin(c->req, 200, JSON_TYPE);
+	if (!c->stream || http_stream_write(c->stream, whole, strlen(whole)) < 0)
+		c->broken = true;
+}
+
+static void on_text(void *arg, const char *text) {
+	json_t *line = json_object();
+	json_object_set_new(line, "stream", json_from_str(text));
+	send_line(arg, line);
+}
+
+static void on_stage(void *arg, const char *image_id) {
+	struct build_call *c = arg;
+	if (!c->o.quiet)
+		send_line(c, json_pack("{s:{s:s}}", "aux", "ID", image_id));
+}
+
+static void on_status(void *arg, const char *id, const char *status) {
+	struct build_call *c = arg;
+	json_t *line = json_object();
+	json_set_str(line, "status", status);
+	json_set_str(line, "id", id);
+	if (c->o.quiet)
+		json_decref(line);
+	else
+		send_line(c, line);
+}
+
+static bool on_gone(void *arg) {
+	struct build_call *c = arg;
+	if (c->broken || running_cancelled(&c->running))
+		return true;
+	return c->stream ? http_stream_gone(c->stream) : http_client_gone(c->req);
+}
+
+static int on_gone_fd(void *arg) {
+	struct build_call *c = arg;
+	return c->stream ? http_stream_fd(c->stream) : http_client_fd(c->req);
+}
+
+/* dockerd's statuses: what the client gave is 400, all else 500. */
+static int status_of(const struct error *err) {
+	return err->kind == ERROR_INVALID ? 400 : err->kind == ERROR_NOT_FOUND ? 404 : 500;
+}
+
+static void send_error(struct build_call *c, const struct error *err, int64_t code) {
+	if (!c->stream) {
+		docker_fail(c->req, status_of(err), "%s", error_text(err));
+		return;
+	}
+	json_t *detail = json_object(), *line = json_object();
+	if (code)
+		json_set_int(detail, "code", code);
+	json_object_set_new(detail, "message", json_from_str(error_text(err)));
+	json_object_set_new(line, "errorDetail", detail);
+	json_object_set_new(line, "error", json_from_str(error_text(err)));
+	send_line(c, line);
+}
+
+/* ---- the context ---- */
+
+static int read_context(int fd, void *arg, struct error *err) {
+	struct build_call *c = arg;
+	return tree_read(c->context, fd, "", false, err);
+}
+
+static int take_context(struct build_call *c, struct error *err) {
+	const char *remote = http_query(c->req, "remote");
+	int spool = core_spool(core_of(c->req), err);
+	if (spool < 0)
+		return spool;
+	c->context = tree_new(spool);
+	if (remote && *remote)
+		return build_fetch_context(core_of(c->req), remote, c->context, &c->o.dockerfile, err);
+	return with_body(c->req, read_context, c, err);
+}
+
+/* ---- the routes ---- */
+
+static void run_build(struct build_call *c) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	const struct build_sink sink = {on_text, on_stage, on_status, on_gone, on_gone_fd, c};
+	struct build_result result = {0};
+	int r = take_context(c, &err);
+	if (r == 0)
+		r = build_run(core_of(c->req), &c->o, c->context, &sink, &result, &err);
+	if (r == 0 && c->o.quiet) {
+		_cleanup_(free_ptr) char *text = str_format("%s\n", result.image_id);
+		on_text(c, text);
+	}
+	if (r < 0)
+		send_error(c, &err, result.exit_code);
+	if (c->stream)
+		http_stream_end(c->stream, !c->broken);
+	free(result.image_id);
+}
+
+static void build(struct http_request *req) {
+	_cleanup_(call_free) struct build_call c = {.req = req};
+	if (!take_request(&c))
+		return;
+	take_logins(&c);
+	running_add(&c.running);
+	run_build(&c);
+	running_remove(&c.running);
+}
+
+static void cancel(struct http_request *req) {
+	const char *id = http_query(req, "id");
+	if (!id || !*id)
+		return docker_fail(req, 400, "build ID not provided");
+	pthread_mutex_lock(&running_lock);
+	for (struct running *r = running; r; r = r->next)
+		if (str_same(r->id, id))
+			r->cancelled = true;
+	pthread_mutex_unlock(&running_lock);
+	http_reply_empty(req, 200);
+}
+
+/* What the builder has left for later builds is images without a name. */
+static void prune(struct http_request *req) {
+	static const char *const known[] = {"until", "id", "parent", "type", "description", "inuse", "shared", "private", NULL};
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(strv_free_ptr) char **deleted = NULL;
+	_cleanup_(json_free_ptr) json_t *filters = docker_filters(req, known);
+	uint64_t freed = 0;
+	if (!filters)
+		return;
+	if (json_object_size(filters))
+		return docker_fail(req, 501, "filters of build prune are not supported yet");
+	if (image_prune(core_of(req), DOCKER_PROJECT, false, &deleted, &freed, &err) < 0)
+		return fail(req, &err);
+	json_t *answer = json_object();
+	json_object_set_new(answer, "CachesDeleted", json_from_strv(deleted));
+	json_set_int(answer, "SpaceReclaimed", (int64_t)freed);
+	docker_reply(req, 200, answer);
+}
+
+static void session(struct http_request *req) {
+	docker_fail(req, 501, "sessions are part of BuildKit, which this engine has not: use the classic builder, DOCKER_BUILDKIT=0");
+}
+
 const struct docker_route docker_build_routes[] = {
+	{"POST", "/build", build, HTTP_STREAM_BODY, DOCKER_DIFFERS,
+	 "the classic builder: version=2 (BuildKit), outputs, ulimits and cgroupparent are refused"},
+	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name; filters are refused"},
+	{"POST", "/build/cancel", cancel, 0, DOCKER_WORKS, NULL},
+	{"POST", "/session", session, 0, DOCKER_MISSING, "part of BuildKit"},
 	{0},
 };

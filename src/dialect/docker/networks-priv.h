@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dialect/docker/docker-priv.h"
+#include "core/volumes.h"
 
 #include <sys/socket.h>
 
@@ -73,9 +74,37 @@ int docker_tmpfs_parse(const char *target, const char *options, struct mount *m,
 int docker_volume_name_check(const char *name, struct error *err);
 
 /* ---- volumes.c ---- */
+json_t *docker_volume_json(const struct volume *v);
 /* A volume of the driver "local" with such options and labels; one of that name that is there is fine. name NULL: an
  * anonymous one. *made: its name, to be freed. */
 int docker_volume_make(struct core *c, const char *name, const struct docker_volume_driver *driver, const struct pairs *labels,
 		       char **made, struct error *err);
 /* "" or "local"; else Docker's error about a plugin that is not there. */
 int docker_volume_driver_check(const char *name, struct error *err);
+
+/* ---- network-spec.c ---- */
+struct docker_ipam_config {
+	char *subnet, *range, *gateway;
+	struct pairs aside;
+};
+struct docker_ipam {
+	char *driver;
+	FIELD_LIST_OF(struct docker_ipam_config) config;
+	struct pairs options;
+};
+struct docker_config_from {
+	char *network;
+};
+/* The body of networks/create. */
+struct docker_network {
+	char *name, *driver, *scope;
+	bool internal, attachable, ingress, config_only, ipv6;
+	struct docker_config_from config_from;
+	struct docker_ipam ipam;
+	struct pairs options, labels;
+};
+extern const struct field_table docker_network_table;
+/* s is to be freed by its table, also on failure. */
+int docker_network_spec(const struct docker_network *d, struct network_spec *s, struct error *err);
+/* As list and inspect show it, without its containers. */
+json_t *docker_network_json(const struct network *n);

@@ -72,6 +72,11 @@ void container_config_free(struct container_config *c) {
 	free(c->uid_maps);
 	free(c->gid_maps);
 	mounts_free(c);
+	for (size_t i = 0; i < c->n_files; i++) {
+		free(c->files[i].target);
+		free(c->files[i].data);
+	}
+	free(c->files);
 	for (size_t i = 0; i < c->n_devices; i++)
 		free(c->devices[i].path);
 	free(c->devices);

@@ -262,7 +262,9 @@ int child_mounts(struct child *k, struct error *err) {
 		if (r < 0)
 			return r;
 	}
-	r = dev_create_others(k, err);
+	r = child_files(k, err);
+	if (r == 0)
+		r = dev_create_others(k, err);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; c->readonly_paths && c->readonly_paths[i]; i++) {

@@ -82,6 +82,7 @@ int parent_mount(const struct container_config *c, const struct container_mount 
 
 /* container-mount.c: in the child, before and after pivot_root. */
 int child_mounts(struct child *k, struct error *err);
+int child_files(struct child *k, struct error *err); /* once everything else is mounted */
 int child_pivot(struct child *k, struct error *err);
 int child_finish_root(struct child *k, struct error *err);
 /* fsopen … fsmount with comma-separated options; a detached mount. */

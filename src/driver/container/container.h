@@ -39,6 +39,15 @@ struct container_mount {
 	size_t n_uid_maps, n_gid_maps;
 };
 
+/* A file in memory, read-only; see container-files.c. */
+struct container_file {
+	char *target; /* absolute, looked up inside the root */
+	void *data;
+	size_t size;
+	uint32_t uid, gid; /* inside */
+	mode_t mode;
+};
+
 struct container_device {
 	char *path; /* inside */
 	char type;  /* c, b, p */
@@ -96,6 +105,8 @@ struct container_config {
 	int64_t timens_monotonic, timens_boottime; /* offsets, ns */
 	struct container_mount *mounts;
 	size_t n_mounts;
+	struct container_file *files;
+	size_t n_files;
 	struct container_device *devices;
 	size_t n_devices;
 	char **masked_paths, **readonly_paths;

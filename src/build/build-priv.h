@@ -1,0 +1,136 @@
+/* What the files of the builder share. */
+#pragma once
+
+#include "build/build.h"
+#include "build/dockerfile.h"
+#include "core/images.h"
+
+#include <pthread.h>
+
+struct builder;
+
+/* ---- arguments (args.c) ---- */
+struct build_args {
+	const struct build_request *o;
+	struct pairs meta;  /* ARGs before the first FROM; a value may be NULL */
+	struct pairs stage; /* those of this stage */
+	char **used;	    /* names that were declared anywhere; shared through the builder */
+};
+void args_add(struct pairs *to, const char *name, const char *value); /* value NULL: declared alone */
+/* The value of a declared name, or NULL. */
+const char *args_get(const struct build_args *a, const struct pairs *declared, const char *name);
+/* "KEY=VALUE" of all that are declared (of: &a->meta or &a->stage) and of the proxies that were given, without those
+ * that env has; sorted. */
+char **args_env(const struct build_args *a, const struct pairs *of, char *const *env);
+/* Proxies, which need no declaration and count neither for the cache nor for the history. */
+bool args_is_builtin(const char *name);
+void args_free(struct pairs *p);
+
+/* ---- output (output.c) ---- */
+/* Stages write at the same time; what is shown is as if they had run one after the other. */
+struct output {
+	struct builder *b;
+	struct buf waiting; /* of a stage whose turn it is not yet */
+	char *stage_image;
+	bool open;	    /* it is its turn */
+	struct buf partial; /* bytes of a character that is not whole yet */
+};
+void output_text(struct output *o, const char *fmt, ...) PRINTF(2, 3);
+void output_raw(struct output *o, const char *data, size_t n);
+
+/* ---- stages ---- */
+struct stage {
+	struct builder *b;
+	size_t index;
+	struct build_stage *text;
+	size_t step; /* number of its first step, from 1 */
+	struct build_args args;
+	struct output out;
+
+	struct image_config config; /* as after the step */
+	char *image;		    /* id; NULL: scratch, nothing done yet */
+	char *base;		    /* id of what FROM named; NULL: scratch */
+	char *os, *architecture, *variant;
+	char *maintainer;
+	bool command_set; /* CMD came in this stage */
+	bool cache_off;	  /* a step has not been found: none of the later ones is looked for */
+	char **keep;	  /* instances of the step that are to be removed */
+
+	bool needed, started, done;
+	int result;
+	struct error err;
+	int64_t exit_code;
+	pthread_t thread;
+};
+
+struct builder {
+	struct core *core;
+	const struct build_request *o;
+	struct tree *context;
+	const struct build_sink *sink;
+	struct dockerfile file;
+	struct pairs meta;
+	size_t n_steps;
+	struct stage *stages;
+	size_t n_stages;	  /* up to the target */
+	size_t turn;		  /* the stage whose output is shown */
+	bool failed;		  /* some stage: the others give up */
+	char **declared;	  /* names of all ARGs */
+	pthread_mutex_t lock;	  /* over what is above, and the context's links */
+	pthread_cond_t changed;
+};
+
+bool build_gone(struct builder *b); /* cancelled, or another stage has failed */
+int build_cancelled(struct error *err);
+
+/* stage.c: runs in a thread of its own. */
+int stage_run(struct stage *s, struct error *err);
+/* One instruction; text of ONBUILD triggers runs through it as well. */
+int stage_step(struct stage *s, const struct instruction *i, struct error *err);
+/* With quotes, escapes and variables resolved. */
+int stage_expand(struct stage *s, const char *word, char **out, struct error *err);
+
+/* cache.c */
+/* An image that was made of the same one by the same step: its id, or NULL. Free it. */
+char *cache_find(struct stage *s, const char *created_by, const struct image_config *config);
+
+/* step.c: from an instruction to an image */
+/* "/bin/sh -c #(nop) …" in the stage's shell. */
+char *step_comment(const struct stage *s, const char *text);
+/* Looks into the cache; true: *s stands on the image that was found. */
+bool step_cached(struct stage *s, const char *created_by);
+int step_config(struct stage *s, const char *text, struct error *err);
+void step_take(struct stage *s, struct image_snap *snap); /* takes the reference */
+struct image_step step_of(const struct stage *s, const char *created_by);
+
+/* run.c */
+int run_step(struct stage *s, const struct instruction *i, struct error *err);
+/* copy.c */
+int copy_step(struct stage *s, const struct instruction *i, struct error *err);
+int workdir_step(struct stage *s, const char *path, struct error *err);
+/* source.c: the files that COPY and ADD mean */
+struct copy_source {
+	struct tree *tree;
+	struct tree_node *node;
+	char *name; /* its last part, as it is named at the destination */
+	bool unpack; /* ADD of a local archive */
+};
+struct copy_sources {
+	struct copy_source *items;
+	size_t n;
+	struct tree **own; /* trees that were made for them */
+	size_t n_own;
+};
+int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
+		      struct error *err);
+void copy_sources_free(struct copy_sources *c);
+/* owner.c: --chown in the image's users; uid and gid. */
+int owner_find(struct stage *s, const char *chown, uint32_t *uid, uint32_t *gid, struct error *err);
+/* from.c */
+int platform_check(const char *platform, struct error *err); /* "linux[/ARCHITECTURE[/VARIANT]]"; NULL and "" are fine */
+/* Makes the stage stand on what FROM names. */
+int from_step(struct stage *s, struct error *err);
+/* The image of that name, pulled if it is not here: its snap. */
+int from_image(struct stage *s, const char *name, const char *platform, struct image_snap **out, struct error *err);
+/* download.c: a URL into a tree, as the one file in it, named as the URL ("download" where it names none). */
+int download(struct builder *b, const char *url, struct tree *to, struct error *err);

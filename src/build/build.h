@@ -1,0 +1,54 @@
+/* Builds images from a Dockerfile and a context: Docker's classic builder on wabe's verbs. Each instruction is a step, each
+ * step an image on top of the one before; those in between stay, without a name, and are the cache of the next build.
+ *
+ * A build keeps nothing outside the core: what it has under way are instances that the core removes at its next start if this
+ * process dies, and files without a name. */
+#pragma once
+
+#include "build/tree.h"
+#include "core/core.h"
+#include "model/image.h"
+#include "model/instance.h"
+
+struct build_login { /* for images of this registry */
+	char *server, *username, *password;
+};
+
+struct build_request {
+	const char *project;
+	const char *dockerfile;	      /* its path in the context */
+	char *const *names;	      /* the image's, as people write them */
+	char *const *extra_hosts;     /* "name:address" */
+	char *const *build_args;      /* "KEY=VALUE", or KEY alone: declared, without a value */
+	char *const *cache_from;      /* images that may be taken for steps as well */
+	const struct pairs *labels;
+	const char *network;	      /* of RUN: as spec.network, or the name of a network; NULL: the default one */
+	const char *target, *platform; /* NULL: the last stage, the host's */
+	struct limits limits;	      /* of RUN; zero: the defaults of an instance */
+	const struct build_login *logins;
+	size_t n_logins;
+	bool quiet, no_cache, pull, keep /* instances of RUN */, force_remove /* also of a RUN that failed */, squash;
+};
+
+/* Where output goes. All of it may be called from several threads, one at a time. */
+struct build_sink {
+	void (*text)(void *arg, const char *text);    /* lines as dockerd's */
+	void (*stage)(void *arg, const char *image_id); /* a stage is done */
+	void (*status)(void *arg, const char *id, const char *status); /* of a pull */
+	bool (*gone)(void *arg);		      /* nobody wants it any more: the build is given up */
+	int (*gone_fd)(void *arg);		      /* readable when gone has become true; -1 */
+	void *arg;
+};
+
+struct build_result {
+	char *image_id;
+	int64_t exit_code; /* of a RUN that failed */
+};
+
+/* A context from elsewhere: the URL of a tar, which becomes the context, or of a text, which becomes its Dockerfile.
+ * UNSUPPORTED for a git repository. *dockerfile: what it is called then. */
+int build_fetch_context(struct core *c, const char *url, struct tree *context, const char **dockerfile, struct error *err);
+
+/* Builds, and names the image. CANCELLED; errors in words as dockerd's. Free result->image_id. */
+int build_run(struct core *c, const struct build_request *o, struct tree *context, const struct build_sink *sink,
+	      struct build_result *result, struct error *err);

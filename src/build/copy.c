@@ -1,0 +1,347 @@
+/* COPY and ADD: the files become a tar as it shall lie at the destination, which the agent unpacks upon the image. */
+#include "build/build-priv.h"
+
+#include "base/str.h"
+#include "build/ignore.h"
+#include "core/instances.h"
+#include "image/hash.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define PIECE ((size_t)256 << 10)
+
+struct copy {
+	struct stage *s;
+	const struct instruction *i;
+	const char *command; /* "COPY", "ADD" */
+	char **words;	     /* expanded; the destination last */
+	char *chown;
+	struct copy_sources from;
+	char *path; /* absolute */
+	bool to_dir;
+	bool has_mode;
+	mode_t mode;
+	uint32_t uid, gid;
+};
+
+static void copy_free(struct copy *c) {
+	strv_free(c->words);
+	free(c->chown);
+	free(c->path);
+	copy_sources_free(&c->from);
+}
+
+/* ---- the digest of what is copied ---- */
+
+static void hash_text(struct hash *h, const char *text) {
+	hash_add(h, text, strlen(text) + 1);
+}
+
+/* Names, modes and contents; not times. The owners are the instruction's, but for archives that are unpacked. */
+static void hash_node(struct hash *h, const struct tree_node *n, const char *path) {
+	char head[96];
+	snprintf(head, sizeof head, "%o %llu %u:%u", n->mode, (unsigned long long)n->size, n->major, n->minor);
+	hash_text(h, path);
+	hash_text(h, head);
+	hash_text(h, n->link ? n->link : "");
+	hash_text(h, n->digest ? n->digest : "");
+	hash_add(h, n->capability, n->capability_len);
+	if (!S_ISDIR(n->mode))
+		return;
+	_cleanup_(free_ptr) struct tree_node **list = tree_list(n);
+	for (size_t i = 0; list[i]; i++) {
+		_cleanup_(free_ptr) char *below = str_format("%s/%s", path, list[i]->name);
+		hash_node(h, list[i], below);
+	}
+}
+
+/* "file:<hex>", "dir:<hex>", "multi:<hex>" */
+static char *sources_digest(const struct copy_sources *from) {
+	_cleanup_(hash_free_ptr) struct hash *h = hash_new();
+	for (size_t i = 0; i < from->n; i++) {
+		const struct copy_source *one = &from->items[i];
+		hash_node(h, one->node, S_ISDIR(one->node->mode) ? "" : one->name);
+	}
+	_cleanup_(free_ptr) char *digest = hash_digest(h);
+	const char *sort = from->n > 1 ? "multi" : S_ISDIR(from->items[0].node->mode) ? "dir" : "file";
+	return str_format("%s:%s", sort, digest + strlen("sha256:"));
+}
+
+/* ---- the tar ---- */
+
+struct writer {
+	const struct copy *c;
+	struct archive *a;
+	int fd;
+	char *piece;
+	struct error err;
+	int result;
+};
+
+static int write_failed(struct writer *w) {
+	const char *why = archive_error_string(w->a);
+	return error_set(&w->err, ERROR_UNAVAILABLE, "handing over files: %s", why ? why : "unknown reason");
+}
+
+static int write_content(struct writer *w, const struct tree *t, const struct tree_node *n) {
+	for (uint64_t at = 0; at < n->size;) {
+		ssize_t got = tree_pread(t, n, at, w->piece, PIECE);
+		if (got < 0)
+			return error_errno(&w->err, (int)got, "reading %s", n->name);
+		if (archive_write_data(w->a, w->piece, (size_t)got) != got)
+			return write_failed(w);
+		at += (uint64_t)got;
+	}
+	return 0;
+}
+
+/* own: with the owner and mode that it came with. */
+static int write_node(struct writer *w, const struct tree *t, const struct tree_node *n, const char *path, bool own) {
+	struct archive_entry *e = archive_entry_new();
+	mode_t mode = w->c->has_mode && !own && !S_ISLNK(n->mode) ? (n->mode & S_IFMT) | w->c->mode : n->mode;
+	archive_entry_set_pathname(e, path);
+	archive_entry_set_mode(e, mode);
+	archive_entry_set_uid(e, own ? n->uid : w->c->uid);
+	archive_entry_set_gid(e, own ? n->gid : w->c->gid);
+	archive_entry_set_mtime(e, n->mtime, 0);
+	if (n->link)
+		archive_entry_set_symlink(e, n->link);
+	if (n->capability)
+		archive_entry_xattr_add_entry(e, "security.capability", n->capability, n->capability_len);
+	if (S_ISREG(n->mode))
+		archive_entry_set_size(e, (la_int64_t)n->size);
+	if (S_ISCHR(n->mode) || S_ISBLK(n->mode)) {
+		archive_entry_set_rdevmajor(e, n->major);
+		archive_entry_set_rdevminor(e, n->minor);
+	}
+	int r = archive_write_header(w->a, e);
+	archive_entry_free(e);
+	if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
+		return write_failed(w);
+	return S_ISREG(n->mode) ? write_content(w, t, n) : 0;
+}
+
+/* What is in a directory, below path ("" is the destination itself). */
+static int write_below(struct writer *w, const struct tree *t, const struct tree_node *dir, const char *path, bool own) {
+	_cleanup_(free_ptr) struct tree_node **list = tree_list(dir);
+	int r = 0;
+	for (size_t i = 0; r == 0 && list[i]; i++) {
+		_cleanup_(free_ptr) char *below = str_format("%s%s%s", path, *path ? "/" : "", list[i]->name);
+		r = write_node(w, t, list[i], below, own);
+		if (r == 0 && S_ISDIR(list[i]->mode))
+			r = write_below(w, t, list[i], below, own);
+	}
+	return r;
+}
+
+static int write_unpacked(struct writer *w, const struct copy_source *one, bool *is) {
+	int spool = core_spool(w->c->s->b->core, &w->err);
+	if (spool < 0)
+		return spool;
+	_cleanup_(tree_free_ptr) struct tree *t = tree_new(spool);
+	int r = tree_unpack_node(t, one->tree, one->node, "", is, &w->err);
+	return r == 0 && *is ? write_below(w, t, tree_root(t), "", true) : r;
+}
+
+static int write_source(struct writer *w, const struct copy_source *one) {
+	bool unpacked = false;
+	int r = one->unpack ? write_unpacked(w, one, &unpacked) : 0;
+	if (r < 0 || unpacked)
+		return r;
+	if (S_ISDIR(one->node->mode))
+		return write_below(w, one->tree, one->node, "", false);
+	const char *slash = strrchr(w->c->path, '/');
+	return write_node(w, one->tree, one->node, w->c->to_dir ? one->name : slash + 1, false);
+}
+
+static void *write_all(void *arg) {
+	struct writer *w = arg;
+	w->a = archive_write_new();
+	w->piece = alloc_zero(PIECE);
+	archive_write_set_format_pax_restricted(w->a);
+	archive_write_set_bytes_in_last_block(w->a, 1);
+	w->result = archive_write_open_fd(w->a, w->fd) == ARCHIVE_OK ? 0 : write_failed(w);
+	for (size_t i = 0; w->result == 0 && i < w->c->from.n; i++)
+		w->result = write_source(w, &w->c->from.items[i]);
+	if (w->result == 0 && archive_write_close(w->a) != ARCHIVE_OK)
+		w->result = write_failed(w);
+	if (w->result < 0)
+		archive_write_fail(w->a); /* without an end mark: whoever reads it sees that */
+	archive_write_free(w->a);
+	free(w->piece);
+	close_fd(&w->fd);
+	return NULL;
+}
+
+/* The tar is written by a thread while the agent reads it. */
+static int hand_over(struct copy *c, const struct image_step *step, const struct image_place *to, struct image_snap **out,
+		     struct error *err) {
+	int pipe[2];
+	pthread_t thread;
+	if (pipe2(pipe, O_CLOEXEC) < 0)
+		return error_errno(err, errno, "making a pipe");
+	struct writer w = {.c = c, .fd = pipe[1]};
+	int failed = pthread_create(&thread, NULL, write_all, &w);
+	if (failed) {
+		close(pipe[0]);
+		close(pipe[1]);
+		return error_errno(err, failed, "starting a thread");
+	}
+	struct error why = ERROR_INIT;
+	int r = image_step_files(c->s->b->core, c->s->b->o->project, step, to, pipe[0], out, &why);
+	close(pipe[0]); /* one that is not read to its end ends the writer */
+	pthread_join(thread, NULL);
+	if (r < 0 && w.result < 0 && w.err.kind != ERROR_UNAVAILABLE) {
+		error_free(&why);
+		return error_move(err, &w.err); /* the agent's own was the consequence */
+	}
+	error_free(&w.err);
+	return r < 0 ? error_move(err, &why) : 0;
+}
+
+/* ---- where to ---- */
+
+/* Relative to the working directory; a slash at its end stays. */
+static char *destination(const struct stage *s, const char *word) {
+	bool dir = str_ends(word, "/") || str_same(word, ".") || str_ends(word, "/.");
+	_cleanup_(free_ptr) char *joined = *word == '/' ? str_copy(word)
+							 : str_format("%s/%s", s->config.workdir ? s->config.workdir : "", word);
+	_cleanup_(free_ptr) char *clean = path_clean(joined);
+	return str_format("/%s%s", clean, dir && *clean ? "/" : "");
+}
+
+static int is_directory(struct stage *s, const char *path, bool *is, struct error *err) {
+	_cleanup_(free_ptr) char *inside = str_format("%s/.", path);
+	struct msg_file file = {0};
+	struct error why = ERROR_INIT;
+	int r = image_tree_stat(s->b->core, s->b->o->project, s->image, inside, &file, &why);
+	*is = r == 0;
+	fields_free(&msg_file_table, &file);
+	if (r == 0 || why.kind == ERROR_NOT_FOUND || why.errnum == ENOTDIR || why.errnum == -ENOTDIR) {
+		error_free(&why);
+		return 0;
+	}
+	return error_move(err, &why);
+}
+
+/* Whether the destination is a directory that the sources go into. */
+static int find_place(struct copy *c, struct error *err) {
+	bool dir_alone = c->from.n == 1 && S_ISDIR(c->from.items[0].node->mode);
+	size_t n = strlen(c->path);
+	c->to_dir = c->path[n - 1] == '/' || dir_alone || (c->from.n == 1 && c->from.items[0].unpack);
+	if (c->from.n > 1 && !c->to_dir)
+		return error_set(err, ERROR_INVALID,
+				 "When using %s with more than one source file, the destination must be a directory and end with a /",
+				 c->command);
+	if (c->from.n == 1 && c->from.items[0].unpack) {
+		int spool = core_spool(c->s->b->core, err);
+		if (spool < 0)
+			return spool;
+		bool is;
+		_cleanup_(tree_free_ptr) struct tree *t = tree_new(spool);
+		int r = tree_unpack_node(t, c->from.items[0].tree, c->from.items[0].node, "", &is, err);
+		if (r < 0)
+			return r;
+		c->from.items[0].unpack = is;
+		c->to_dir = is || c->path[n - 1] == '/';
+	}
+	return c->to_dir ? 0 : is_directory(c->s, c->path, &c->to_dir, err);
+}
+
+/* ---- the step ---- */
+
+static int take_mode(struct copy *c, struct error *err) {
+	_cleanup_(free_ptr) char *text = NULL;
+	uint64_t mode;
+	if (!c->i->chmod)
+		return 0;
+	int r = stage_expand(c->s, c->i->chmod, &text, err);
+	if (r < 0)
+		return r;
+	if (!*text || text[strspn(text, "01234567")] || str_to_u64(text, 8, &mode) < 0 || mode > 07777)
+		return error_set(err, ERROR_INVALID, "invalid chmod parameter: '%.32s'. it should be octal string and between 0 and 07777",
+				 text);
+	c->mode = (mode_t)mode;
+	c->has_mode = true;
+	return 0;
+}
+
+static int expand_words(struct copy *c, struct error *err) {
+	int r = 0;
+	for (char **a = c->i->args; r == 0 && *a; a++) {
+		char *word = NULL;
+		r = stage_expand(c->s, *a, &word, err);
+		if (r == 0)
+			strv_take(&c->words, word);
+	}
+	if (r == 0 && c->i->chown)
+		r = stage_expand(c->s, c->i->chown, &c->chown, err);
+	return r < 0 ? r : take_mode(c, err);
+}
+
+static char *describe(const struct copy *c) {
+	_cleanup_(free_ptr) char *digest = sources_digest(&c->from);
+	_cleanup_(free_ptr) char *owner = c->chown && *c->chown ? str_format("--chown=%s ", c->chown) : str_copy("");
+	_cleanup_(free_ptr) char *mode = c->has_mode ? str_format("--chmod=%s ", c->i->chmod) : str_copy("");
+	_cleanup_(free_ptr) char *text = str_format("%s %s%s%s in %s ", c->command, owner, mode, digest, c->path);
+	return step_comment(c->s, text);
+}
+
+static int copy_files(struct copy *c, const char *created_by, struct error *err) {
+	int r = c->chown && *c->chown ? owner_find(c->s, c->chown, &c->uid, &c->gid, err) : 0;
+	if (r == 0)
+		r = find_place(c, err);
+	if (r < 0)
+		return r;
+	size_t n = strlen(c->path);
+	while (n > 1 && c->path[n - 1] == '/')
+		n--;
+	const char *slash = strrchr(c->path, '/');
+	_cleanup_(free_ptr) char *dir = str_copyn(c->path, c->to_dir ? n : MAX((size_t)(slash - c->path), (size_t)1));
+	const struct image_place to = {.path = dir, .uid = c->uid, .gid = c->gid};
+	struct image_step step = step_of(c->s, created_by);
+	struct image_snap *snap;
+	r = hand_over(c, &step, &to, &snap, err);
+	if (r == 0)
+		step_take(c->s, snap);
+	return r;
+}
+
+int copy_step(struct stage *s, const struct instruction *i, struct error *err) {
+	_cleanup_(copy_free) struct copy c = {.s = s, .i = i, .command = i->kind == DOCKER_ADD ? "ADD" : "COPY"};
+	int r = expand_words(&c, err);
+	if (r == 0)
+		r = copy_sources_find(s, i, c.words, &c.from, err);
+	if (r < 0)
+		return error_wrap(err, "%s failed", c.command);
+	c.path = destination(s, c.words[strv_len(c.words) - 1]);
+	_cleanup_(free_ptr) char *created_by = describe(&c);
+	return step_cached(s, created_by) ? 0 : copy_files(&c, created_by, err);
+}
+
+/* WORKDIR is also a directory, made where it is missing. */
+int workdir_step(struct stage *s, const char *path, struct error *err) {
+	_cleanup_(free_ptr) char *text = str_format(" WORKDIR %s", path);
+	_cleanup_(free_ptr) char *created_by = step_comment(s, text);
+	struct image_step step = step_of(s, created_by);
+	struct image_snap *snap;
+	bool there;
+	if (step_cached(s, created_by))
+		return 0;
+	int r = is_directory(s, path, &there, err);
+	if (r < 0)
+		return r;
+	if (there) {
+		r = image_step_config(s->b->core, s->b->o->project, &step, &snap, err);
+	} else {
+		struct copy c = {.s = s};
+		const struct image_place to = {.path = path};
+		r = hand_over(&c, &step, &to, &snap, err);
+	}
+	if (r == 0)
+		step_take(s, snap);
+	return r;
+}

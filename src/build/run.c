@@ -1,0 +1,211 @@
+/* RUN: an instance of the step's image runs the command; what it changed is the step's layer. */
+#include "build/build-priv.h"
+
+#include "base/fs.h"
+#include "base/str.h"
+#include "core/instances.h"
+#include "shim/protocol.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+/* ---- the command ---- */
+
+static char **command_of(const struct stage *s, const struct instruction *i) {
+	char **argv = NULL;
+	if (i->json)
+		return strv_copy(i->args);
+	if (s->config.shell)
+		argv = strv_copy(s->config.shell);
+	else {
+		strv_add(&argv, "/bin/sh");
+		strv_add(&argv, "-c");
+	}
+	strv_add(&argv, i->args[0]);
+	return argv;
+}
+
+/* The command as the history has it: "|2 A=1 B=2 " before it where arguments of the build counted. */
+static char *history_of(char *const *argv, char *const *args) {
+	_cleanup_(free_ptr) char *command = strv_join(argv, " ");
+	_cleanup_(strv_free_ptr) char **counted = NULL;
+	for (char *const *a = args; a && *a; a++) {
+		_cleanup_(free_ptr) char *name = str_copyn(*a, strcspn(*a, "="));
+		if (!args_is_builtin(name))
+			strv_add(&counted, *a);
+	}
+	if (!counted)
+		return TAKE_PTR(command);
+	_cleanup_(free_ptr) char *joined = strv_join(counted, " ");
+	return str_format("|%zu %s %s", strv_len(counted), joined, command);
+}
+
+/* ---- the instance ---- */
+
+static void set_network(struct instance_spec *spec, const char *network) {
+	if (!network || !*network || str_same(network, "default") || str_same(network, "bridge"))
+		return;
+	if (str_same(network, "none") || str_same(network, "host") || str_starts(network, "instance:")) {
+		free(spec->network);
+		spec->network = str_copy(network);
+		return;
+	}
+	spec->networks.items = alloc_array(1, sizeof *spec->networks.items);
+	spec->networks.items[0].network = str_copy(network);
+	spec->networks.n = 1;
+}
+
+static void set_limits(struct limits *to, const struct limits *from) {
+	to->cpu_shares = from->cpu_shares;
+	to->cpu_quota = from->cpu_quota;
+	to->cpu_period = from->cpu_period;
+	to->cpuset_cpus = from->cpuset_cpus ? str_copy(from->cpuset_cpus) : NULL;
+	to->cpuset_mems = from->cpuset_mems ? str_copy(from->cpuset_mems) : NULL;
+	to->memory = from->memory;
+	to->memory_swap = from->memory_swap;
+	if (from->shm_size)
+		to->shm_size = from->shm_size;
+}
+
+static void fill_spec(const struct stage *s, char *const *argv, char *const *env, struct instance_spec *spec) {
+	const struct build_request *o = s->b->o;
+	fields_init(&instance_spec_table, spec);
+	spec->image = str_copy(s->image);
+	spec->entrypoint = strv_copy(argv);
+	spec->env = strv_copy(env);
+	spec->extra_hosts = strv_copy((char *const *)o->extra_hosts);
+	strv_free(TAKE_PTR(spec->health.command));
+	strv_add(&spec->health.command, "NONE");
+	free(spec->log.driver);
+	spec->log.driver = str_copy("none");
+	set_network(spec, o->network);
+	set_limits(&spec->limits, &o->limits);
+}
+
+/* ---- its output ---- */
+
+struct follow {
+	struct stage *s;
+	int fd;
+	struct buf in;
+	int64_t exit_code;
+	bool exited;
+};
+
+static void take_frames(struct follow *f) {
+	for (;;) {
+		const uint8_t *h = (const uint8_t *)buf_str(&f->in);
+		if (f->in.len < SHIM_HEADER)
+			return;
+		size_t n = (size_t)h[4] << 24 | (size_t)h[5] << 16 | (size_t)h[6] << 8 | h[7];
+		if (n > SHIM_FRAME_MAX || f->in.len < SHIM_HEADER + n)
+			return;
+		const char *data = (const char *)h + SHIM_HEADER;
+		if (h[0] == SHIM_STDOUT || h[0] == SHIM_STDERR)
+			output_raw(&f->s->out, data, n);
+		if (h[0] == SHIM_EXIT && n == 4) {
+			const uint8_t *c = (const uint8_t *)data;
+			f->exit_code = (int64_t)c[0] << 24 | c[1] << 16 | c[2] << 8 | c[3];
+			f->exited = true;
+		}
+		buf_consume(&f->in, SHIM_HEADER + n);
+	}
+}
+
+/* Until the end of its process; CANCELLED when nobody wants the build any more. */
+static int follow_output(struct follow *f, struct error *err) {
+	const struct build_sink *sink = f->s->b->sink;
+	while (!f->exited) {
+		struct pollfd p[] = {{f->fd, POLLIN, 0}, {sink->gone_fd(sink->arg), POLLIN, 0}};
+		/* another stage's failure has no descriptor: looked at now and then */
+		if (RETRY_EINTR(poll(p, 2, 500)) < 0)
+			return error_errno(err, errno, "waiting for the command");
+		if (build_gone(f->s->b))
+			return build_cancelled(err);
+		if (!p[0].revents)
+			continue;
+		char *room = buf_room(&f->in, SHIM_FRAME_MAX + SHIM_HEADER);
+		ssize_t n = room ? RETRY_EINTR(read(f->fd, room, SHIM_FRAME_MAX + SHIM_HEADER)) : -1;
+		if (n <= 0)
+			return error_set(err, ERROR_UNAVAILABLE, "the command's output broke off");
+		buf_grown(&f->in, (size_t)n);
+		take_frames(f);
+	}
+	return 0;
+}
+
+/* ---- the step ---- */
+
+static void remove_instance(struct stage *s, const char *id, bool shown) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (instance_delete(s->b->core, s->b->o->project, id, true, &err) < 0)
+		output_text(&s->out, "Error removing intermediate container %.12s: %s\n", id, error_text(&err));
+	else if (shown)
+		output_text(&s->out, "Removing intermediate container %.12s\n", id);
+}
+
+static int failed_command(struct stage *s, char *const *argv, int64_t code, struct error *err) {
+	_cleanup_(free_ptr) char *command = strv_join(argv, " ");
+	s->exit_code = code;
+	return error_set(err, ERROR_INVALID, "The command '%s' returned a non-zero code: %lld", command, (long long)code);
+}
+
+static int run_instance(struct stage *s, const char *id, char *const *argv, struct error *err) {
+	_cleanup_(close_fd) int fd = -1;
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = NULL;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	struct core *c = s->b->core;
+	int r = instance_attach(c, s->b->o->project, id, false, true, true, &fd, err);
+	if (r == 0)
+		r = instance_start(c, s->b->o->project, id, &snap, err);
+	if (r < 0)
+		return r;
+	struct follow f = {.s = s, .fd = fd};
+	r = follow_output(&f, err);
+	buf_free(&f.in);
+	if (r == 0 && f.exit_code)
+		return failed_command(s, argv, f.exit_code, err);
+	return r;
+}
+
+static int commit(struct stage *s, const char *id, const char *created_by, struct error *err) {
+	struct image_step step = step_of(s, created_by);
+	struct image_snap *snap;
+	int r = image_step_instance(s->b->core, s->b->o->project, &step, id, &snap, err);
+	if (r == 0)
+		step_take(s, snap);
+	return r;
+}
+
+/* A failed command's instance stays to be looked at, unless it was asked for otherwise, or nobody is there. */
+static int run_command(struct stage *s, char *const *argv, char *const *env, const char *created_by, struct error *err) {
+	const struct build_request *o = s->b->o;
+	struct instance_spec spec;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	fill_spec(s, argv, env, &spec);
+	int r = instance_create_passing(s->b->core, o->project, &spec, &snap, err);
+	if (r < 0)
+		return r;
+	const char *id = snap->instance.id;
+	output_text(&s->out, " ---> Running in %.12s\n", id);
+	r = run_instance(s, id, argv, err);
+	if (r == 0)
+		r = commit(s, id, created_by, err);
+	bool gone = build_gone(s->b);
+	bool stays = gone ? false : r < 0 ? !o->force_remove : o->keep;
+	struct error why = ERROR_INIT;
+	if (!stays)
+		remove_instance(s, id, !gone);
+	else if (instance_keep(s->b->core, o->project, id, &why) < 0)
+		output_text(&s->out, "Container %.12s cannot be kept: %s\n", id, error_text(&why));
+	error_free(&why);
+	return r;
+}
+
+int run_step(struct stage *s, const struct instruction *i, struct error *err) {
+	_cleanup_(strv_free_ptr) char **argv = command_of(s, i), **env = args_env(&s->args, &s->args.stage, s->config.env);
+	_cleanup_(free_ptr) char *created_by = history_of(argv, env);
+	if (!s->image)
+		return error_set(err, ERROR_INVALID, "No image was generated. Is your Dockerfile empty?");
+	return step_cached(s, created_by) ? 0 : run_command(s, argv, env, created_by, err);
+}

@@ -1,0 +1,210 @@
+/* What the sources of COPY and ADD mean: files of the context, of a stage, of an image, of a URL. */
+#include "build/build-priv.h"
+
+#include "base/str.h"
+#include "build/ignore.h"
+#include "core/instances.h"
+
+#include <strings.h>
+
+void copy_sources_free(struct copy_sources *c) {
+	for (size_t i = 0; i < c->n; i++)
+		free(c->items[i].name);
+	for (size_t i = 0; i < c->n_own; i++)
+		tree_free(c->own[i]);
+	free(c->items);
+	free(c->own);
+	*c = (struct copy_sources){0};
+}
+
+static void add_source(struct copy_sources *c, struct tree *t, struct tree_node *n, const char *name, bool unpack) {
+	c->items = alloc_resize(c->items, c->n + 1, sizeof *c->items);
+	c->items[c->n++] = (struct copy_source){t, n, str_copy(name), unpack && S_ISREG(n->mode)};
+}
+
+static struct tree *own_tree(struct stage *s, struct copy_sources *c, struct error *err) {
+	int spool = core_spool(s->b->core, err);
+	if (spool < 0)
+		return NULL;
+	c->own = alloc_resize(c->own, c->n_own + 1, sizeof(*c->own));
+	return c->own[c->n_own++] = tree_new(spool);
+}
+
+static const char *last_part(const char *clean) {
+	const char *slash = strrchr(clean, '/');
+	return slash ? slash + 1 : clean;
+}
+
+static int not_there(const char *word, struct error *err) {
+	_cleanup_(free_ptr) char *shown = text_shown(word);
+	return error_set(err, ERROR_INVALID, "file not found in build context or excluded by .dockerignore: stat %s: file does "
+					     "not exist", shown);
+}
+
+/* ---- wildcards ---- */
+
+struct wild {
+	struct copy_sources *out;
+	struct tree *tree;
+	const char *pattern;
+	bool unpack;
+	size_t found;
+};
+
+/* Every entry whose whole path fits, in order of names. */
+static int add_fitting(struct wild *w, const struct tree_node *dir, struct error *err) {
+	_cleanup_(free_ptr) struct tree_node **list = tree_list(dir);
+	int r = 0;
+	for (size_t i = 0; r == 0 && list[i]; i++) {
+		_cleanup_(free_ptr) char *path = tree_path(list[i]);
+		int fits = path_match(w->pattern, path, false);
+		if (fits < 0)
+			return error_set(err, ERROR_INVALID, "syntax error in pattern %s", w->pattern);
+		struct tree_node *real = fits && S_ISLNK(list[i]->mode) ? tree_find(w->tree, path) : list[i];
+		if (fits && real) {
+			add_source(w->out, w->tree, real, list[i]->name, w->unpack);
+			w->found++;
+		}
+		if (S_ISDIR(list[i]->mode))
+			r = add_fitting(w, list[i], err);
+	}
+	return r;
+}
+
+/* ---- one tree ---- */
+
+static int find_in_tree(struct tree *t, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
+	_cleanup_(free_ptr) char *clean = path_clean(word);
+	if (path_has_wildcard(word)) {
+		struct wild w = {.out = out, .tree = t, .pattern = clean, .unpack = unpack};
+		return add_fitting(&w, tree_root(t), err);
+	}
+	struct tree_node *n = tree_find(t, clean);
+	if (!n)
+		return not_there(clean, err);
+	add_source(out, t, n, last_part(clean), unpack);
+	return 0;
+}
+
+/* "../x" that leads above the top. */
+static bool leads_above(const char *word) {
+	int depth = 0;
+	struct str rest = str_view(word);
+	while (rest.len && depth >= 0) {
+		struct str part = str_cut(&rest, '/');
+		if (part.len && !str_is(part, "."))
+			depth += str_is(part, "..") ? -1 : 1;
+	}
+	return depth < 0;
+}
+
+static int find_in_context(struct stage *s, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
+	if (leads_above(word)) {
+		_cleanup_(free_ptr) char *shown = text_shown(word);
+		return error_set(err, ERROR_INVALID, "forbidden path outside the build context: %s ()", shown);
+	}
+	if (!s->b->context)
+		return error_set(err, ERROR_INVALID, "there is no build context: %s cannot be copied", word);
+	return find_in_tree(s->b->context, word, unpack, out, err);
+}
+
+/* ---- images ---- */
+
+/* As much of the path as has no wildcard. */
+static char *fixed_part(const char *clean) {
+	size_t end = 0;
+	if (!path_has_wildcard(clean))
+		return str_copy(clean);
+	for (size_t at = 0; clean[at]; at++) {
+		if (clean[at] == '/')
+			end = at;
+		else if (strchr("*?[\\", clean[at]))
+			break;
+	}
+	return str_copyn(clean, end);
+}
+
+/* The part of the image that a source means, at its place in a tree of its own. */
+static int find_in_image(struct stage *s, const char *image, const char *word, struct copy_sources *out, struct error *err) {
+	_cleanup_(free_ptr) char *clean = path_clean(word), *fixed = fixed_part(clean), *path = str_format("/%s", fixed);
+	_cleanup_(close_fd) int fd = -1;
+	struct msg_file file = {0};
+	struct tree *t = own_tree(s, out, err);
+	if (!t)
+		return -ERROR_INTERNAL;
+	struct error why = ERROR_INIT;
+	int r = image_tree(s->b->core, s->b->o->project, image, path, &file, &fd, &why);
+	fields_free(&msg_file_table, &file);
+	if (r < 0 && (why.kind == ERROR_NOT_FOUND || why.errnum == ENOTDIR) && fixed[0]) {
+		error_free(&why);
+		return error_set(err, ERROR_INVALID, "stat %s: file does not exist", path);
+	}
+	if (r < 0)
+		return error_move(err, &why);
+	char *slash = strrchr(fixed, '/');
+	if (slash)
+		*slash = '\0';
+	r = tree_read(t, fd, slash ? fixed : "", true, err);
+	return r < 0 ? r : find_in_tree(t, clean, false, out, err);
+}
+
+/* The image that --from means: a stage's before this one, or any other. *image NULL: nothing. */
+static int from_what(struct stage *s, const char *from, char **image, struct error *err) {
+	ssize_t stage = dockerfile_stage(&s->b->file, from, s->index);
+	if (stage >= 0) {
+		const char *id = s->b->stages[stage].image;
+		*image = id ? str_copy(id) : NULL;
+		return 0;
+	}
+	uint64_t number;
+	if (str_to_u64(from, 10, &number) == 0)
+		return error_set(err, ERROR_INVALID, "invalid from flag value %s: invalid stage index", from);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
+	struct error why = ERROR_INIT;
+	int r = from_image(s, from, s->b->o->platform, &snap, &why);
+	if (r < 0) {
+		error_move(err, &why);
+		return error_wrap(err, "invalid from flag value %s", from);
+	}
+	*image = str_copy(snap->image.id);
+	return 0;
+}
+
+/* ---- all ---- */
+
+static bool is_url(const char *word) {
+	return str_starts(word, "http://") || str_starts(word, "https://");
+}
+
+static int find_url(struct stage *s, const char *url, struct copy_sources *out, struct error *err) {
+	struct tree *t = own_tree(s, out, err);
+	if (!t)
+		return -ERROR_INTERNAL;
+	int r = download(s->b, url, t, err);
+	_cleanup_(free_ptr) struct tree_node **list = tree_list(tree_root(t));
+	if (r == 0)
+		add_source(out, t, list[0], list[0]->name, false);
+	return r;
+}
+
+int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
+		      struct error *err) {
+	_cleanup_(free_ptr) char *image = NULL, *from = NULL;
+	bool add = i->kind == DOCKER_ADD;
+	int r = i->from ? stage_expand(s, i->from, &from, err) : 0;
+	if (r == 0 && from)
+		r = from_what(s, from, &image, err);
+	for (size_t k = 0; r == 0 && words[k] && words[k + 1]; k++) {
+		if (from)
+			r = find_in_image(s, image, words[k], out, err);
+		else if (add && is_url(words[k]))
+			r = find_url(s, words[k], out, err);
+		else if (add && (str_starts(words[k], "git@") || str_ends(words[k], ".git")) && strchr(words[k], ':'))
+			r = error_set(err, ERROR_UNSUPPORTED, "ADD from a git repository requires BuildKit");
+		else
+			r = find_in_context(s, words[k], add, out, err);
+	}
+	if (r == 0 && !out->n)
+		r = error_set(err, ERROR_INVALID, "no source files were specified");
+	return r;
+}
