@@ -316,19 +316,29 @@ static json_t *summary(struct images *all, const struct instance *i, bool size, 
 	return o;
 }
 
+/* Each as text at once: what was built for one serves the next. */
 static void reply_list(struct http_request *req, struct instance_snap *const *snaps, const struct wanted *w, int64_t limit) {
 	struct images all = {w->core, map_new(drop_image), map_new(free)};
 	bool size = docker_query_bool(req, "size");
 	int64_t now = time_now_ns(), left = limit > 0 ? limit : INT64_MAX;
-	json_t *list = json_array();
-	for (size_t k = 0; snaps[k] && left > 0; k++)
-		if (fits(w, &snaps[k]->instance)) {
-			json_array_append_new(list, summary(&all, &snaps[k]->instance, size, now));
-			left--;
-		}
+	struct buf text = BUF_INIT;
+	buf_addc(&text, '[');
+	for (size_t k = 0; snaps[k] && left > 0; k++) {
+		if (!fits(w, &snaps[k]->instance))
+			continue;
+		_cleanup_(json_free_ptr) json_t *one = summary(&all, &snaps[k]->instance, size, now);
+		_cleanup_(free_ptr) char *printed = json_print(one);
+		if (text.len > 1)
+			buf_addc(&text, ',');
+		buf_adds(&text, printed);
+		left--;
+	}
+	buf_addc(&text, ']');
 	map_free(all.by_id);
 	map_free(all.by_name);
-	docker_reply(req, 200, list);
+	size_t len = text.len;
+	char *data = buf_steal(&text);
+	http_reply_shared(req, 200, JSON_TYPE, data, len, free, data);
 }
 
 static void snaps_free(struct instance_snap ***snaps) {
