@@ -135,7 +135,7 @@ struct core {
 	struct map *tasks; /* id → struct task_run */
 	struct map *held;  /* names of core_hold */
 
-	struct nouns *pools, *volumes, *workloads, *secrets, *configs;
+	struct nouns *pools, *volumes, *workloads, *secrets, *configs, *clusters;
 	struct map *making;    /* ids of volumes that the agent is making */
 	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */
 	pthread_t clock_thread;
@@ -287,7 +287,7 @@ int instance_resolve_storage(struct core *c, struct instance *i, char ***made, s
 void volumes_drop(struct core *c, const char *project, char *const *ids);
 
 /* ---- kept.c, workloads.c ---- */
-extern const struct noun_kind workload_kind, secret_kind, config_kind;
+extern const struct noun_kind workload_kind, secret_kind, config_kind, cluster_kind;
 /* Whether what the spec's files name is there; NOT_FOUND with field. Takes the lock. */
 int kept_files_check(struct core *c, const char *project, const struct instance_spec *spec, struct error *err);
 /* What is in them, one behind the other, in *fd: -1 where there are none. files: a copy of the spec's that gets their sizes. */

@@ -57,6 +57,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->workloads = nouns_new(&workload_kind);
 	c->secrets = nouns_new(&secret_kind);
 	c->configs = nouns_new(&config_kind);
+	c->clusters = nouns_new(&cluster_kind);
 	c->unpackers = crew_new(2);
 	c->jobs = crew_new(4);
 	c->runners = crew_new(8);
@@ -116,6 +117,8 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 		r = nouns_load(c, c->secrets, err);
 	if (r == 0)
 		r = nouns_load(c, c->configs, err);
+	if (r == 0)
+		r = nouns_load(c, c->clusters, err);
 	if (r == 0)
 		r = snapshots_load(c, err);
 	if (r == 0)
@@ -204,6 +207,7 @@ void core_close(struct core *c) {
 	nouns_free(c->workloads);
 	nouns_free(c->secrets);
 	nouns_free(c->configs);
+	nouns_free(c->clusters);
 	map_free(c->snapshots);
 	events_free(c);
 	fields_free(&msg_hello_table, &c->host);
