@@ -102,7 +102,7 @@ struct events {
 struct core {
 	struct store *store;
 	struct content *content;
-	char *agent_socket;
+	char *agent_socket, *id;
 	char *state; /* directory of control's own */
 	char **mirrors;
 	void (*on_shutdown)(void *arg);

@@ -316,6 +316,17 @@ static json_t *summary(struct images *all, const struct instance *i, bool size, 
 	return o;
 }
 
+json_t *docker_container_rows(struct core *c, struct instance_snap *const *snaps) {
+	struct images all = {c, map_new(drop_image), map_new(free)};
+	int64_t now = time_now_ns();
+	json_t *list = json_array();
+	for (; *snaps; snaps++)
+		json_array_append_new(list, summary(&all, &(*snaps)->instance, true, now));
+	map_free(all.by_id);
+	map_free(all.by_name);
+	return list;
+}
+
 /* Each as text at once: what was built for one serves the next. */
 static void reply_list(struct http_request *req, struct instance_snap *const *snaps, const struct wanted *w, int64_t limit) {
 	struct images all = {w->core, map_new(drop_image), map_new(free)};

@@ -15,6 +15,8 @@ char *docker_familiar_name(const char *full); /* without tag and digest */
 json_t *docker_repo_tags(const struct image *i, const json_t *patterns);
 json_t *docker_repo_digests(const struct image *i, const json_t *patterns);
 int64_t docker_image_size(const struct image *i);
+/* The rows of a list of these, which are all (images.c). */
+json_t *docker_image_rows(struct image_snap **images, int api);
 bool docker_image_has_children(struct image_snap *const *all, const char *id);
 /* A time as Docker's filters have it: RFC 3339, parts of it, seconds, or a duration before now. */
 int docker_time_parse(const char *text, int64_t *ns);

@@ -154,6 +154,17 @@ static void list(struct http_request *req) {
 	docker_reply(req, 200, rows);
 }
 
+json_t *docker_image_rows(struct image_snap **images, int api) {
+	const struct wanted w = {.shared_size = true, .dangling = -1, .images = images};
+	json_t *rows = json_array();
+	for (; *images; images++) {
+		json_t *one = row(&w, &(*images)->image, api);
+		if (one)
+			json_array_append_new(rows, one);
+	}
+	return rows;
+}
+
 const struct docker_route docker_image_routes[] = {
 	{"GET", "/images/json", list, 0, DOCKER_WORKS, NULL},
 	{"GET", "/images/{name...}/json", docker_image_inspect, 0, DOCKER_DIFFERS,
