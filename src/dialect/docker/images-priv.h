@@ -25,6 +25,8 @@ char *docker_reference(struct http_request *req, const char *repository, const c
 /* Follows the task (its JSON, taken) and answers with Docker's lines. name: what was asked for, in full; shown: the same
  * for people, NULL: short. */
 enum docker_transfer { DOCKER_PULL, DOCKER_PUSH };
+/* A step as a line; NULL: none is made of it. */
+json_t *docker_step_line(enum docker_transfer kind, const struct task_step *s);
 void docker_follow_transfer(struct http_request *req, enum docker_transfer kind, const char *name, const char *shown,
 			    char *task);
 /* A push that does not begin: Docker says so behind its first line. */
