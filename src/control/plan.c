@@ -121,13 +121,15 @@ static void let_go(struct planner *p, const struct member *m) {
 		act(p, PLAN_REMOVE, m->slot, 0, m->id);
 }
 
+static const char no_node[] = "no suitable node (scheduling constraints not satisfied on 1 node)",
+		  no_room[] = "no suitable node (insufficient resources on 1 node)";
+
 static void create(struct planner *p, int64_t slot, int64_t attempt) {
 	int64_t most = p->w->spec.parallelism;
 	if (workload_is_job(&p->w->spec) && most && p->live >= most)
 		return;
 	if (p->in->place != PLACE_HERE || p->room == 0) {
-		p->out->lacks = p->in->place != PLACE_HERE ? "no suitable node (scheduling constraints not satisfied on 1 node)"
-							   : "no suitable node (insufficient resources on 1 node)";
+		p->out->lacks = p->in->place != PLACE_HERE ? no_node : no_room;
 		return;
 	}
 	p->room -= p->room > 0;
@@ -358,6 +360,10 @@ void plan_make(const struct plan_input *in, struct plan *out) {
 	*out = (struct plan){.wake = INT64_MAX};
 	p.slots = plan_slots(&p.w->spec, in->place);
 	collect(&p);
+	if (in->place == PLACE_EVICT && plan_slots(&p.w->spec, PLACE_HERE))
+		out->lacks = no_node;
+	for (int64_t n = 1; p.room > 0 && n <= p.slots; n++)
+		p.room -= slot_busy(&p, n);
 	if (workload_is_job(&p.w->spec))
 		count_live(&p);
 	size_t at = 0;

@@ -6,8 +6,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "control/expand.h"
-
-#include <sys/utsname.h>
+#include "control/place.h"
 
 #define CREW 32
 #define AWAY (1 * NS_PER_SEC) /* until the agent is asked again after it was not there */
@@ -52,11 +51,6 @@ static void give_back(struct workloads *w, const char *key) {
 
 /* ---- doing ---- */
 
-static struct expand_node this_node(struct utsname *u) {
-	uname(u);
-	return (struct expand_node){u->nodename, u->nodename};
-}
-
 /* The agent's being away is nobody's failure. */
 static void fail(const struct deed *d, const char *run, const struct error *err) {
 	const struct workload *w = d->workload->of;
@@ -87,9 +81,10 @@ static void create(const struct deed *d) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *made = NULL;
 	struct instance_spec spec;
-	struct utsname u;
-	struct expand_node node = this_node(&u);
-	expand_template(w, d->slot, d->attempt, &node, &spec);
+	struct node_facts node;
+	node_facts_read(c, &node);
+	expand_template(w, d->slot, d->attempt, &(struct expand_node){node.id, node.hostname}, &spec);
+	node_facts_free(&node);
 	_cleanup_(free_ptr) char *run = str_copy(spec.owner.run);
 	if (instance_create(c, PROJECT, &spec, &made, &err) == 0)
 		start(d, made->instance.id, run);
@@ -215,6 +210,23 @@ static void clear_orphans(struct workloads *all, struct map *groups) {
 	}
 }
 
+static bool has_reservation(const struct workload *w) {
+	return w->spec.reservations.cpus || w->spec.reservations.memory;
+}
+
+/* By what runs of these workloads, or is about to. */
+static void add_reserved(struct noun *const *workloads, struct map *groups, struct node_facts *f) {
+	for (; *workloads; workloads++) {
+		const struct workload *w = (*workloads)->of;
+		const struct owned *o = has_reservation(w) ? map_get(groups, w->id) : NULL;
+		for (size_t i = 0; o && i < o->n; i++) {
+			bool counts = lives(o->items[i]) || str_same(o->items[i]->status.state, "created");
+			f->cpus_reserved += counts ? w->spec.reservations.cpus : 0;
+			f->memory_reserved += counts ? w->spec.reservations.memory : 0;
+		}
+	}
+}
+
 /* When to look again. */
 static int64_t look(struct workloads *all) {
 	_cleanup_(nouns_unref_ptr) struct noun **workloads = NULL;
@@ -229,12 +241,15 @@ static int64_t look(struct workloads *all) {
 	if (workload_all(all->core, PROJECT, &workloads, &err) < 0)
 		workloads = alloc_array(1, sizeof(*workloads));
 	_cleanup_(map_free_ptr) struct map *groups = group(snaps), *ports = workload_ports_collect(all->core, workloads);
+	struct node_facts node;
+	node_facts_read(all->core, &node);
+	add_reserved(workloads, groups, &node);
 	for (struct noun **w = workloads; *w; w++) {
 		const struct workload *one = (*w)->of;
 		const struct owned *o = map_get(groups, one->id);
 		const struct plan_input in = {
 			.workload = one, .instances = o ? o->items : NULL, .n = o ? o->n : 0, .busy = is_busy, .arg = all,
-			.now = time_now_ns(), .place = PLACE_HERE, .room = -1,
+			.now = time_now_ns(), .place = place_of(&one->spec, &node), .room = place_room(&one->spec, &node),
 		};
 		struct plan p;
 		plan_make(&in, &p);
@@ -243,6 +258,7 @@ static int64_t look(struct workloads *all) {
 		wake = MIN(wake, p.wake);
 		plan_free(&p);
 	}
+	node_facts_free(&node);
 	clear_orphans(all, groups);
 	for (struct instance_snap **s = snaps; *s; s++)
 		instance_snap_unref(*s);

@@ -44,6 +44,7 @@ struct entry {
 	bool removed;  /* gone: only who held it before still sees it */
 	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
 	unsigned exits;
+	unsigned starts, ends; /* that the agent's events have told */
 };
 
 /* ---- nouns.c ---- */
@@ -134,13 +135,14 @@ struct core {
 	struct map *tasks; /* id → struct task_run */
 	struct map *held;  /* names of core_hold */
 
-	struct nouns *pools, *volumes, *workloads, *secrets, *configs;
+	struct nouns *pools, *volumes, *workloads, *secrets, *configs, *clusters;
 	struct map *making;    /* ids of volumes that the agent is making */
 	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */
 	pthread_t clock_thread;
 	pthread_cond_t clock_wanted;
 
 	struct follow *follow;
+	struct stats_clock *stats; /* stats.c */
 
 	/* the agent, see agent.c */
 	pthread_t agent_thread, flush_thread;
@@ -285,7 +287,7 @@ int instance_resolve_storage(struct core *c, struct instance *i, char ***made, s
 void volumes_drop(struct core *c, const char *project, char *const *ids);
 
 /* ---- kept.c, workloads.c ---- */
-extern const struct noun_kind workload_kind, secret_kind, config_kind;
+extern const struct noun_kind workload_kind, secret_kind, config_kind, cluster_kind;
 /* Whether what the spec's files name is there; NOT_FOUND with field. Takes the lock. */
 int kept_files_check(struct core *c, const char *project, const struct instance_spec *spec, struct error *err);
 /* What is in them, one behind the other, in *fd: -1 where there are none. files: a copy of the spec's that gets their sizes. */
@@ -360,9 +362,15 @@ int stream_expected(int fd, struct error *err);
 /* The size of the terminal of an instance's first process, or of an exec (exec_id NULL: the former). */
 int terminal_resize(struct core *c, const char *id, const char *exec_id, int64_t rows, int64_t columns, struct error *err);
 struct map *execs_new(void);
+struct stats_clock *stats_clock_new(void);
+void stats_clock_free(struct core *c);
 /* The instance has gone; an exec has ended. Need the lock. */
 void execs_drop_instance(struct core *c, const char *id);
 void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code);
+
+/* The agent's answer has come: waits for its event of the same (`told` is starts or ends of an entry, which was `before`), so
+ * that what is published next comes behind it. Gives up after a moment. */
+void event_await(struct core *c, const unsigned *told, unsigned before);
 
 /* ---- tasks.c ---- */
 struct task_run;

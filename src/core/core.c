@@ -57,6 +57,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->workloads = nouns_new(&workload_kind);
 	c->secrets = nouns_new(&secret_kind);
 	c->configs = nouns_new(&config_kind);
+	c->clusters = nouns_new(&cluster_kind);
 	c->unpackers = crew_new(2);
 	c->jobs = crew_new(4);
 	c->runners = crew_new(8);
@@ -68,6 +69,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->ports = port_claims_new();
 	c->selections = selections_new();
 	c->follow = follow_new();
+	c->stats = stats_clock_new();
 	c->agent_fd = -1;
 	c->started_at = time_now_ns();
 }
@@ -97,6 +99,8 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 		r = nouns_load(c, c->secrets, err);
 	if (r == 0)
 		r = nouns_load(c, c->configs, err);
+	if (r == 0)
+		r = nouns_load(c, c->clusters, err);
 	if (r == 0)
 		r = snapshots_load(c, err);
 	if (r == 0)
@@ -158,6 +162,7 @@ void core_close(struct core *c) {
 	if (c->store && events_flush(c, &err) < 0)
 		log_warn("the last events are lost: %s", error_text(&err));
 	follow_free(c->follow);
+	stats_clock_free(c);
 	drop_entries(c);
 	for (size_t i = 0; i < ARRAY_SIZE(c->lists); i++) {
 		free(c->lists[i].key);
@@ -184,6 +189,7 @@ void core_close(struct core *c) {
 	nouns_free(c->workloads);
 	nouns_free(c->secrets);
 	nouns_free(c->configs);
+	nouns_free(c->clusters);
 	map_free(c->snapshots);
 	events_free(c);
 	fields_free(&msg_hello_table, &c->host);

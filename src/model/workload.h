@@ -38,6 +38,8 @@ struct workload_spec {
 	int64_t parallelism; /* job: at most so many at a time; 0: all */
 	struct instance_spec template; /* without a name: that is the workload's, the slot and something random */
 	ports ports;         /* of the host, spread over the instances that are well */
+	char *pull_user, *pull_password; /* with which a missing image is fetched; NULL: nobody's */
+	bool never_pull;     /* a missing image is a failure */
 	int64_t force;       /* another number replaces all instances */
 	struct rollout_policy update, rollback;
 	struct replace_policy restart;

@@ -107,6 +107,10 @@ int docker_remove_anonymous(struct core *c, const struct instance *i, struct err
 const char *docker_network_name(const char *own);
 const char *own_network_name(const char *docker);
 
+/* ---- swarm.c ---- */
+/* "Swarm" of /info; "LocalNodeState" in it is what /_ping and its header say. */
+json_t *docker_swarm_info(struct core *c);
+
 /* ---- inside.c, build.c, images.c ---- */
 /* Credentials of X-Registry-Auth (base64url JSON: username, password, auth, identitytoken, serveraddress). Empty: none. */
 struct docker_auth {
