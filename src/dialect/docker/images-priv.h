@@ -33,6 +33,8 @@ void docker_follow_transfer(struct http_request *req, enum docker_transfer kind,
 void docker_push_refused(struct http_request *req, const char *name, const char *why);
 /* What the registry said, as Docker has it: "manifest unknown: manifest unknown"; free it. */
 char *docker_registry_words(const struct error *err, const char *otherwise);
+/* "changes": instructions of a Dockerfile applied to a configuration (changes.c). */
+int docker_config_changes(struct image_config *config, char *const *changes, struct error *err);
 /* One line of a stream: {"errorDetail":{"message":…},"error":…}. */
 char *docker_error_line(const char *message);
 
