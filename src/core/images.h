@@ -57,10 +57,14 @@ struct image_step {
 	const struct image_config *config; /* as it shall be; NULL: the base's */
 	const char *created_by, *comment, *author; /* of its entry in the history */
 	const char *os, *architecture, *variant;   /* of one without a base; NULL: the host's */
+	const json_t *history;			   /* its entry in the history as it is; NULL: one is made */
 };
 /* As the base but for the config. */
 int image_step_config(struct core *c, const char *project, const struct image_step *s, struct image_snap **out,
 		      struct error *err);
+/* The same step as another image has it: with the layer of that number of its own; layer < 0: none. */
+int image_step_borrowed(struct core *c, const char *project, const struct image_step *s, const char *from, ssize_t layer,
+			struct image_snap **out, struct error *err);
 /* With a layer more: the tar from fd (owners as in it), unpacked into the directory path, which is made where it is
  * missing, for the given owner. */
 struct image_place {

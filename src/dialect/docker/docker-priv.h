@@ -116,6 +116,8 @@ json_t *docker_swarm_info(struct core *c);
 struct docker_auth {
 	char *username, *password, *server;
 };
+/* The object that a header has as base64 of JSON; NULL and INVALID. */
+json_t *docker_header_json(const char *name, const char *header, struct error *err);
 int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err); /* header NULL: none */
 int docker_auth_parse_json(const json_t *json, struct docker_auth *out, struct error *err);
 void docker_auth_free(struct docker_auth *a);

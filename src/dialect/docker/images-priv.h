@@ -27,14 +27,14 @@ char *docker_reference(struct http_request *req, const char *repository, const c
 /* Follows the task (its JSON, taken) and answers with Docker's lines. name: what was asked for, in full; shown: the same
  * for people, NULL: short. */
 enum docker_transfer { DOCKER_PULL, DOCKER_PUSH };
+/* A step as a line; NULL: none is made of it. */
+json_t *docker_step_line(enum docker_transfer kind, const struct task_step *s);
 void docker_follow_transfer(struct http_request *req, enum docker_transfer kind, const char *name, const char *shown,
 			    char *task);
 /* A push that does not begin: Docker says so behind its first line. */
 void docker_push_refused(struct http_request *req, const char *name, const char *why);
 /* What the registry said, as Docker has it: "manifest unknown: manifest unknown"; free it. */
 char *docker_registry_words(const struct error *err, const char *otherwise);
-/* "changes": instructions of a Dockerfile applied to a configuration (changes.c). */
-int docker_config_changes(struct image_config *config, char *const *changes, struct error *err);
 /* One line of a stream: {"errorDetail":{"message":…},"error":…}. */
 char *docker_error_line(const char *message);
 
@@ -55,5 +55,3 @@ void docker_distribution(struct http_request *req);
 void docker_login(struct http_request *req);
 
 /* ---- changes.c ---- */
-/* Lines of a Dockerfile ("CMD …", "ENV …") that change what an image says. */
-int docker_config_changes(struct image_config *c, char *const *changes, struct error *err);
