@@ -69,9 +69,12 @@ static bool named(struct http_request *req, struct instance_snap **out) {
 
 /* What clients tell the exit status from: "executable file not found", "no such file or directory", "permission denied". */
 static void start_failed(struct http_request *req, const struct instance *i, const struct error *e) {
-	if (e->kind == ERROR_NO_COMMAND || e->kind == ERROR_NO_EXEC)
+	if (e->kind == ERROR_NO_COMMAND || e->kind == ERROR_NO_EXEC) {
+		_cleanup_(free_ptr) char *text = str_copy(error_text(e));
+		docker_lower_reason(text);
 		return docker_fail(req, 400, "failed to create task for container: failed to create shim task: OCI runtime "
-				   "create failed: unable to start container process: %s: unknown", error_text(e));
+				   "create failed: unable to start container process: %s: unknown", text);
+	}
 	docker_container_fail(req, i->spec.name, e);
 }
 
