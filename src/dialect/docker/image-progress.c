@@ -283,7 +283,7 @@ static void settle(struct watch *w, struct http_request *req) {
 	if (!begun && failed)
 		answer_failure(w, req);
 	else if (!begun)
-		http_reply(req, 200, JSON_TYPE, "", 0);
+		docker_reply_lines(req, "", 0);
 }
 
 /* "The push refers to repository [docker.io/library/x]" */
@@ -301,7 +301,7 @@ void docker_push_refused(struct http_request *req, const char *name, const char 
 	_cleanup_(json_free_ptr) json_t *line = json_object();
 	json_set_str(line, "status", status);
 	_cleanup_(free_ptr) char *first = json_print(line), *text = str_format("%s\n%s\n", first, error);
-	http_reply(req, 200, JSON_TYPE, text, strlen(text));
+	docker_reply_lines(req, text, strlen(text));
 }
 
 void docker_follow_transfer(struct http_request *req, enum docker_transfer kind, const char *name, const char *shown,

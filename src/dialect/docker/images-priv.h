@@ -53,5 +53,3 @@ void docker_image_history(struct http_request *req);
 void docker_images_search(struct http_request *req);
 void docker_distribution(struct http_request *req);
 void docker_login(struct http_request *req);
-
-/* ---- changes.c ---- */
