@@ -305,7 +305,7 @@ static int try_ports(const struct wiring *old, const struct wiring *new, struct 
 	for (size_t i = 0; i < n_fds; i++)
 		close(fds[i]);
 	if (r < 0 && err)
-		free_ptr(&err->field); /* its index is of another list */
+		free(TAKE_PTR(err->field)); /* its index is of another list */
 	return r;
 }
 

@@ -39,8 +39,9 @@ int image_push(struct core *c, const char *project, const char *image, const str
 	       struct error *err);
 int image_bootstrap(struct core *c, const char *project, const char *name, const char *variant, char *const *include,
 		    char **task, struct error *err);
-/* Reads an archive from fd; images: NULL-terminated, each to be unreferenced, and the array freed. */
-int image_load(struct core *c, const char *project, int fd, struct image_snap ***images, struct error *err);
+/* Reads an archive from fd; images: NULL-terminated, each to be unreferenced, and the array freed. loaded (NULL: not wanted):
+ * the names in the archive, and the ids of images that have none there. */
+int image_load(struct core *c, const char *project, int fd, struct image_snap ***images, char ***loaded, struct error *err);
 /* Writes an archive of the named images to fd. */
 int image_save(struct core *c, const char *project, char *const *names, int fd, struct error *err);
 /* A root file system from fd becomes an image. */

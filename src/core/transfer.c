@@ -148,13 +148,23 @@ static int store_loaded(struct core *c, const char *project, struct image *image
 	return r;
 }
 
-static int load_all(struct core *c, const char *project, int fd, struct image_snap ***out, struct error *err) {
+static void add_loaded(char ***loaded, const struct image *image) {
+	for (char **n = image->names; n && *n; n++)
+		strv_add(loaded, *n);
+	if (!image->names || !*image->names)
+		strv_add(loaded, image->id);
+}
+
+static int load_all(struct core *c, const char *project, int fd, struct image_snap ***out, char ***loaded,
+		    struct error *err) {
 	struct image *images = NULL;
 	size_t n = 0, stored = 0;
 	int r = archive_load(c->content, fd, &images, &n, err);
 	if (r < 0)
 		return r;
 	struct image_snap **snaps = alloc_array(n + 1, sizeof(*snaps));
+	for (size_t i = 0; loaded && i < n; i++)
+		add_loaded(loaded, &images[i]);
 	for (; r == 0 && stored < n; stored += r == 0)
 		r = store_loaded(c, project, &images[stored], &snaps[stored], err);
 	for (size_t i = 0; i < n; i++)
@@ -170,12 +180,12 @@ static int load_all(struct core *c, const char *project, int fd, struct image_sn
 	return r;
 }
 
-int image_load(struct core *c, const char *project, int fd, struct image_snap ***images, struct error *err) {
+int image_load(struct core *c, const char *project, int fd, struct image_snap ***images, char ***loaded, struct error *err) {
 	int r = core_project_check(c, project, err);
 	if (r < 0)
 		return r;
 	images_hold(c);
-	r = load_all(c, project, fd, images, err);
+	r = load_all(c, project, fd, images, loaded, err);
 	images_release(c);
 	return r;
 }

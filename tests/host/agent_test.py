@@ -383,16 +383,24 @@ def mounts(a):
     equal(lines[-1], str(1 << 20))
     equal(os.stat(there + "/sub/made").st_uid, 0, "owner outside of what root made inside")
 
-    def refusal(m):
+    def refusal(m, before_start=lambda: None):
         id = a.create(command=["/bin/true"], mounts=[m])
         try:
+            before_start()
             a.call("instance-start", id=id)
         except Refused as e:
             return e.kind, e.field
         finally:
             a.delete(id)
         return None
-    equal(refusal({"type": "bind", "source": "/not/there", "target": "/m"}), ("not-found", "spec.mounts.source"))
+    try:
+        a.create(command=["/bin/true"], mounts=[{"type": "bind", "source": "/not/there", "target": "/m"}])
+        raise AssertionError("a source that is not there was taken")
+    except Refused as e:
+        equal((e.kind, e.field), ("invalid", "instance.spec.mounts.source"))
+    os.mkdir(there + "/gone")
+    equal(refusal({"type": "bind", "source": there + "/gone", "target": "/m"}, lambda: os.rmdir(there + "/gone")),
+          ("not-found", "spec.mounts.source"))
     equal(refusal({"type": "bind", "source": a.state + "/agent", "target": "/m"}), ("denied", "spec.mounts.source"))
     equal(refusal({"type": "bind", "source": a.run, "target": "/m"}), ("denied", "spec.mounts.source"))
     os.symlink(a.state, there + "/link")

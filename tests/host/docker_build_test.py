@@ -194,7 +194,7 @@ RUN pwd > where
 USER 7:8
 RUN id > /tmp/who
 """)
-    equal(inside("cat", "/w/where", "/tmp/who"), "/w\nuid=7 gid=8\n")
+    equal(inside("cat", "/w/where", "/tmp/who"), "/w\nuid=7 gid=8 groups=8\n")
     equal(inside("ls", "/w"), "a b\nwhere\n")
 
 

@@ -334,9 +334,10 @@ def control_is_killed(d):
             ("attach", name), ("logs", "-f", name), ("wait", name), ("exec", name, "sleep", "1000"), ("events",), ("stats", name))]
         wait_until(lambda: os.path.getsize(out.name) > 0, 30, "the first output")
         os.kill(d.daemon.pids()["control"], signal.SIGKILL)
-        for p in clients:
+        wait_until(lambda: answers(d), 60, "control")
+        for p in clients:  # who was too slow follows the new one
+            p.kill()
             p.wait(60)
-    wait_until(lambda: answers(d), 60, "control")
     runs(d, name)
     contains(d.out("logs", name), "begun")
     wait = d.start("wait", name, stdout=subprocess.PIPE)

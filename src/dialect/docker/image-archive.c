@@ -75,11 +75,12 @@ void docker_image_save(struct http_request *req) {
 struct load {
 	struct core *core;
 	struct image_snap **images;
+	char **loaded;
 };
 
 static int load_body(int fd, void *arg, struct error *err) {
 	struct load *l = arg;
-	return image_load(l->core, DOCKER_PROJECT, fd, &l->images, err);
+	return image_load(l->core, DOCKER_PROJECT, fd, &l->images, &l->loaded, err);
 }
 
 static void add_line(struct buf *text, const char *key, const char *value) {
@@ -89,14 +90,11 @@ static void add_line(struct buf *text, const char *key, const char *value) {
 	buf_addf(text, "%s\n", printed);
 }
 
-static void add_loaded(struct buf *text, const struct image *i, char *const *names) {
-	for (char *const *n = names; n && *n; n++) {
-		_cleanup_(free_ptr) char *shown = docker_familiar(*n), *line = str_format("Loaded image: %s\n", shown);
-		add_line(text, "stream", line);
-	}
-	_cleanup_(free_ptr) char *line = str_format("Loaded image ID: %s\n", i->id);
-	if (!names || !*names)
-		add_line(text, "stream", line);
+static void add_loaded(struct buf *text, const char *name) {
+	bool id = digest_check(name, NULL) == 0;
+	_cleanup_(free_ptr) char *shown = id ? str_copy(name) : docker_familiar(name);
+	_cleanup_(free_ptr) char *line = str_format("Loaded image%s: %s\n", id ? " ID" : "", shown);
+	add_line(text, "stream", line);
 }
 
 void docker_images_load(struct http_request *req) {
@@ -107,8 +105,9 @@ void docker_images_load(struct http_request *req) {
 		_cleanup_(free_ptr) char *line = docker_error_line(error_text(&err));
 		buf_addf(&text, "%s\n", line);
 	}
-	for (size_t i = 0; l.images && l.images[i]; i++)
-		add_loaded(&text, &l.images[i]->image, l.images[i]->image.names);
+	for (char **name = l.images ? l.loaded : NULL; name && *name; name++)
+		add_loaded(&text, *name);
+	strv_free(l.loaded);
 	image_snaps_free(l.images);
 	docker_reply_lines(req, buf_str(&text), text.len);
 }

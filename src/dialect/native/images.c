@@ -68,7 +68,7 @@ struct load {
 
 static int load_body(int fd, void *arg, struct error *err) {
 	struct load *l = arg;
-	return image_load(core_of(l->req), project_of(l->req), fd, &l->images, err);
+	return image_load(core_of(l->req), project_of(l->req), fd, &l->images, NULL, err);
 }
 
 static void load(struct http_request *req) {
