@@ -13,7 +13,8 @@ static void ping(struct http_request *req) {
 	http_reply_header(req, "Ostype", "linux");
 	http_reply_header(req, "Docker-Experimental", "false");
 	http_reply_header(req, "Builder-Version", "1");
-	http_reply_header(req, "Swarm", "inactive");
+	_cleanup_(json_free_ptr) json_t *swarm = docker_swarm_info(core_of(req));
+	http_reply_header(req, "Swarm", json_get_bool(swarm, "ControlAvailable") ? "active/manager" : "inactive");
 	http_reply_header(req, "Cache-Control", "no-cache, no-store, must-revalidate");
 	http_reply_header(req, "Pragma", "no-cache");
 	bool head = str_same(http_method(req), "HEAD");
@@ -147,11 +148,6 @@ static void add_host(json_t *o, const json_t *info) {
 	json_set_int(o, "MemTotal", json_get_int(agent, "memory"));
 }
 
-static json_t *swarm(void) {
-	return json_pack("{s:s, s:s, s:s, s:b, s:s, s:n}", "NodeID", "", "NodeAddr", "", "LocalNodeState", "inactive",
-			 "ControlAvailable", 0, "Error", "", "RemoteManagers");
-}
-
 static void info_of_host(struct http_request *req) {
 	_cleanup_(json_free_ptr) json_t *info = core_info(core_of(req));
 	_cleanup_(free_ptr) char *id = daemon_id(core_of(req));
@@ -173,7 +169,7 @@ static void info_of_host(struct http_request *req) {
 	json_object_set_new(o, "GenericResources", json_null());
 	json_object_set_new(o, "Labels", json_array());
 	json_object_set_new(o, "Runtimes", json_pack("{s:{s:s}}", "runc", "path", "wabe-shim"));
-	json_object_set_new(o, "Swarm", swarm());
+	json_object_set_new(o, "Swarm", docker_swarm_info(core_of(req)));
 	static const char *const commits[] = {"ContainerdCommit", "RuncCommit", "InitCommit", NULL};
 	for (size_t i = 0; commits[i]; i++)
 		json_object_set_new(o, commits[i], json_pack("{s:s, s:s}", "ID", "N/A", "Expected", "N/A"));
