@@ -326,14 +326,39 @@ static bool is_beneath(const char *path, const char *dir) {
 	return strncmp(path, dir, n) == 0 && (path[n] == '\0' || path[n] == '/');
 }
 
+static bool is_own(const struct agent *a, const char *real) {
+	_cleanup_(free_ptr) char *state = realpath(a->options.state, NULL);
+	_cleanup_(free_ptr) char *run = realpath(a->options.run, NULL);
+	return (state && is_beneath(real, state)) || (run && is_beneath(real, run));
+}
+
+static int deny_own(const char *source, struct error *err) {
+	error_set(err, ERROR_DENIED, "%s belongs to wabe itself and cannot be mounted", source);
+	error_in_field(err, "spec.mounts.source");
+	return -ERROR_DENIED;
+}
+
+/* A directory that is not there yet is made, but not in what is wabe's own. */
+static int make_source(const struct agent *a, const char *source, struct error *err) {
+	_cleanup_(free_ptr) char *above = str_copy(source);
+	while (!fs_exists(above) && strrchr(above, '/') > above)
+		*strrchr(above, '/') = '\0';
+	_cleanup_(free_ptr) char *real = strcmp(above, source) == 0 ? NULL : realpath(above, NULL);
+	if (real && is_own(a, real))
+		return deny_own(source, err);
+	int r = strcmp(above, source) == 0 ? 0 : fs_mkdir_p(source, 0755);
+	return r < 0 ? error_errno(err, r, "cannot make %s, the source of a bind mount", source) : 0;
+}
+
 /* The directory or file of the host that is to be bound, looked up once; what it is found to be must not be
  * wabe's own. */
 static int bind_source(const struct agent *a, const struct mount *m, char **path, struct error *err) {
 	if (!m->source || m->source[0] != '/')
 		return error_field(err, "spec.mounts.source",
 				   "the source of a bind mount is an absolute path on the host");
-	if (m->create && fs_mkdir_p(m->source, 0755) < 0 && !fs_exists(m->source))
-		return error_errno(err, errno, "cannot make the source %s of a bind mount", m->source);
+	int made = m->create ? make_source(a, m->source, err) : 0;
+	if (made < 0)
+		return made;
 	_cleanup_(close_fd) int fd = open(m->source, O_PATH | O_CLOEXEC);
 	if (fd < 0) {
 		int r = error_errno(err, errno, "the source %s of a bind mount cannot be opened", m->source);
@@ -355,13 +380,8 @@ static int bind_source(const struct agent *a, const struct mount *m, char **path
 	if (n < 0)
 		return error_errno(err, errno, "cannot tell the path of %s", m->source);
 	real[n] = '\0';
-	_cleanup_(free_ptr) char *state = realpath(a->options.state, NULL);
-	_cleanup_(free_ptr) char *run = realpath(a->options.run, NULL);
-	if ((state && is_beneath(real, state)) || (run && is_beneath(real, run))) {
-		error_set(err, ERROR_DENIED, "%s belongs to wabe itself and cannot be mounted", m->source);
-		error_in_field(err, "spec.mounts.source");
-		return -ERROR_DENIED;
-	}
+	if (is_own(a, real))
+		return deny_own(m->source, err);
 	*path = str_copy(link); /* what was judged is what is mounted */
 	fd = -1;
 	return 0;
@@ -470,14 +490,13 @@ static void add_etc(const struct agent *a, const struct msg_instance_create *r, 
 }
 
 static void add_volume_node(const struct mount *m, const struct volume_mount *v, struct container_config *c) {
-	struct cgroup_device_rule rule = {.allow = true, .type = 'b', .major = major(v->dev), .minor = minor(v->dev)};
-	snprintf(rule.access, sizeof rule.access, "%s", m->read_only ? "rm" : "rwm");
+	struct cgroup_device_rule rule = volume_device_rule(v->dev, m->read_only);
 	add_device_rule(c, &rule);
 	struct container_mount *to = config_add_mount(c);
 	to->type = str_copy("bind");
 	to->source = str_copy(v->node);
 	to->target = str_copy(m->target);
-	to->flags = MS_BIND | MS_NOSUID | MS_NOEXEC | (m->read_only ? MS_RDONLY : 0);
+	to->flags = volume_node_flags(m->read_only);
 	to->propagation = MS_PRIVATE | MS_REC;
 }
 

@@ -87,6 +87,20 @@ int layers_present(const struct agent *a, char *const *layers, struct error *err
 	return 0;
 }
 
+/* Told at once rather than at each start; a source that goes away later is told then. */
+static int check_binds(const struct instance_spec *s, struct error *err) {
+	for (size_t i = 0; i < s->mounts.n; i++) {
+		const struct mount *m = &s->mounts.items[i];
+		struct stat st;
+		if (!str_same(m->type, "bind") || m->create || !m->source || stat(m->source, &st) == 0 ||
+		    (errno != ENOENT && errno != ENOTDIR))
+			continue;
+		return error_field(err, "instance.spec.mounts.source", "invalid mount config for type \"bind\": bind source path "
+				   "does not exist: %s", m->source);
+	}
+	return 0;
+}
+
 int work_create(struct job *j, struct error *err) {
 	const struct agent *a = j->agent;
 	struct msg_instance_create *m = j->body;
@@ -101,6 +115,8 @@ int work_create(struct job *j, struct error *err) {
 		r = layers_lock(a, LOCK_SH, &layers, err);
 	if (r == 0)
 		r = layers_present(a, m->layers, err);
+	if (r == 0)
+		r = check_binds(&m->instance.spec, err);
 	if (r < 0)
 		return r;
 	r = dir_make_locked(temporary, &dir, err);

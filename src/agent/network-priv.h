@@ -70,6 +70,8 @@ void firewall_settled(struct agent *a);
 /* The nics that an instance is to have: networks, addresses, names of interfaces; CONFLICT naming the instance that
  * has the address already. Addresses are brought into their one form. */
 int nics_check(const struct agent *a, const char *id, const nics *list, struct error *err);
+/* For a start: CONFLICT naming the instance that runs and has one of the addresses. */
+int nics_check_others(const struct agent *a, const char *id, const nics *list, struct error *err);
 /* Can these ports be published by an instance with these nics? */
 int ports_check(const struct agent *a, const nics *list, const ports *wanted, struct error *err);
 /* CONFLICT naming the instance that runs and has one of them. What is not wabe's is found by ports_reserve. */

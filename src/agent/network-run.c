@@ -148,6 +148,8 @@ int network_prepare(const struct agent *a, const struct msg_instance_create *r, 
 		return 0;
 	int result = ports_check(a, &i->nics, &i->ports, err);
 	if (result == 0)
+		result = nics_check_others(a, i->id, &i->nics, err);
+	if (result == 0)
 		result = ports_check_others(a, i->id, &i->ports, err);
 	if (result == 0 && i->ports.n)
 		result = ports_reserve(i->ports.items, i->ports.n, &s->held, &s->n_held, err);

@@ -104,13 +104,15 @@ static int taken(const struct inst *other, const struct nic *nic, const char *fi
 	return -ERROR_CONFLICT;
 }
 
-static int check_others(const struct agent *a, const char *id, const struct nic *nic, struct error *err) {
+static int check_others(const struct agent *a, const char *id, const struct nic *nic, bool starts, struct error *err) {
 	void *value;
 	for (size_t at = 0; map_next(a->insts, &at, NULL, &value);) {
 		const struct inst *i = value;
+		bool up = state_bit(i->status.state) & S_UP;
 		for (size_t k = 0; k < i->nics.n; k++) {
 			const struct nic *has = &i->nics.items[k];
-			if (!str_same(has->network_id, nic->network_id) || strcmp(i->id, id) == 0)
+			if (!str_same(has->network_id, nic->network_id) || strcmp(i->id, id) == 0 ||
+			    (!up && (starts || (has->share && nic->share))))
 				continue;
 			if (both(has->ipv4, nic->ipv4))
 				return taken(i, nic, "ipv4", nic->ipv4, err);
@@ -123,6 +125,13 @@ static int check_others(const struct agent *a, const char *id, const struct nic 
 	return 0;
 }
 
+int nics_check_others(const struct agent *a, const char *id, const nics *list, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < list->n; i++)
+		r = check_others(a, id, &list->items[i], true, err);
+	return r;
+}
+
 int nics_check(const struct agent *a, const char *id, const nics *list, struct error *err) {
 	if (list->n > NICS_MAX)
 		return error_field(err, "nics", "an instance is on at most %d networks", NICS_MAX);
@@ -131,7 +140,7 @@ int nics_check(const struct agent *a, const char *id, const nics *list, struct e
 		for (size_t k = 0; r == 0 && k < i; k++)
 			r = check_pair(&list->items[i], &list->items[k], err);
 		if (r == 0)
-			r = check_others(a, id, &list->items[i], err);
+			r = check_others(a, id, &list->items[i], false, err);
 		if (r < 0) {
 			char in[32];
 			snprintf(in, sizeof in, "nics[%zu]", i);

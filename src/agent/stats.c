@@ -6,6 +6,7 @@
 #include "base/time.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +35,42 @@ static int64_t system_cpu_ns(void) {
 /* "No limit" is a huge number in some files of the kernel. */
 static int64_t limit_of(uint64_t value, int64_t most) {
 	return value > (uint64_t)most ? most : (int64_t)value;
+}
+
+/* A line of /proc/PID/net/dev; false for what is none, and for lo. */
+static bool read_counters(struct str line, struct nic_counters *out) {
+	_cleanup_(free_ptr) char *text = str_copyn(line.p, line.len);
+	char name[65];
+	long long v[16];
+	*out = (struct nic_counters){0};
+	char *colon = strchr(text, ':');
+	if (!colon)
+		return false;
+	*colon = '\0';
+	if (sscanf(text, "%64s", name) != 1 || str_same(name, "lo") ||
+	    sscanf(colon + 1, "%lld %lld %lld %lld %lld %lld %lld %lld %lld %lld %lld %lld", &v[0], &v[1], &v[2], &v[3], &v[4],
+		   &v[5], &v[6], &v[7], &v[8], &v[9], &v[10], &v[11]) != 12)
+		return false;
+	*out = (struct nic_counters){str_copy(name), v[0], v[1], v[2], v[3], v[8], v[9], v[10], v[11]};
+	return true;
+}
+
+/* Those of the network name space of pid, unless that is ours. */
+static void read_interfaces(pid_t pid, struct msg_stats *out) {
+	_cleanup_(free_ptr) char *space = str_format("/proc/%d/ns/net", pid), *path = str_format("/proc/%d/net/dev", pid);
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	struct stat own, its;
+	if (stat("/proc/self/ns/net", &own) < 0 || stat(space, &its) < 0 || own.st_ino == its.st_ino ||
+	    fs_read(path, 1 << 20, &text) < 0)
+		return;
+	struct str rest = {buf_str(&text), text.len};
+	while (rest.len) {
+		struct nic_counters one;
+		if (!read_counters(str_cut(&rest, '\n'), &one))
+			continue;
+		out->interfaces.items = alloc_resize(out->interfaces.items, out->interfaces.n + 1, sizeof one);
+		out->interfaces.items[out->interfaces.n++] = one;
+	}
 }
 
 int work_stats(struct job *j, struct error *err) {
@@ -68,7 +105,11 @@ int work_stats(struct job *j, struct error *err) {
 		.online_cpus = sysconf(_SC_NPROCESSORS_ONLN),
 		.system_cpu_ns = system_cpu_ns(),
 	};
-	return job_answer(j, &reply, NULL, 0, err);
+	if (run.created)
+		read_interfaces(run.container.pid, &reply);
+	int r = job_answer(j, &reply, NULL, 0, err);
+	fields_free(&msg_stats_table, &reply);
+	return r;
 }
 
 /* --- processes --- */

@@ -87,6 +87,7 @@ void volume_locks_remove(const struct pool_entry *e, const char *id);
 /* For who is noted in a run's state, or holds the volume's lock. */
 int volume_open(const struct pool_entry *e, const char *id, bool block, const char *snapshot, struct storage_handle *out,
 		struct error *err);
+bool volume_recorded_block(const struct pool_entry *e, const char *id); /* also false: it is not there */
 /* The same for a block volume, as a device whatever the driver has: free it. */
 int volume_open_device(const struct pool_entry *e, const char *id, char **device, struct error *err);
 /* What has been written to an open volume so far is where the driver finds it. path: of its handle. */
@@ -211,6 +212,10 @@ int volume_mount_open(const struct job *j, const struct instance *i, struct volu
 /* What is mounted for it: known again by this when it is detached. */
 int volume_mount_stat(const struct volume_mount *v, const char *subpath, struct stat *out);
 unsigned long volume_mount_flags(const struct instance *i, bool read_only); /* MS_* */
+/* A block volume's: where its node lies for an instance, how that is mounted, and the rule that lets it be used. */
+char *volume_node(const struct agent *a, const char *instance, const char *volume);
+unsigned long volume_node_flags(bool read_only);
+struct cgroup_device_rule volume_device_rule(dev_t dev, bool read_only);
 void volumes_filled(const struct volume_mounts *v); /* the container is made */
 void volume_mount_free(struct volume_mount *v);
 void volumes_free(struct volume_mounts *v);

@@ -1,5 +1,6 @@
-/* Volumes that come and go while an instance runs. The run's state notes a volume as `changing` before anything
- * happens, and plainly or not at all when it has: what a crash leaves changing is detached. */
+/* Volumes that come and go while an instance runs: file systems as mounts, block volumes as device nodes that its control
+ * group may use. The run's state notes a volume as `changing` before anything happens, and plainly or not at all when it
+ * has: what a crash leaves changing is detached. Who has a device open when it is detached keeps it until they close it. */
 #include "agent/storage-priv.h"
 
 #include "base/fs.h"
@@ -50,16 +51,36 @@ static void forget(struct run_state *run, struct run_volume *v) {
 	*v = run->volumes.items[--run->volumes.n];
 }
 
+static struct run_volume *same_volume(struct run_state *run, const char *id, const struct run_volume *but) {
+	for (size_t i = 0; i < run->volumes.n; i++)
+		if (&run->volumes.items[i] != but && str_same(run->volumes.items[i].id, id))
+			return &run->volumes.items[i];
+	return NULL;
+}
+
 /* Closes a volume of this run that is noted no more, unless it is so for another target. */
 static void close_if_last(const struct job *j, const struct run_state *run, const struct pool_entry *e, const char *id,
 			  bool block) {
-	for (size_t i = 0; i < run->volumes.n; i++)
-		if (str_same(run->volumes.items[i].id, id))
-			return;
+	if (same_volume((struct run_state *)run, id, NULL))
+		return;
 	volume_close_unused(j->agent, e, id, block, NULL, j->id);
 }
 
 /* --- detach --- */
+
+/* The node goes last: it says which device's rule is to be taken away. */
+static int take_device(const struct job *j, struct run_state *run, const struct run_volume *v, struct error *err) {
+	_cleanup_(free_ptr) char *node = volume_node(j->agent, j->id, v->id);
+	struct stat st;
+	if (!v->block || same_volume(run, v->id, v) || stat(node, &st) < 0)
+		return 0;
+	struct cgroup_device_rule rule = volume_device_rule(st.st_rdev, false);
+	rule.allow = false;
+	int r = cgroup_set_device(&run->container.cgroup, &rule, err);
+	if (r == 0)
+		unlink(node);
+	return r;
+}
 
 /* Ends in the state that nothing of it is there, from whatever was. */
 static int detach(const struct job *j, struct run_state *run, struct run_volume *v, struct error *err) {
@@ -71,6 +92,8 @@ static int detach(const struct job *j, struct run_state *run, struct run_volume 
 	if (r == 0 && v->ino)
 		r = container_mount_remove(&run->container, v->target, &source, err);
 	fault_point("detach.unmounted");
+	if (r == 0)
+		r = take_device(j, run, v, err);
 	if (r < 0)
 		return r;
 	_cleanup_(free_ptr) char *id = str_copy(v->id);
@@ -88,9 +111,6 @@ int work_volume_detach(struct job *j, struct error *err) {
 	_cleanup_(attach_free) struct attach x = {.job = j, .lock = -1};
 	int r = open_run(&x, err);
 	struct run_volume *v = r == 0 ? volume_at(&x.run, m->target) : NULL;
-	if (v && v->block)
-		return error_set(err, ERROR_UNSUPPORTED, "a block volume cannot be taken from instance %.12s while it runs",
-				 j->id);
 	if (v)
 		r = detach(j, &x.run, v, err);
 	return r < 0 ? r : job_answer(j, NULL, NULL, 0, err);
@@ -119,12 +139,20 @@ static int check_target(const struct msg_instance_create *r, struct run_state *r
 	return 0;
 }
 
+static int allow_device(struct attach *x, const struct volume_mount *v, struct error *err) {
+	const struct msg_volume_attach *m = x->job->body;
+	struct cgroup_device_rule rule = volume_device_rule(v->dev, m->read_only);
+	if (m->subpath && *m->subpath)
+		return error_field(err, "subpath", "must be empty: a block volume has no directories");
+	return cgroup_set_device(&x->run.container.cgroup, &rule, err);
+}
+
 /* What it is goes on record before it is there. */
 static int mount_it(struct attach *x, struct volume_mount *v, struct error *err) {
 	const struct msg_volume_attach *m = x->job->body;
 	struct run_volume *noted = &x->run.volumes.items[x->run.volumes.n - 1];
 	struct stat st;
-	int r = volume_mount_stat(v, m->subpath, &st);
+	int r = v->block ? stat(v->node, &st) : volume_mount_stat(v, m->subpath, &st);
 	if (r < 0) {
 		r = error_errno(err, r, "cannot open %s in the volume", m->subpath ? m->subpath : "/");
 		error_in_field(err, "subpath");
@@ -133,15 +161,17 @@ static int mount_it(struct attach *x, struct volume_mount *v, struct error *err)
 	noted->dev = st.st_dev;
 	noted->ino = st.st_ino;
 	r = run_save(x->job->agent, x->job->id, &x->run, err);
+	if (r == 0 && v->block)
+		r = allow_device(x, v, err);
 	if (r < 0)
 		return r;
 	struct container_mount bind = {
-		.source = v->handle.path,
+		.source = v->block ? v->node : v->handle.path,
 		.target = m->target,
 		.type = (char *)"bind",
 		.subpath = m->subpath && *m->subpath ? m->subpath : NULL,
-		.flags = volume_mount_flags(&x->record.instance, m->read_only),
-		.idmap = x->record.instance.uid_base != 0,
+		.flags = v->block ? volume_node_flags(m->read_only) : volume_mount_flags(&x->record.instance, m->read_only),
+		.idmap = !v->block && x->record.instance.uid_base != 0,
 	};
 	return container_mount_add(&x->run.container, &bind, err);
 }
@@ -149,8 +179,13 @@ static int mount_it(struct attach *x, struct volume_mount *v, struct error *err)
 static int attach(struct attach *x, struct error *err) {
 	struct job *j = x->job;
 	const struct msg_volume_attach *m = j->body;
-	struct run_volume noted = {.pool_id = m->pool_id, .id = m->volume_id, .target = m->target, .changing = true};
-	struct volume_mount v = {.pool_id = m->pool_id, .id = m->volume_id, .fill_lock = -1};
+	const struct pool_entry *e = pool_get(j->agent, m->pool_id);
+	bool block = e && volume_recorded_block(e, m->volume_id);
+	struct run_volume noted = {.pool_id = m->pool_id, .id = m->volume_id, .target = m->target, .block = block, .changing = true};
+	struct volume_mount v = {.pool_id = m->pool_id, .id = m->volume_id, .block = block, .fill_lock = -1};
+	if (block && same_volume(&x->run, m->volume_id, NULL))
+		return error_set(err, ERROR_CONFLICT, "instance %.12s has this block volume on %s already", j->id,
+				 same_volume(&x->run, m->volume_id, NULL)->target);
 	run_add_volume(&x->run, &noted);
 	int r = run_save(j->agent, j->id, &x->run, err);
 	fault_point("attach.noted");

@@ -8,9 +8,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 static const struct volume_use *use_named(const struct instance *i, const char *name) {
@@ -50,14 +52,24 @@ int volumes_plan(const struct msg_instance_create *r, struct run_state *run, str
 
 /* --- opening --- */
 
+char *volume_node(const struct agent *a, const char *instance, const char *volume) {
+	_cleanup_(free_ptr) char *name = str_format("block-%s", volume);
+	return instance_path(a, instance, name);
+}
+
+struct cgroup_device_rule volume_device_rule(dev_t dev, bool read_only) {
+	struct cgroup_device_rule rule = {.allow = true, .type = 'b', .major = major(dev), .minor = minor(dev)};
+	snprintf(rule.access, sizeof rule.access, "%s", read_only ? "rm" : "rwm");
+	return rule;
+}
+
 /* As the instance's root has it: nobody else finds it, and it goes with the instance. */
 static int make_node(const struct agent *a, const struct instance *i, const char *device, struct volume_mount *v,
 		     struct error *err) {
 	struct stat st;
 	if (stat(device, &st) < 0 || !S_ISBLK(st.st_mode))
 		return error_set(err, ERROR_INTERNAL, "%s is no block device", device);
-	_cleanup_(free_ptr) char *name = str_format("block-%s", v->id);
-	v->node = instance_path(a, i->id, name);
+	v->node = volume_node(a, i->id, v->id);
 	v->dev = st.st_rdev;
 	unlink(v->node);
 	uid_t owner = (uid_t)i->uid_base;
@@ -132,9 +144,6 @@ int volume_mount_open(const struct job *j, const struct instance *i, struct volu
 		return r;
 	bool block = volume_is_block(&have);
 	fields_free(&volume_table, &have);
-	if (block && !v->mount)
-		return error_set(err, ERROR_UNSUPPORTED, "a block volume cannot be given to an instance that runs: start it "
-				 "with the volume");
 	if (block != v->block)
 		return error_set(err, ERROR_CONFLICT, "it is %sa block volume", block ? "" : "not ");
 	if (block)
@@ -153,6 +162,10 @@ int volume_mount_stat(const struct volume_mount *v, const char *subpath, struct 
 	return fd < 0 ? fd : fstat(fd, out) < 0 ? -errno : 0;
 }
 
+unsigned long volume_node_flags(bool read_only) {
+	return MS_BIND | MS_NOSUID | MS_NOEXEC | (read_only ? MS_RDONLY : 0);
+}
+
 /* Device nodes that a privileged instance has put on it are of no use to others. */
 unsigned long volume_mount_flags(const struct instance *i, bool read_only) {
 	return MS_BIND | (i->uid_base ? MS_NODEV : 0) | (read_only ? MS_RDONLY : 0);
@@ -163,7 +176,7 @@ static void note_sources(const struct volume_mounts *all, struct run_state *run)
 	for (size_t n = 0; n < all->n && n < run->volumes.n; n++) {
 		const struct volume_mount *v = &all->items[n];
 		struct stat st;
-		if (v->block || volume_mount_stat(v, v->mount->subpath, &st) < 0)
+		if (v->block ? stat(v->node, &st) < 0 : volume_mount_stat(v, v->mount->subpath, &st) < 0)
 			continue;
 		run->volumes.items[n].dev = st.st_dev;
 		run->volumes.items[n].ino = st.st_ino;

@@ -248,7 +248,7 @@ void volumes_unlock_gone(const struct agent *a, const struct pool_entry *e) {
 		closedir(d);
 }
 
-static bool mark_is_block(const struct pool_entry *e, const char *id) {
+bool volume_recorded_block(const struct pool_entry *e, const char *id) {
 	struct volume v;
 	if (volume_record_load(e, id, &v, NULL) < 0)
 		return false;
@@ -266,7 +266,7 @@ void volumes_close_stale(const struct agent *a, const struct pool_entry *e) {
 		if (snapshot)
 			*snapshot++ = '\0';
 		if (instance_id_check(id, NULL) == 0)
-			volume_close_unused(a, e, id, mark_is_block(e, id), snapshot, NULL);
+			volume_close_unused(a, e, id, volume_recorded_block(e, id), snapshot, NULL);
 	}
 	if (d)
 		closedir(d);

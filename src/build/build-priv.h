@@ -126,11 +126,11 @@ int copy_sources_find(struct stage *s, const struct instruction *i, char *const 
 void copy_sources_free(struct copy_sources *c);
 /* owner.c: --chown in the image's users; uid and gid. */
 int owner_find(struct stage *s, const char *chown, uint32_t *uid, uint32_t *gid, struct error *err);
-/* from.c: makes the stage stand on what FROM names. */
+/* from.c */
+int platform_check(const char *platform, struct error *err); /* "linux[/ARCHITECTURE[/VARIANT]]"; NULL and "" are fine */
+/* Makes the stage stand on what FROM names. */
 int from_step(struct stage *s, struct error *err);
 /* The image of that name, pulled if it is not here: its snap. */
 int from_image(struct stage *s, const char *name, const char *platform, struct image_snap **out, struct error *err);
 /* download.c: a URL into a tree, as the one file in it, named as the URL ("download" where it names none). */
 int download(struct builder *b, const char *url, struct tree *to, struct error *err);
-/* squash.c: all layers of `image` above those of `base` (NULL: nothing) as one. Free *id. */
-int squash(struct stage *s, char **id, struct error *err);

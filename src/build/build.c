@@ -3,6 +3,7 @@
 #include "build/build-priv.h"
 
 #include "base/str.h"
+#include "build/ignore.h"
 #include "build/words.h"
 
 int build_cancelled(struct error *err) {
@@ -44,6 +45,28 @@ static int find_target(struct builder *b, struct error *err) {
 		return error_set(err, ERROR_INVALID, "failed to reach build target %s in Dockerfile", shown);
 	}
 	b->n_stages = (size_t)at + 1;
+	return 0;
+}
+
+/* What .dockerignore says of the two files that are always sent: they were needed until now. */
+static int leave_out(struct builder *b, struct error *err) {
+	struct tree_node *n = tree_find(b->context, ".dockerignore");
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	struct ignore ig;
+	if (!n || !S_ISREG(n->mode))
+		return 0;
+	int r = tree_content(b->context, n, DOCKERFILE_MAX, &text, err);
+	if (r < 0)
+		return r;
+	ignore_parse(buf_str(&text), text.len, &ig);
+	const char *const files[] = {b->o->dockerfile, ".dockerignore"};
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		_cleanup_(free_ptr) char *clean = path_clean(files[i]);
+		n = ignore_fits(&ig, clean) ? tree_find(b->context, clean) : NULL;
+		if (n)
+			tree_remove(b->context, n);
+	}
+	ignore_free(&ig);
 	return 0;
 }
 
@@ -258,19 +281,24 @@ static int finish(struct builder *b, struct build_result *result, struct error *
 	warn_unused(b);
 	result->image_id = str_copy(last->image);
 	if (b->o->squash) {
-		char *id = NULL;
-		int r = squash(last, &id, err);
+		struct image_snap *snap;
+		int r = image_squash(b->core, b->o->project, last->image, last->base, &snap, err);
 		if (r < 0)
 			return r;
 		free(result->image_id);
-		result->image_id = id;
+		result->image_id = str_copy(snap->image.id);
+		image_snap_unref(snap);
 	}
 	output_text(&last->out, "Successfully built %.12s\n", result->image_id + 7);
 	return name_image(b, result->image_id, err);
 }
 
 static int build(struct builder *b, struct build_result *result, struct error *err) {
-	int r = read_dockerfile(b, err);
+	int r = platform_check(b->o->platform, err);
+	if (r == 0)
+		r = read_dockerfile(b, err);
+	if (r == 0)
+		r = leave_out(b, err);
 	if (r == 0)
 		r = find_target(b, err);
 	if (r == 0)

@@ -190,13 +190,22 @@ static void default_path(struct stage *s) {
 		strv_add(&s->config.env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 }
 
-static int set_platform(struct stage *s, const char *platform, struct error *err) {
+int platform_check(const char *platform, struct error *err) {
 	if (!platform || !*platform)
 		return 0;
 	_cleanup_(strv_free_ptr) char **parts = strv_split(platform, '/');
+	if (strv_len(parts) <= 3 && str_same(parts[0], "linux"))
+		return 0;
+	_cleanup_(free_ptr) char *shown = text_shown(platform);
+	return error_set(err, ERROR_INVALID, "\"%s\" is not a platform that images are built for here", shown);
+}
+
+static int set_platform(struct stage *s, const char *platform, struct error *err) {
+	int r = platform_check(platform, err);
+	if (r < 0 || !platform || !*platform)
+		return r;
+	_cleanup_(strv_free_ptr) char **parts = strv_split(platform, '/');
 	size_t n = strv_len(parts);
-	if (n > 3 || !str_same(parts[0], "linux"))
-		return error_set(err, ERROR_INVALID, "\"%.64s\" is not a platform that images are built for here", platform);
 	s->os = str_copy(parts[0]);
 	s->architecture = n > 1 ? str_copy(parts[1]) : NULL;
 	s->variant = n > 2 ? str_copy(parts[2]) : NULL;

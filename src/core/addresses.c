@@ -97,7 +97,12 @@ static const char *instance_name_of(struct core *c, const char *id) {
 	return e ? e->snap->instance.spec.name : id;
 }
 
-int address_usable(struct core *c, const struct object *network, const char *address, const char *self,
+bool instance_is_up(struct core *c, const char *id) {
+	const struct entry *e = map_get(c->by_id, id);
+	return e && state_is_up(e->snap->instance.status.state);
+}
+
+int address_usable(struct core *c, const struct object *network, const char *address, const char *self, bool share,
 		  struct error *err) {
 	const struct network_use *u = use_of(network);
 	const char *name = network_of(network)->spec.name;
@@ -118,7 +123,7 @@ int address_usable(struct core *c, const struct object *network, const char *add
 		return error_set(err, ERROR_CONFLICT, "%s is the gateway of network %s", address, name);
 	if (a && a->aside)
 		return error_set(err, ERROR_CONFLICT, "%s is set aside on network %s", address, name);
-	if (a && a->instance && !str_same(a->instance, self))
+	if (a && a->instance && !str_same(a->instance, self) && !(share && a->share && !instance_is_up(c, a->instance)))
 		return error_set(err, ERROR_CONFLICT, "%s on network %s is taken by instance %s", address, name,
 				 instance_name_of(c, a->instance));
 	return 0;
@@ -147,23 +152,44 @@ int address_pick(const struct object *network, int family, char out[46], struct 
 
 /* ---- interfaces of instances ---- */
 
-static void claim_address(struct network_use *u, const char *address, const char *mac, const char *instance) {
+static void claim_address(struct network_use *u, const char *address, const struct nic *nic, const char *instance) {
 	if (!address)
 		return;
 	struct address_claim *a = claim_of(u, address);
+	a->several = a->several || (a->instance && !str_same(a->instance, instance));
 	free(a->instance);
 	free(a->mac);
 	a->instance = str_copy(instance);
-	a->mac = mac ? str_copy(mac) : NULL;
+	a->mac = nic->mac ? str_copy(nic->mac) : NULL;
+	a->share = nic->share;
 }
 
-static void unclaim_address(struct network_use *u, const char *address, const char *instance) {
-	struct address_claim *a = address ? map_get(u->addresses, address) : NULL;
+/* The nic of another instance on the network that has the address. */
+static const struct nic *another_with(struct core *c, const struct object *o, const char *address, const char *but,
+				      const char **instance) {
+	for (size_t i = 0; map_next(use_of(o)->instances, &i, instance, NULL);) {
+		const struct entry *e = str_same(*instance, but) ? NULL : map_get(c->by_id, *instance);
+		for (size_t k = 0; e && k < e->snap->instance.nics.n; k++) {
+			const struct nic *n = &e->snap->instance.nics.items[k];
+			if (str_same(n->network_id, object_id(o)) && (str_same(n->ipv4, address) || str_same(n->ipv6, address)))
+				return n;
+		}
+	}
+	return NULL;
+}
+
+static void unclaim_address(struct core *c, const struct object *o, const char *address, const char *instance) {
+	struct address_claim *a = address ? map_get(use_of(o)->addresses, address) : NULL;
+	const char *other;
 	if (!a || !str_same(a->instance, instance))
 		return;
+	const struct nic *nic = a->several ? another_with(c, o, address, instance, &other) : NULL;
 	free(TAKE_PTR(a->instance));
 	free(TAKE_PTR(a->mac));
-	claim_drop_unused(u, address);
+	if (nic)
+		claim_address(use_of(o), address, nic, other);
+	else
+		claim_drop_unused(use_of(o), address);
 }
 
 void nic_claim(struct core *c, const struct nic *nic, const char *instance) {
@@ -171,8 +197,8 @@ void nic_claim(struct core *c, const struct nic *nic, const char *instance) {
 	if (!o)
 		return;
 	struct network_use *u = use_of(o);
-	claim_address(u, nic->ipv4, nic->mac, instance);
-	claim_address(u, nic->ipv6, nic->mac, instance);
+	claim_address(u, nic->ipv4, nic, instance);
+	claim_address(u, nic->ipv6, nic, instance);
 	if (nic->mac)
 		map_set(u->macs, nic->mac, str_copy(instance));
 	map_set(u->instances, instance, u);
@@ -183,8 +209,8 @@ void nic_unclaim(struct core *c, const struct nic *nic, const char *instance) {
 	if (!o)
 		return;
 	struct network_use *u = use_of(o);
-	unclaim_address(u, nic->ipv4, instance);
-	unclaim_address(u, nic->ipv6, instance);
+	unclaim_address(c, o, nic->ipv4, instance);
+	unclaim_address(c, o, nic->ipv6, instance);
 	if (nic->mac && str_same(map_get(u->macs, nic->mac), instance))
 		map_remove(u->macs, nic->mac);
 	map_remove(u->instances, instance);
@@ -237,7 +263,7 @@ static int choose_address(struct core *c, const struct object *o, struct address
 		r = address_pick(o, family, text, err);
 	} else if (ip_parse(a->address, &ip) == 0) {
 		ip_format(&ip, text);
-		r = address_usable(c, o, text, NULL, err);
+		r = address_usable(c, o, text, NULL, false, err);
 		const struct address_claim *have = r == 0 ? map_get(use_of(o)->addresses, text) : NULL;
 		if (have && have->reserved)
 			r = error_set(err, ERROR_EXISTS, "%s is reserved already", text);

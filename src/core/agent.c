@@ -269,21 +269,63 @@ static bool is_agents_own(const char *action) {
 	return false;
 }
 
-static void event_publish(struct core *c, const struct msg_event *m, const struct instance *i) {
+static const struct mount *mount_of(const struct instance *i, const char *volume) {
+	for (size_t k = 0; k < i->spec.mounts.n; k++)
+		if (str_same(i->spec.mounts.items[k].type, "volume") && str_same(i->spec.mounts.items[k].source, volume))
+			return &i->spec.mounts.items[k];
+	return NULL;
+}
+
+/* Of networks and volumes: an instance that starts takes them up, and lays them down when it has ended. */
+static void publish_uses(struct core *c, const struct instance *i, bool up) {
+	for (size_t k = 0; k < i->nics.n; k++)
+		event_add(c, "network", up ? "connect" : "disconnect", i->project, i->nics.items[k].network_id,
+			  i->nics.items[k].network, "instance", i->id, "name", i->spec.name, NULL);
+	for (size_t k = 0; k < i->volumes.n; k++) {
+		const struct volume_use *v = &i->volumes.items[k];
+		const struct mount *m = mount_of(i, v->name);
+		event_add(c, "volume", up ? "mount" : "unmount", i->project, v->volume_id, v->name, "instance", i->id, "target",
+			  m ? m->target : "", "read_only", m && m->read_only ? "true" : "false", NULL);
+	}
+}
+
+static void event_publish(struct core *c, const struct msg_event *m, struct entry *e) {
+	const struct instance *i = &e->snap->instance;
 	char code[24];
 	snprintf(code, sizeof code, "%lld", (long long)m->exit_code);
-	bool exit = str_same(m->action, "die") || str_same(m->action, "exec_die");
-	if (m->exec_id && exit)
+	bool die = str_same(m->action, "die"), again = str_same(m->action, "restart");
+	if (again || str_same(m->action, "start"))
+		publish_uses(c, i, true);
+	if (m->exec_id && str_same(m->action, "exec_die"))
 		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "exec_id",
 			  m->exec_id, "exit_code", code, NULL);
-	else if (exit)
+	else if (die)
 		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "exit_code",
 			  code, NULL);
 	else if (str_same(m->action, "health"))
 		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "health",
 			  m->status.health ? m->status.health : "none", NULL);
+	else if (again)
+		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "cause", "policy",
+			  NULL);
 	else
 		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
+	if (die)
+		publish_uses(c, i, false);
+	e->starts += str_same(m->action, "start");
+	e->ends += die;
+	pthread_cond_broadcast(&c->changed);
+}
+
+#define EVENT_WAIT_NS (2 * NS_PER_SEC)
+
+void event_await(struct core *c, const unsigned *told, unsigned before) {
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += EVENT_WAIT_NS / NS_PER_SEC;
+	WITH_LOCK(c);
+	while (*told == before && c->synced && !c->closing && pthread_cond_timedwait(&c->changed, &c->lock, &until) == 0)
+		;
 }
 
 static void event_handle(struct core *c, const struct msg_event *m) {
@@ -292,7 +334,7 @@ static void event_handle(struct core *c, const struct msg_event *m) {
 	if (!e || e->creating)
 		return;
 	if (is_agents_own(m->action))
-		event_publish(c, m, &e->snap->instance);
+		event_publish(c, m, e);
 	if (!m->exec_id)
 		entry_apply(c, e, &m->status, -1);
 	else if (str_same(m->action, "exec_die"))

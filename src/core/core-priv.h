@@ -44,6 +44,7 @@ struct entry {
 	bool removed;  /* gone: only who held it before still sees it */
 	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
 	unsigned exits;
+	unsigned starts, ends; /* that the agent's events have told */
 };
 
 /* ---- nouns.c ---- */
@@ -141,6 +142,7 @@ struct core {
 	pthread_cond_t clock_wanted;
 
 	struct follow *follow;
+	struct stats_clock *stats; /* stats.c */
 
 	/* the agent, see agent.c */
 	pthread_t agent_thread, flush_thread;
@@ -365,9 +367,15 @@ int stream_expected(int fd, struct error *err);
 /* The size of the terminal of an instance's first process, or of an exec (exec_id NULL: the former). */
 int terminal_resize(struct core *c, const char *id, const char *exec_id, int64_t rows, int64_t columns, struct error *err);
 struct map *execs_new(void);
+struct stats_clock *stats_clock_new(void);
+void stats_clock_free(struct core *c);
 /* The instance has gone; an exec has ended. Need the lock. */
 void execs_drop_instance(struct core *c, const char *id);
 void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code);
+
+/* The agent's answer has come: waits for its event of the same (`told` is starts or ends of an entry, which was `before`), so
+ * that what is published next comes behind it. Gives up after a moment. */
+void event_await(struct core *c, const unsigned *told, unsigned before);
 
 /* ---- tasks.c ---- */
 struct task_run;

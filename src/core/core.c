@@ -69,6 +69,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->ports = port_claims_new();
 	c->selections = selections_new();
 	c->follow = follow_new();
+	c->stats = stats_clock_new();
 	c->agent_fd = -1;
 	c->started_at = time_now_ns();
 }
@@ -161,6 +162,7 @@ void core_close(struct core *c) {
 	if (c->store && events_flush(c, &err) < 0)
 		log_warn("the last events are lost: %s", error_text(&err));
 	follow_free(c->follow);
+	stats_clock_free(c);
 	drop_entries(c);
 	for (size_t i = 0; i < ARRAY_SIZE(c->lists); i++) {
 		free(c->lists[i].key);

@@ -11,6 +11,7 @@
 #define CHUNK_BYTES (256 << 10)
 #define RESTART_GAP 2048 /* more than could have been given out and not written */
 #define KEY_MAX 64
+#define LOOK_OFTEN (6 * NS_PER_SEC) /* who ends sooner than followers are looked after anyway */
 
 static void chunk_key(int64_t first, char out[KEY_MAX]) {
 	snprintf(out, KEY_MAX, "events/%016" PRId64, first);
@@ -43,6 +44,15 @@ static int64_t unsaved(const struct events *v) {
 	return v->revision - v->saved;
 }
 
+/* The labels of what the event is about; shared with its owner. */
+static struct pairs labels_of(struct core *c, const char *type, const char *id) {
+	const struct entry *e = id && str_same(type, "instance") ? map_get(c->by_id, id) : NULL;
+	const struct image_entry *image = id && str_same(type, "image") ? map_get(c->images, id) : NULL;
+	if (e)
+		return e->snap->instance.spec.labels;
+	return image ? image->snap->image.config.labels : (struct pairs){0};
+}
+
 void event_add(struct core *c, const char *type, const char *action, const char *project, const char *id,
 	       const char *name, ...) {
 	struct events *v = &c->events;
@@ -54,6 +64,7 @@ void event_add(struct core *c, const char *type, const char *action, const char 
 		.project = (char *)project,
 		.id = (char *)id,
 		.name = (char *)name,
+		.labels = labels_of(c, type, id),
 	};
 	va_list ap;
 	va_start(ap, name);
@@ -305,8 +316,12 @@ static enum follow_result event_step(struct follower *base) {
 		return FOLLOW_SOON;
 	if (r < 0 || f->next > f->last)
 		return FOLLOW_END;
+	if (f->last == INT64_MAX && f->until) {
+		int64_t left = f->until - time_now_ns();
+		return left < 0 ? FOLLOW_END : left < LOOK_OFTEN ? FOLLOW_SOON : FOLLOW_WAIT;
+	}
 	if (f->last == INT64_MAX)
-		return f->until && time_now_ns() > f->until ? FOLLOW_END : FOLLOW_WAIT;
+		return FOLLOW_WAIT;
 	core_lock(f->core);
 	bool past = f->core->events.revision >= f->last;
 	core_unlock(f->core);

@@ -4,6 +4,8 @@
 #include "base/str.h"
 #include "image/archive.h"
 
+#include <unistd.h>
+
 /* What a step stands on: a reference to its base, and the layers below. */
 struct ground {
 	struct image_snap *base; /* NULL: nothing */
@@ -142,4 +144,50 @@ void image_children(struct core *c, const char *parent, void (*fn)(struct image_
 		if (str_same(s->image.parent, parent))
 			fn(s, arg);
 	}
+}
+
+/* ---- squash ---- */
+
+static bool is_built_upon(const struct image *image, const struct image *base) {
+	for (size_t i = 0; i < base->layers.n; i++)
+		if (i >= image->layers.n || !str_same(image->layers.items[i].diff_id, base->layers.items[i].diff_id))
+			return false;
+	return true;
+}
+
+static int squash(struct core *c, const char *project, const struct image *image, const struct image *base, int spool,
+		  struct image_snap **out, struct error *err) {
+	struct image made;
+	_cleanup_(free_ptr) char *comment = str_format("merge %s to %s", image->id, base ? base->id : "");
+	struct build_options o = {.base = base, .squashed = image, .comment = comment, .compression = "none"};
+	int r = layers_merge(c->content, image, base ? base->layers.n : 0, spool, err);
+	if (r == 0 && lseek(spool, 0, SEEK_SET) < 0)
+		r = error_errno(err, errno, "reading the merged layers");
+	if (r == 0)
+		r = image_from_tar(c->content, spool, &o, &made, err);
+	if (r < 0)
+		return r;
+	r = layers_ensure(c, &made, err);
+	if (r == 0)
+		r = image_store(c, project, &made, out, err);
+	fields_free(&image_table, &made);
+	return r;
+}
+
+int image_squash(struct core *c, const char *project, const char *image, const char *base, struct image_snap **out,
+		 struct error *err) {
+	_cleanup_(ground_free) struct ground g = {0}, below = {0};
+	_cleanup_(close_fd) int spool = core_spool(c, err);
+	if (spool < 0)
+		return spool;
+	images_hold(c);
+	int r = ground_find(c, project, image, &g, err);
+	if (r == 0)
+		r = ground_find(c, project, base, &below, err);
+	if (r == 0 && below.base && !is_built_upon(&g.base->image, &below.base->image))
+		r = error_set(err, ERROR_INVALID, "image %s was not built upon %s", image, base);
+	if (r == 0)
+		r = squash(c, project, &g.base->image, below.base ? &below.base->image : NULL, spool, out, err);
+	images_release(c);
+	return r;
 }

@@ -271,7 +271,7 @@ int images_load(struct core *c, struct error *err) {
 static void fill_sizes(struct core *c, struct image *image) {
 	for (size_t i = 0; i < image->layers.n; i++) {
 		const struct layer_entry *l = map_get(c->layers, image->layers.items[i].diff_id);
-		if (l)
+		if (l && l->size >= 0)
 			image->layers.items[i].unpacked_size = l->size;
 	}
 }
@@ -357,21 +357,6 @@ int image_store(struct core *c, const char *project, const struct image *image, 
 	pthread_mutex_unlock(&c->images_write);
 	fields_free(&image_table, &next);
 	return r;
-}
-
-int image_set_parent(struct core *c, const char *project, const char *image, const char *parent, struct error *err) {
-	_cleanup_(image_snap_unref_ptr) struct image_snap *child = NULL, *above = NULL;
-	int r = image_get(c, project, image, &child, err);
-	if (r == 0)
-		r = image_get(c, project, parent, &above, err);
-	if (r < 0)
-		return r;
-	if (str_same(child->image.id, above->image.id))
-		return error_set(err, ERROR_INVALID, "image %.19s cannot be its own parent", child->image.id);
-	struct image changed = child->image;
-	changed.names = NULL;
-	changed.parent = above->image.id;
-	return image_store(c, project, &changed, NULL, err);
 }
 
 int image_tag(struct core *c, const char *project, const char *image, const char *name, struct image_snap **out,

@@ -73,6 +73,10 @@ int image_step_files(struct core *c, const char *project, const struct image_ste
  * deleted, not to be started again. */
 int image_step_instance(struct core *c, const char *project, const struct image_step *s, const char *instance,
 			struct image_snap **out, struct error *err);
+/* The layers that an image has more than `base` (NULL: all) as one; the rest as in the image. It must have been built upon
+ * base. */
+int image_squash(struct core *c, const char *project, const char *image, const char *base, struct image_snap **out,
+		 struct error *err);
 /* *fd: a stream with a tar of what path (links followed) leads to in the image's tree, named by the path's last part; *out:
  * what it is, with its table. NOT_FOUND. image NULL: the empty tree. */
 struct msg_file;
@@ -88,8 +92,15 @@ void image_children(struct core *c, const char *parent, void (*fn)(struct image_
 int image_snaps(struct core *c, const char *project, struct image_snap ***out, struct error *err);
 void image_snaps_free(struct image_snap **list);
 DEFINE_CLEANUP(image_snaps_free_ptr, struct image_snap **, image_snaps_free);
-/* Records what image was built upon: the parent stays as long as image is there, and goes with it if it has no name. */
-int image_set_parent(struct core *c, const char *project, const char *image, const char *parent, struct error *err);
+
+/* ---- what registries are asked; name and platform of o are not looked at but where it says so ---- */
+/* UNAUTHORIZED when it does not take the credentials. */
+int image_registry_login(struct core *c, const char *registry, const struct image_pull_options *o, struct error *err);
+/* An array as Docker's search has it: name, description, star_count, is_official. */
+int image_registry_search(struct core *c, const char *registry, const char *term, int limit, const struct image_pull_options *o,
+			  json_t **results, struct error *err);
+/* What o->name leads to: {"media_type","digest","size","platforms":[{"architecture","os","variant"}]}. */
+int image_registry_describe(struct core *c, const struct image_pull_options *o, json_t **description, struct error *err);
 
 /* ---- removing ---- */
 enum image_conflict {

@@ -7,6 +7,7 @@
 #include "shim/protocol.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -100,7 +101,23 @@ int instance_resize(struct core *c, const char *project, const char *name, int64
 	if (!state_is_up(snap->instance.status.state))
 		return error_set(err, ERROR_CONFLICT, "instance %s is %s: it has no terminal", snap->instance.spec.name,
 				 snap->instance.status.state);
-	return terminal_resize(c, snap->instance.id, NULL, rows, columns, err);
+	r = terminal_resize(c, snap->instance.id, NULL, rows, columns, err);
+	if (r < 0)
+		return r;
+	char height[24], width[24];
+	snprintf(height, sizeof height, "%lld", (long long)rows);
+	snprintf(width, sizeof width, "%lld", (long long)columns);
+	const struct instance *i = &snap->instance;
+	WITH_LOCK(c);
+	event_add(c, "instance", "resize", i->project, i->id, i->spec.name, "image", i->spec.image, "rows", height, "columns",
+		  width, NULL);
+	return 0;
+}
+
+void instance_detached(struct core *c, const char *project, const char *id, const char *exec_id) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	if (instance_get(c, project, id, &snap, NULL) == 0)
+		publish(c, snap, exec_id ? "exec_detach" : "detach", exec_id ? "exec_id" : NULL, exec_id);
 }
 
 int instance_exec_state(struct core *c, const char *project, const char *name, const char *exec_id,
@@ -116,7 +133,11 @@ int instance_stats(struct core *c, const char *project, const char *name, struct
 }
 
 int instance_top(struct core *c, const char *project, const char *name, struct msg_processes *out, struct error *err) {
-	return call_id(c, project, name, "instance-top", out, err);
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = call_id(c, project, name, "instance-top", out, err);
+	if (r == 0 && instance_get(c, project, name, &snap, NULL) == 0)
+		publish(c, snap, "top", NULL, NULL);
+	return r;
 }
 
 int instance_health(struct core *c, const char *project, const char *name, struct msg_health *out, struct error *err) {

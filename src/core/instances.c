@@ -383,7 +383,15 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 		return r;
 	struct msg_instance_delete body = {.id = i->id, .force = force};
 	struct error gone = ERROR_INIT;
+	bool up = state_is_up(i->status.state) && !str_same(i->status.state, "restarting");
+	core_lock(c);
+	unsigned ends = e->ends;
+	if (up)
+		event_add(c, "instance", "kill", i->project, i->id, i->spec.name, "image", i->spec.image, "signal", "KILL", NULL);
+	core_unlock(c);
 	r = agent_call(c, "instance-delete", &body, NULL, &gone);
+	if (r == 0 && up)
+		event_await(c, &e->ends, ends);
 	if (r < 0 && gone.kind != ERROR_NOT_FOUND) {
 		if (store_new(c, snap, NULL) < 0)
 			log_error("instance %.12s has left the store, but not the agent", i->id);

@@ -90,6 +90,8 @@ int instance_attach(struct core *c, const char *project, const char *name, bool 
 /* A new size of its terminal. CONFLICT when it does not run. */
 int instance_resize(struct core *c, const char *project, const char *name, int64_t rows, int64_t columns,
 		    struct error *err);
+/* Publishes that a client has left an instance's first process, or an exec, which goes on. */
+void instance_detached(struct core *c, const char *project, const char *id, const char *exec_id);
 /* Creates and starts an exec (execs.h). exec_id of spec is filled in here, to be freed by its table. *fd is -1 for detach. */
 int instance_exec(struct core *c, const char *project, const char *name, struct msg_exec_start *spec, int *fd,
 		  struct error *err);
@@ -105,6 +107,18 @@ int instance_size(struct core *c, const char *project, const char *name, int64_t
 /* Where a file of it lies on the host, for people to look at: "hosts", "hostname", "resolv.conf", "log/log". Free it; NULL
  * while the agent is not known. */
 char *instance_file(struct core *c, const struct instance *i, const char *name);
+struct stats_sink {
+	void (*begin)(void *arg); /* the first call, from the caller's thread */
+	/* of what the instance is then; all 0 where it does not run. Negative: no more. Must not block */
+	int (*stats)(void *arg, const struct instance *i, const struct msg_stats *stats);
+	bool (*gone)(void *arg);
+	void (*end)(void *arg, bool complete); /* the last call */
+	void *arg;
+};
+/* At once and then each second, until the sink goes or the instance does. Returns after the first. On an error the sink is
+ * not used. */
+int instance_stats_follow(struct core *c, const char *project, const char *name, const struct stats_sink *sink,
+			  struct error *err);
 int instance_top(struct core *c, const char *project, const char *name, struct msg_processes *out, struct error *err);
 /* Calls fn for each path that differs from the image (any bytes; a directory before what is in it). kind: 'A' added,
  * 'C' changed, 'D' deleted. */

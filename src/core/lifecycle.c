@@ -98,6 +98,26 @@ static int start_entry(struct core *c, struct entry *e, struct error *err) {
 	return r < 0 ? error_move(err, &why) : 0;
 }
 
+/* What stops it, unless the caller names another one. */
+static char *stop_signal_of(struct core *c, const struct instance *i) {
+	if (i->spec.stop_signal)
+		return str_copy(i->spec.stop_signal);
+	WITH_LOCK(c);
+	const struct image_entry *image = image_find(c, i->image_id, NULL);
+	const char *signal = image ? image->snap->image.config.stop_signal : NULL;
+	return str_copy(signal ? signal : "SIGTERM");
+}
+
+static void kill_event(struct core *c, const struct instance *i, const char *signal) {
+	WITH_LOCK(c);
+	event_add(c, "instance", "kill", i->project, i->id, i->spec.name, "image", i->spec.image, "signal", signal, NULL);
+}
+
+static unsigned told(struct core *c, const unsigned *counter) {
+	WITH_LOCK(c);
+	return *counter;
+}
+
 static int stop_entry(struct core *c, struct entry *e, const char *signal, int64_t timeout, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *before = entry_snap(c, e);
 	if (!state_is_up(before->instance.status.state))
@@ -107,10 +127,17 @@ static int stop_entry(struct core *c, struct entry *e, const char *signal, int64
 		.signal = (char *)signal,
 		.timeout = timeout < 0 ? -1 : timeout,
 	};
+	_cleanup_(free_ptr) char *used = signal ? str_copy(signal) : stop_signal_of(c, &before->instance);
+	unsigned ends = told(c, &e->ends);
+	if (!str_same(before->instance.status.state, "restarting"))
+		kill_event(c, &before->instance, used);
 	int r = call_state(c, e, "instance-stop", &body, err);
-	if (r == 0)
-		entry_event(c, e, "stop");
-	return r;
+	if (r < 0)
+		return r;
+	if (!str_same(before->instance.status.state, "restarting"))
+		event_await(c, &e->ends, ends);
+	entry_event(c, e, "stop");
+	return 0;
 }
 
 static int check_signal(const char *signal, struct error *err) {
@@ -127,10 +154,13 @@ struct transition {
 
 static int entry_transit(struct core *c, struct entry *e, const struct transition *want, struct error *err) {
 	int r = want->stop ? stop_entry(c, e, want->signal, want->timeout, err) : 0;
+	unsigned starts = told(c, &e->starts);
 	if (r == 0 && want->start)
 		r = start_entry(c, e, err);
-	if (r == 0 && want->stop && want->start)
+	if (r == 0 && want->stop && want->start) {
+		event_await(c, &e->starts, starts);
 		entry_event(c, e, "restart");
+	}
 	return r;
 }
 
@@ -185,12 +215,12 @@ int instance_kill(struct core *c, const char *project, const char *name, const c
 		return r;
 	const struct instance *i = &snap->instance;
 	struct msg_instance_kill body = {.id = i->id, .signal = (char *)(signal ? signal : "KILL")};
+	if (state_is_up(i->status.state))
+		kill_event(c, i, body.signal); /* before what it does to the instance */
 	r = agent_call(c, "instance-kill", &body, NULL, err);
 	if (r < 0)
 		return r;
 	WITH_LOCK(c);
-	event_add(c, "instance", "kill", i->project, i->id, i->spec.name, "image", i->spec.image, "signal", body.signal,
-		  NULL);
 	if (signal_from_name(body.signal) == SIGKILL)
 		await_end(c, i->id, i->status.started_at);
 	return 0;

@@ -9,6 +9,8 @@
 /* Of one address. It stays while anything holds it. */
 struct address_claim {
 	char *instance;    /* id; NULL: none has it */
+	bool share;        /* that one shares it */
+	bool several;      /* others have it, too */
 	char *mac;         /* of its interface; NULL */
 	bool gateway;      /* the host has it */
 	bool aside;        /* the network's spec keeps it from instances */
@@ -42,9 +44,12 @@ static inline struct network_use *use_of(const struct object *o) {
 
 /* The subnet of a family; NULL. */
 const struct address_space *address_space_of(const struct network_use *u, int family);
-/* Why an instance may not have the address (already as ip_format has it), naming who has it; self may hold it. */
-int address_usable(struct core *c, const struct object *network, const char *address, const char *self,
+/* Why an instance may not have the address (already as ip_format has it), naming who has it; self may hold it. share: as in
+ * struct attachment. */
+int address_usable(struct core *c, const struct object *network, const char *address, const char *self, bool share,
 		  struct error *err);
+/* Does an instance run, so that what it shares is its alone? */
+bool instance_is_up(struct core *c, const char *id);
 /* A free one of that family; CONFLICT when there is none. */
 int address_pick(const struct object *network, int family, char out[46], struct error *err);
 /* Holds what the nic has for the instance, and gives it back. Also of networks that are gone: nothing then. */

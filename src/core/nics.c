@@ -32,17 +32,17 @@ static void replace(char **member, const char *value) {
 
 /* The static address, the one it had, or a free one. */
 static int choose_address(struct core *c, const struct object *o, int family, const char *wanted, const char *had,
-			  const char *self, char **out, struct error *err) {
+			  const char *self, bool share, char **out, struct error *err) {
 	char text[46];
 	struct ip ip;
 	int r = 0;
 	if (wanted && ip_parse(wanted, &ip) == 0)
 		ip_format(&ip, text);
 	if (wanted)
-		r = address_usable(c, o, text, self, err);
+		r = address_usable(c, o, text, self, share, err);
 	else if (!address_space_of(use_of(o), family))
 		return 0;
-	else if (had && address_usable(c, o, had, self, NULL) == 0)
+	else if (had && address_usable(c, o, had, self, false, NULL) == 0)
 		snprintf(text, sizeof text, "%s", had);
 	else
 		r = address_pick(o, family, text, err);
@@ -67,13 +67,25 @@ static void derive_mac(const char *network_id, const char *what, unsigned attemp
 	snprintf(out, 18, "02:%.2s:%.2s:%.2s:%.2s:%.2s", hex, hex + 2, hex + 4, hex + 6, hex + 8);
 }
 
-static int static_mac(struct core *c, const struct object *o, const char *mac, const char *self, char **out,
+/* Whether the one that has the MAC runs, or does not share it. */
+static bool keeps_mac(struct core *c, const struct object *o, const char *owner, const char *mac, bool share) {
+	const struct entry *e = map_get(c->by_id, owner);
+	bool shared = share && e && !instance_is_up(c, owner);
+	for (size_t k = 0; shared && k < e->snap->instance.nics.n; k++) {
+		const struct nic *n = &e->snap->instance.nics.items[k];
+		if (str_same(n->network_id, object_id(o)) && str_same(n->mac, mac))
+			return !n->share;
+	}
+	return true;
+}
+
+static int static_mac(struct core *c, const struct object *o, const char *mac, const char *self, bool share, char **out,
 		      struct error *err) {
 	_cleanup_(free_ptr) char *lower = str_copy(mac);
 	for (char *p = lower; *p; p++)
 		*p = (char)tolower((unsigned char)*p);
 	const char *owner = map_get(use_of(o)->macs, lower);
-	if (owner && !str_same(owner, self)) {
+	if (owner && !str_same(owner, self) && keeps_mac(c, o, owner, lower, share)) {
 		const struct entry *e = map_get(c->by_id, owner);
 		error_set(err, ERROR_CONFLICT, "%s on network %s is taken by instance %s", lower, network_of(o)->spec.name,
 			  e ? e->snap->instance.spec.name : owner);
@@ -95,7 +107,7 @@ static int choose_mac(struct core *c, const struct object *o, const char *wanted
 		return error_field(err, "mac", "cannot be chosen on network %s: with ipvlan all share the parent's",
 				   network_of(o)->spec.name);
 	if (wanted)
-		return static_mac(c, o, wanted, self, &n->mac, err);
+		return static_mac(c, o, wanted, self, n->share, &n->mac, err);
 	if (str_same(driver, "ipvlan") || str_same(driver, "physical"))
 		return 0; /* as the interface has it */
 	if (had && had->mac && same_text(had->ipv4, n->ipv4) && same_text(had->ipv6, n->ipv6)) {
@@ -182,9 +194,10 @@ static int nic_resolve(struct core *c, const struct instance *i, const struct at
 	const struct nic *had = nic_on(&i->nics, object_id(o));
 	replace(&n->network_id, object_id(o));
 	replace(&n->network, network_of(o)->spec.name);
-	int r = choose_address(c, o, AF_INET, a->ipv4, had ? had->ipv4 : NULL, i->id, &n->ipv4, err);
+	n->share = a->share;
+	int r = choose_address(c, o, AF_INET, a->ipv4, had ? had->ipv4 : NULL, i->id, a->share, &n->ipv4, err);
 	if (r == 0)
-		r = choose_address(c, o, AF_INET6, a->ipv6, had ? had->ipv6 : NULL, i->id, &n->ipv6, err);
+		r = choose_address(c, o, AF_INET6, a->ipv6, had ? had->ipv6 : NULL, i->id, a->share, &n->ipv6, err);
 	if (r == 0)
 		r = choose_mac(c, o, a->mac, had, i->id, n, err);
 	if (r == 0)

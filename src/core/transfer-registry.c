@@ -420,3 +420,54 @@ int image_push(struct core *c, const char *project, const char *image, const str
 	return task_start_flags(c, project, "image-push", target, key, o->followed ? TASK_FOLLOWED : 0, push_run, t, transfer_free,
 				task, err);
 }
+
+/* ---- questions ---- */
+
+static struct registry_options options_for(struct core *c, const struct image_pull_options *o) {
+	return (struct registry_options){
+		.username = o->username,
+		.password = o->password,
+		.plain_http = o->plain_http,
+		.insecure_tls = o->insecure_tls,
+		.mirrors = c->mirrors,
+	};
+}
+
+int image_registry_login(struct core *c, const char *registry, const struct image_pull_options *o, struct error *err) {
+	const struct registry_options options = options_for(c, o);
+	return registry_login(registry, &options, err);
+}
+
+int image_registry_search(struct core *c, const char *registry, const char *term, int limit, const struct image_pull_options *o,
+			  json_t **results, struct error *err) {
+	const struct registry_options options = options_for(c, o);
+	return registry_search(registry, term, limit, &options, results, err);
+}
+
+int image_registry_describe(struct core *c, const struct image_pull_options *o, json_t **description, struct error *err) {
+	const struct registry_options options = options_for(c, o);
+	struct registry_description d;
+	struct image_ref ref;
+	int r = image_ref_parse(o->name, &ref, err);
+	if (r < 0)
+		return r;
+	r = registry_describe(&ref, &options, &d, err);
+	image_ref_free(&ref);
+	if (r < 0)
+		return r;
+	json_t *platforms = json_array();
+	for (size_t i = 0; i < d.platforms.n; i++) {
+		json_t *one = json_object();
+		json_set_str(one, "architecture", d.platforms.items[i].architecture);
+		json_set_str(one, "os", d.platforms.items[i].os);
+		json_set_str(one, "variant", d.platforms.items[i].variant);
+		json_array_append_new(platforms, one);
+	}
+	*description = json_object();
+	json_set_str(*description, "media_type", d.media_type);
+	json_set_str(*description, "digest", d.digest);
+	json_set_int(*description, "size", d.size);
+	json_object_set_new(*description, "platforms", platforms);
+	registry_description_free(&d);
+	return 0;
+}

@@ -25,6 +25,9 @@ int archive_save(struct content *c, const struct image *images, size_t n, int fd
  * mark is CORRUPT: its writer died. fd -1: without a layer of its own, the history says so. */
 struct build_options {
 	const struct image *base; /* NULL: none */
+	/* Built upon base: the new one has its configuration and history, the tar is what its further layers come to. NULL:
+	 * the configuration and history of base. */
+	const struct image *squashed;
 	const struct image_config *config;
 	const char *architecture, *variant, *os; /* NULL: base's, or the host's */
 	const char *comment, *author, *created_by;
@@ -33,3 +36,6 @@ struct build_options {
 	void *arg;
 };
 int image_from_tar(struct content *c, int fd, const struct build_options *o, struct image *out, struct error *err);
+
+/* Writes the layers from number `from` on, which the content store holds, as one layer's tar. */
+int layers_merge(struct content *c, const struct image *image, size_t from, int out, struct error *err);

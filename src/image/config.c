@@ -97,6 +97,8 @@ static int parse_health(const json_t *h, struct health_check *out, struct error 
 	if (r == 0)
 		r = take_int(h, "StartPeriod", &out->start_period, err);
 	if (r == 0)
+		r = take_int(h, "StartInterval", &out->start_interval, err);
+	if (r == 0)
 		r = take_int(h, "Retries", &out->retries, err);
 	return r;
 }
@@ -243,6 +245,7 @@ static void print_health(json_t *o, const struct health_check *h) {
 		{"Interval", h->interval},
 		{"Timeout", h->timeout},
 		{"StartPeriod", h->start_period},
+		{"StartInterval", h->start_interval},
 		{"Retries", h->retries},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)

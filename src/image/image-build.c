@@ -194,19 +194,39 @@ static int store_layer(struct builder *b, struct error *err) {
 
 /* --- config and manifest --- */
 
+static json_t *read_config(const struct builder *b, const struct image *image, struct error *err) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	if (content_read(b->c, image->id, &text, err) < 0)
+		return NULL;
+	return json_parse(buf_str(&text), text.len, err);
+}
+
+/* The layers of the base alone; steps above it have none any more. */
+static int squash_config(const struct builder *b, json_t *o, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *base = b->o->base ? read_config(b, b->o->base, err) : json_object();
+	if (!base)
+		return -ERROR_CORRUPT;
+	json_t *history = json_object_get(o, "history");
+	for (size_t i = json_array_size(json_object_get(base, "history")); i < json_array_size(history); i++)
+		json_set_bool(json_array_get(history, i), "empty_layer", true);
+	json_t *rootfs = json_object_get(base, "rootfs");
+	if (rootfs)
+		json_object_set(o, "rootfs", rootfs);
+	else
+		json_object_del(o, "rootfs");
+	return 0;
+}
+
 /* The base's own configuration, so that what wabe does not know of stays; or a new one. */
 static json_t *begin_config(const struct builder *b, struct error *err) {
 	static const char *const stale[] = {"container", "container_config", "id", "parent", "docker_version"};
-	const struct image *base = b->o->base;
+	const struct image *base = b->o->squashed ? b->o->squashed : b->o->base;
 	json_t *o;
 	if (base) {
-		_cleanup_(buf_free) struct buf text = BUF_INIT;
-		if (content_read(b->c, base->id, &text, err) < 0)
-			return NULL;
-		o = json_parse(buf_str(&text), text.len, err);
+		o = read_config(b, base, err);
 		for (size_t i = 0; i < ARRAY_SIZE(stale); i++)
 			json_object_del(o, stale[i]);
-		return o;
+		return o && b->o->squashed && squash_config(b, o, err) < 0 ? (json_decref(o), NULL) : o;
 	}
 	o = json_object();
 	const char *architecture = b->o->architecture ? b->o->architecture : host_architecture();

@@ -64,7 +64,7 @@ static int fetch_token(struct endpoint *e, CURL *curl, const struct challenge *c
 	if (!c->realm)
 		return error_set(err, ERROR_CORRUPT, "%s asks for a token but does not say from where", e->name);
 	bool identity = e->username && strcmp(e->username, "<token>") == 0;
-	_cleanup_(free_ptr) char *scope = str_format("repository:%s:%s", e->repository, e->actions);
+	_cleanup_(free_ptr) char *scope = e->repository ? str_format("repository:%s:%s", e->repository, e->actions) : NULL;
 	_cleanup_(wipe) struct buf query = BUF_INIT;
 	_cleanup_(secret_free) char *basic = e->username && !identity ? basic_value(e) : NULL;
 	add_query(&query, curl, "service", c->service);

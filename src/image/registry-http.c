@@ -436,7 +436,7 @@ int endpoint_open(struct endpoint *e, const char *host, const char *name, const 
 		  const struct registry_options *o, struct error *err) {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	pthread_once(&once, global_init);
-	*e = (struct endpoint){.name = str_copy(name), .repository = str_copy(repository), .actions = actions, .o = o};
+	*e = (struct endpoint){.name = str_copy(name), .repository = repository ? str_copy(repository) : NULL, .actions = actions, .o = o};
 	pthread_mutex_init(&e->lock, NULL);
 	if (o->username && strchr(o->username, ':'))
 		return error_set(err, ERROR_INVALID, "a user name for a registry cannot hold a colon");

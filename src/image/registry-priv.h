@@ -52,7 +52,7 @@ struct request {
 };
 
 /* registry-http.c */
-/* host: a registry as in a reference, or a URL ("http://…") of a mirror. */
+/* repository: NULL where none is meant. host: a registry as in a reference, or a URL ("http://…") of a mirror. */
 int endpoint_open(struct endpoint *e, const char *host, const char *name, const char *repository, const char *actions,
 		  const struct registry_options *o, struct error *err);
 void endpoint_close(struct endpoint *e);
@@ -85,7 +85,20 @@ struct retry retry_start(const struct endpoint *e, int tries);
  * says yes. */
 bool retry_again(struct retry *t, struct endpoint *e, const struct request *q, int r);
 
-/* registry.c: runs job(i) for 0 ≤ i < n on up to o->parallel threads; stops at the first failure, which it
+/* registry.c */
+/* Endpoints that may have the image: mirrors, then the registry itself. */
+struct source {
+	struct endpoint *endpoints;
+	size_t n;
+	size_t at; /* the one that gave the manifest */
+	volatile bool stop;
+};
+int source_open(struct source *s, const struct image_ref *ref, const struct registry_options *o, struct error *err);
+void source_close(struct source *s);
+/* Fetches by tag or digest; *digest is that of the text. */
+int fetch_manifest(struct endpoint *e, CURL *curl, const char *reference, const char *what, struct buf *text, char **type,
+		   char **digest, struct error *err);
+/* Runs job(i) for 0 ≤ i < n on up to o->parallel threads; stops at the first failure, which it
  * gives. *stop is set for the others then. */
 int run_parallel(const struct registry_options *o, size_t n,
 		 int (*job)(size_t i, CURL *curl, void *arg, struct error *err), void *arg, volatile bool *stop,

@@ -181,14 +181,6 @@ static int download(struct endpoint *e, CURL *curl, struct download *d, struct e
 	}
 }
 
-/* Endpoints that may have the image: mirrors, then the registry itself. */
-struct source {
-	struct endpoint *endpoints;
-	size_t n;
-	size_t at; /* the one that gave the manifest */
-	volatile bool stop;
-};
-
 static int fetch_once(struct content *c, struct source *s, const struct registry_options *o,
 		      const struct descriptor *blob, CURL *curl, bool *resumed, struct error *err) {
 	struct ingest *ingest;
@@ -228,8 +220,7 @@ static int fetch_blob(struct content *c, struct source *s, const struct registry
 
 /* --- manifests --- */
 
-/* Fetches by tag or digest; *digest is that of the text. */
-static int fetch_manifest(struct endpoint *e, CURL *curl, const char *reference, const char *what, struct buf *text,
+int fetch_manifest(struct endpoint *e, CURL *curl, const char *reference, const char *what, struct buf *text,
 			  char **type, char **digest, struct error *err) {
 	_cleanup_(free_ptr) char *url = endpoint_url(e, "manifests/%s", reference);
 	_cleanup_(request_free) struct request q = {
@@ -324,7 +315,7 @@ static int resolve_anywhere(struct pull *p, CURL *curl, struct error *err) {
 
 /* --- the whole --- */
 
-static int source_open(struct source *s, const struct image_ref *ref, const struct registry_options *o, struct error *err) {
+int source_open(struct source *s, const struct image_ref *ref, const struct registry_options *o, struct error *err) {
 	bool docker = strcmp(ref->registry, "docker.io") == 0;
 	size_t mirrors = docker ? strv_len((char **)o->mirrors) : 0;
 	s->endpoints = alloc_array(mirrors + 1, sizeof *s->endpoints);
@@ -342,7 +333,7 @@ static int source_open(struct source *s, const struct image_ref *ref, const stru
 	return r;
 }
 
-static void source_close(struct source *s) {
+void source_close(struct source *s) {
 	for (size_t i = 0; i < s->n; i++)
 		endpoint_close(&s->endpoints[i]);
 	free(s->endpoints);
@@ -447,45 +438,5 @@ int registry_pull(struct content *c, const struct image_ref *ref, const struct r
 	manifest_free(&p.manifest);
 	free(p.unique);
 	pthread_mutex_destroy(&p.ready);
-	return r;
-}
-
-/* --- tags --- */
-
-static int fetch_tags(struct endpoint *e, CURL *curl, const char *what, char ***tags, struct error *err) {
-	_cleanup_(free_ptr) char *url = endpoint_url(e, "tags/list");
-	_cleanup_(request_free) struct request q = {.method = "GET", .url = url, .text_max = MANIFEST_MAX};
-	struct retry t = retry_start(e, MANIFEST_TRIES);
-	int r;
-	do
-		r = endpoint_request(e, curl, &q, err);
-	while (retry_again(&t, e, &q, r));
-	if (r < 0)
-		return error_wrap(err, "%s", what);
-	if (!request_ok(&q))
-		return request_error(e, &q, what, err);
-	_cleanup_(json_free_ptr) json_t *o = json_parse(buf_str(&q.text), q.text.len, err);
-	if (!json_is_array(json_object_get(o, "tags")))
-		return error_set(err, ERROR_CORRUPT, "%s: the registry does not answer with a list of tags", what);
-	*tags = json_get_strv(o, "tags");
-	return 0;
-}
-
-int registry_tags(const struct image_ref *ref, const struct registry_options *o, char ***tags, struct error *err) {
-	struct source s = {0};
-	_cleanup_(curl_cleanup) CURL *curl = curl_easy_init();
-	_cleanup_(free_ptr) char *what = str_format("tags of %s/%s", ref->registry, ref->repository);
-	if (!curl)
-		abort(); /* memory */
-	*tags = NULL;
-	int r = source_open(&s, ref, o, err);
-	for (size_t i = 0; r == 0 && i < s.n; i++) {
-		r = fetch_tags(&s.endpoints[i], curl, what, tags, err);
-		if (r == 0 || r == -ERROR_CANCELLED)
-			break;
-		if (i + 1 < s.n)
-			r = 0;
-	}
-	source_close(&s);
 	return r;
 }

@@ -2,6 +2,7 @@
  * (distribution/docs/spec/auth). Runs in control, unprivileged. */
 #pragma once
 
+#include "base/json.h"
 #include "image/content.h"
 #include "model/image.h"
 
@@ -35,6 +36,23 @@ int registry_pull(struct content *c, const struct image_ref *ref, const struct r
 		  struct error *err);
 /* The tags of the reference's repository; NULL-terminated. */
 int registry_tags(const struct image_ref *ref, const struct registry_options *o, char ***tags, struct error *err);
+struct registry_platform {
+	char *os, *architecture, *variant; /* NULL: not said */
+};
+struct registry_description {
+	char *media_type, *digest; /* of the manifest or index */
+	int64_t size;
+	FIELD_LIST_OF(struct registry_platform) platforms;
+};
+/* What the registry has under the reference, without fetching it. */
+int registry_describe(const struct image_ref *ref, const struct registry_options *o, struct registry_description *out,
+		      struct error *err);
+void registry_description_free(struct registry_description *d);
+/* Whether the registry takes the credentials. UNAUTHORIZED. */
+int registry_login(const char *host, const struct registry_options *o, struct error *err);
+/* An array of what the registry's search (Docker's API, version 1) finds. UNSUPPORTED: it has none. */
+int registry_search(const char *host, const char *term, int limit, const struct registry_options *o, json_t **out,
+		    struct error *err);
 /* Sends what the registry has not: blobs, then the manifest as it is, so that its digest stays. */
 int registry_push(struct content *c, const struct image *image, const struct image_ref *ref,
 		  const struct registry_options *o, struct error *err);

@@ -64,6 +64,7 @@ struct attachment {
 	char **rules;       /* names of rule groups; resolved to ids in a nic */
 	int64_t ingress_rate, egress_rate; /* bits a second as the instance sees it; 0: unlimited */
 	bool allow_spoofing; /* any MAC and address may be a source */
+	bool share;          /* addresses and MAC may be wanted by others that say so, too: who runs has them */
 };
 typedef FIELD_LIST_OF(struct attachment) attachments;
 
@@ -74,7 +75,7 @@ struct nic {
 	char *ipv4, *ipv6;          /* without prefix; NULL: none */
 	char **aliases, **rules;    /* rules: ids */
 	int64_t ingress_rate, egress_rate;
-	bool allow_spoofing;
+	bool allow_spoofing, share;
 };
 typedef FIELD_LIST_OF(struct nic) nics;
 

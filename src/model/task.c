@@ -47,6 +47,7 @@ static const struct field event_fields[] = {
 	FIELD(struct event, id, FIELD_STRING, .max = 512, .check = text_check, .doc = "Id of what it is about"),
 	FIELD(struct event, name, FIELD_STRING, .max = 512, .check = text_check, .doc = "Name of what it is about"),
 	FIELD(struct event, attributes, FIELD_PAIRS, .doc = "exit_code, image, signal …"),
+	FIELD(struct event, labels, FIELD_PAIRS, .doc = "That the instance or image had then"),
 };
 const struct field_table event_table = {
 	"event", "One change that was seen", sizeof(struct event), event_fields, ARRAY_SIZE(event_fields),

@@ -33,6 +33,7 @@ struct event {
 	char *project;
 	char *id, *name;
 	struct pairs attributes; /* exit_code, image, signal … */
+	struct pairs labels;     /* that the instance or image had then */
 };
 
 extern const struct field_table task_table, event_table;

@@ -131,6 +131,15 @@ static const struct field exec_state_fields[] = {
 };
 TABLE(msg_exec_state_table, "msg_exec_state", struct msg_exec_state, exec_state_fields, "State of an exec");
 
+#define COUNTER(member_, doc_) COUNT_FIELD(struct nic_counters, member_, doc_)
+static const struct field counter_fields[] = {
+	FIELD(struct nic_counters, name, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = text_check, .doc = "Inside"),
+	COUNTER(rx_bytes, "Received"), COUNTER(rx_packets, "Received"), COUNTER(rx_errors, "Received damaged"),
+	COUNTER(rx_dropped, "Received and dropped"), COUNTER(tx_bytes, "Sent"), COUNTER(tx_packets, "Sent"),
+	COUNTER(tx_errors, "That could not be sent"), COUNTER(tx_dropped, "Dropped before they were sent"),
+};
+static TABLE(nic_counters_table, "nic_counters", struct nic_counters, counter_fields, "What has gone over an interface");
+
 #define STAT(member_, doc_) COUNT_FIELD(struct msg_stats, member_, doc_)
 #define STAT_BYTES(member_, doc_) BYTES_FIELD(struct msg_stats, member_, doc_)
 static const struct field stats_fields[] = {
@@ -156,6 +165,7 @@ static const struct field stats_fields[] = {
 	STAT(write_ops, "Writes to block devices"),
 	STAT(online_cpus, "Of the host"),
 	STAT(system_cpu_ns, "CPU time of the whole host"),
+	FIELD(struct msg_stats, interfaces, FIELD_LIST, .max = 1024, .sub = &nic_counters_table, .doc = "Of its own network"),
 };
 TABLE(msg_stats_table, "msg_stats", struct msg_stats, stats_fields, "What an instance uses");
 

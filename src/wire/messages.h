@@ -92,6 +92,11 @@ struct msg_exec_state {
 	int64_t pid, exit_code;
 };
 
+struct nic_counters { /* as the instance sees them */
+	char *name;
+	int64_t rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped;
+};
+
 struct msg_stats {
 	int64_t time; /* ns */
 	int64_t cpu_ns, cpu_user_ns, cpu_system_ns, throttled_ns, throttled_periods, periods;
@@ -99,6 +104,7 @@ struct msg_stats {
 	int64_t pids, pids_limit;
 	int64_t read_bytes, write_bytes, read_ops, write_ops;
 	int64_t online_cpus, system_cpu_ns;
+	FIELD_LIST_OF(struct nic_counters) interfaces; /* of its own network: not of the host's */
 };
 
 struct process_row {

@@ -271,11 +271,12 @@ def start_errors(d):
     """a start that fails: statuses 127, 126 and 128 of the container, and messages that clients know"""
     for command, text, code in ((["nosuch"], "executable file not found in $PATH", 127),
                                 (["/nosuch"], "no such file or directory", 127),
-                                (["/etc"], "", 126)):
+                                (["/etc/hosts"], "permission denied", 126), (["/etc"], "is a directory", 126)):
         i = make(d, Cmd=command)
         got, answer = d.docker.api("POST", f"{V}/containers/{i}/start")
         equal(got, 400)
-        contains(answer["message"].lower(), text.lower())
+        contains(answer["message"], text)
+        equal(d.docker.run("run", "--rm", "--network", "none", "busybox", *command, check=False).returncode, code)
         state = api(d, "GET", f"/containers/{i}/json", status=200)["State"]
         equal((state["Status"], state["ExitCode"]), ("created", code))
         assert state["Error"]
@@ -437,6 +438,36 @@ def removed_with_the_end(d):
     i = make(d, "short", start=True, host={"AutoRemove": True}, Cmd=["sh", "-c", "while [ ! -e /go ]; do sleep 0.1; done"])
     d.cli("exec", "short", "touch", "/go")
     wait_until(lambda: d.docker.api("GET", f"{V}/containers/{i}/json")[0] == 404, 20, "removal")
+
+
+@test
+def removed_while_away(d):
+    """--rm of a container that ended while the daemon was away; the others are as they were"""
+    i = make(d, "away", start=True, host={"AutoRemove": True})
+    make(d, "stays", start=True, host={"RestartPolicy": {"Name": "unless-stopped"}})
+    pid = api(d, "GET", "/containers/away/json", status=200)["State"]["Pid"]
+    stays = api(d, "GET", "/containers/stays/json", status=200)["State"]["Pid"]
+    d.stop()
+    os.kill(pid, 9)
+    d.start()
+    wait_until(lambda: d.docker.api("GET", f"{V}/containers/{i}/json")[0] == 404, 20, "removal")
+    equal(api(d, "GET", "/containers/stays/json", status=200)["State"]["Pid"], stays)
+
+
+@test
+def restarted(d):
+    """restart policies: always comes back, on-failure as often as it may, a kill by the user is for good"""
+    make(d, "always", start=True, host={"RestartPolicy": {"Name": "always"}})
+    pid = api(d, "GET", "/containers/always/json", status=200)["State"]["Pid"]
+    os.kill(pid, 9)
+    state = lambda name: api(d, "GET", f"/containers/{name}/json", status=200)
+    wait_until(lambda: state("always")["State"]["Pid"] not in (0, pid), 20, "the restart")
+    equal(state("always")["RestartCount"], 1)
+    api(d, "POST", "/containers/always/kill", status=204)
+    equal(state("always")["State"]["Status"], "exited")
+    make(d, "fails", start=True, Cmd=["false"], host={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}})
+    wait_until(lambda: state("fails")["State"]["Status"] == "exited", 20, "the last end")
+    equal((state("fails")["RestartCount"], state("fails")["State"]["ExitCode"]), (2, 1))
 
 
 @test

@@ -329,6 +329,56 @@ def detach_is_not_tricked(a):
     a.clean()
 
 
+def gone(a, request, **body):
+    """A request in which the agent is killed."""
+    try:
+        a.call(request, **body)
+    except (Gone, OSError):
+        return
+    raise AssertionError(f"{request} has got an answer")
+
+
+@apart
+def block_volume_live(a):
+    """a block volume comes to an instance that runs and leaves it, with the right to use it; also when a worker is killed"""
+    v, w = a.volume(kind="block", size=4 * MIB), a.volume(kind="block", size=4 * MIB)
+    id = a.with_volumes(["/bin/sleep", "1000"], [(w, "/dev/first", {"kind": "block"})])
+    a.call("instance-start", id=id)
+    body = {"id": id, "pool_id": LOCAL}
+    write = "echo hello | dd of={0} conv=sync,fsync bs=512 2>/dev/null && dd if={0} bs=512 count=1 2>/dev/null | head -c 5"
+    a.call("volume-attach", volume_id=v, target="/dev/disk", **body)
+    a.call("volume-attach", volume_id=v, target="/dev/disk", **body)
+    equal(a.sh(id, write.format("/dev/disk")), "hello")
+    numbers = a.sh(id, "stat -c '%t %T' /dev/disk").split()
+    refused("conflict", a.call, "volume-attach", volume_id=v, target="/dev/again", **body)
+    refused("conflict", a.remove, v)
+    node = "mknod /tmp/n b 0x{} 0x{} 2>/dev/null; dd if=/tmp/n bs=512 count=1 2>/dev/null | head -c 5".format(*numbers)
+    a.call("volume-detach", volume_id=v, target="/dev/disk", **body)
+    equal(a.sh(id, "test -b /dev/disk || echo gone; " + node), "gone\n")
+    a.call("volume-attach", volume_id=v, target="/dev/disk", read_only=True, **body)
+    equal(a.sh(id, "dd if=/dev/disk bs=512 count=1 2>/dev/null | head -c 5; ! dd if=/dev/zero of=/dev/disk count=1 2>/dev/null"), "hello")
+    equal(a.sh(id, write.format("/dev/first")), "hello", "the other device")
+    a.call("volume-detach", volume_id=v, target="/dev/disk", **body)
+    for point in ("attach.opened", "attach.mounted", "detach.noted", "detach.unmounted", "detach.forgotten"):
+        if point.startswith("detach"):
+            a.call("volume-attach", volume_id=v, target="/dev/disk", **body)
+        a.process.terminate()
+        a.process.wait(60)
+        a.start(fault="both:" + point)
+        gone(a, "volume-" + point.split(".")[0], volume_id=v, target="/dev/disk", **body)
+        a.ended()
+        a.start()
+        equal(a.sh(id, "test -b /dev/disk || echo gone; " + node), "gone\n", point)
+        wait_until(lambda: len([x for x in subprocess.run(["losetup", "-n", "-O", "BACK-FILE"], capture_output=True, text=True)
+                                .stdout.splitlines() if a.dir in x]) == 1, 20, f"the end of its loop device after {point}")
+    a.call("volume-detach", volume_id=w, target="/dev/first", **body)
+    equal(a.sh(id, "test -b /dev/first || echo gone"), "gone\n")
+    a.delete(id)
+    equal([x for x in a.stored() if x.startswith("loop")], [])
+    a.remove(v)
+    a.remove(w)
+
+
 @apart
 def block_volume(a):
     """a block volume is a device in the instance, whose root may use it, for one as for two; its loop device goes with them"""
@@ -345,7 +395,7 @@ def block_volume(a):
     a.call("volume-resize", pool_id=LOCAL, id=v, size=6 * MIB)
     equal(a.sh(ids[0], "dd if=/dev/disk bs=1M 2>/dev/null | wc -c").strip(), str(6 * MIB))
     refused("unsupported", a.call, "volume-resize", pool_id=LOCAL, id=v, size=5 * MIB)
-    refused("unsupported", a.call, "volume-attach", id=ids[0], pool_id=LOCAL, volume_id=v, target="/dev/other")
+    refused("conflict", a.call, "volume-attach", id=ids[0], pool_id=LOCAL, volume_id=v, target="/dev/other")
     refused("conflict", a.remove, v)
     a.delete(*ids)
     equal([x for x in a.stored() if x.startswith("loop")], [])

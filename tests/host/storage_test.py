@@ -2,6 +2,7 @@
 """Pools, volumes, snapshots and clones, as a user meets them."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from tap import contains, equal, need, run, test
 from wabe import Daemon, busybox_rootfs, wait_until
 
 IMAGE = "busybox:test"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def setup():
@@ -308,6 +310,49 @@ def bad_wishes_change_nothing(d):
             (("run", "--rm", "-v", "bad/name:/x", IMAGE, "true"), "")):
         refused(d, *args, text=text)
     equal((d.out("volume", "ls", "--json"), d.out("pool", "ls", "--json")), before)
+
+
+@test
+def what_the_host_lacks_is_named(d):
+    before = d.out("pool", "ls", "--json")
+    lacking = [("zfs", "tank", "zfsutils-linux (contrib)")] if not shutil.which("zfs", path=PATH) else []
+    if not os.path.exists("/dev/mapper/control"):
+        lacking.append(("lvm-thin", "vg/thin", "device mapper" if shutil.which("thin_check", path=PATH) else "install"))
+    need("a kind of pool that this host lacks", lacking)
+    for driver, source, text in lacking:
+        refused(d, "pool", "create", "-d", driver, "--source", source, "p", text=text)
+    equal(d.out("pool", "ls", "--json"), before)
+
+
+@test
+def a_pool_on_a_device(d):
+    file = d.dir + "/device.img"
+    with open(file, "wb") as f:
+        f.truncate(256 << 20)
+    device = subprocess.run(["losetup", "-f", "--show", file], capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        d.cli("pool", "create", "-d", "btrfs", "--source", device, "disk")
+        d.cli("volume", "create", "--pool", "disk", "v")
+        d.cli("run", "--rm", "--network", "none", "--pool", "disk", "-v", "v:/d", IMAGE, "sh", "-c", "echo there > /d/f")
+        refused(d, "pool", "create", "-d", "btrfs", "--source", device, "other", text=device)
+        d.cli("volume", "rm", "v")
+        d.cli("pool", "rm", "disk")
+        equal(subprocess.run(["blkid", "-p", device], capture_output=True, text=True).stdout, "")
+        subprocess.run(["mkfs.ext4", "-q", device], check=True)
+        refused(d, "pool", "create", "-d", "btrfs", "--source", device, "disk", text="ext4")
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+@test
+def what_has_snapshots_does_not_move(d):
+    d.cli("volume", "create", "v")
+    d.cli("snapshot", "create", "--volume", "v", "s")
+    refused(d, "volume", "move", "v", "fast", text="snapshots")
+    d.cli("volume", "copy", "--snapshot", "s", "--pool", "fast", "v", "w")
+    d.cli("snapshot", "rm", "--volume", "v", "s")
+    d.cli("volume", "move", "v", "fast")
+    equal(json.loads(d.out("volume", "show", "v"))["spec"]["pool"], "fast")
 
 
 @test

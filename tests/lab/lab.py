@@ -337,6 +337,10 @@ for m in {numbers}; do echo 10.99.0.$m lab$m; done >>$t/root/etc/hosts
 """
 
 
+# From a mount name space of the command's own, whose root the tree is: in a mere chroot the kernel makes no user name space.
+ENTER = """cd "$0" && "$2" mount --move . / && exec "$2" chroot . /usr/bin/setsid -w /bin/bash -c "$1\""""
+
+
 class Machine:
     def __init__(self, lab, number):
         self.lab, self.number = lab, number
@@ -431,10 +435,10 @@ class Machine:
         return self.follow(self.send(text), seconds, out.append), b"".join(out)
 
     def begin(self, command):
-        """Starts a command in the host's tree; follow gives its output and status. What something in the background writes
-        later is part of the next one's output."""
+        """Starts a command in the host's tree, with mounts of its own; follow gives its output and status. What something in
+        the background writes later is part of the next one's output."""
         inner = f"cd {shlex.quote(os.getcwd())}; export TMPDIR=/var/tmp; {command}"
-        run = f"chroot $t/root /usr/bin/setsid -w /bin/bash -c {shlex.quote(inner)}"
+        run = f"$b unshare -m $b sh -c {shlex.quote(ENTER)} $t/root {shlex.quote(inner)} $b"
         if self.lab.systemd:
             run = "systemd-run -q --scope -p Delegate=yes " + run
         return self.send(f"[ -d /lab ] && t=/lab/t || t=/t; {run}")

@@ -18,6 +18,7 @@ def debians_kernel_with_pure_cgroup_v2():
         for controller in ("cpu", "memory", "io", "pids", "hugetlb"):
             contains(out.split(), controller)
         equal(lab.machines[0].run("echo again")[:2], (0, "again\n"))
+        equal(lab.machines[0].run("unshare -Ur id -u"), (0, "0\n"))
 
 
 @test
@@ -27,6 +28,7 @@ def systemd_is_the_first_process():
         equal(status, 0)
         equal(out.splitlines()[0], "systemd")
         contains(out, ".scope")
+        equal(lab.machines[0].run("unshare -Ur id -u"), (0, "0\n"))
 
 
 @test

@@ -437,6 +437,17 @@ static void addresses_and_macs_have_one_owner(void **state UNUSED) {
 	GOOD(instance_delete(c, "default", "a", true, &err));
 	GOOD(instance(c, ON(""), &err));
 	assert_string_equal(nic(0)->ipv4, "10.9.0.2");
+	GOOD(network(c, "{\"name\":\"wide\",\"subnets\":[{\"cidr\":\"10.9.1.0/24\"}]}", &err));
+	/* unless all say that they share: who runs has it; it is taken until the last is gone */
+#define WIDE "{\"networks\":[{\"network\":\"wide\",\"ipv4\":\"10.9.1.6\"}]}"
+#define SHARED(name_) "{\"name\":\"" name_ "\",\"networks\":[{\"network\":\"wide\",\"ipv4\":\"10.9.1.6\",\"mac\":\"02:00:00:00:00:bb\",\"share\":true}]}"
+	GOOD(instance(c, SHARED("s1"), &err));
+	BAD(instance(c, WIDE, &err), ERROR_CONFLICT, "instance s1");
+	GOOD(instance(c, SHARED("s2"), &err));
+	GOOD(instance_delete(c, "default", "s2", true, &err));
+	BAD(instance(c, WIDE, &err), ERROR_CONFLICT, "instance s1");
+	GOOD(instance_delete(c, "default", "s1", true, &err));
+	GOOD(instance(c, WIDE, &err));
 	done(c);
 }
 

@@ -168,6 +168,8 @@ static void test_names(void **state) {
 	answers("one", A, "10.99.0.5");
 	answers("one.web.wabe", A, "10.99.0.5");
 	answers("db", A, "10.99.0.5");
+	_cleanup_(free_ptr) char *short_id = str_copyn(ONE, 12);
+	answers(short_id, A, "10.99.0.5");
 	answers("db.web.wabe", AAAA, "fd00:99::5");
 	answers("one", AAAA, "fd00:99::5");
 	answers("5.0.99.10.in-addr.arpa", PTR, "one.web.wabe");

@@ -39,11 +39,12 @@ struct bed {
 	const char *name, *driver;
 	const char *under; /* mkfs of a loop file below which the source lies; NULL: nothing */
 	bool source;       /* a directory there is the source */
+	bool device;       /* a loop device is the source */
 	const char *given; /* the source as it stands */
 	const char *server, *user, *secret;
 	int64_t size;
 
-	char *dir;
+	char *dir, *loop;
 	struct pool pool;
 	struct storage_pool p;
 };
@@ -90,6 +91,9 @@ static void unmount_all(const char *dir) {
 
 static void bed_free(struct bed *b) {
 	unmount_all(b->dir);
+	if (b->loop)
+		RUN("losetup", "-d", b->loop);
+	free_ptr(&b->loop);
 	fs_remove_tree(b->dir);
 	free_ptr(&b->dir);
 	free(b->pool.id);
@@ -97,6 +101,17 @@ static void bed_free(struct bed *b) {
 	free(b->pool.spec.source);
 	strv_free(b->pool.spec.servers);
 	b->pool = (struct pool){0};
+}
+
+static char *make_loop(const char *dir) {
+	_cleanup_(free_ptr) char *command = str_format("truncate -s 512M %s/device.img && losetup -f --show %s/device.img >%s/device", dir, dir, dir);
+	_cleanup_(free_ptr) char *said = str_format("%s/device", dir);
+	_cleanup_(buf_free) struct buf name = BUF_INIT;
+	RUN("sh", "-c", command);
+	assert_int_equal(fs_read(said, 256, &name), 0);
+	char *device = buf_steal(&name);
+	device[strcspn(device, "\n")] = '\0';
+	return device;
 }
 
 static void bed_make(struct bed *b) {
@@ -112,13 +127,15 @@ static void bed_make(struct bed *b) {
 		RUN(b->under, "-q", image);
 		RUN("mount", "-o", "loop", image, under);
 	}
+	if (b->device)
+		b->loop = make_loop(b->dir);
 	const struct storage_driver *d = storage_driver_find(b->driver);
 	assert_non_null(d);
 	b->pool = (struct pool){.id = str_copy(POOL_ID)};
 	b->pool.spec.name = str_copy(b->name);
 	b->pool.spec.driver = (char *)d->name;
 	b->pool.spec.size = b->size;
-	b->pool.spec.source = b->given ? str_copy(b->given) : b->source ? str_format("%s/pool", under) : NULL;
+	b->pool.spec.source = b->loop ? str_copy(b->loop) : b->given ? str_copy(b->given) : b->source ? str_format("%s/pool", under) : NULL;
 	if (b->server)
 		strv_add(&b->pool.spec.servers, b->server);
 	b->pool.spec.user = (char *)b->user;
@@ -755,6 +772,7 @@ static struct bed beds[] = {
 	{.name = "dir-xfs", .driver = "dir", .under = "mkfs.xfs", .source = true},
 	{.name = "btrfs", .driver = "btrfs", .size = 512 * MIB},
 	{.name = "btrfs-directory", .driver = "btrfs", .under = "mkfs.btrfs", .source = true},
+	{.name = "btrfs-device", .driver = "btrfs", .device = true},
 	{.name = "tmpfs", .driver = "tmpfs", .size = 512 * MIB},
 };
 

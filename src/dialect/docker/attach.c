@@ -6,6 +6,7 @@
 #include "http/websocket.h"
 #include "shim/protocol.h"
 
+#include <stdio.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -101,6 +102,8 @@ static int input(struct relay *r, const char *data, size_t n, struct buf *to_fd)
 	_cleanup_(buf_free) struct buf typed = BUF_INIT;
 	bool detach = look_for_keys(r, data, n, &typed);
 	give_input(to_fd, typed.data, typed.len);
+	if (detach)
+		instance_detached(r->want.core, DOCKER_PROJECT, r->want.id, *r->want.exec_id ? r->want.exec_id : NULL);
 	return detach ? -1 : 0;
 }
 
@@ -235,6 +238,8 @@ static bool attach_open(struct http_request *req, const char *name, struct strea
 	*fd = -1;
 	if (!want_parse(req, want) || !docker_container(req, name, &snap) || !can_attach(req, &snap->instance))
 		return false;
+	want->core = core_of(req);
+	snprintf(want->id, sizeof want->id, "%s", snap->instance.id);
 	want->tty = snap->instance.spec.tty;
 	want->in = want->in && snap->instance.spec.stdin_open;
 	if (!docker_query_bool(req, "stream") ||

@@ -203,8 +203,8 @@ static json_t *log_noted(const struct instance *i, const json_t *note) {
 	const char *type = json_get_str(given, "Type");
 	if (!type || !*type)
 		return log_config(&i->spec.log);
-	json_t *options = json_object_get(given, "Config");
-	return json_pack("{sssO}", "Type", type, "Config", json_is_object(options) ? options : json_object());
+	json_t *options = json_incref(json_object_get(given, "Config"));
+	return json_pack("{ssso}", "Type", type, "Config", options ? options : json_object());
 }
 
 static json_t *security(const struct instance_spec *s, const json_t *note) {
@@ -254,19 +254,14 @@ static json_t *port_bindings(const struct instance_spec *s) {
 	return all;
 }
 
-static char *network_mode(const struct instance *i, const json_t *note) {
+char *docker_network_mode(const struct instance *i) {
 	const struct instance_spec *s = &i->spec;
-	const char *noted = json_get_str(note, "NetworkMode");
-	if (noted && !str_starts(noted, "container:"))
+	const char *noted = pairs_get(&s->annotations, NOTE_NETWORK);
+	if (noted)
 		return str_copy(noted);
 	if (!str_same(s->network, "private"))
 		return docker_mode(s->network);
 	return str_copy(s->networks.n ? docker_network_name(s->networks.items[0].network) : "default");
-}
-
-char *docker_network_mode(const struct instance *i) {
-	_cleanup_(json_free_ptr) json_t *note = docker_note(i, NOTE_HOST);
-	return network_mode(i, note);
 }
 
 /* "host:inside[:ro]" of those mounts that Docker would call binds; null without any. */
@@ -284,7 +279,7 @@ static json_t *binds(const struct instance_spec *s) {
 
 static void set_names(json_t *o, const struct instance *i, const json_t *note) {
 	const struct instance_spec *s = &i->spec;
-	_cleanup_(free_ptr) char *network = network_mode(i, note), *pid = docker_mode(s->pid_mode), *ipc = docker_mode(s->ipc_mode);
+	_cleanup_(free_ptr) char *network = docker_network_mode(i), *pid = docker_mode(s->pid_mode), *ipc = docker_mode(s->ipc_mode);
 	set_text(o, "NetworkMode", network);
 	const char *shareable = json_get_str(note, "IpcMode");
 	set_text(o, "IpcMode", str_same(shareable, "shareable") ? shareable : ipc);

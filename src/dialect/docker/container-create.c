@@ -142,12 +142,14 @@ static json_t *without_profiles(const json_t *host) {
 void docker_keep_notes(const struct docker_create *d, struct instance_spec *spec) {
 	static const char *const of_config[] = {"AttachStdin", "AttachStdout", "AttachStderr", "Volumes", "Shell", "ArgsEscaped", "NetworkDisabled", "StopTimeout",
 						"MacAddress", NULL};
-	static const char *const of_host[] = {"Binds", "ContainerIDFile", "LogConfig", "NetworkMode", "VolumeDriver",
+	static const char *const of_host[] = {"Binds", "ContainerIDFile", "LogConfig", "VolumeDriver",
 					      "VolumesFrom", "Mounts", "Tmpfs", "IpcMode", "SecurityOpt",
 					      "StorageOpt", "Runtime", "Isolation", "ConsoleSize", NULL};
 	keep(d->config, of_config, NOTE_CONFIG, spec);
 	_cleanup_(json_free_ptr) json_t *host = d->host ? without_profiles(d->host) : json_object();
 	keep(host, of_host, NOTE_HOST, spec);
+	if (d->h.network_mode && *d->h.network_mode && !str_starts(d->h.network_mode, "container:"))
+		pairs_set(&spec->annotations, NOTE_NETWORK, d->h.network_mode);
 }
 
 /* ---- the request ---- */

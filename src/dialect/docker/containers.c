@@ -1,6 +1,8 @@
 /* Containers: their routes, and the verbs of their life. */
 #include "dialect/docker/containers.h"
 
+#include <ctype.h>
+
 #define NS_PER_S INT64_C(1000000000)
 #define TIMEOUT_MAX INT64_C(8640000) /* s; Docker's "without end" */
 
@@ -67,11 +69,17 @@ static bool named(struct http_request *req, struct instance_snap **out) {
 
 /* ---- start ---- */
 
-/* What clients tell the exit status from: "executable file not found", "no such file or directory", "permission denied". */
+/* What clients tell the exit status from: "executable file not found", "no such file or directory", "permission denied",
+ * as Go writes them. */
 static void start_failed(struct http_request *req, const struct instance *i, const struct error *e) {
-	if (e->kind == ERROR_NO_COMMAND || e->kind == ERROR_NO_EXEC)
+	if (e->kind == ERROR_NO_COMMAND || e->kind == ERROR_NO_EXEC) {
+		_cleanup_(free_ptr) char *why = str_copy(error_text(e));
+		char *last = strrchr(why, ':');
+		if (last && last[1] == ' ')
+			last[2] = (char)tolower((unsigned char)last[2]);
 		return docker_fail(req, 400, "failed to create task for container: failed to create shim task: OCI runtime "
-				   "create failed: unable to start container process: %s: unknown", error_text(e));
+				   "create failed: unable to start container process: %s: unknown", why);
+	}
 	docker_container_fail(req, i->spec.name, e);
 }
 

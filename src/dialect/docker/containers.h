@@ -8,6 +8,7 @@
 #define NOTE_PREFIX "docker."
 #define NOTE_CONFIG NOTE_PREFIX "Config"
 #define NOTE_HOST NOTE_PREFIX "HostConfig"
+#define NOTE_NETWORK NOTE_PREFIX "NetworkMode" /* a plain text: every list shows it */
 
 /* ---- bodies (container-dto.c) ---- */
 struct docker_health {

@@ -87,6 +87,7 @@ int docker_attachment(const struct docker_endpoint *e, const char *network, stru
 	if (r < 0)
 		return r;
 	out->network = str_copy(network);
+	out->share = true; /* one and the one that takes its place */
 	out->ipv4 = copy_given(e->ipam.ipv4);
 	out->ipv6 = copy_given(e->ipam.ipv6);
 	out->mac = copy_given(e->mac);
@@ -297,7 +298,7 @@ static int add_mac(const char *mac, struct instance_spec *spec, struct error *er
 }
 
 static bool is_plain(const struct attachment *a) {
-	return str_same(a->network, OWN_BRIDGE) && !a->ipv4 && !a->ipv6 && !a->mac && !a->aliases;
+	return str_same(a->network, OWN_BRIDGE) && !a->mac;
 }
 
 static int add_networks(struct core *c, const char *mode, const char *mac, const json_t *endpoints,

@@ -3,6 +3,7 @@
 #include "dialect/docker/inside.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <unistd.h>
 
 struct exec_config {
@@ -149,11 +150,14 @@ static void start_attached(struct http_request *req, const struct exec_info *inf
 	_cleanup_(buf_free) struct buf early = BUF_INIT;
 	_cleanup_(close_fd) int fd = -1, client = -1;
 	struct stream_want want = {
+		.core = core_of(req),
 		.tty = tty,
 		.in = info->spec.stdin_open,
 		.out = json_get_bool(note, "out"),
 		.errors = json_get_bool(note, "errors"),
 	};
+	snprintf(want.id, sizeof want.id, "%s", info->instance_id);
+	snprintf(want.exec_id, sizeof want.exec_id, "%s", info->id);
 	detach_keys_parse(json_get_str(note, "keys"), &want.keys, NULL);
 	int r = exec_start(core_of(req), DOCKER_PROJECT, info->id, how, &fd, &err);
 	client = stream_hijack(req, tty, &early);

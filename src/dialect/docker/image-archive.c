@@ -1,4 +1,5 @@
 /* Images as archives: save, load; and import of a root file system. */
+#include "dialect/docker/changes.h"
 #include "dialect/docker/images-priv.h"
 
 /* ---- save ---- */
@@ -138,7 +139,7 @@ void docker_image_import(struct http_request *req) {
 	if (repository && *repository && !(full = docker_reference(req, repository, http_query(req, "tag"))))
 		return;
 	struct import i = {.core = core_of(req), .name = full, .comment = message && *message ? message : "Imported from -"};
-	int r = docker_config_changes(&i.config, changes, &err);
+	int r = docker_changes(changes, &i.config, &err);
 	if (r == 0)
 		r = with_body(req, import_body, &i, &err);
 	fields_free(&image_config_table, &i.config);

@@ -1,6 +1,8 @@
 /* Credentials as Docker's clients send them: base64url of JSON, in a header. */
 #include "dialect/docker/docker-priv.h"
 
+#include "base/base64.h"
+
 #define HEADER_MAX ((size_t)64 << 10)
 
 struct auth_config {
@@ -20,38 +22,10 @@ static const struct field auth_fields[] = {
 static const struct field_table auth_table = {"auth_config", "Credentials of a registry", sizeof(struct auth_config),
 					      auth_fields, ARRAY_SIZE(auth_fields)};
 
-static int digit_of(char c) {
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '-' || c == '+' ? 62 : c == '_' || c == '/' ? 63 : -1;
-}
-
-/* Either alphabet, padded or not; NULL: it is no base64, or holds a NUL. */
-static char *decode(const char *text, size_t *len) {
-	size_t n = strlen(text), at = 0;
-	while (n && text[n - 1] == '=')
-		n--;
-	char *out = alloc_zero(n * 3 / 4 + 1);
-	uint32_t bits = 0;
-	bool good = n % 4 != 1;
-	for (size_t i = 0; good && i < n; i++) {
-		int d = digit_of(text[i]);
-		good = d >= 0;
-		bits = bits << 6 | (uint32_t)(good ? d : 0);
-		if (i % 4)
-			out[at++] = (char)(bits >> (6 - 2 * (i % 4)) & 0xff);
-	}
-	if (good && !memchr(out, '\0', at)) {
-		*len = at;
-		return out;
-	}
-	explicit_bzero(out, n * 3 / 4 + 1);
-	free(out);
-	return NULL;
+static void wipe(struct buf *b) {
+	if (b->data)
+		explicit_bzero(b->data, b->len);
+	buf_free(b);
 }
 
 static void secret_free(char **s) {
@@ -60,10 +34,21 @@ static void secret_free(char **s) {
 	free(*s);
 }
 
+/* Either alphabet, padded or not; NULL: it is no base64, or holds a NUL. */
+static char *decode(const char *text) {
+	size_t n = strcspn(text, "=");
+	_cleanup_(secret_free) char *plain = str_format("%.*s%.*s", (int)n, text, (int)((4 - n % 4) % 4), "===");
+	_cleanup_(wipe) struct buf out = BUF_INIT;
+	for (char *p = plain; *p; p++)
+		*p = *p == '-' ? '+' : *p == '_' ? '/' : *p;
+	if (strspn(text + n, "=") != strlen(text + n) || base64_decode(plain, &out) < 0 || memchr(buf_str(&out), '\0', out.len))
+		return NULL;
+	return buf_steal(&out);
+}
+
 /* "user:password" in base64. */
 static void split_auth(const char *auth, struct docker_auth *out) {
-	size_t len;
-	_cleanup_(secret_free) char *text = decode(auth, &len);
+	_cleanup_(secret_free) char *text = decode(auth);
 	char *colon = text ? strchr(text, ':') : NULL;
 	if (!colon)
 		return;
@@ -98,14 +83,13 @@ int docker_auth_parse_json(const json_t *json, struct docker_auth *out, struct e
 }
 
 int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err) {
-	size_t len;
 	*out = (struct docker_auth){0};
 	if (!header || !*header)
 		return 0;
-	_cleanup_(secret_free) char *text = strlen(header) <= HEADER_MAX ? decode(header, &len) : NULL;
+	_cleanup_(secret_free) char *text = strlen(header) <= HEADER_MAX ? decode(header) : NULL;
 	if (!text)
 		return error_set(err, ERROR_INVALID, "invalid X-Registry-Auth header: it is not base64url");
-	_cleanup_(json_free_ptr) json_t *json = json_parse(text, len, NULL);
+	_cleanup_(json_free_ptr) json_t *json = json_parse(text, strlen(text), NULL);
 	if (!json_is_object(json))
 		return error_set(err, ERROR_INVALID, "invalid X-Registry-Auth header: it is not JSON in base64url");
 	return docker_auth_parse_json(json, out, err);

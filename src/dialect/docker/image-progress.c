@@ -188,8 +188,7 @@ static bool on_gone(void *arg) {
 
 /* ---- the end ---- */
 
-/* What the registry said, as Docker has it: "manifest unknown: manifest unknown". */
-static char *said(const struct error *err, const char *otherwise) {
+char *docker_registry_words(const struct error *err, const char *otherwise) {
 	if (!err->said)
 		return str_copy(otherwise);
 	char *text = str_copy(err->said), *colon = strchr(text, ':');
@@ -207,23 +206,23 @@ static char *failure_text(const struct watch *w, int *status) {
 	bool hub = err->kind == ERROR_UNAUTHORIZED && str_starts(w->name, "docker.io/");
 	*status = 500;
 	if (w->kind == DOCKER_PUSH && (denied || err->kind == ERROR_UNAUTHORIZED))
-		return said(err, denied ? "denied: requested access to the resource is denied" : "unauthorized: authentication required");
+		return docker_registry_words(err, denied ? "denied: requested access to the resource is denied" : "unauthorized: authentication required");
 	if (w->kind == DOCKER_PUSH)
 		return str_copy(error_text(err));
 	if (err->kind == ERROR_NOT_FOUND || denied || hub)
 		*status = 404;
 	if (denied || hub) {
-		_cleanup_(free_ptr) char *words = denied ? said(err, "denied: requested access to the resource is denied")
+		_cleanup_(free_ptr) char *words = denied ? docker_registry_words(err, "denied: requested access to the resource is denied")
 							 : str_copy("denied: requested access to the resource is denied");
 		return str_format("pull access denied for %s, repository does not exist or may require 'docker login': %s", name, words);
 	}
-	_cleanup_(free_ptr) char *words = said(err, "manifest unknown: manifest unknown");
+	_cleanup_(free_ptr) char *words = docker_registry_words(err, "manifest unknown: manifest unknown");
 	if (err->kind == ERROR_NOT_FOUND && str_starts(code, "NAME_UNKNOWN"))
 		return str_format("repository %s not found: %s", name, words);
 	if (err->kind == ERROR_NOT_FOUND && (err->said || !strstr(error_text(err), "platform")))
 		return str_format("manifest for %s not found: %s", w->shown, words);
 	if (err->kind == ERROR_UNAUTHORIZED)
-		return said(err, "unauthorized: authentication required");
+		return docker_registry_words(err, "unauthorized: authentication required");
 	return str_copy(error_text(err));
 }
 

@@ -29,8 +29,8 @@ void docker_follow_transfer(struct http_request *req, enum docker_transfer kind,
 			    char *task);
 /* A push that does not begin: Docker says so behind its first line. */
 void docker_push_refused(struct http_request *req, const char *name, const char *why);
-/* "changes": instructions of a Dockerfile applied to a configuration (image-changes.c). */
-int docker_config_changes(struct image_config *config, char *const *changes, struct error *err);
+/* What the registry said, as Docker has it: "manifest unknown: manifest unknown"; free it. */
+char *docker_registry_words(const struct error *err, const char *otherwise);
 /* One line of a stream: {"errorDetail":{"message":…},"error":…}. */
 char *docker_error_line(const char *message);
 

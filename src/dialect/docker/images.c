@@ -167,5 +167,8 @@ const struct docker_route docker_image_routes[] = {
 	{"GET", "/images/get", docker_images_save, 0, DOCKER_WORKS, NULL},
 	{"GET", "/images/{name...}/get", docker_image_save, 0, DOCKER_WORKS, NULL},
 	{"POST", "/images/load", docker_images_load, HTTP_STREAM_BODY, DOCKER_WORKS, NULL},
+	{"GET", "/images/search", docker_images_search, 0, DOCKER_WORKS, NULL},
+	{"GET", "/distribution/{name...}/json", docker_distribution, 0, DOCKER_WORKS, NULL},
+	{"POST", "/auth", docker_login, 0, DOCKER_DIFFERS, "no identity tokens are given out: IdentityToken is empty"},
 	{0},
 };

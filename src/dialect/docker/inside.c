@@ -4,6 +4,7 @@
 const struct docker_route docker_inside_routes[] = {
 	{"POST", "/containers/{id}/attach", docker_attach, 0, DOCKER_WORKS, NULL},
 	{"GET", "/containers/{id}/attach/ws", docker_attach_websocket, 0, DOCKER_WORKS, NULL},
+	{"GET", "/containers/{id}/stats", docker_stats, 0, DOCKER_WORKS, NULL},
 	{"POST", "/containers/{id}/resize", docker_resize, 0, DOCKER_WORKS, NULL},
 	{"GET", "/containers/{id}/logs", docker_logs, 0, DOCKER_WORKS, NULL},
 	{"GET", "/containers/{id}/archive", docker_archive_get, 0, DOCKER_WORKS, NULL},

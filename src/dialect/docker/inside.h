@@ -14,6 +14,8 @@ int detach_keys_parse(const char *text, struct detach_keys *out, struct error *e
 
 /* What a client of a process's streams gets and gives. */
 struct stream_want {
+	struct core *core;
+	char id[INSTANCE_ID_LEN + 1], exec_id[INSTANCE_ID_LEN + 1]; /* whose; exec_id "": its first process */
 	bool tty;               /* output raw instead of in frames; detach keys are looked for */
 	bool in, out, errors;
 	struct detach_keys keys;
@@ -38,6 +40,7 @@ void docker_logs(struct http_request *req);
 void docker_stats(struct http_request *req);
 void docker_archive_get(struct http_request *req);
 void docker_archive_put(struct http_request *req);
+void docker_events(struct http_request *req);
 
 /* Sends what the log has by now to a raw socket, in the form that want says; its stream filters apply. */
 int logs_send(struct http_request *req, const char *name, const struct stream_want *want, int client);

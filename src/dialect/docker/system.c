@@ -1,5 +1,5 @@
 /* The host as Docker's clients see it. What wabe has no equal of has the value that dockerd gives where it has none. */
-#include "dialect/docker/docker-priv.h"
+#include "dialect/docker/inside.h"
 
 #include "base/fs.h"
 #include "base/time.h"
@@ -187,5 +187,6 @@ const struct docker_route docker_system_routes[] = {
 	{"GET", "/_ping", ping, 0, DOCKER_WORKS, NULL},
 	{"GET", "/version", version, 0, DOCKER_WORKS, NULL},
 	{"GET", "/info", info_of_host, 0, DOCKER_WORKS, NULL},
+	{"GET", "/events", docker_events, 0, DOCKER_WORKS, NULL},
 	{0},
 };

@@ -34,6 +34,37 @@ static int write_rule(int file, const struct cgroup_device_rule *r, char type) {
 	return RETRY_EINTR(write(file, text, strlen(text))) < 0 ? -errno : 0;
 }
 
+json_t *cgroup_devices_print(const struct cgroup_device_rule *rules, size_t n) {
+	json_t *list = json_array();
+	for (size_t i = 0; i < n; i++) {
+		const struct cgroup_device_rule *r = &rules[i];
+		_cleanup_(free_ptr) char *text = str_format("%c%c %" PRId64 ":%" PRId64 " %s", r->allow ? '+' : '-', r->type, r->major,
+							    r->minor, r->access);
+		json_array_append_new(list, json_string(text));
+	}
+	return list;
+}
+
+int cgroup_devices_parse(const json_t *list, struct cgroup_device_rule **rules, size_t *n) {
+	*rules = alloc_array(json_array_size(list) + 1, sizeof **rules);
+	for (*n = 0; *n < json_array_size(list); ++*n) {
+		struct cgroup_device_rule *r = &(*rules)[*n];
+		const char *text = json_string_value(json_array_get(list, *n));
+		char sign;
+		if (!text || sscanf(text, "%c%c %" SCNd64 ":%" SCNd64 " %3[rwm]", &sign, &r->type, &r->major, &r->minor, r->access) != 5)
+			return -EINVAL;
+		r->allow = sign == '+';
+	}
+	return 0;
+}
+
+int cgroup_v1_device(int dir, const struct cgroup_device_rule *rule, struct error *err) {
+	const char *name = rule->allow ? "devices.allow" : "devices.deny";
+	_cleanup_(close_fd) int file = openat(dir, name, O_WRONLY | O_CLOEXEC);
+	int r = file < 0 ? -errno : write_rule(file, rule, rule->type);
+	return r < 0 ? error_errno(err, r, "cannot set a device rule of the control group (%s)", name) : 0;
+}
+
 int cgroup_v1_devices(int dir, const struct cgroup_device_rule *rules, size_t n, struct error *err) {
 	_cleanup_(close_fd) int allow = openat(dir, "devices.allow", O_WRONLY | O_CLOEXEC);
 	_cleanup_(close_fd) int deny = openat(dir, "devices.deny", O_WRONLY | O_CLOEXEC);

@@ -67,6 +67,10 @@ int cgroup_v1_init_cpuset(int root, const char *path, struct error *err);
 /* Turns on all controllers that root has for the group `path` below it. */
 int cgroup_v2_enable(int root, const char *path, struct error *err);
 
+json_t *cgroup_devices_print(const struct cgroup_device_rule *rules, size_t n);
+/* -EINVAL */
+int cgroup_devices_parse(const json_t *list, struct cgroup_device_rule **rules, size_t *n);
+int cgroup_v1_device(int dir, const struct cgroup_device_rule *rule, struct error *err);
 int cgroup_v1_devices(int dir, const struct cgroup_device_rule *rules, size_t n, struct error *err);
 int cgroup_v2_devices(int dir, const struct cgroup_device_rule *rules, size_t n, struct error *err);
 

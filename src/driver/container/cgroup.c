@@ -47,6 +47,8 @@ json_t *cgroup_state_print(const struct cgroup_state *s) {
 	json_t *o = json_object();
 	json_set_str(o, "path", s->path);
 	json_set_int(o, "version", s->version);
+	if (s->n_devices)
+		json_object_set_new(o, "devices", cgroup_devices_print(s->devices, s->n_devices));
 	return o;
 }
 
@@ -69,7 +71,8 @@ static char *clean_path(const char *path) {
 
 int cgroup_state_parse(const json_t *json, struct cgroup_state *s, struct error *err) {
 	*s = (struct cgroup_state){.path = clean_path(json_get_str(json, "path")), .version = (int)json_get_int(json, "version")};
-	if (s->path && (s->version == 1 || s->version == 2))
+	bool known = cgroup_devices_parse(json_object_get(json, "devices"), &s->devices, &s->n_devices) == 0;
+	if (known && s->path && (s->version == 1 || s->version == 2))
 		return 0;
 	cgroup_state_free(s);
 	return error_set(err, ERROR_CORRUPT, "the record of the control group is damaged");
@@ -77,6 +80,7 @@ int cgroup_state_parse(const json_t *json, struct cgroup_state *s, struct error 
 
 void cgroup_state_free(struct cgroup_state *s) {
 	free(s->path);
+	free(s->devices);
 	*s = (struct cgroup_state){0};
 }
 
@@ -162,6 +166,11 @@ static int write_limits(const struct cgroup_limits *l, const struct cgroup_dirs 
 	return r < 0 ? r : cgroup_values_write(&values, undo, err);
 }
 
+static void add_rule(struct cgroup_state *s, const struct cgroup_device_rule *rule) {
+	s->devices = alloc_resize(s->devices, s->n_devices + 1, sizeof *s->devices);
+	s->devices[s->n_devices++] = *rule;
+}
+
 static int set_devices(const struct cgroup_config *c, const struct cgroup_dirs *d, struct error *err) {
 	if (!c->n_devices)
 		return 0;
@@ -205,7 +214,33 @@ int cgroup_finish(const struct cgroup_config *c, struct cgroup_state *s, struct 
 		remove_made(host, s->path, made);
 	else
 		s->version = host->version;
+	for (size_t i = 0; r == 0 && i < c->n_devices; i++)
+		add_rule(s, &c->devices[i]);
 	return r;
+}
+
+/* Of the same device alone: rules with stars stay. */
+static void drop_allowance(struct cgroup_state *s, const struct cgroup_device_rule *rule) {
+	size_t kept = 0;
+	for (size_t i = 0; i < s->n_devices; i++) {
+		const struct cgroup_device_rule *had = &s->devices[i];
+		if (!had->allow || had->type != rule->type || had->major != rule->major || had->minor != rule->minor)
+			s->devices[kept++] = *had;
+	}
+	s->n_devices = kept;
+}
+
+int cgroup_set_device(struct cgroup_state *s, const struct cgroup_device_rule *rule, struct error *err) {
+	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = CGROUP_DIRS_INIT;
+	if (!s->n_devices)
+		return 0;
+	drop_allowance(s, rule);
+	if (rule->allow)
+		add_rule(s, rule);
+	cgroup_dirs_open(s->path, &dirs);
+	if (dirs.fd[CGROUP_DEVICES] >= 0)
+		return cgroup_v1_device(dirs.fd[CGROUP_DEVICES], rule, err);
+	return cgroup_v2_devices(dirs.fd[CGROUP_UNIFIED], s->devices, s->n_devices, err);
 }
 
 void cgroup_undo(struct cgroup_state *s) {

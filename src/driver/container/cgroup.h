@@ -58,6 +58,8 @@ int cgroup_limits_from_oci(const json_t *resources, struct cgroup_limits *out, s
 struct cgroup_state {
 	char *path;
 	int version;
+	struct cgroup_device_rule *devices; /* as set; empty: everything is allowed */
+	size_t n_devices;
 };
 json_t *cgroup_state_print(const struct cgroup_state *s);
 int cgroup_state_parse(const json_t *json, struct cgroup_state *s, struct error *err);
@@ -92,6 +94,8 @@ int cgroup_delegate(const struct cgroup_state *s, uid_t uid, gid_t gid, struct e
 int cgroup_enter(const struct cgroup_state *s, pid_t pid, struct error *err);
 /* Changes the limits that are set in l; all or nothing as far as the kernel lets. */
 int cgroup_update(const struct cgroup_state *s, const struct cgroup_limits *l, struct error *err);
+/* Allows one more device, or takes an allowance away again; the state is the caller's to keep. */
+int cgroup_set_device(struct cgroup_state *s, const struct cgroup_device_rule *rule, struct error *err);
 int cgroup_freeze(const struct cgroup_state *s, bool freeze, struct error *err);
 bool cgroup_is_frozen(const struct cgroup_state *s);
 /* All processes of the group and the groups below. *pids malloc'd. */

@@ -26,20 +26,23 @@ static void add_name(const struct resolver *r, const char *name, struct buf *out
 		buf_addf(out, " %s", name);
 }
 
-static void add_line(const struct resolver *r, const char *address, const char *name, const struct nic *nic,
-		     struct buf *out) {
+static void add_line(const struct resolver *r, const char *address, const char *instance, const char *name,
+		     const struct nic *nic, struct buf *out) {
 	if (!address)
 		return;
 	buf_adds(out, address);
 	add_name(r, name, out); /* the first is what the address resolves to */
 	for (char **alias = nic->aliases; alias && *alias; alias++)
 		add_name(r, *alias, out);
+	_cleanup_(free_ptr) char *short_id = str_copyn(instance, 12);
+	add_name(r, short_id, out);
 	buf_addc(out, '\n');
 }
 
-void resolver_host_lines(const struct resolver *r, const char *name, const struct nic *nic, struct buf *out) {
-	add_line(r, nic->ipv4, name, nic, out);
-	add_line(r, nic->ipv6, name, nic, out);
+void resolver_host_lines(const struct resolver *r, const char *instance, const char *name, const struct nic *nic,
+			 struct buf *out) {
+	add_line(r, nic->ipv4, instance, name, nic, out);
+	add_line(r, nic->ipv6, instance, name, nic, out);
 }
 
 void resolver_lease_line(const char *name, const struct nic *nic, struct buf *out) {
@@ -65,7 +68,7 @@ int resolver_host_set(const struct resolver *r, const char *instance, const char
 	_cleanup_(buf_free) struct buf host = BUF_INIT, lease = BUF_INIT;
 	_cleanup_(free_ptr) char *hosts = str_format("hosts/%s", instance), *dhcp = str_format("dhcp/%s", instance);
 	bool again = is_there(r, dhcp);
-	resolver_host_lines(r, name, nic, &host);
+	resolver_host_lines(r, instance, name, nic, &host);
 	resolver_lease_line(name, nic, &lease);
 	int e = resolver_write(r, hosts, &host, err);
 	if (e < 0 || !r->network->spec.dhcp)

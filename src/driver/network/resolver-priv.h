@@ -17,5 +17,6 @@ int resolver_reload(const struct resolver *r);
 /* Its whole configuration. */
 void resolver_config(const struct resolver *r, struct buf *out);
 /* Lines of the files hosts/<instance> and dhcp/<instance>. */
-void resolver_host_lines(const struct resolver *r, const char *name, const struct nic *nic, struct buf *out);
+void resolver_host_lines(const struct resolver *r, const char *instance, const char *name, const struct nic *nic,
+			 struct buf *out);
 void resolver_lease_line(const char *name, const struct nic *nic, struct buf *out);

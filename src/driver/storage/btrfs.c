@@ -61,11 +61,20 @@ static int make_loop_file(const struct storage_pool *p, struct error *err) {
 	return r;
 }
 
+/* Whether this pool's file system is on a device; *type is what lies there, NULL for nothing. */
+static int look_at(const struct storage_pool *p, const char *device, bool *ours, char **type, struct error *err) {
+	_cleanup_(free_ptr) char *label = NULL, *wanted = label_of(p);
+	int r = storage_signature(device, type, &label, err);
+	*ours = r == 0 && str_same(*type, "btrfs") && str_same(label, wanted);
+	return r;
+}
+
 /* A device with something else on it is not touched. */
 static int make_device(const struct storage_pool *p, const char *device, struct error *err) {
-	_cleanup_(free_ptr) char *type = NULL, *label = NULL, *ours = label_of(p);
-	int r = storage_signature(device, &type, &label, err);
-	if (r < 0 || (type && strcmp(type, "btrfs") == 0 && label && strcmp(label, ours) == 0))
+	_cleanup_(free_ptr) char *type = NULL;
+	bool ours;
+	int r = look_at(p, device, &ours, &type, err);
+	if (r < 0 || ours)
 		return r;
 	if (type)
 		return error_set(err, ERROR_CONFLICT, "%s already holds something (%s); clear it with wipefs if it is not needed",
@@ -123,7 +132,13 @@ static int btrfs_deactivate(const struct storage_pool *p, struct error *err) {
 
 static int btrfs_remove(const struct storage_pool *p, struct error *err) {
 	const char *source = p->pool->spec.source;
-	_cleanup_(free_ptr) char *file = loop_file(p), *unfinished = str_format("%s.tmp", file);
+	_cleanup_(free_ptr) char *file = loop_file(p), *unfinished = str_format("%s.tmp", file), *type = NULL;
+	if (source && !is_directory(source)) {
+		bool ours;
+		int r = look_at(p, source, &ours, &type, err);
+		if (r < 0 || !ours)
+			return r; /* it has been removed already */
+	}
 	if (source || fs_exists(file)) {
 		int r = btrfs_mount(p, err);
 		if (r == 0)

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define DEADLINE (10 * NS_PER_SEC)
+#define DEADLINE (30 * NS_PER_SEC) /* of one that answers, see luns_ask */
 #define LOGGED_IN_ALREADY 15 /* iscsiadm's status for it */
 #define NO_SUCH_RECORD 21
 #define RECORDS "/etc/iscsi/nodes"
@@ -53,8 +53,11 @@ static int run(const struct storage_pool *p, const char *portal, const char *con
 	int r = proc_run(&x, err);
 	if (r < 0 || x.status == 0 || x.status == fine)
 		return r;
+	/* what follows "reported error" is why; the lines about it only say that */
+	const char *why = strstr(buf_str(&errors), "reported error");
+	why = why ? why : buf_str(&errors);
 	return error_set(err, x.status == 24 ? ERROR_UNAUTHORIZED : ERROR_UNAVAILABLE, "iscsiadm failed for %s at %s: %.*s",
-			 p->pool->spec.source, portal, (int)strcspn(buf_str(&errors), "\n"), buf_str(&errors));
+			 p->pool->spec.source, portal, (int)strcspn(why, "\n"), why);
 }
 #define RUN(p, portal, fine, err, ...) run(p, portal, (const char *const[]){__VA_ARGS__, NULL}, fine, err)
 
@@ -79,21 +82,24 @@ static int set_secret(const char *record, const char *secret, struct error *err)
 	return r < 0 ? error_errno(err, r, "cannot write %s", record) : 0;
 }
 
-/* The record's file: RECORDS/TARGET/HOST,PORT,GROUP/default, or without the last. */
+/* The record's file: RECORDS/TARGET/HOST,PORT,GROUP/default, or without the last one or two. */
 static int set_secrets(const struct storage_pool *p, const char *host, const char *port, struct error *err) {
-	_cleanup_(free_ptr) char *dir = str_format("%s/%s", RECORDS, p->pool->spec.source), *start = str_format("%s,%s,", host, port);
+	_cleanup_(free_ptr) char *dir = str_format("%s/%s", RECORDS, p->pool->spec.source), *start = str_format("%s,%s", host, port);
 	_cleanup_(close_fd) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_(strv_free_ptr) char **names = NULL;
+	bool found = false;
 	int r = fd < 0 ? -errno : fs_names(fd, &names);
 	if (r < 0)
 		return error_errno(err, r, "cannot read %s", dir);
 	for (size_t i = 0; r == 0 && names && names[i]; i++) {
-		if (!str_starts(names[i], start))
+		const char *rest = str_starts(names[i], start) ? names[i] + strlen(start) : "-";
+		if (*rest && *rest != ',')
 			continue;
+		found = true;
 		_cleanup_(free_ptr) char *path = str_format("%s/%s", dir, names[i]), *inner = str_format("%s/default", path);
 		r = set_secret(fs_exists(inner) ? inner : path, p->pool->spec.secret, err);
 	}
-	return r;
+	return r < 0 || found ? r : error_set(err, ERROR_INTERNAL, "iscsiadm has made no record of %s in %s", start, dir);
 }
 
 /* The record of a portal: where the secret is. */

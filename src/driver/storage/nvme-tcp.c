@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define DEADLINE (10 * NS_PER_SEC)
+#define DEADLINE (30 * NS_PER_SEC) /* of one that answers, see luns_ask */
 
 static int nvme_probe(struct error *err) {
 	int r = storage_need_program("nvme", "nvme-cli", err);

@@ -47,7 +47,8 @@ struct storage_driver {
 	int (*probe)(struct error *err); /* UNSUPPORTED: what is missing (kernel, program), how to get it */
 	/* First use: makes what is needed, refuses (CONFLICT) a source that holds something else. */
 	int (*create)(const struct storage_pool *p, struct error *err);
-	/* Mounts, logs in, checks. UNAVAILABLE when a server does not answer, within 10 s. */
+	/* Mounts, logs in, checks. UNAVAILABLE when a server does not answer, within 10 s; one that answers, but does
+	 * not go on, within half a minute. */
 	int (*activate)(const struct storage_pool *p, struct error *err);
 	int (*deactivate)(const struct storage_pool *p, struct error *err);
 	/* Only what wabe has made; the pool is empty. */

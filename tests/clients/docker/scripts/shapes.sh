@@ -1,5 +1,5 @@
 # superset
-q docker run -d --name ca --network bridge -p 8080:80 -v vol:/vol -v /tmp:/t --label l=v --health-cmd true busybox sleep 1000
+q docker run -d --name ca --network bridge -p 8080:80 -v vol:/vol -v /tmp:/t --label l=v --health-cmd true --health-interval 200ms busybox sleep 1000
 q docker network create net
 q docker run -d --name cb --network net busybox sleep 1000
 await 'test "$(docker inspect -f "{{.State.Health.Status}}" ca)" = healthy'
