@@ -293,8 +293,6 @@ int kept_files_check(struct core *c, const char *project, const struct instance_
 /* What is in them, one behind the other, in *fd: -1 where there are none. files: a copy of the spec's that gets their sizes. */
 int kept_files_open(struct core *c, const char *project, instance_files *files, int *fd, struct error *err);
 
-/* Waits (up to a minute) until nothing of workloads that are gone is on the network any more: it is on its way out. Takes the lock. */
-void workloads_await_leaving(struct core *c, const char *project, const char *network);
 /* The name of a workload whose template names the network, or NULL. Needs the lock. */
 const char *workload_on(struct core *c, const struct object *network);
 

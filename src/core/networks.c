@@ -1,5 +1,6 @@
 /* The verbs of networks. The store knows a network before the agent does; the agent makes it, and picks its subnets. */
 #include "core/core-priv.h"
+#include "core/workloads.h"
 
 #include "base/log.h"
 #include "base/str.h"

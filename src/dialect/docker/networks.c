@@ -1,6 +1,7 @@
 /* The routes of networks. Docker's "bridge" is wabe's network "default", which is made when somebody asks for it; "host" and
  * "none" are modes of an instance here, shown as the networks that they are for Docker. */
 #include "core/networks.h"
+#include "core/workloads.h"
 
 #include "base/log.h"
 #include "base/str.h"
@@ -306,6 +307,7 @@ static int remove_network(struct core *c, const char *id, struct error *err) {
 
 static void remove_one(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
+	workloads_await_leaving(core_of(req), DOCKER_PROJECT, http_param(req, "id"));
 	_cleanup_(json_free_ptr) json_t *all = all_networks(core_of(req), &err);
 	if (!all || add_containers(core_of(req), all, &err) < 0)
 		return fail(req, &err);
