@@ -106,7 +106,8 @@ static int build_process(const struct msg_instance_create *r, const char *hostna
 	p->env = process_env(r, hostname);
 	const char *cwd = spec->workdir && *spec->workdir ? spec->workdir : r->config.workdir;
 	p->cwd = str_copy(cwd && *cwd ? cwd : "/");
-	p->user = copy_or_null(spec->user && *spec->user ? spec->user : r->config.user);
+	const char *user = spec->user && *spec->user ? spec->user : r->config.user;
+	p->user = str_copy(user && *user ? user : "0"); /* root with the groups that the image has it in */
 	p->groups = strv_copy(spec->groups);
 	p->terminal = spec->tty;
 	p->no_new_privileges = spec->no_new_privileges;

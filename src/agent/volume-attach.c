@@ -59,9 +59,9 @@ static struct run_volume *same_volume(struct run_state *run, const char *id, con
 }
 
 /* Closes a volume of this run that is noted no more, unless it is so for another target. */
-static void close_if_last(const struct job *j, const struct run_state *run, const struct pool_entry *e, const char *id,
+static void close_if_last(const struct job *j, struct run_state *run, const struct pool_entry *e, const char *id,
 			  bool block) {
-	if (same_volume((struct run_state *)run, id, NULL))
+	if (same_volume(run, id, NULL))
 		return;
 	volume_close_unused(j->agent, e, id, block, NULL, j->id);
 }

@@ -74,7 +74,7 @@ struct builder {
 	struct stage *stages;
 	size_t n_stages;	  /* up to the target */
 	size_t turn;		  /* the stage whose output is shown */
-	bool failed;		  /* some stage: the others give up */
+	bool failed;		  /* some stage: the others give up; atomic */
 	char **declared;	  /* names of all ARGs */
 	pthread_mutex_t lock;	  /* over what is above, and the context's links */
 	pthread_cond_t changed;

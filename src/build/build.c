@@ -11,10 +11,7 @@ int build_cancelled(struct error *err) {
 }
 
 bool build_gone(struct builder *b) {
-	pthread_mutex_lock(&b->lock);
-	bool failed = b->failed;
-	pthread_mutex_unlock(&b->lock);
-	return failed || b->sink->gone(b->sink->arg);
+	return __atomic_load_n(&b->failed, __ATOMIC_RELAXED) || b->sink->gone(b->sink->arg);
 }
 
 /* ---- the plan ---- */
@@ -174,7 +171,8 @@ static void *stage_thread(void *arg) {
 	pthread_mutex_lock(&b->lock);
 	s->result = r;
 	s->done = true;
-	b->failed |= r < 0;
+	if (r < 0)
+		__atomic_store_n(&b->failed, true, __ATOMIC_RELAXED);
 	pass_turn(b);
 	pthread_cond_broadcast(&b->changed);
 	pthread_mutex_unlock(&b->lock);

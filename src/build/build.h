@@ -7,6 +7,7 @@
 
 #include "build/tree.h"
 #include "core/core.h"
+#include "core/tasks.h"
 #include "model/image.h"
 #include "model/instance.h"
 
@@ -24,6 +25,8 @@ struct build_request {
 	const struct pairs *labels;
 	const char *network;	      /* of RUN: as spec.network, or the name of a network; NULL: the default one */
 	const char *target, *platform; /* NULL: the last stage, the host's */
+	const struct ulimit *ulimits; /* of RUN */
+	size_t n_ulimits;
 	struct limits limits;	      /* of RUN; zero: the defaults of an instance */
 	const struct build_login *logins;
 	size_t n_logins;
@@ -34,7 +37,7 @@ struct build_request {
 struct build_sink {
 	void (*text)(void *arg, const char *text);    /* lines as dockerd's */
 	void (*stage)(void *arg, const char *image_id); /* a stage is done */
-	void (*status)(void *arg, const char *id, const char *status); /* of a pull */
+	void (*pull)(void *arg, const struct task_step *step); /* of an image that is pulled; must not block */
 	bool (*gone)(void *arg);		      /* nobody wants it any more: the build is given up */
 	int (*gone_fd)(void *arg);		      /* readable when gone has become true; -1 */
 	void *arg;

@@ -16,57 +16,44 @@ struct pull {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool ended;
-	char *error;
-	enum error_kind kind;
+	struct error failed;
 };
 
-static void pull_begin(UNUSED void *arg) {
-}
-
-static int pull_task(void *arg, const char *json, size_t len) {
-	struct pull *p = arg;
-	_cleanup_(json_free_ptr) json_t *task = json_parse(json, len, NULL);
-	pthread_mutex_lock(&p->lock);
-	const char *text = json_get_str(task, "error"), *kind = json_get_str(task, "error_kind");
-	if (text) {
-		free(p->error);
-		p->error = str_copy(text);
-		p->kind = kind ? error_kind_from_name(kind) : ERROR_INTERNAL;
-	}
-	pthread_mutex_unlock(&p->lock);
+static int pull_step(void *arg, const struct task_step *step) {
+	struct builder *b = ((struct pull *)arg)->b;
+	if (pthread_mutex_trylock(&b->lock) != 0)
+		return -EAGAIN; /* this thread is the core's */
+	b->sink->pull(b->sink->arg, step);
+	pthread_mutex_unlock(&b->lock);
 	return 0;
 }
 
 static bool pull_gone(void *arg) {
-	struct pull *p = arg;
-	return build_gone(p->b);
+	return build_gone(((struct pull *)arg)->b);
 }
 
-static void pull_end(void *arg, UNUSED bool complete) {
+static void pull_end(void *arg, const struct task *task, const struct error *err) {
 	struct pull *p = arg;
 	pthread_mutex_lock(&p->lock);
+	if (!task)
+		build_cancelled(&p->failed);
+	else if (err->kind)
+		error_set(&p->failed, err->kind, "%s", error_text(err));
 	p->ended = true;
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
 }
 
 static int pull_wait(struct pull *p, const char *id, struct error *err) {
-	const struct task_sink sink = {pull_begin, pull_task, pull_gone, pull_end, p};
-	int r = task_follow(p->b->core, p->b->o->project, id, &sink, err);
+	const struct task_step_sink sink = {pull_step, pull_gone, pull_end, p};
+	int r = task_follow_steps(p->b->core, p->b->o->project, id, &sink, err);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&p->lock);
 	while (!p->ended)
 		pthread_cond_wait(&p->changed, &p->lock);
 	pthread_mutex_unlock(&p->lock);
-	if (build_gone(p->b)) {
-		_cleanup_(free_ptr) char *json = NULL;
-		task_cancel(p->b->core, p->b->o->project, id, &json, NULL);
-		return build_cancelled(err);
-	}
-	if (p->error)
-		return error_set(err, p->kind, "%s", p->error);
-	return 0;
+	return p->failed.kind ? error_move(err, &p->failed) : 0;
 }
 
 static const struct build_login *login_for(const struct build_request *o, const char *name) {
@@ -95,6 +82,7 @@ static int pull(struct stage *s, const char *name, const char *platform, struct 
 		.platform = platform,
 		.username = login ? login->username : NULL,
 		.password = login ? login->password : NULL,
+		.followed = true,
 	};
 	int r = image_pull(b->core, b->o->project, &o, &task, err);
 	if (r < 0)
@@ -106,7 +94,6 @@ static int pull(struct stage *s, const char *name, const char *platform, struct 
 	r = json ? pull_wait(&p, json_get_str(json, "id"), err) : -ERROR_INTERNAL;
 	pthread_mutex_destroy(&p.lock);
 	pthread_cond_destroy(&p.changed);
-	free(p.error);
 	return r;
 }
 

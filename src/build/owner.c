@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "core/instances.h"
 
+#define ID_MAX 65535u /* of an instance's range */
 #define FILE_MAX_READ ((size_t)1 << 20)
 
 /* A small text of the image; empty where it is not there. */
@@ -86,5 +87,7 @@ int owner_find(struct stage *s, const char *chown, uint32_t *uid, uint32_t *gid,
 		}
 		error_free(&none);
 	}
+	if (r == 0 && (*uid > ID_MAX || *gid > ID_MAX))
+		r = error_set(err, ERROR_INVALID, "%u:%u: ids end at %u", *uid, *gid, ID_MAX);
 	return r < 0 ? error_wrap(err, "unable to convert uid/gid chown string to host mapping") : 0;
 }

@@ -73,6 +73,12 @@ static void fill_spec(const struct stage *s, char *const *argv, char *const *env
 	spec->image = str_copy(s->image);
 	spec->entrypoint = strv_copy(argv);
 	spec->env = strv_copy(env);
+	if (o->n_ulimits)
+		spec->ulimits.items = alloc_array(o->n_ulimits, sizeof *spec->ulimits.items);
+	for (; spec->ulimits.n < o->n_ulimits; spec->ulimits.n++) {
+		const struct ulimit *u = &o->ulimits[spec->ulimits.n];
+		spec->ulimits.items[spec->ulimits.n] = (struct ulimit){str_copy(u->name), u->soft, u->hard};
+	}
 	spec->extra_hosts = strv_copy((char *const *)o->extra_hosts);
 	strv_free(TAKE_PTR(spec->health.command));
 	strv_add(&spec->health.command, "NONE");

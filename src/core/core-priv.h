@@ -42,6 +42,7 @@ struct entry {
 	bool loaded;   /* from the store: what the agent says of it is newer in any case */
 	bool orphan;   /* part of an operation of a process before this one: to be removed */
 	bool removed;  /* gone: only who held it before still sees it */
+	bool leaving;  /* gone from store and agent: it uses no volume any more */
 	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
 	unsigned exits;
 	unsigned starts, ends; /* that the agent's events have told */
@@ -101,7 +102,7 @@ struct events {
 struct core {
 	struct store *store;
 	struct content *content;
-	char *agent_socket;
+	char *agent_socket, *id;
 	char *state; /* directory of control's own */
 	char **mirrors;
 	void (*on_shutdown)(void *arg);

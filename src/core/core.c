@@ -74,6 +74,22 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->started_at = time_now_ns();
 }
 
+/* What tells this daemon from others, for as long as its store lives. */
+static int load_id(struct core *c, struct error *err) {
+	struct store_item item;
+	_cleanup_(error_free) struct error why = ERROR_INIT;
+	int r = store_get(c->store, "daemon/id", &item, &why);
+	if (r == 0) {
+		c->id = str_copy(item.value);
+		store_item_free(&item);
+		return 0;
+	}
+	if (why.kind != ERROR_NOT_FOUND)
+		return error_move(err, &why);
+	c->id = random_hex(16);
+	return store_put(c->store, "daemon/id", c->id, STORE_ANY, NULL, err);
+}
+
 static int open_stores(struct core *c, const struct core_config *config, struct error *err) {
 	_cleanup_(free_ptr) char *db = str_format("%s/store.db", config->state);
 	_cleanup_(free_ptr) char *blobs = str_format("%s/content", config->state);
@@ -83,7 +99,9 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 	r = content_open(blobs, &c->content, err);
 	if (r < 0)
 		return r;
-	r = events_load(c, err);
+	r = load_id(c, err);
+	if (r == 0)
+		r = events_load(c, err);
 	if (r < 0)
 		return r;
 	r = images_load(c, err);
@@ -200,6 +218,7 @@ void core_close(struct core *c) {
 	strv_free(c->mirrors);
 	free(c->agent_socket);
 	free(c->state);
+	free(c->id);
 	free(c);
 }
 
@@ -210,6 +229,7 @@ json_t *core_info(struct core *c) {
 	json_t *info = json_object();
 	json_set_str(info, "version", WABE_VERSION);
 	json_set_str(info, "hostname", u.nodename);
+	json_set_str(info, "id", c->id);
 	json_set_str(info, "state", c->state);
 	json_object_set_new(info, "mirrors", json_from_strv(c->mirrors));
 	json_t *agent = fields_print(&msg_hello_table, &c->host);

@@ -20,6 +20,7 @@
  *   changing/<project>/<id>    a change of that instance is under way: the agent may be ahead of the store
  *   pools/<id>, volumes/<project>/<id>, workloads/<project>/<id>, secrets/<project>/<id>, configs/<project>/<id>, clusters/<id>
  *   snapshots/<id>             all snapshots of one volume or instance
+ *   daemon/id                                     random, made with the store
  *   events/<first revision>    a batch of events, a JSON line each; the last 10,000 events are kept */
 #pragma once
 

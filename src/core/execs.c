@@ -225,7 +225,7 @@ static void start_settle(struct core *c, const char *id, int result, enum error_
 	if (x && result == 0)
 		x->forgettable = true;
 	else if (x)
-		exec_ended(c, x, kind == ERROR_NO_COMMAND ? 127 : kind == ERROR_NO_EXEC ? 126 : 128);
+		exec_ended(c, x, kind == ERROR_NO_COMMAND ? 127 : 126);
 }
 
 /* Its terminal may have got another size while the process was made. */

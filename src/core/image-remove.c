@@ -25,18 +25,14 @@ static void removal_free(struct removal *m) {
 
 void image_removal_free(struct image_removal *m) {
 	strv_free(m->untagged);
+	strv_free(m->digests);
 	strv_free(m->deleted);
 	free(m->image);
 	free(m->instance);
 	*m = (struct image_removal){0};
 }
 
-/* How hard it is meant. */
-enum mode {
-	ASKED,
-	FORCED,
-	PRUNED, /* all references, but not what anybody has */
-};
+#define PRUNED (1U << 8) /* beside image_remove_flags: all references, but not what anybody has */
 
 /* ---- what stands against it; all of these need the lock ---- */
 
@@ -106,14 +102,15 @@ static char *reference_of(const struct image *i, const char *name, bool by_id) {
 }
 
 /* The name goes, and the digests of its repository with the last one. */
-static void plan_name(const struct image *i, const char *full, struct removal *m) {
-	bool last = true;
+static void plan_name(const struct image *i, const char *full, bool hold, struct removal *m) {
+	bool last = true, none = !hold && strv_len(i->names) == 1;
 	if (strv_has(i->names, full))
 		strv_add(&m->names, full);
 	for (char **n = i->names; n && *n; n++)
 		last &= str_same(*n, full) || strchr(*n, '@') || !image_ref_same_repository(*n, full);
 	for (char **d = i->digests; d && *d; d++)
-		if (str_same(*d, full) || (last && !strchr(full, '@') && image_ref_same_repository(*d, full)))
+		if (str_same(*d, full) || (none && m->names) ||
+		    (last && !strchr(full, '@') && image_ref_same_repository(*d, full)))
 			strv_add(&m->digests, *d);
 }
 
@@ -121,27 +118,27 @@ static bool nothing_left(const struct image *i, const struct removal *m) {
 	return strv_len(m->names) == strv_len(i->names) && strv_len(m->digests) == strv_len(i->digests);
 }
 
-static int plan(struct core *c, const char *name, enum mode mode, struct removal *m, struct image_removal *out, struct error *err) {
+static int plan(struct core *c, const char *name, unsigned flags, struct removal *m, struct image_removal *out, struct error *err) {
 	bool by_id, up;
 	struct image_entry *e = image_find_how(c, name, &by_id, err);
 	if (!e)
 		return err && err->kind ? -(int)err->kind : -ERROR_NOT_FOUND;
 	const struct image *i = &e->snap->image;
 	const struct instance *user = user_of(c, i->id, &up);
-	bool children = has_children(c, i->id), single = one_repository(i), force = mode != ASKED;
+	bool children = has_children(c, i->id), single = one_repository(i), force = flags & (IMAGE_FORCE | PRUNED);
 	_cleanup_(free_ptr) char *full = reference_of(i, name, by_id);
 	if (full && single && user && !force)
 		return refuse(out, IMAGE_NAME_IN_USE, i, user, err);
 	if (!full && children)
 		return refuse(out, IMAGE_HAS_CHILDREN, i, NULL, err);
-	if (!full && user && (up || mode != FORCED))
+	if (!full && user && (up || !(flags & IMAGE_FORCE)))
 		return refuse(out, up ? IMAGE_RUNS : IMAGE_IN_USE, i, user, err);
 	if (!full && !single && strv_len(i->names) + strv_len(i->digests) > 0 && !force)
 		return refuse(out, IMAGE_HAS_NAMES, i, NULL, err);
 	m->id = str_copy(i->id);
 	m->parent = copy_or_null(i->parent);
 	if (full) {
-		plan_name(i, full, m);
+		plan_name(i, full, flags & IMAGE_DIGESTS_HOLD, m);
 	} else {
 		m->names = strv_copy(i->names);
 		m->digests = strv_copy(i->digests);
@@ -230,12 +227,12 @@ static void restore(struct core *c, const struct removal *m, struct image_snap *
 /* Checks and takes out in one go, so that no instance comes to use the image in between; the store follows, and a failure
  * there puts it back. parent: the id is that of an image which goes only if nothing holds it; m->id is NULL if something
  * does. */
-static int remove_step(struct core *c, const char *project, const char *name, enum mode mode, bool parent,
+static int remove_step(struct core *c, const char *project, const char *name, unsigned flags, bool parent,
 		       struct removal *m, struct image_removal *out, struct error *err) {
 	_cleanup_(image_snap_unref_ptr) struct image_snap *before = NULL, *left = NULL;
 	pthread_mutex_lock(&c->images_write);
 	core_lock(c);
-	int r = parent ? 0 : plan(c, name, mode, m, out, err);
+	int r = parent ? 0 : plan(c, name, flags, m, out, err);
 	if (parent)
 		plan_parent(c, name, m);
 	if (m->id) {
@@ -259,20 +256,20 @@ static void note(struct image_removal *out, const struct removal *m) {
 		strv_add(&out->untagged, *n);
 	for (char **d = m->digests; d && *d; d++)
 		if (!strv_has(m->names, *d))
-			strv_add(&out->untagged, *d);
+			strv_add(&out->digests, *d);
 	if (m->image)
 		strv_add(&out->deleted, m->id);
 }
 
 /* Without a collection. */
-static int remove_chain(struct core *c, const char *project, const char *name, enum mode mode, bool keep_parents,
-			struct image_removal *out, struct error *err) {
+static int remove_chain(struct core *c, const char *project, const char *name, unsigned flags, struct image_removal *out,
+			struct error *err) {
 	_cleanup_(removal_free) struct removal m = {0};
-	int r = remove_step(c, project, name, mode, false, &m, out, err);
+	int r = remove_step(c, project, name, flags, false, &m, out, err);
 	if (r < 0)
 		return r;
 	note(out, &m);
-	while (m.image && m.parent && !keep_parents) {
+	while (m.image && m.parent && !(flags & IMAGE_KEEP_PARENTS)) {
 		_cleanup_(free_ptr) char *parent = TAKE_PTR(m.parent);
 		removal_free(&m);
 		if (remove_step(c, project, parent, PRUNED, true, &m, out, NULL) < 0)
@@ -282,12 +279,12 @@ static int remove_chain(struct core *c, const char *project, const char *name, e
 	return 0;
 }
 
-int image_remove(struct core *c, const char *project, const char *name, bool force, bool keep_parents,
-		 struct image_removal *out, struct error *err) {
+int image_remove(struct core *c, const char *project, const char *name, unsigned flags, struct image_removal *out,
+		 struct error *err) {
 	*out = (struct image_removal){0};
 	int r = core_project_check(c, project, err);
 	if (r == 0)
-		r = remove_chain(c, project, name, force ? FORCED : ASKED, keep_parents, out, err);
+		r = remove_chain(c, project, name, flags, out, err);
 	if (r < 0 || !out->deleted)
 		return r;
 	_cleanup_(error_free) struct error later = ERROR_INIT;
@@ -299,7 +296,7 @@ int image_remove(struct core *c, const char *project, const char *name, bool for
 int image_delete(struct core *c, const char *project, const char *name, bool force, char ***untagged, char ***deleted,
 		 struct error *err) {
 	_cleanup_(image_removal_free) struct image_removal m = {0};
-	int r = image_remove(c, project, name, force, false, &m, err);
+	int r = image_remove(c, project, name, force ? IMAGE_FORCE : 0, &m, err);
 	if (r < 0)
 		return r;
 	*untagged = TAKE_PTR(m.untagged);
@@ -341,10 +338,12 @@ int image_prune_fitting(struct core *c, const char *project, const struct image_
 	_cleanup_(strv_free_ptr) char **ids = prunable(c, o);
 	for (char **id = ids; id && *id; id++) {
 		_cleanup_(image_removal_free) struct image_removal one = {0};
-		if (remove_chain(c, project, *id, PRUNED, false, &one, NULL) < 0)
+		if (remove_chain(c, project, *id, PRUNED, &one, NULL) < 0)
 			continue;
 		for (char **u = one.untagged; u && *u; u++)
 			strv_add(&out->untagged, *u);
+		for (char **d = one.digests; d && *d; d++)
+			strv_add(&out->digests, *d);
 		for (char **d = one.deleted; d && *d; d++)
 			strv_add(&out->deleted, *d);
 	}

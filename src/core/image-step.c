@@ -31,9 +31,14 @@ static int ground_find(struct core *c, const char *project, const char *base, st
 	return 0;
 }
 
-/* fd: of the layer's tar, -1 for none. */
-static int file_step(struct core *c, const char *project, const struct image_step *s, const struct ground *g, int fd,
-		     struct image_snap **out, struct error *err) {
+/* What the layer comes from: a tar, another image, or (-1, NULL) there is none. */
+struct layer_source {
+	int fd;
+	const struct image_layer *layer;
+};
+
+static int file_step(struct core *c, const char *project, const struct image_step *s, const struct ground *g,
+		     struct layer_source from, struct image_snap **out, struct error *err) {
 	struct image image;
 	struct build_options o = {
 		.base = g->base ? &g->base->image : NULL,
@@ -45,13 +50,15 @@ static int file_step(struct core *c, const char *project, const struct image_ste
 		.author = s->author,
 		.created_by = s->created_by,
 		.compression = "none",
+		.history = s->history,
+		.layer = from.layer,
 	};
-	int r = image_from_tar(c->content, fd, &o, &image, err);
+	int r = image_from_tar(c->content, from.fd, &o, &image, err);
 	if (r < 0)
 		return r;
 	if (g->base)
 		image.parent = str_copy(g->base->image.id);
-	if (fd >= 0)
+	if (from.fd >= 0 || from.layer)
 		r = layers_ensure(c, &image, err); /* it is there already, as a rule: whoever sent the tar has filed it */
 	if (r == 0)
 		r = image_store(c, project, &image, out, err);
@@ -65,7 +72,25 @@ int image_step_config(struct core *c, const char *project, const struct image_st
 	images_hold(c);
 	int r = ground_find(c, project, s->base, &g, err);
 	if (r == 0)
-		r = file_step(c, project, s, &g, -1, out, err);
+		r = file_step(c, project, s, &g, (struct layer_source){-1, NULL}, out, err);
+	images_release(c);
+	return r;
+}
+
+int image_step_borrowed(struct core *c, const char *project, const struct image_step *s, const char *from, ssize_t layer,
+			struct image_snap **out, struct error *err) {
+	_cleanup_(ground_free) struct ground g = {0}, other = {0};
+	struct layer_source source = {-1, NULL};
+	images_hold(c);
+	int r = ground_find(c, project, s->base, &g, err);
+	if (r == 0)
+		r = ground_find(c, project, from, &other, err);
+	if (r == 0 && layer >= 0 && (size_t)layer >= other.base->image.layers.n)
+		r = error_set(err, ERROR_INVALID, "image %s has no layer %zd", from, layer);
+	if (r == 0 && layer >= 0)
+		source.layer = &other.base->image.layers.items[layer];
+	if (r == 0)
+		r = file_step(c, project, s, &g, source, out, err);
 	images_release(c);
 	return r;
 }
@@ -84,7 +109,7 @@ int image_step_files(struct core *c, const char *project, const struct image_ste
 	if (r == 0)
 		r = stream_expected(layer, err);
 	if (r == 0)
-		r = file_step(c, project, s, &g, layer, out, err);
+		r = file_step(c, project, s, &g, (struct layer_source){layer, NULL}, out, err);
 	images_release(c);
 	return r;
 }
@@ -106,7 +131,7 @@ int image_step_instance(struct core *c, const char *project, const struct image_
 	if (r == 0)
 		r = stream_expected(layer, err);
 	if (r == 0)
-		r = file_step(c, project, s, &g, layer, out, err);
+		r = file_step(c, project, s, &g, (struct layer_source){layer, NULL}, out, err);
 	images_release(c);
 	return r;
 }

@@ -57,10 +57,14 @@ struct image_step {
 	const struct image_config *config; /* as it shall be; NULL: the base's */
 	const char *created_by, *comment, *author; /* of its entry in the history */
 	const char *os, *architecture, *variant;   /* of one without a base; NULL: the host's */
+	const json_t *history;			   /* its entry in the history as it is; NULL: one is made */
 };
 /* As the base but for the config. */
 int image_step_config(struct core *c, const char *project, const struct image_step *s, struct image_snap **out,
 		      struct error *err);
+/* The same step as another image has it: with the layer of that number of its own; layer < 0: none. */
+int image_step_borrowed(struct core *c, const char *project, const struct image_step *s, const char *from, ssize_t layer,
+			struct image_snap **out, struct error *err);
 /* With a layer more: the tar from fd (owners as in it), unpacked into the directory path, which is made where it is
  * missing, for the given owner. */
 struct image_place {
@@ -112,16 +116,21 @@ enum image_conflict {
 	IMAGE_IN_USE,       /* an instance that is not up has it */
 };
 struct image_removal {
-	char **untagged, **deleted;   /* names and repository@digest, ids of images: what has gone */
+	char **untagged, **digests, **deleted; /* names, repository@digest, ids of images: what has gone */
 	enum image_conflict conflict; /* why CONFLICT, and the ids of what it is about */
 	char *image, *instance;
 };
 void image_removal_free(struct image_removal *m);
+enum image_remove_flags {
+	IMAGE_FORCE = 1 << 0,
+	IMAGE_KEEP_PARENTS = 1 << 1,
+	IMAGE_DIGESTS_HOLD = 1 << 2, /* without a name, an image stays while a repository knows it by a digest */
+};
 /* Removes a name, and the image with its last one, and parents that only it held. An id removes all names of one
  * repository; CONFLICT where there are several, or instances have it: force removes the names all the same; an image that
  * an instance has then stays without a name. *out is filled also on CONFLICT. */
-int image_remove(struct core *c, const char *project, const char *name, bool force, bool keep_parents,
-		 struct image_removal *out, struct error *err);
+int image_remove(struct core *c, const char *project, const char *name, unsigned flags, struct image_removal *out,
+		 struct error *err);
 int image_delete(struct core *c, const char *project, const char *name, bool force, char ***untagged, char ***deleted,
 		 struct error *err);
 struct image_prune_options {

@@ -398,6 +398,12 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 		return error_move(err, &gone);
 	}
 	error_free(&gone);
+	if (i->spec.auto_remove) { /* gone before anybody hears that the instance is */
+		core_lock(c);
+		e->leaving = true;
+		core_unlock(c);
+		volumes_drop_anonymous(c, i);
+	}
 	core_lock(c);
 	event_add(c, "instance", "destroy", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
 	entry_take_out(c, e);
@@ -405,8 +411,6 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 	core_unlock(c);
 	entry_unref(c, e);
 	snapshots_forget(c, i->id);
-	if (i->spec.auto_remove)
-		volumes_drop_anonymous(c, i);
 	return 0;
 }
 

@@ -59,6 +59,8 @@ static void task_end(struct core *c, struct task_run *t, int r, char *result, st
 		log_info("task %s (%s): %s", k->kind, k->target, k->error);
 		error_move(&t->failed, err);
 	}
+	close_fd(&t->cancel_fd);
+	t->cancel_fd = -1; /* it is kept for a while, and shall cost no descriptor */
 	t->generation++;
 	pthread_cond_broadcast(&c->changed);
 	event_add(c, "task", k->state, k->project, k->id, k->target, "kind", k->kind, NULL);

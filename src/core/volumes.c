@@ -32,8 +32,9 @@ int pool_id_of(struct core *c, const char *name, char **id, struct error *err) {
 const char *volume_user(struct core *c, const char *id, bool running) {
 	void *value;
 	for (size_t i = 0; map_next(c->by_id, &i, NULL, &value);) {
-		const struct instance *one = &((const struct entry *)value)->snap->instance;
-		if (running && !state_is_up(one->status.state))
+		const struct entry *e = value;
+		const struct instance *one = &e->snap->instance;
+		if (e->leaving || (running && !state_is_up(one->status.state)))
 			continue;
 		for (size_t k = 0; k < one->volumes.n; k++)
 			if (str_same(one->volumes.items[k].volume_id, id))

@@ -2,6 +2,7 @@
  * from a root file system. Runs in control, unprivileged. */
 #pragma once
 
+#include "base/json.h"
 #include "image/content.h"
 #include "model/image.h"
 
@@ -31,6 +32,8 @@ struct build_options {
 	const struct image_config *config;
 	const char *architecture, *variant, *os; /* NULL: base's, or the host's */
 	const char *comment, *author, *created_by;
+	const json_t *history; /* its entry in the history, instead of one that is made of the above */
+	const struct image_layer *layer; /* one that the content store holds already, instead of a tar; fd is -1 */
 	const char *compression; /* gzip (default) | zstd | none */
 	void (*progress)(uint64_t done, void *arg);
 	void *arg;

@@ -260,6 +260,11 @@ static void add_history(json_t *config, const struct builder *b, const char *now
 	/* a history must have one entry for each layer, or readers refuse it */
 	for (size_t have = history_layers(history); o->base && have < o->base->layers.n; have++)
 		json_array_append_new(history, json_object());
+	if (o->history) {
+		json_decref(entry);
+		json_array_append_new(history, json_deep_copy(o->history));
+		return;
+	}
 	json_set_str(entry, "created", now);
 	json_set_str(entry, "author", o->author);
 	json_set_str(entry, "created_by", o->created_by);
@@ -321,8 +326,8 @@ static int store_image(struct builder *b, struct image *made, char **digest, str
 		add_layer(made, &b->o->base->layers.items[i]);
 	static const char *const types[] = {TYPE_OCI_LAYER, TYPE_OCI_LAYER "+gzip", TYPE_OCI_LAYER "+zstd"};
 	const struct image_layer top = {b->digest, b->diff_id, (char *)(uintptr_t)types[b->kind], (int64_t)b->stored};
-	if (b->diff_id)
-		add_layer(made, &top);
+	if (b->o->layer || b->diff_id)
+		add_layer(made, b->o->layer ? b->o->layer : &top);
 	_cleanup_(free_ptr) char *manifest = manifest_print(made, (int64_t)strlen(config));
 	return content_put(b->c, manifest, strlen(manifest), digest, err);
 }
@@ -331,6 +336,8 @@ static int build(struct builder *b, struct image *out, struct error *err) {
 	struct image made;
 	_cleanup_(free_ptr) char *digest = NULL;
 	fields_init(&image_table, &made);
+	if (b->o->layer)
+		b->diff_id = str_copy(b->o->layer->diff_id);
 	int r = b->fd < 0 ? 0 : store_layer(b, err);
 	if (r == 0)
 		r = store_image(b, &made, &digest, err);

@@ -1,6 +1,6 @@
 /* Bodies of the Docker dialect's containers/create, and instructions of "changes": a line "---" parts them. */
+#include "dialect/docker/changes.h"
 #include "dialect/docker/containers.h"
-#include "dialect/docker/images-priv.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -44,7 +44,7 @@ static void change(const char *text) {
 	char *lines[] = {(char *)text, NULL};
 	struct image_config config;
 	fields_init(&image_config_table, &config);
-	docker_config_changes(&config, lines, NULL);
+	docker_changes(lines, &config, NULL);
 	fields_free(&image_config_table, &config);
 }
 

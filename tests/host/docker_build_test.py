@@ -463,6 +463,24 @@ def the_cache(_):
 
 
 @test
+def cache_of_an_image_from_elsewhere(_):
+    text = "FROM busybox\nENV FAR=1\nRUN echo $RANDOM > /r\nLABEL x=%s\n"
+    build(text % 1, None, "--no-cache", name="far")
+    layer, number = image("far")["layers"][-1]["diff_id"], inside("cat", "/r", name="far")
+    archive = daemon.dir + "/far.tar"
+    daemon.cli("image", "save", "far", "-o", archive)
+    daemon.cli("image", "rm", "far")
+    daemon.cli("image", "prune")
+    daemon.cli("image", "load", "-i", archive)
+    equal(cached(build(text % 2, None, "--cache-from", "none-such")), 0)
+    daemon.cli("image", "rm", "t")
+    daemon.cli("image", "prune")
+    equal(cached(build(text % 2, None, "--cache-from", "far")), 2)
+    equal((image()["layers"][-1]["diff_id"], inside("cat", "/r")), (layer, number))
+    equal(config()["labels"]["x"], "2")
+
+
+@test
 def proxies_do_not_count(_):
     text = "FROM busybox\nRUN echo $http_proxy\n"
     build(text, None, "--build-arg", "http_proxy=http://a", "--no-cache")
@@ -483,12 +501,12 @@ def steps_in_between_are_images(_):
 
 @test
 def options_of_the_request(_):
-    build("FROM busybox\nRUN grep -c 'marker 10.1.2.3\\|10.1.2.3.*marker' /etc/hosts > /h; cat /sys/class/net/*/operstate | wc -l > /n\n", None,
+    build("FROM busybox\nRUN grep -c 'marker 10.1.2.3\\|10.1.2.3.*marker' /etc/hosts > /h; cat /sys/class/net/*/operstate | wc -l > /n; ulimit -n >> /n\n", None,
           "--add-host", "marker:10.1.2.3", "--network", "none", "--label", "b=2", "--label", "a=1", "--memory", "100m",
-          "--shm-size", "32m", "--cpu-shares", "512", "-t", "second:tag")
+          "--shm-size", "32m", "--ulimit", "nofile=123:456", "--cpu-shares", "512", "-t", "second:tag")
     equal(config()["labels"], {"a": "1", "b": "2"})
     equal(image("second:tag")["id"], image()["id"])
-    equal(inside("cat", "/h", "/n"), "1\n1\n")
+    equal(inside("cat", "/h", "/n"), "1\n1\n123\n")
     r = build("FROM busybox\nRUN echo loud\n", None, "-q")
     equal(r.stdout.strip(), image()["id"])
     context = Context("broken", {"other/File": "FROM busybox\nLABEL file=other\n"})

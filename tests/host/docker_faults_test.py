@@ -111,7 +111,7 @@ def bodies_that_are_garbage(d):
         status, answer = d.api("POST", "/containers/create?name=garbage", body, JSON)
         equal(status, 400, f"{what}: {answer}")
         assert answer["message"], what
-    equal(d.api("POST", "/containers/create?name=fine", {"Image": "busybox", "NoSuchField": {"x": [1]}, "Cmd": None})[0], 201)
+    equal(d.api("POST", "/containers/create?name=fine", {"Image": "busybox", "NoSuchField": {"x": [1]}, "Cmd": ["true"], "Env": None})[0], 201)
     equal(d.out("ps", "-aq", "--filter", "name=garbage"), "")
     for path in ("/networks/create", "/volumes/create", "/containers/fine/exec", "/containers/fine/update", "/networks/bridge/connect"):
         for body in (b"{", b"[]", b"[" * 10000):
@@ -125,7 +125,7 @@ def a_body_that_is_no_json(d):
         status, answer = d.api("POST", "/containers/create", b'{"Image":"busybox"}', {"Content-Type": kind})
         equal(status, 400, kind)
         contains(answer["message"], "application/json")
-    equal(d.api("POST", "/containers/create?name=charset", b'{"Image":"busybox"}', {"Content-Type": "application/json; charset=utf-8"})[0], 201)
+    equal(d.api("POST", "/containers/create?name=charset", b'{"Image":"busybox","Cmd":["true"]}', {"Content-Type": "application/json; charset=utf-8"})[0], 201)
 
 
 @test
@@ -159,14 +159,14 @@ def a_hundred_megabytes(d):
 def headers_and_paths(d):
     for path, headers in (("/info", "X: " + "a" * 300000 + "\r\n"), ("/info", "".join(f"X{n}: y\r\n" for n in range(20000))),
                           ("/containers/" + "a" * 200000 + "/json", ""), ("/containers/json?x=" + "a" * 200000, "")):
-        s = raw(d, "GET", path, headers)
         try:
+            s = raw(d, "GET", path, headers)
             answer = s.recv(4096)
-        except ConnectionResetError:
-            answer = b""
+            s.close()
+        except (ConnectionResetError, BrokenPipeError):
+            continue  # refused before all of it was sent
         status = int(answer.split()[1]) if answer else 0
         assert status == 0 or 200 <= status < 500, f"{path[:40]} {headers[:40]!r}: {answer[:200]}"
-        s.close()
     for path in ("/containers/%00/json", "/containers/%zz/json", "/containers/%ff%fe/json", "/containers/../json", "/containers//json",
                  "/containers/%2e%2e%2f/json", "/v1.44", "/v1.44/", "/v1.x/info", "//info", "/images/%20/json", "/images/a//b/json"):
         status, answer = d.api("GET", path)
@@ -278,6 +278,13 @@ def vanishing_from_a_pull_and_a_push(d):
     image = Image()
     registry.add(image, "some/thing", "1")
     host = registry.host
+    # what is kept for the next time is there before
+    blobs = dict(registry.blobs)
+    d.run("pull", f"{host}/some/thing:1")
+    d.run("tag", "busybox", f"{host}/before:1")
+    d.run("push", f"{host}/before:1")
+    d.run("rmi", f"{host}/before:1", f"{host}/some/thing:1")
+    registry.blobs = blobs
     with Unchanged(d):
         registry.fault = stall = Stall("blob", "GET")
         s = raw(d, "POST", f"/images/create?fromImage={host}/some/thing&tag=1", "Content-Length: 0\r\n")

@@ -88,6 +88,26 @@ def info(d):
     equal(json.loads(d.docker.out("info", "--format", "{{json .SecurityOptions}}")), i["SecurityOptions"])
 
 
+@test
+def disk_usage(d):
+    """df adds up images, containers and volumes, and gives what was asked for"""
+    d.docker.out("volume", "create", "data")
+    d.docker.out("run", "--network", "none", "--name", "fill", "-v", "data:/data", "busybox", "sh", "-c",
+                 "head -c 300000 /dev/zero >/f; head -c 200000 /dev/zero >/data/f")
+    u = d.docker.api("GET", "/v1.44/system/df")[1]
+    assert u["LayersSize"] > 0 and u["Images"][0]["Size"] == u["LayersSize"], u
+    equal((len(u["Images"]), u["Images"][0]["Containers"], u["BuildCache"]), (1, 1, []))
+    assert u["Containers"][0]["SizeRw"] >= 300000, u["Containers"]
+    usage = next(v for v in u["Volumes"] if v["Name"] == "data")["UsageData"]
+    assert usage["Size"] >= 200000 and usage["RefCount"] == 1, usage
+    u = d.docker.api("GET", "/v1.44/system/df?type=volume")[1]
+    equal((u["Images"], u["Containers"], len(u["Volumes"])), (None, None, 1))
+    equal(d.docker.api("GET", "/v1.44/system/df?type=nosuch")[0], 400)
+    equal(d.docker.api("GET", "/v1.41/system/df")[1]["BuilderSize"], 0)
+    contains(d.docker.out("system", "df"), "Local Volumes")
+    contains(d.docker.out("system", "df", "-v"), "data")
+
+
 def clean(d):
     for i in d.out("ls", "-a", "-q").split():
         d.cli("rm", "-f", i, check=False)

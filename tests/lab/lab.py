@@ -326,6 +326,9 @@ $b mount -t ext4 /dev/{disk} $t/root/var/tmp
 $b mkdir -m 1777 $t/root/var/tmp/.tmp; $b mount --bind $t/root/var/tmp/.tmp $t/root/tmp
 $b chmod 1777 $t/root/var/tmp
 $b mkdir -p $t/root/lib/modules; $b mount --bind $t/root{modules} $t/root/lib/modules
+m=${{b%busybox}}lab-modprobe
+printf '#!%s sh\nexec %s chroot %s /sbin/modprobe "$@"\n' $b $b $t/root >$m; $b chmod 755 $m
+echo $m >/proc/sys/kernel/modprobe
 $b rm -f $t/root/.dockerenv
 $b ip link set lo up
 {network}

@@ -182,6 +182,44 @@ static void on_relay(struct http_request *req) {
 	sem_post(&reached);
 }
 
+/* Letters become large on the way to fd and small on the way back; "?" is answered from here, "!" is the end. */
+static int filter_in(UNUSED void *arg, const char *data, size_t n, struct buf *to_fd, struct buf *to_client) {
+	for (size_t i = 0; i < n; i++) {
+		if (data[i] == '!')
+			return -1;
+		buf_addc(data[i] == '?' ? to_client : to_fd, data[i] == '?' ? 'y' : (char)(data[i] - ('a' - 'A')));
+	}
+	if (!n)
+		buf_adds(to_fd, "EOF");
+	return 0;
+}
+
+static int filter_out(UNUSED void *arg, const char *data, size_t n, UNUSED struct buf *to_fd, struct buf *to_client) {
+	for (size_t i = 0; i < n; i++)
+		buf_addc(to_client, (char)(data[i] + ('a' - 'A')));
+	if (!n)
+		buf_adds(to_client, "eof");
+	return 0;
+}
+
+static void filter_drop(void *arg) {
+	sem_post(arg);
+}
+
+static void on_filter(struct http_request *req) {
+	static const struct http_filter filter = {filter_in, filter_out, filter_drop, &proceed};
+	struct buf early;
+	int pair[2], client;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	relay_end = pair[0];
+	http_reply_header(req, "Content-Type", "x/raw");
+	client = http_upgrade(req, NULL, &early);
+	assert_true(client >= 0);
+	http_relay(req, client, &early, pair[1], &filter);
+	sem_post(&reached);
+}
+
 static void render_error(struct http_request *req, UNUSED int status, const struct error *e) {
 	_cleanup_(json_free_ptr) json_t *o = json_object();
 
@@ -210,6 +248,7 @@ static const struct http_route routes[] = {
 	{"GET", "/v1/wait", on_wait},
 	{"POST", "/v1/upgrade", on_upgrade},
 	{"POST", "/v1/relay", on_relay},
+	{"POST", "/v1/filter", on_filter},
 	{0},
 };
 
@@ -588,6 +627,50 @@ static void test_relay(UNUSED void **state) {
 	close(relay_end);
 }
 
+static int open_filter(struct buf *b) {
+	int fd = dial();
+
+	say(fd, "POST /v1/filter HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\nearly");
+	sem_wait(&reached);
+	read_until(fd, "\r\n\r\n", b);
+	assert_int_equal(strncmp(b->data, "HTTP/1.1 200 ", 13), 0);
+	assert_non_null(strstr(b->data, "\r\nContent-Type: x/raw\r\n"));
+	return fd;
+}
+
+/* A raw stream behind a 200, through a filter: both directions, both ends, and an end that the filter makes. */
+static void test_filter(UNUSED void **state) {
+	_cleanup_(buf_free) struct buf client = BUF_INIT, far = BUF_INIT;
+	int fd = open_filter(&client);
+
+	read_until(relay_end, "EARLY", &far);
+	say(fd, "a?b");
+	read_until(relay_end, "AB", &far);
+	say(relay_end, "HELLO");
+	read_until(fd, "hello", &client);
+	assert_non_null(strstr(client.data, "y"));
+	shutdown(fd, SHUT_WR);
+	read_until(relay_end, NULL, &far);
+	assert_true(str_ends(buf_str(&far), "EOF"));
+	say(relay_end, "STILL");
+	close(relay_end);
+	read_until(fd, NULL, &client);
+	assert_true(str_ends(buf_str(&client), "stilleof"));
+	close(fd);
+	sem_wait(&proceed);
+
+	buf_truncate(&client, 0);
+	buf_truncate(&far, 0);
+	fd = open_filter(&client);
+	say(fd, "last!not this");
+	read_until(fd, NULL, &client);
+	read_until(relay_end, NULL, &far);
+	assert_string_equal(buf_str(&far), "EARLYLAST");
+	sem_wait(&proceed);
+	close(fd);
+	close(relay_end);
+}
+
 static void *send_much(void *arg) {
 	int fd = *(int *)arg;
 	char block[100000];
@@ -709,7 +792,7 @@ int main(void) {
 		TEST(test_routes),      TEST(test_request),    TEST(test_bad_encoding), TEST(test_head),
 		TEST(test_pipelining),  TEST(test_bodies),     TEST(test_limits),       TEST(test_file_and_shared),
 		TEST(test_upload),      TEST(test_upload_cut), TEST(test_early_answer), TEST(test_stream),
-		TEST(test_stream_back_pressure), TEST(test_client_gone), TEST(test_upgrade), TEST(test_relay),
+		TEST(test_stream_back_pressure), TEST(test_client_gone), TEST(test_upgrade), TEST(test_relay), TEST(test_filter),
 		TEST(test_relay_much),  TEST(test_many),       TEST(test_stop),
 	};
 

@@ -1,6 +1,6 @@
 /* Building images: POST /build with the classic builder, which src/build is. BuildKit's protocol is not there; the answers
  * to it say so. */
-#include "dialect/docker/docker-priv.h"
+#include "dialect/docker/images-priv.h"
 
 #include "base/fs.h"
 #include "build/build.h"
@@ -48,6 +48,7 @@ struct build_call {
 	struct http_stream *stream; /* from the first line on */
 	struct build_request o;
 	struct pairs labels;
+	struct ulimit *ulimits;
 	char **names, **extra_hosts, **build_args, **cache_from;
 	char *network;
 	struct tree *context;
@@ -77,6 +78,9 @@ static void call_free(struct build_call *c) {
 		free(l->password);
 	}
 	free((void *)c->o.logins);
+	for (size_t i = 0; i < c->o.n_ulimits; i++)
+		free(c->ulimits[i].name);
+	free(c->ulimits);
 	tree_free(c->context);
 }
 
@@ -158,6 +162,27 @@ static bool take_cache_from(struct build_call *c) {
 	return true;
 }
 
+/* [{"Name":"nofile","Soft":1024,"Hard":2048}] */
+static bool take_ulimits(struct build_call *c) {
+	bool ok;
+	size_t i;
+	json_t *one;
+	_cleanup_(json_free_ptr) json_t *all = query_json(c->req, "ulimits", &ok);
+	if (!ok)
+		return false;
+	if (all && !json_is_array(all) && !json_is_null(all))
+		return wrong_type(c->req, "ulimits", "a list of objects");
+	c->ulimits = alloc_array(json_array_size(all) + 1, sizeof *c->ulimits);
+	json_array_foreach(all, i, one) {
+		const char *name = json_get_str(one, "Name");
+		if (!name || !json_is_integer(json_object_get(one, "Soft")) || !json_is_integer(json_object_get(one, "Hard")))
+			return wrong_type(c->req, "ulimits", "Name, Soft and Hard of each");
+		c->ulimits[c->o.n_ulimits++] = (struct ulimit){str_copy(name), json_get_int(one, "Soft"), json_get_int(one, "Hard")};
+	}
+	c->o.ulimits = c->ulimits;
+	return true;
+}
+
 static char *copy_query(struct http_request *req, const char *name) {
 	const char *value = http_query(req, name);
 	return value && *value ? str_copy(value) : NULL;
@@ -214,7 +239,7 @@ static bool take_names(struct build_call *c) {
 
 static bool refuse_what_is_not_there(struct http_request *req) {
 	const char *version = http_query(req, "version"), *outputs = http_query(req, "outputs"),
-		   *remote = http_query(req, "remote"), *ulimits = http_query(req, "ulimits"),
+		   *remote = http_query(req, "remote"),
 		   *parent = http_query(req, "cgroupparent"), *isolation = http_query(req, "isolation");
 	if (version && *version && !str_same(version, "1")) {
 		docker_fail(req, 400, "BuildKit builds (version=%s) are not supported by this engine: use the classic builder, "
@@ -228,10 +253,6 @@ static bool refuse_what_is_not_there(struct http_request *req) {
 	if (remote && str_same(remote, "client-session")) {
 		docker_fail(req, 400, "experimental session with v1 builder is no longer supported, use builder version v2 "
 				      "(BuildKit) instead");
-		return false;
-	}
-	if (ulimits && *ulimits && !str_same(ulimits, "[]") && !str_same(ulimits, "null")) {
-		docker_fail(req, 501, "ulimits: limits of the processes of a build are not supported yet");
 		return false;
 	}
 	if (parent && *parent) {
@@ -249,7 +270,7 @@ static bool take_request(struct build_call *c) {
 	struct http_request *req = c->req;
 	const char *dockerfile = http_query(req, "dockerfile");
 	if (!refuse_what_is_not_there(req) || !take_names(c) || !take_build_args(c) || !take_labels(c) ||
-	    !take_cache_from(c) || !take_limits(c))
+	    !take_cache_from(c) || !take_limits(c) || !take_ulimits(c))
 		return false;
 	take_network(c);
 	c->extra_hosts = http_query_all(req, "extrahosts");
@@ -271,93 +292,60 @@ static bool take_request(struct build_call *c) {
 	return true;
 }
 
-/* ---- X-Registry-Config: base64 of {"server": {"username", "password"} or {"auth"}} ---- */
+/* ---- X-Registry-Config: base64 of {"server": credentials as in X-Registry-Auth} ---- */
 
-static char *base64_decode(const char *text) {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	struct buf out = BUF_INIT;
-	unsigned value = 0, bits = 0;
-	for (; *text && *text != '='; text++) {
-		char c = *text == '-' ? '+' : *text == '_' ? '/' : *text;
-		const char *at = strchr(digits, c);
-		if (!at)
-			continue;
-		value = value << 6 | (unsigned)(at - digits);
-		bits += 6;
-		if (bits >= 8) {
-			bits -= 8;
-			buf_addc(&out, (char)(value >> bits & 0xff));
-		}
-	}
-	return out.data ? buf_steal(&out) : str_copy("");
-}
-
-static void take_login(struct build_login *l, const char *server, const json_t *one) {
-	const char *auth = json_get_str(one, "auth"), *token = json_get_str(one, "identitytoken");
-	const char *username = json_get_str(one, "username"), *password = json_get_str(one, "password");
-	l->server = str_copy(server);
-	if (auth && *auth && !(username && *username)) {
-		_cleanup_(free_ptr) char *both = base64_decode(auth);
-		const char *colon = strchrnul(both, ':');
-		l->username = str_copyn(both, (size_t)(colon - both));
-		l->password = str_copy(*colon ? colon + 1 : "");
-	} else if (token && *token) {
-		l->username = str_copy("<token>");
-		l->password = str_copy(token);
-	} else if (username && *username) {
-		l->username = str_copy(username);
-		l->password = str_copy(password ? password : "");
-	}
-}
-
-static void take_logins(struct build_call *c) {
+static bool take_logins(struct build_call *c) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
 	const char *header = http_header(c->req, "X-Registry-Config"), *server;
-	if (!header || !*header)
-		return;
-	_cleanup_(free_ptr) char *text = base64_decode(header);
-	_cleanup_(json_free_ptr) json_t *all = json_parse(text, strlen(text), NULL);
 	json_t *one;
-	if (!json_is_object(all)) /* dockerd, too, goes on without */
-		return;
+	if (!header || !*header)
+		return true;
+	_cleanup_(json_free_ptr) json_t *all = docker_header_json("X-Registry-Config", header, &err);
 	struct build_login *logins = alloc_array(json_object_size(all) + 1, sizeof *logins);
-	json_object_foreach(all, server, one)
-		take_login(&logins[c->o.n_logins++], server, one);
 	c->o.logins = logins;
+	json_object_foreach(all, server, one) {
+		struct docker_auth a;
+		if (docker_auth_parse_json(one, &a, &err) < 0)
+			break;
+		free(a.server);
+		logins[c->o.n_logins++] = (struct build_login){str_copy(server), a.username, a.password};
+	}
+	if (err.kind)
+		fail(c->req, &err);
+	return !err.kind;
 }
 
 /* ---- the answer ---- */
 
-static void send_line(struct build_call *c, json_t *line) {
+/* wait: for room; else a line for which there is none is left out. */
+static void send_line(struct build_call *c, json_t *line, bool wait) {
 	_cleanup_(free_ptr) char *text = json_print(line);
 	_cleanup_(free_ptr) char *whole = str_format("%s\r\n", text);
 	json_decref(line);
 	if (!c->stream && !c->broken)
 		c->stream = http_stream_begin(c->req, 200, JSON_TYPE);
-	if (!c->stream || http_stream_write(c->stream, whole, strlen(whole)) < 0)
-		c->broken = true;
+	int r = !c->stream ? -EPIPE : wait ? http_stream_write(c->stream, whole, strlen(whole))
+					   : http_stream_push(c->stream, whole, strlen(whole));
+	c->broken |= r == -EPIPE;
 }
 
 static void on_text(void *arg, const char *text) {
 	json_t *line = json_object();
 	json_object_set_new(line, "stream", json_from_str(text));
-	send_line(arg, line);
+	send_line(arg, line, true);
 }
 
 static void on_stage(void *arg, const char *image_id) {
 	struct build_call *c = arg;
 	if (!c->o.quiet)
-		send_line(c, json_pack("{s:{s:s}}", "aux", "ID", image_id));
+		send_line(c, json_pack("{s:{s:s}}", "aux", "ID", image_id), true);
 }
 
-static void on_status(void *arg, const char *id, const char *status) {
+static void on_pull(void *arg, const struct task_step *step) {
 	struct build_call *c = arg;
-	json_t *line = json_object();
-	json_set_str(line, "status", status);
-	json_set_str(line, "id", id);
-	if (c->o.quiet)
-		json_decref(line);
-	else
-		send_line(c, line);
+	json_t *line = c->o.quiet ? NULL : docker_step_line(DOCKER_PULL, step);
+	if (line)
+		send_line(c, line, false);
 }
 
 static bool on_gone(void *arg) {
@@ -388,7 +376,7 @@ static void send_error(struct build_call *c, const struct error *err, int64_t co
 	json_object_set_new(detail, "message", json_from_str(error_text(err)));
 	json_object_set_new(line, "errorDetail", detail);
 	json_object_set_new(line, "error", json_from_str(error_text(err)));
-	send_line(c, line);
+	send_line(c, line, true);
 }
 
 /* ---- the context ---- */
@@ -413,7 +401,7 @@ static int take_context(struct build_call *c, struct error *err) {
 
 static void run_build(struct build_call *c) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	const struct build_sink sink = {on_text, on_stage, on_status, on_gone, on_gone_fd, c};
+	const struct build_sink sink = {on_text, on_stage, on_pull, on_gone, on_gone_fd, c};
 	struct build_result result = {0};
 	int r = take_context(c, &err);
 	if (r == 0)
@@ -431,9 +419,8 @@ static void run_build(struct build_call *c) {
 
 static void build(struct http_request *req) {
 	_cleanup_(call_free) struct build_call c = {.req = req};
-	if (!take_request(&c))
+	if (!take_request(&c) || !take_logins(&c))
 		return;
-	take_logins(&c);
 	running_add(&c.running);
 	run_build(&c);
 	running_remove(&c.running);
@@ -476,7 +463,7 @@ static void session(struct http_request *req) {
 
 const struct docker_route docker_build_routes[] = {
 	{"POST", "/build", build, HTTP_STREAM_BODY, DOCKER_DIFFERS,
-	 "the classic builder: version=2 (BuildKit), outputs, ulimits and cgroupparent are refused"},
+	 "the classic builder: version=2 (BuildKit), outputs, cgroupparent and git repositories are refused"},
 	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name; filters are refused"},
 	{"POST", "/build/cancel", cancel, 0, DOCKER_WORKS, NULL},
 	{"POST", "/session", session, 0, DOCKER_MISSING, "part of BuildKit"},

@@ -1,6 +1,6 @@
 /* Instructions of a Dockerfile as a change of an image's configuration: ?changes= of commit and import. One instruction
  * each; those that would run or copy something are refused. */
-#include "dialect/docker/images-priv.h"
+#include "dialect/docker/changes.h"
 
 #include "base/json.h"
 
@@ -254,7 +254,7 @@ static int change_one(const char *line, struct image_config *c, struct error *er
 	return error_set(err, ERROR_INVALID, "%s is not a valid change command", shown);
 }
 
-int docker_config_changes(struct image_config *c, char *const *changes, struct error *err) {
+int docker_changes(char *const *changes, struct image_config *c, struct error *err) {
 	int r = 0;
 	for (; r == 0 && changes && *changes; changes++) {
 		_cleanup_(strv_free_ptr) char **lines = strv_split(*changes, '\n');

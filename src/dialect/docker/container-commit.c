@@ -1,7 +1,7 @@
 /* POST /commit: an image from a container. What the container was made with becomes the image's, over that what the body
  * says, over that the Dockerfile's instructions in ?changes=. */
+#include "dialect/docker/changes.h"
 #include "dialect/docker/containers.h"
-#include "dialect/docker/images-priv.h"
 
 /* ---- configurations ---- */
 
@@ -116,7 +116,7 @@ static int build_config(struct http_request *req, const struct instance *i, cons
 	fields_copy(&image_config_table, &image->image.config, &c);
 	add_container(&c, i);
 	add_body(&c, body);
-	r = docker_config_changes(&c, changes, err);
+	r = docker_changes(changes, &c, err);
 	if (r == 0)
 		*patch = config_patch(&c);
 	fields_free(&image_config_table, &c);

@@ -110,17 +110,21 @@ static bool in_range(const struct port_range *r, int64_t port, const char *proto
 	return port >= r->first && port <= r->last && str_same(r->protocol, protocol ? protocol : "tcp");
 }
 
+/* host: by its port of the host. */
+static bool has_published(const struct instance *i, const struct port_range *r, bool host) {
+	for (size_t k = 0; k < i->ports.n; k++) {
+		const struct port *p = &i->ports.items[k];
+		for (int64_t n = 0; n < MAX(p->count, 1); n++)
+			if (in_range(r, (host ? p->host_port : p->port) + n, p->protocol))
+				return true;
+	}
+	return false;
+}
+
 static bool fits_publish(const char *value, const void *arg) {
-	const struct instance *i = arg;
 	_cleanup_(free_ptr) char *copy = NULL;
 	struct port_range r;
-	if (!port_range_parse(value, &copy, &r))
-		return false;
-	for (size_t k = 0; k < i->ports.n; k++)
-		for (int64_t n = 0; n < MAX(i->ports.items[k].count, 1); n++)
-			if (in_range(&r, i->ports.items[k].port + n, i->ports.items[k].protocol))
-				return true;
-	return false;
+	return port_range_parse(value, &copy, &r) && has_published(arg, &r, true);
 }
 
 static bool fits_expose(const char *value, const void *arg) {
@@ -134,7 +138,7 @@ static bool fits_expose(const char *value, const void *arg) {
 		if (port_range_parse(*e, &other, &have) && in_range(&r, have.first, have.protocol))
 			return true;
 	}
-	return fits_publish(value, arg);
+	return has_published(i, &r, false);
 }
 
 static bool fits(const struct wanted *w, const struct instance *i) {
@@ -157,14 +161,13 @@ static bool fits(const struct wanted *w, const struct instance *i) {
 
 /* ---- reading them ---- */
 
-static bool check_values(struct http_request *req, const struct wanted *w, const char *name, bool (*good)(const char *),
-			 const char *message) {
+static bool check_values(struct http_request *req, const struct wanted *w, const char *name, bool (*good)(const char *)) {
 	const json_t *value;
 	size_t i;
 	json_array_foreach(json_object_get(w->filters, name), i, value)
 		if (!good(json_string_value(value))) {
 			_cleanup_(free_ptr) char *shown = text_shown(json_string_value(value));
-			docker_fail(req, 400, "%s%s", message, shown);
+			docker_fail(req, 400, "invalid filter '%s=%s'", name, shown);
 			return false;
 		}
 	return true;
@@ -221,11 +224,9 @@ static bool read_filters(struct http_request *req, struct wanted *w) {
 					    "label", "name", "network", "publish", "since", "status", "volume", NULL};
 	w->core = core_of(req);
 	w->filters = docker_filters(req, known);
-	if (!w->filters || !check_values(req, w, "status", is_state, "invalid filter 'status=") ||
-	    !check_values(req, w, "health", is_health, "invalid filter 'health=") ||
-	    !check_values(req, w, "exited", is_number, "invalid filter 'exited=") ||
-	    !check_values(req, w, "publish", is_ports, "invalid filter 'publish=") ||
-	    !check_values(req, w, "expose", is_ports, "invalid filter 'expose=") || !mark_of(req, w, "before", &w->before) ||
+	if (!w->filters || !check_values(req, w, "status", is_state) || !check_values(req, w, "health", is_health) ||
+	    !check_values(req, w, "exited", is_number) || !check_values(req, w, "publish", is_ports) ||
+	    !check_values(req, w, "expose", is_ports) || !mark_of(req, w, "before", &w->before) ||
 	    !mark_of(req, w, "since", &w->since))
 		return false;
 	find_ancestors(w);
@@ -316,19 +317,40 @@ static json_t *summary(struct images *all, const struct instance *i, bool size, 
 	return o;
 }
 
+json_t *docker_container_rows(struct core *c, struct instance_snap *const *snaps) {
+	struct images all = {c, map_new(drop_image), map_new(free)};
+	int64_t now = time_now_ns();
+	json_t *list = json_array();
+	for (; *snaps; snaps++)
+		json_array_append_new(list, summary(&all, &(*snaps)->instance, true, now));
+	map_free(all.by_id);
+	map_free(all.by_name);
+	return list;
+}
+
+/* Each as text at once: what was built for one serves the next. */
 static void reply_list(struct http_request *req, struct instance_snap *const *snaps, const struct wanted *w, int64_t limit) {
 	struct images all = {w->core, map_new(drop_image), map_new(free)};
 	bool size = docker_query_bool(req, "size");
 	int64_t now = time_now_ns(), left = limit > 0 ? limit : INT64_MAX;
-	json_t *list = json_array();
-	for (size_t k = 0; snaps[k] && left > 0; k++)
-		if (fits(w, &snaps[k]->instance)) {
-			json_array_append_new(list, summary(&all, &snaps[k]->instance, size, now));
-			left--;
-		}
+	struct buf text = BUF_INIT;
+	buf_addc(&text, '[');
+	for (size_t k = 0; snaps[k] && left > 0; k++) {
+		if (!fits(w, &snaps[k]->instance))
+			continue;
+		_cleanup_(json_free_ptr) json_t *one = summary(&all, &snaps[k]->instance, size, now);
+		_cleanup_(free_ptr) char *printed = json_print(one);
+		if (text.len > 1)
+			buf_addc(&text, ',');
+		buf_adds(&text, printed);
+		left--;
+	}
+	buf_addc(&text, ']');
 	map_free(all.by_id);
 	map_free(all.by_name);
-	docker_reply(req, 200, list);
+	size_t len = text.len;
+	char *data = buf_steal(&text);
+	http_reply_shared(req, 200, JSON_TYPE, data, len, free, data);
 }
 
 static void snaps_free(struct instance_snap ***snaps) {

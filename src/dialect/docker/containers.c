@@ -1,7 +1,6 @@
 /* Containers: their routes, and the verbs of their life. */
 #include "dialect/docker/containers.h"
 
-#include <ctype.h>
 
 #define NS_PER_S INT64_C(1000000000)
 #define TIMEOUT_MAX INT64_C(8640000) /* s; Docker's "without end" */
@@ -73,12 +72,10 @@ static bool named(struct http_request *req, struct instance_snap **out) {
  * as Go writes them. */
 static void start_failed(struct http_request *req, const struct instance *i, const struct error *e) {
 	if (e->kind == ERROR_NO_COMMAND || e->kind == ERROR_NO_EXEC) {
-		_cleanup_(free_ptr) char *why = str_copy(error_text(e));
-		char *last = strrchr(why, ':');
-		if (last && last[1] == ' ')
-			last[2] = (char)tolower((unsigned char)last[2]);
+		_cleanup_(free_ptr) char *text = str_copy(error_text(e));
+		docker_lower_reason(text);
 		return docker_fail(req, 400, "failed to create task for container: failed to create shim task: OCI runtime "
-				   "create failed: unable to start container process: %s: unknown", why);
+				   "create failed: unable to start container process: %s: unknown", text);
 	}
 	docker_container_fail(req, i->spec.name, e);
 }

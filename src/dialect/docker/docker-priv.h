@@ -69,6 +69,10 @@ int docker_filter_bool(struct http_request *req, const json_t *filters, const ch
 void docker_fail(struct http_request *req, int status, const char *fmt, ...) PRINTF(3, 4);
 /* Takes value. */
 void docker_reply(struct http_request *req, int status, json_t *value);
+/* Go has the system's words in lower case, and clients tell exit statuses from them: «exec: "/x": Permission denied». */
+void docker_lower_reason(char *text);
+/* Lines of JSON that are all there already; chunked as a stream of them is, which clients tell a stream by. */
+void docker_reply_lines(struct http_request *req, const char *lines, size_t n);
 /* "2026-11-22T23:09:46.123456789Z"; 0 is "0001-01-01T00:00:00Z", as Go prints it. */
 json_t *docker_time(int64_t ns);
 /* A list of strings; null, not [], for none, where dockerd says so. */
@@ -116,6 +120,8 @@ json_t *docker_swarm_info(struct core *c);
 struct docker_auth {
 	char *username, *password, *server;
 };
+/* The object that a header has as base64 of JSON; NULL and INVALID. */
+json_t *docker_header_json(const char *name, const char *header, struct error *err);
+int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err); /* header NULL: none */
 int docker_auth_parse_json(const json_t *json, struct docker_auth *out, struct error *err);
-int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err);
 void docker_auth_free(struct docker_auth *a);

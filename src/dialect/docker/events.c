@@ -1,5 +1,6 @@
 /* Events: wabe's, under Docker's names, with Docker's attributes, filters and times. */
-#include "dialect/docker/docker-priv.h"
+#include "dialect/docker/images-priv.h"
+#include "dialect/docker/inside.h"
 
 #include "base/time.h"
 #include "core/events.h"
@@ -81,24 +82,10 @@ static void add_signal(json_t *attributes, const char *signal) {
 		json_set_str(attributes, "signal", text);
 }
 
-static char *familiar(const char *reference, bool tag) {
-	struct image_ref ref = {0};
-	if (!reference || image_ref_parse(reference, &ref, NULL) < 0) {
-		image_ref_free(&ref);
-		return str_copy(reference ? reference : "");
-	}
-	if (!tag) {
-		free(TAKE_PTR(ref.tag));
-		free(TAKE_PTR(ref.digest));
-	}
-	char *text = image_ref_familiar(&ref);
-	image_ref_free(&ref);
-	return text;
-}
-
 static void name_of_image(json_t *attributes, const struct event *e) {
 	static const char *const transfers[] = {"pull", "push", NULL}, *const by_id[] = {"untag", "delete", "load", "save", "import", NULL};
-	_cleanup_(free_ptr) char *name = familiar(e->name, !is_of(e->action, transfers));
+	const char *full = e->name ? e->name : "";
+	_cleanup_(free_ptr) char *name = is_of(e->action, transfers) ? docker_familiar_name(full) : docker_familiar(full);
 	json_object_set_new(attributes, "name", json_from_str(is_of(e->action, by_id) && e->id ? e->id : name));
 }
 
@@ -142,7 +129,7 @@ static char *actor_of(const struct event *e) {
 	if (str_same(e->type, "volume"))
 		return str_copy(e->name ? e->name : "");
 	if (str_same(e->type, "image") && is_of(e->action, transfers))
-		return familiar(e->name, true);
+		return docker_familiar(e->name ? e->name : "");
 	return str_copy(e->id ? e->id : "");
 }
 

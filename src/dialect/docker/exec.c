@@ -2,7 +2,6 @@
 #include "core/execs.h"
 #include "dialect/docker/inside.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -119,15 +118,13 @@ static bool exec_known(struct http_request *req, struct exec_info *info) {
 	return false;
 }
 
-/* What runc says behind dockerd, by which clients tell 126 and 127; Go has the system's words in lower case. */
+/* What runc says behind dockerd, by which clients tell 126 and 127. */
 static char *start_failure(const struct error *err) {
 	if (err->kind != ERROR_NO_COMMAND && err->kind != ERROR_NO_EXEC)
 		return str_copy(error_text(err));
 	char *text = str_format("OCI runtime exec failed: exec failed: unable to start container process: %s: unknown",
 				error_text(err));
-	char *reason = strstr(text, "\": ");
-	if (reason)
-		reason[3] = (char)tolower((unsigned char)reason[3]);
+	docker_lower_reason(text);
 	return text;
 }
 

@@ -110,7 +110,7 @@ void docker_images_load(struct http_request *req) {
 	for (size_t i = 0; l.images && l.images[i]; i++)
 		add_loaded(&text, &l.images[i]->image, l.images[i]->image.names);
 	image_snaps_free(l.images);
-	http_reply(req, 200, JSON_TYPE, buf_str(&text), text.len);
+	docker_reply_lines(req, buf_str(&text), text.len);
 }
 
 /* ---- import ---- */
@@ -148,5 +148,5 @@ void docker_image_import(struct http_request *req) {
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	add_line(&text, "status", i.image->image.id);
 	image_snap_unref(i.image);
-	http_reply(req, 200, JSON_TYPE, text.data, text.len);
+	docker_reply_lines(req, text.data, text.len);
 }

@@ -82,17 +82,26 @@ int docker_auth_parse_json(const json_t *json, struct docker_auth *out, struct e
 	return token ? error_set(err, ERROR_UNSUPPORTED, "registrytoken: log in with a user name or an identity token instead") : 0;
 }
 
+json_t *docker_header_json(const char *name, const char *header, struct error *err) {
+	_cleanup_(secret_free) char *text = strlen(header) <= HEADER_MAX ? decode(header) : NULL;
+	if (!text) {
+		error_set(err, ERROR_INVALID, "invalid %s header: it is not base64url", name);
+		return NULL;
+	}
+	json_t *json = json_parse(text, strlen(text), NULL);
+	if (json_is_object(json))
+		return json;
+	json_decref(json);
+	error_set(err, ERROR_INVALID, "invalid %s header: it is not JSON in base64url", name);
+	return NULL;
+}
+
 int docker_auth_parse(const char *header, struct docker_auth *out, struct error *err) {
 	*out = (struct docker_auth){0};
 	if (!header || !*header)
 		return 0;
-	_cleanup_(secret_free) char *text = strlen(header) <= HEADER_MAX ? decode(header) : NULL;
-	if (!text)
-		return error_set(err, ERROR_INVALID, "invalid X-Registry-Auth header: it is not base64url");
-	_cleanup_(json_free_ptr) json_t *json = json_parse(text, strlen(text), NULL);
-	if (!json_is_object(json))
-		return error_set(err, ERROR_INVALID, "invalid X-Registry-Auth header: it is not JSON in base64url");
-	return docker_auth_parse_json(json, out, err);
+	_cleanup_(json_free_ptr) json_t *json = docker_header_json("X-Registry-Auth", header, err);
+	return json ? docker_auth_parse_json(json, out, err) : -ERROR_INVALID;
 }
 
 void docker_auth_free(struct docker_auth *a) {

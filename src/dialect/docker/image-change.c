@@ -46,15 +46,20 @@ static void conflict(struct http_request *req, const char *name, const struct im
 	}
 }
 
-/* [{"Untagged":…},{"Deleted":…}] */
-static json_t *records(const struct image_removal *m) {
-	json_t *list = json_array();
-	for (char **n = m->untagged; n && *n; n++) {
-		_cleanup_(free_ptr) char *shown = docker_familiar(*n);
+static void add_untagged(json_t *list, char *const *references) {
+	for (char *const *r = references; r && *r; r++) {
+		_cleanup_(free_ptr) char *shown = docker_familiar(*r);
 		json_t *one = json_object();
 		json_set_str(one, "Untagged", shown);
 		json_array_append_new(list, one);
 	}
+}
+
+/* [{"Untagged":…},{"Deleted":…}] */
+static json_t *records(const struct image_removal *m) {
+	json_t *list = json_array();
+	add_untagged(list, m->untagged);
+	add_untagged(list, m->digests);
 	for (char **d = m->deleted; d && *d; d++) {
 		json_t *one = json_object();
 		json_set_str(one, "Deleted", *d);
@@ -67,8 +72,9 @@ void docker_image_delete(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(image_removal_free) struct image_removal m = {0};
 	const char *name = http_param(req, "name");
-	if (image_remove(core_of(req), DOCKER_PROJECT, name, docker_query_bool(req, "force"), docker_query_bool(req, "noprune"), &m,
-			 &err) == 0)
+	unsigned flags = IMAGE_DIGESTS_HOLD | (docker_query_bool(req, "force") ? IMAGE_FORCE : 0) |
+			 (docker_query_bool(req, "noprune") ? IMAGE_KEEP_PARENTS : 0);
+	if (image_remove(core_of(req), DOCKER_PROJECT, name, flags, &m, &err) == 0)
 		return docker_reply(req, 200, records(&m));
 	if (m.conflict)
 		conflict(req, name, &m);

@@ -61,15 +61,19 @@ static int send_line(struct watch *w, json_t *line) {
 	return line_stream_push(w->lines, text, strlen(text));
 }
 
-static int send_status(struct watch *w, const char *status, const char *id) {
+static json_t *status_line(const char *status, const char *id) {
 	json_t *line = json_object();
 	json_set_str(line, "status", status);
 	json_set_str(line, "id", id);
-	return send_line(w, line);
+	return line;
+}
+
+static int send_status(struct watch *w, const char *status, const char *id) {
+	return send_line(w, status_line(status, id));
 }
 
 /* part: a digest; its first digits are what people see. */
-static int send_layer(struct watch *w, const char *part, const char *status, int64_t done, int64_t total) {
+static json_t *layer_line(const char *part, const char *status, int64_t done, int64_t total) {
 	json_t *line = json_object(), *detail = json_object();
 	json_set_str(line, "status", status);
 	json_object_set_new(line, "progressDetail", detail);
@@ -81,7 +85,7 @@ static int send_layer(struct watch *w, const char *part, const char *status, int
 	}
 	_cleanup_(free_ptr) char *id = str_copyn(part + strlen("sha256:"), 12);
 	json_set_str(line, "id", id);
-	return send_line(w, line);
+	return line;
 }
 
 char *docker_error_line(const char *message) {
@@ -111,23 +115,29 @@ static const struct {
 	{"done", "Pull complete", "Pushed", false},
 };
 
-static int layer_step(struct watch *w, const struct task_step *s) {
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-		const char *word = w->kind == DOCKER_PULL ? words[i].pull : words[i].push;
-		if (word && str_same(words[i].step, s->message))
-			return send_layer(w, s->part, word, words[i].bytes ? s->done : 0, words[i].bytes ? s->total : 0);
-	}
-	return 0;
-}
-
-static int send_found(struct watch *w, const char *full) {
+static json_t *found_line(const char *full) {
 	struct image_ref ref;
 	if (image_ref_parse(full, &ref, NULL) < 0)
-		return 0;
+		return NULL;
 	_cleanup_(free_ptr) char *status = str_format("Pulling from %s", ref.repository);
-	int r = send_status(w, status, ref.digest ? ref.digest : ref.tag);
+	json_t *line = status_line(status, ref.digest ? ref.digest : ref.tag);
 	image_ref_free(&ref);
-	return r;
+	return line;
+}
+
+json_t *docker_step_line(enum docker_transfer kind, const struct task_step *s) {
+	if (str_same(s->message, "found"))
+		return found_line(s->part);
+	if (str_starts(s->message, "digest ")) {
+		_cleanup_(free_ptr) char *status = str_format("Digest: %s", s->message + strlen("digest "));
+		return status_line(status, NULL);
+	}
+	for (size_t i = 0; str_starts(s->part, "sha256:") && i < ARRAY_SIZE(words); i++) {
+		const char *word = kind == DOCKER_PULL ? words[i].pull : words[i].push;
+		if (word && str_same(words[i].step, s->message))
+			return layer_line(s->part, word, words[i].bytes ? s->done : 0, words[i].bytes ? s->total : 0);
+	}
+	return NULL;
 }
 
 /* "sha256:… 528" */
@@ -148,13 +158,10 @@ static int send_pushed(struct watch *w, const char *full, const char *what) {
 	return r < 0 ? (json_decref(line), r) : send_line(w, line);
 }
 
-static int image_step(struct watch *w, const struct task_step *s) {
-	if (str_same(s->message, "found"))
-		return send_found(w, s->part);
-	if (str_starts(s->message, "digest ")) {
-		_cleanup_(free_ptr) char *status = str_format("Digest: %s", s->message + strlen("digest "));
-		return send_status(w, status, NULL);
-	}
+static int send_step(struct watch *w, const struct task_step *s) {
+	json_t *line = docker_step_line(w->kind, s);
+	if (line)
+		return send_line(w, line);
 	if (str_starts(s->message, "pushed "))
 		return send_pushed(w, s->part, s->message + strlen("pushed "));
 	w->fresh |= str_same(s->message, "new");
@@ -175,7 +182,7 @@ static void begin(struct watch *w) {
 static int on_step(void *arg, const struct task_step *s) {
 	struct watch *w = arg;
 	begin(w);
-	return str_starts(s->part, "sha256:") ? layer_step(w, s) : image_step(w, s);
+	return send_step(w, s);
 }
 
 static bool on_gone(void *arg) {
@@ -276,7 +283,7 @@ static void settle(struct watch *w, struct http_request *req) {
 	if (!begun && failed)
 		answer_failure(w, req);
 	else if (!begun)
-		http_reply(req, 200, JSON_TYPE, "", 0);
+		docker_reply_lines(req, "", 0);
 }
 
 /* "The push refers to repository [docker.io/library/x]" */
@@ -294,7 +301,7 @@ void docker_push_refused(struct http_request *req, const char *name, const char 
 	_cleanup_(json_free_ptr) json_t *line = json_object();
 	json_set_str(line, "status", status);
 	_cleanup_(free_ptr) char *first = json_print(line), *text = str_format("%s\n%s\n", first, error);
-	http_reply(req, 200, JSON_TYPE, text, strlen(text));
+	docker_reply_lines(req, text, strlen(text));
 }
 
 void docker_follow_transfer(struct http_request *req, enum docker_transfer kind, const char *name, const char *shown,

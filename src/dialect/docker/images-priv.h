@@ -15,6 +15,8 @@ char *docker_familiar_name(const char *full); /* without tag and digest */
 json_t *docker_repo_tags(const struct image *i, const json_t *patterns);
 json_t *docker_repo_digests(const struct image *i, const json_t *patterns);
 int64_t docker_image_size(const struct image *i);
+/* The rows of a list of these, which are all (images.c). */
+json_t *docker_image_rows(struct image_snap **images, int api);
 bool docker_image_has_children(struct image_snap *const *all, const char *id);
 /* A time as Docker's filters have it: RFC 3339, parts of it, seconds, or a duration before now. */
 int docker_time_parse(const char *text, int64_t *ns);
@@ -25,6 +27,8 @@ char *docker_reference(struct http_request *req, const char *repository, const c
 /* Follows the task (its JSON, taken) and answers with Docker's lines. name: what was asked for, in full; shown: the same
  * for people, NULL: short. */
 enum docker_transfer { DOCKER_PULL, DOCKER_PUSH };
+/* A step as a line; NULL: none is made of it. */
+json_t *docker_step_line(enum docker_transfer kind, const struct task_step *s);
 void docker_follow_transfer(struct http_request *req, enum docker_transfer kind, const char *name, const char *shown,
 			    char *task);
 /* A push that does not begin: Docker says so behind its first line. */

@@ -154,19 +154,33 @@ static void list(struct http_request *req) {
 	docker_reply(req, 200, rows);
 }
 
+json_t *docker_image_rows(struct image_snap **images, int api) {
+	const struct wanted w = {.shared_size = true, .dangling = -1, .images = images};
+	json_t *rows = json_array();
+	for (; *images; images++) {
+		json_t *one = row(&w, &(*images)->image, api);
+		if (one)
+			json_array_append_new(rows, one);
+	}
+	return rows;
+}
+
 const struct docker_route docker_image_routes[] = {
 	{"GET", "/images/json", list, 0, DOCKER_WORKS, NULL},
-	{"GET", "/images/{name...}/json", docker_image_inspect, 0, DOCKER_WORKS, NULL},
+	{"GET", "/images/{name...}/json", docker_image_inspect, 0, DOCKER_DIFFERS,
+	 "GraphDriver.Data is null: the directories of layers are the agent's alone"},
 	{"GET", "/images/{name...}/history", docker_image_history, 0, DOCKER_WORKS, NULL},
-	{"POST", "/images/create", docker_images_create, HTTP_STREAM_BODY, DOCKER_WORKS, NULL},
+	{"POST", "/images/create", docker_images_create, HTTP_STREAM_BODY, DOCKER_DIFFERS,
+	 "fromSrc is the body (\"-\"): a URL is refused"},
 	{"POST", "/images/{name...}/push", docker_image_push, 0, DOCKER_WORKS, NULL},
 	{"POST", "/images/{name...}/tag", docker_image_tag, 0, DOCKER_WORKS, NULL},
 	{"DELETE", "/images/{name...}", docker_image_delete, 0, DOCKER_DIFFERS,
-	 "an image that a stopped container has keeps its layers: force takes its names alone"},
+	 "an image that a stopped container has stays: force takes its names alone; ids of layers are not listed as deleted"},
 	{"POST", "/images/prune", docker_images_prune, 0, DOCKER_WORKS, NULL},
 	{"GET", "/images/get", docker_images_save, 0, DOCKER_WORKS, NULL},
 	{"GET", "/images/{name...}/get", docker_image_save, 0, DOCKER_WORKS, NULL},
-	{"POST", "/images/load", docker_images_load, HTTP_STREAM_BODY, DOCKER_WORKS, NULL},
+	{"POST", "/images/load", docker_images_load, HTTP_STREAM_BODY, DOCKER_DIFFERS,
+	 "tells what was loaded, not how far each layer is"},
 	{"GET", "/images/search", docker_images_search, 0, DOCKER_WORKS, NULL},
 	{"GET", "/distribution/{name...}/json", docker_distribution, 0, DOCKER_WORKS, NULL},
 	{"POST", "/auth", docker_login, 0, DOCKER_DIFFERS, "no identity tokens are given out: IdentityToken is empty"},

@@ -41,6 +41,7 @@ void docker_stats(struct http_request *req);
 void docker_archive_get(struct http_request *req);
 void docker_archive_put(struct http_request *req);
 void docker_events(struct http_request *req);
+void docker_df(struct http_request *req);
 
 /* Sends what the log has by now to a raw socket, in the form that want says; its stream filters apply. */
 int logs_send(struct http_request *req, const char *name, const struct stream_want *want, int client);

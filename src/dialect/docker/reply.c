@@ -4,6 +4,7 @@
 
 #include "base/time.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <strings.h>
 
@@ -277,6 +278,18 @@ void docker_fail(struct http_request *req, int status, const char *fmt, ...) {
 void docker_reply(struct http_request *req, int status, json_t *value) {
 	http_reply_json(req, status, value);
 	json_decref(value);
+}
+
+void docker_reply_lines(struct http_request *req, const char *lines, size_t n) {
+	struct http_stream *s = http_stream_begin(req, 200, JSON_TYPE);
+	if (s)
+		http_stream_end(s, http_stream_write(s, lines, n) == 0);
+}
+
+void docker_lower_reason(char *text) {
+	char *reason = strstr(text, "\": ");
+	if (reason)
+		reason[3] = (char)tolower((unsigned char)reason[3]);
 }
 
 json_t *docker_time(int64_t ns) {

@@ -3,18 +3,18 @@
 
 #include "base/fs.h"
 #include "base/time.h"
-#include "core/volumes.h"
 
 #include <strings.h>
 #include <sys/utsname.h>
 
 static void ping(struct http_request *req) {
+	_cleanup_(json_free_ptr) json_t *swarm = docker_swarm_info(core_of(req));
+	const char *state = json_get_str(swarm, "LocalNodeState");
 	http_reply_header(req, "Api-Version", DOCKER_API);
 	http_reply_header(req, "Ostype", "linux");
 	http_reply_header(req, "Docker-Experimental", "false");
 	http_reply_header(req, "Builder-Version", "1");
-	_cleanup_(json_free_ptr) json_t *swarm = docker_swarm_info(core_of(req));
-	http_reply_header(req, "Swarm", json_get_bool(swarm, "ControlAvailable") ? "active/manager" : "inactive");
+	http_reply_header(req, "Swarm", state && str_same(state, "active") ? "active/manager" : "inactive");
 	http_reply_header(req, "Cache-Control", "no-cache, no-store, must-revalidate");
 	http_reply_header(req, "Pragma", "no-cache");
 	bool head = str_same(http_method(req), "HEAD");
@@ -67,14 +67,12 @@ static char *os_release(const char *key) {
 	return NULL;
 }
 
-/* One for the daemon's whole life: that of its first pool, in the form of a UUID. */
-static char *daemon_id(struct core *c) {
-	_cleanup_(noun_unref_ptr) struct noun *pool = NULL;
-	if (pool_find(c, "local", &pool, NULL) < 0)
-		return str_copy("");
-	const char *id = ((const struct pool *)pool->of)->id;
-	return strlen(id) < 32 ? str_copy(id)
-			       : str_format("%.8s-%.4s-%.4s-%.4s-%.12s", id, id + 8, id + 12, id + 16, id + 20);
+/* In the form of a UUID; free it. */
+static char *daemon_id(const json_t *info) {
+	const char *id = json_get_str(info, "id");
+	if (!id || strlen(id) < 32)
+		return str_copy(id ? id : "");
+	return str_format("%.8s-%.4s-%.4s-%.4s-%.12s", id, id + 8, id + 12, id + 16, id + 20);
 }
 
 static void add_counts(json_t *o, const json_t *info) {
@@ -150,7 +148,7 @@ static void add_host(json_t *o, const json_t *info) {
 
 static void info_of_host(struct http_request *req) {
 	_cleanup_(json_free_ptr) json_t *info = core_info(core_of(req));
-	_cleanup_(free_ptr) char *id = daemon_id(core_of(req));
+	_cleanup_(free_ptr) char *id = daemon_id(info);
 	bool swap = json_get_bool(json_object_get(info, "agent"), "swap_limit");
 	json_t *o = json_object(), *warnings = json_array();
 	json_set_str(o, "ID", id);
@@ -187,6 +185,7 @@ const struct docker_route docker_system_routes[] = {
 	{"GET", "/_ping", ping, 0, DOCKER_WORKS, NULL},
 	{"GET", "/version", version, 0, DOCKER_WORKS, NULL},
 	{"GET", "/info", info_of_host, 0, DOCKER_WORKS, NULL},
+	{"GET", "/system/df", docker_df, 0, DOCKER_WORKS, NULL},
 	{"GET", "/events", docker_events, 0, DOCKER_WORKS, NULL},
 	{0},
 };

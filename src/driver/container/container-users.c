@@ -143,6 +143,8 @@ int users_resolve(int root, const struct container_process *p, struct user_ids *
 		r = read_file(root, "/etc/group", &groups, err);
 	if (r == 0 && named)
 		r = resolve_spec(&users, &groups, p->user, out, err);
+	if (r == 0 && named) /* else who gives up its group could reach what is closed to that group and open to all others */
+		add_group(out, out->gid);
 	for (size_t i = 0; r == 0 && p->groups && p->groups[i]; i++) {
 		uint32_t gid;
 		r = resolve_group(&groups, p->groups[i], &gid, err);

@@ -1,4 +1,4 @@
-q docker run --name ca busybox sh -c 'for i in 1 2 3 4 5; do echo line $i; done; echo error >&2; printf unended'
+q docker run --name ca busybox sh -c 'for i in 1 2 3 4 5; do echo line $i; done; sleep 1; echo error >&2; sleep 1; printf unended'
 t docker logs ca
 t docker logs --tail 2 ca
 t docker logs -n 0 ca

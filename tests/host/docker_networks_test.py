@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Networks as docker's clients see them: routes, modes, endpoints, ports, names."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from docker import Docker, load_busybox  # noqa: E402
+from tap import contains, equal, run, test  # noqa: E402
+from wabe import Daemon  # noqa: E402
+
+d = k = None
+
+
+def refused(status, part, method, path, body=None):
+    got, answer = k.api(method, path, body)
+    equal(got, status, f"{method} {path}: {answer}")
+    contains(answer["message"], part, path)
+
+
+def sleeper(name, *args):
+    k.out("run", "-d", "--name", name, "--stop-timeout", "0", *args, "busybox", "sleep", "1000")
+
+
+def gone(*names):
+    k.run("rm", "-f", *names)
+
+
+@test
+def predefined(_):
+    """bridge, host and none are there, with ids that stay, and cannot be made or removed"""
+    first = {n["Name"]: n["Id"] for n in k.api("GET", "/networks")[1]}
+    equal({"bridge", "host", "none"} <= set(first), True, str(first))
+    equal({n["Name"]: n["Id"] for n in k.api("GET", "/v1.24/networks")[1]}, first)
+    for name in "bridge", "host", "none":
+        refused(403, "pre-defined", "DELETE", "/networks/" + name)
+        refused(403, "operation is not permitted on predefined", "POST", "/networks/create", {"Name": name})
+    equal([n["Name"] for n in k.api("GET", '/networks?filters={"type":["custom"]}')[1]], [])
+    refused(400, "invalid filter", "GET", '/networks?filters={"nonsense":["1"]}')
+
+
+@test
+def made_and_found(_):
+    """what was given is shown; names, ids, beginnings of ids; conflicts"""
+    status, made = k.api("POST", "/networks/create", {
+        "Name": "my_net", "Labels": {"a": "b"}, "Options": {"com.docker.network.driver.mtu": "1400", "other": "kept"}, "Attachable": True,
+        "IPAM": {"Config": [{"Subnet": "172.30.0.0/16", "IPRange": "172.30.5.0/24", "AuxiliaryAddresses": {"x": "172.30.5.1"}}]}})
+    equal(status, 201, str(made))
+    n = k.api("GET", "/networks/" + made["Id"][:5])[1]
+    equal((n["Name"], n["Labels"], n["Attachable"], n["Options"]["other"]), ("my_net", {"a": "b"}, True, "kept"))
+    equal(n["IPAM"]["Config"], [{"Subnet": "172.30.0.0/16", "IPRange": "172.30.5.0/24", "Gateway": "172.30.0.1",
+                                 "AuxiliaryAddresses": {"x": "172.30.5.1"}}])
+    refused(409, "network with name my_net already exists", "POST", "/networks/create", {"Name": "my_net"})
+    refused(403, "Pool overlaps with other one on this address space", "POST", "/networks/create",
+            {"Name": "x", "IPAM": {"Config": [{"Subnet": "172.30.9.0/24"}]}})
+    refused(400, "invalid name", "POST", "/networks/create", {"Name": ""})
+    refused(404, "not found", "POST", "/networks/create", {"Name": "x", "Driver": "nonsense"})
+    refused(503, "swarm", "POST", "/networks/create", {"Name": "x", "Driver": "overlay"})
+    refused(404, "network nope not found", "GET", "/networks/nope")
+    equal([x["Name"] for x in k.api("GET", '/networks?filters={"label":{"a=b":true}}')[1]], ["my_net"])
+    equal(k.api("POST", "/networks/prune")[1], {"NetworksDeleted": ["my_net"]})
+    equal(k.api("POST", "/networks/prune")[1], {"NetworksDeleted": None})
+
+
+@test
+def endpoints(_):
+    """addresses, names, aliases and links on a network; connecting and leaving"""
+    k.run("network", "create", "--subnet", "172.31.0.0/24", "a_net")
+    sleeper("one", "--network", "a_net", "--ip", "172.31.0.77", "--network-alias", "al_ias", "--mac-address", "02:42:ac:1f:00:4d")
+    sleeper("two", "--network", "a_net", "--link", "one:linked", "--add-host", "far:1.2.3.4", "--add-host", "h:host-gateway")
+    n = k.inspect("one")["NetworkSettings"]["Networks"]["a_net"]
+    equal((n["IPAddress"], n["IPPrefixLen"], n["Gateway"], n["MacAddress"]), ("172.31.0.77", 24, "172.31.0.1", "02:42:ac:1f:00:4d"))
+    one = k.inspect("one")["Id"]
+    equal(n["Aliases"], ["al_ias", one[:12]])
+    inside = k.api("GET", "/networks/a_net")[1]["Containers"][one]
+    equal((inside["IPv4Address"], inside["EndpointID"]), ("172.31.0.77/24", n["EndpointID"]))
+    for name in "one", "al_ias", "linked", one[:12]:
+        contains(k.out("exec", "two", "ping", "-c1", "-W5", name), "172.31.0.77")
+    hosts = k.out("exec", "two", "cat", "/etc/hosts")
+    contains(hosts, "1.2.3.4\tfar")
+    contains(hosts, "172.31.0.1\th")
+    refused(403, "already exists in network", "POST", "/networks/a_net/connect", {"Container": "one"})
+    refused(403, "has active endpoints", "DELETE", "/networks/a_net")
+    k.run("network", "disconnect", "a_net", "two")
+    equal(list(k.inspect("two")["NetworkSettings"]["Networks"]), [])
+    k.run("network", "connect", "--ip", "172.31.0.78", "--alias", "zwei", "a_net", "two")
+    contains(k.out("exec", "one", "ping", "-c1", "-W5", "zwei"), "172.31.0.78")
+    refused(404, "No such container", "POST", "/networks/a_net/connect", {"Container": "nobody"})
+    gone("one", "two")
+    k.run("network", "rm", "a_net")
+
+
+@test
+def modes(_):
+    """host, none and another one's"""
+    sleeper("base", "--network", "none")
+    equal(list(k.inspect("base")["NetworkSettings"]["Networks"]), ["none"])
+    equal(k.out("run", "--rm", "--network", "container:base", "busybox", "hostname") == "", False)
+    equal(list(k.api("GET", "/networks/none")[1]["Containers"]), [k.inspect("base")["Id"]])
+    r = k.run("create", "--network", "container:base", "-p", "80", "busybox", "true", check=False)
+    contains(r.stderr, "port publishing and the container type network mode")
+    r = k.run("create", "--network", "nowhere", "busybox", "true", check=False)
+    contains(r.stderr, "network nowhere not found")
+    refused(403, "private (none) mode", "POST", "/networks/bridge/connect", {"Container": "base"})
+    gone("base")
+
+
+@test
+def published(_):
+    """ports: shown in all places; two may want the same, of which one runs with it; a successor has a static address, too"""
+    k.run("network", "create", "--subnet", "172.29.0.0/24", "p_net")
+    args = ("--network", "p_net", "--ip", "172.29.0.9", "-p", "18080:80", "-p", "127.0.0.1:19000-19002:90-92/udp", "--expose", "77")
+    sleeper("p1", *args)
+    settings = k.inspect("p1")["NetworkSettings"]["Ports"]
+    equal(settings["80/tcp"], [{"HostIp": "0.0.0.0", "HostPort": "18080"}, {"HostIp": "::", "HostPort": "18080"}])
+    equal(settings["92/udp"], [{"HostIp": "127.0.0.1", "HostPort": "19002"}])
+    equal(settings["77/tcp"], None)
+    contains(k.out("port", "p1"), "80/tcp -> 0.0.0.0:18080")
+    r = k.run("run", "-d", "--name", "p2", "--network", "p_net", "-p", "18080:80", "busybox", "sleep", "1000", check=False)
+    equal(r.returncode, 125, r.stderr)
+    contains(r.stderr, "18080")
+    k.run("stop", "-t", "0", "p1")
+    k.run("rename", "p1", "old")
+    sleeper("p1", *args)
+    equal(k.inspect("p1")["NetworkSettings"]["Networks"]["p_net"]["IPAddress"], "172.29.0.9")
+    gone("p1", "p2", "old")
+    k.run("network", "rm", "p_net")
+
+
+def setup():
+    global d, k
+    d = Daemon("docker-net", network=None).start()
+    k = Docker.of(d)
+    load_busybox(d)
+    return d
+
+
+if __name__ == "__main__":
+    run(setup, lambda _: d.close())

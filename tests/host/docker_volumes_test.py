@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Volumes and mounts as docker's clients see them."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from docker import Docker, load_busybox  # noqa: E402
+from tap import contains, equal, run, test  # noqa: E402
+from wabe import Daemon  # noqa: E402
+
+d = k = None
+
+
+def refused(status, part, method, path, body=None):
+    got, answer = k.api(method, path, body)
+    equal(got, status, f"{method} {path}: {answer}")
+    contains(answer["message"], part, path)
+
+
+def names(query=""):
+    return sorted(v["Name"] for v in k.api("GET", "/volumes" + query)[1]["Volumes"])
+
+
+@test
+def made_and_found(_):
+    """named and anonymous ones; the same name gives the same volume; bad names; filters"""
+    equal(k.api("POST", "/volumes/create", {"Name": "v1", "Labels": {"l": "1"}})[1]["Labels"], {"l": "1"})
+    equal(k.api("POST", "/volumes/create", {"Name": "v1"})[0], 201)
+    anonymous = k.api("POST", "/volumes/create", {})[1]
+    equal((len(anonymous["Name"]), anonymous["Labels"]), (64, {"com.docker.volume.anonymous": ""}))
+    refused(400, "includes invalid characters for a local volume name", "POST", "/volumes/create", {"Name": "a/b"})
+    refused(400, "plugin \"x\" not found", "POST", "/volumes/create", {"Name": "vx", "Driver": "x"})
+    refused(404, "get nope: no such volume", "GET", "/volumes/nope")
+    refused(503, "cluster volumes", "PUT", "/volumes/v1", {})
+    equal(names('?filters={"label":["l=1"]}'), ["v1"])
+    equal(names('?filters={"dangling":["true"],"name":["v"]}'), ["v1"])
+    equal(k.api("POST", "/volumes/prune")[1]["VolumesDeleted"], [anonymous["Name"]])
+    equal(k.api("POST", "/v1.41/volumes/prune")[1]["VolumesDeleted"], ["v1"])
+    equal(k.api("DELETE", "/volumes/v1")[0], 404)
+    equal(k.api("DELETE", "/volumes/v1?force=1")[0], 204)
+
+
+@test
+def mounted(_):
+    """binds, volumes, tmpfs in their forms; what is not there is made, or refused with its name"""
+    host = d.dir + "/host"
+    k.run("run", "--name", "mm", "-v", f"{host}/made:/b:ro,z", "-v", "data:/v", "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700",
+          "--tmpfs", "/u:size=2m,uid=5", "busybox", "sh", "-c", "echo hello > /v/file; mount > /v/mounts; stat -c %u:%a /u /t > /v/owners")
+    equal(os.path.isdir(host + "/made"), True)
+    mounts = {m["Destination"]: m for m in k.inspect("mm")["Mounts"]}
+    equal((mounts["/b"]["Source"], mounts["/b"]["RW"], mounts["/b"]["Propagation"]), (host + "/made", False, "rprivate"))
+    equal((mounts["/v"]["Type"], mounts["/v"]["Name"], mounts["/v"]["Driver"]), ("volume", "data", "local"))
+    out = k.out("run", "--rm", "--volumes-from", "mm:ro", "busybox", "cat", "/v/file", "/v/mounts", "/v/owners")
+    contains(out, "hello\n")
+    contains(out, "size=1024k,mode=700")
+    contains(out, "5:1777\n0:700")
+    r = k.run("run", "--rm", "--volumes-from", "mm:ro", "busybox", "touch", "/v/x", check=False)
+    contains(r.stderr, "Read-only")
+    refused(409, "volume is in use - [" + k.inspect("mm")["Id"], "DELETE", "/volumes/data")
+    for args, part in [
+        (("--mount", f"type=bind,src={host}/nope,dst=/x"), f'bind source path does not exist: {host}/nope'),
+        (("-v", "rel/path:/x"), "includes invalid characters for a local volume name"),
+        (("-v", "a1:b"), "mount path must be absolute"), (("-v", "a1:/"), "destination can't be '/'"),
+        (("-v", "a1:/x:nonsense"), "nonsense"), (("-v", "a1:/x", "-v", "a2:/x"), "Duplicate mount point: /x"),
+    ]:
+        contains(k.run("create", *args, "busybox", "true", check=False).stderr, part, str(args))
+    k.run("rm", "mm")
+    k.run("volume", "rm", "data")
+
+
+@test
+def anonymous(_):
+    """a volume without a name goes with its container, by --rm and rm -v, and by nothing else"""
+    before = names()
+    k.run("run", "--rm", "-v", "/a", "busybox", "touch", "/a/x")
+    equal(names(), before)
+    k.run("run", "--name", "keeps", "-v", "/a", "busybox", "true")
+    k.run("rm", "keeps")
+    equal(len(names()), len(before) + 1)
+    k.run("run", "--name", "drops", "-v", "/a", "-v", "named:/b", "busybox", "true")
+    k.run("rm", "-v", "drops")
+    equal(len(names()), len(before) + 2)
+    equal("named" in names(), True)
+    mine = k.api("POST", "/volumes/create", {})[1]["Name"]
+    k.run("run", "--rm", "-v", mine + ":/c", "busybox", "true")
+    equal(mine in names(), True)
+
+
+@test
+def filled(_):
+    """a new volume has what the image has there, with owners; nocopy leaves it empty; a part of a volume"""
+    equal("sh" in k.out("run", "--rm", "-v", "fresh:/bin", "busybox", "ls", "/bin").split(), True)
+    equal(k.run("run", "--rm", "-v", "empty:/bin:nocopy", "busybox", "ls", check=False).returncode, 127)
+    k.run("run", "--rm", "-v", "parts:/p", "busybox", "sh", "-c", "mkdir -p /p/sub; echo in > /p/sub/f")
+    equal(k.out("run", "--rm", "--mount", "type=volume,src=parts,dst=/p,volume-subpath=sub", "busybox", "cat", "/p/f"), "in")
+
+
+def setup():
+    global d, k
+    d = Daemon("docker-vol").start()
+    k = Docker.of(d)
+    load_busybox(d)
+    return d
+
+
+if __name__ == "__main__":
+    run(setup, lambda _: d.close())
