@@ -281,16 +281,15 @@ def published(w):
         wait_until(lambda: docker.out("exec", probe, "nslookup", name, check=False).count("\nAddress") >= 3,
                    what=f"the server's and two addresses of {name}")
     seen = set()
+    get = ("python3", "-c", "import urllib.request as u; print(u.urlopen('http://127.0.0.1:18080/', timeout=5).read().decode())")
 
     def ask():
-        r = w.d.space.run("busybox", "wget", "-q", "-T", "5", "-O", "-", "http://127.0.0.1:18080/index.html", check=False)
-        seen.add(r.stdout.strip())
+        seen.add(w.d.space.run(*get, check=False).stdout.strip())
         return names <= seen
     wait_until(ask, what="an answer of each task")
     w.refused("service", "create", "-d", "--name", "other", "-p", "18080:80", "busybox", text="18080")
     docker.run("service", "update", "-q", "--publish-rm", "80", "web")
-    wait_until(lambda: w.d.space.run("busybox", "wget", "-q", "-T", "1", "-O", "-", "http://127.0.0.1:18080/", check=False).returncode,
-               what="the end of the port")
+    wait_until(lambda: w.d.space.run(*get, check=False).returncode, what="the end of the port")
     docker.run("service", "rm", "web", "probe")
     docker.run("network", "rm", "back")
 
