@@ -49,10 +49,10 @@ static void expand_all(struct instance_spec *s, const struct words *w) {
 void expand_template(const struct workload *w, int64_t slot, int64_t attempt, const struct expand_node *node,
 		     struct instance_spec *out) {
 	_cleanup_(free_ptr) char *hex = random_hex(INSTANCE_ID_LEN / 2), *run = str_copyn(hex, RUN_LEN),
-				 *number = str_format("%" PRId64, slot);
+				 *number = str_format("%" PRId64, slot), *short_id = str_copyn(w->id, RUN_LEN);
 	fields_copy(&instance_spec_table, &w->spec.template, out);
 	out->name = str_format("%s.%s.%s", w->spec.name, workload_is_global(&w->spec) ? node->id : number, run);
-	const char *const pairs[] = {"workload.id",   w->id,	 "workload.name", w->spec.name, "slot",	     number,
+	const char *const pairs[] = {"workload.id",   short_id,	 "workload.name", w->spec.name, "slot",	     number,
 				     "instance.id",   run,	 "instance.name", out->name,	"node.id",   node->id,
 				     "node.name",     node->name, NULL};
 	expand_all(out, &(struct words){pairs});

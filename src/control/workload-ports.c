@@ -60,6 +60,8 @@ struct map *workload_ports_collect(struct core *c, struct noun *const *all) {
 			map_set(have, one->spec.name, c);
 		else if (owner && balancer_delete(c, PROJECT, one->id, &err) < 0)
 			log_warn("balancer %s, which no workload wants: %s", one->spec.name, error_text(&err));
+		else if (owner)
+			workloads_poke(c); /* somebody may wait for that */
 		error_free(&err);
 		object_snap_unref(*b);
 	}

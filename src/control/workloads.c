@@ -7,6 +7,7 @@
 #include "base/time.h"
 #include "control/expand.h"
 #include "control/place.h"
+#include "core/tasks.h"
 
 #define CREW 32
 #define AWAY (1 * NS_PER_SEC) /* until the agent is asked again after it was not there */
@@ -75,6 +76,18 @@ static void start(const struct deed *d, const char *id, const char *run) {
 	fail(d, run, &err);
 }
 
+/* The image, where it is not there and may be fetched. */
+static int fetch_image(struct core *c, const struct workload_spec *s, struct error *err) {
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = NULL;
+	_cleanup_(free_ptr) char *task = NULL;
+	if (s->never_pull || image_get(c, PROJECT, s->template.image, &image, NULL) == 0)
+		return 0;
+	const struct image_pull_options o = {.name = s->template.image, .username = s->pull_user, .password = s->pull_password};
+	int r = image_pull(c, PROJECT, &o, &task, err);
+	_cleanup_(json_free_ptr) json_t *json = r == 0 ? json_parse(task, strlen(task), err) : NULL;
+	return json ? task_await(c, PROJECT, json_get_str(json, "id"), err) : -(int)err->kind;
+}
+
 static void create(const struct deed *d) {
 	struct core *c = d->all->core;
 	const struct workload *w = d->workload->of;
@@ -86,6 +99,12 @@ static void create(const struct deed *d) {
 	expand_template(w, d->slot, d->attempt, &(struct expand_node){node.id, node.hostname}, &spec);
 	node_facts_free(&node);
 	_cleanup_(free_ptr) char *run = str_copy(spec.owner.run);
+	if (fetch_image(c, &w->spec, &err) < 0) {
+		fields_free(&instance_spec_table, &spec);
+		error_wrap(&err, "no image %s", w->spec.template.image);
+		err.kind = err.kind == ERROR_UNAVAILABLE ? ERROR_NOT_FOUND : err.kind; /* the registry is away, not the agent */
+		return fail(d, run, &err);
+	}
 	if (instance_create(c, PROJECT, &spec, &made, &err) == 0)
 		start(d, made->instance.id, run);
 	else

@@ -294,6 +294,9 @@ int kept_files_check(struct core *c, const char *project, const struct instance_
 /* What is in them, one behind the other, in *fd: -1 where there are none. files: a copy of the spec's that gets their sizes. */
 int kept_files_open(struct core *c, const char *project, instance_files *files, int *fd, struct error *err);
 
+/* The name of a workload whose template names the network, or NULL. Needs the lock. */
+const char *workload_on(struct core *c, const struct object *network);
+
 /* ---- instance-change.c ---- */
 /* Marks those whose change was cut off. */
 int changes_load(struct core *c, struct error *err);

@@ -89,7 +89,7 @@ int kept_update(struct core *c, enum kept_kind kind, const char *project, const 
 		return error_set(err, ERROR_CONFLICT, "update out of sequence");
 	struct kept new;
 	fields_copy(&secret_table, old, &new);
-	r = fields_patch(kind == KEPT_SECRET ? &secret_spec_table : &config_spec_table, patch, true, &new.spec, err);
+	r = fields_patch(kind == KEPT_SECRET ? &secret_spec_table : &config_spec_table, patch, false, &new.spec, err);
 	new.version++;
 	new.updated_at = time_now_ns();
 	if (r == 0)

@@ -1,5 +1,6 @@
 /* The verbs of networks. The store knows a network before the agent does; the agent makes it, and picks its subnets. */
 #include "core/core-priv.h"
+#include "core/workloads.h"
 
 #include "base/log.h"
 #include "base/str.h"
@@ -352,6 +353,8 @@ static int check_unused(struct core *c, const struct object *o, struct error *er
 	_cleanup_(free_ptr) char *peer = str_format("network:%s", network_of(o)->id), *names = names_text(on);
 	if (on)
 		return error_set(err, ERROR_CONFLICT, "network %s is in use by %s: disconnect or remove them first", name, names);
+	if (workload_on(c, o))
+		return error_set(err, ERROR_CONFLICT, "network %s is in use by workload %s: remove that first", name, workload_on(c, o));
 	if (reserved)
 		return error_set(err, ERROR_CONFLICT, "network %s has reserved addresses (%s): release them first", name,
 				 strrchr(reserved[0], '/') + 1);
@@ -388,6 +391,7 @@ static int delete_found(struct core *c, struct object *o, struct error *err) {
 }
 
 int network_delete(struct core *c, const char *project, const char *name, struct error *err) {
+	workloads_await_leaving(c, project, name);
 	pthread_mutex_lock(&c->net_write);
 	_cleanup_(net_unlock) UNUSED struct core *locked = c;
 	core_lock(c);

@@ -62,6 +62,7 @@ static void task_end(struct core *c, struct task_run *t, int r, char *result, st
 	close_fd(&t->cancel_fd);
 	t->cancel_fd = -1; /* it is kept for a while, and shall cost no descriptor */
 	t->generation++;
+	pthread_cond_broadcast(&c->changed);
 	event_add(c, "task", k->state, k->project, k->id, k->target, "kind", k->kind, NULL);
 	forget_old(c);
 }
@@ -181,6 +182,19 @@ struct task_run *task_find(struct core *c, const char *project, const char *id, 
 		return t;
 	error_set(err, ERROR_NOT_FOUND, "no task is called %.64s", id);
 	return NULL;
+}
+
+int task_await(struct core *c, const char *project, const char *id, struct error *err) {
+	WITH_LOCK(c);
+	struct task_run *t = task_find(c, project, id, err);
+	if (!t)
+		return -ERROR_NOT_FOUND;
+	t->refs++;
+	while (is_running(t))
+		pthread_cond_wait(&c->changed, &c->lock);
+	int r = t->failed.kind ? error_set(err, t->failed.kind, "%s", error_text(&t->failed)) : 0;
+	task_run_drop(t);
+	return r;
 }
 
 char *task_list(struct core *c, const char *project) {

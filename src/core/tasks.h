@@ -30,6 +30,8 @@ struct task_step_sink {
 char *task_list(struct core *c, const char *project);
 int task_get(struct core *c, const char *project, const char *id, char **json, struct error *err);
 int task_cancel(struct core *c, const char *project, const char *id, char **json, struct error *err);
+/* Waits for its end; its error is the caller's. */
+int task_await(struct core *c, const char *project, const char *id, struct error *err);
 /* The task now, at each change (at most ten times a second), and at its end. Returns at once. */
 int task_follow(struct core *c, const char *project, const char *id, const struct task_sink *sink, struct error *err);
 /* Every step that any part has begun since the task's beginning, whoever comes however late; of how far a step is, the

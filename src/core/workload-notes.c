@@ -32,6 +32,55 @@ bool workload_exists(struct core *c, const char *id) {
 	return noun_by_id(c->workloads, id) != NULL;
 }
 
+/* ---- what is on its way out ---- */
+
+static bool is_orphan(struct core *c, const char *workload) {
+	return workload && !noun_by_id(c->workloads, workload);
+}
+
+/* Needs the lock. */
+static bool is_left_by_all(struct core *c, const struct network *n) {
+	void *value;
+	for (size_t i = 0; map_next(c->by_id, &i, NULL, &value);) {
+		const struct instance *one = &((const struct entry *)value)->snap->instance;
+		for (size_t k = 0; is_orphan(c, one->spec.owner.workload) && k < one->nics.n; k++)
+			if (str_same(one->nics.items[k].network_id, n->id))
+				return false;
+	}
+	for (size_t i = 0; map_next(c->balancers.by_id, &i, NULL, &value);) {
+		const struct balancer *b = ((const struct object *)value)->snap->noun;
+		if (is_orphan(c, pairs_get(&b->spec.labels, WORKLOAD_LABEL)) && (str_same(b->spec.network, n->spec.name) || str_same(b->spec.network, n->id)))
+			return false;
+	}
+	return true;
+}
+
+#define LEAVING_SECONDS 60
+void workloads_await_leaving(struct core *c, const char *project, const char *network) {
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += LEAVING_SECONDS;
+	WITH_LOCK(c);
+	const struct object *o;
+	while (!c->closing && (o = object_find(c, &c->networks, project, network, NULL)) && !is_left_by_all(c, network_of(o)))
+		if (pthread_cond_timedwait(&c->changed, &c->lock, &until) != 0)
+			break;
+}
+
+const char *workload_on(struct core *c, const struct object *network) {
+	const struct network *n = network_of(network);
+	struct noun *one;
+	for (size_t i = 0; (one = nouns_next(c->workloads, &i));) {
+		const struct workload *w = one->of;
+		for (size_t k = 0; k < w->spec.template.networks.n; k++) {
+			const char *name = w->spec.template.networks.items[k].network;
+			if (str_same(w->project, n->project) && (str_same(name, n->spec.name) || str_same(name, n->id)))
+				return w->spec.name;
+		}
+	}
+	return NULL;
+}
+
 /* ---- notes ---- */
 
 /* Changes a copy of the workload by fn and saves it; fn gives NULL, or the action of the event. generation < 0: any. */

@@ -29,6 +29,9 @@ int workload_rollback(struct core *c, const char *project, const char *name, int
 /* It is gone at once, its instances follow. */
 int workload_delete(struct core *c, const char *project, const char *name, struct error *err);
 
+/* Waits (up to a minute) until nothing of workloads that are gone is on the network any more: it is on its way out. */
+void workloads_await_leaving(struct core *c, const char *project, const char *network);
+
 /* ---- for the controller ---- */
 /* Waits until something has changed since *seen (0: anything) that workloads are made of, or until (ns since the epoch; INT64_MAX:
  * without end). False when the core closes. */

@@ -129,7 +129,7 @@ def restart_policy(d):
 @test
 def what_cannot_be_made(d):
     """an image that is not there is told, and the workload comes to life once it is"""
-    create(d, "w", {"image": "nowhere:1"}, history=3)
+    create(d, "w", {"image": "nowhere:1"}, history=3, never_pull=True)
     wait_until(lambda: len(show(d, "w").get("failures", [])) == 3, what="three records")
     contains(show(d, "w")["failures"][0]["error"], "nowhere:1")
     equal(members(d, "w"), [])

@@ -3,6 +3,7 @@
 #include "model/field.h"
 #include "model/image.h"
 #include "model/task.h"
+#include "model/cluster.h"
 #include "model/workload.h"
 
 #include <setjmp.h>
@@ -88,7 +89,7 @@ static void assert_prints(const struct thing *t, const char *text) {
 
 static void test_tables(UNUSED void **state) {
 	const struct field_table *tables[] = {&thing_table, &instance_table, &image_table, &task_table, &event_table, &network_table,
-					      &attachment_table, &rule_group_table, &balancer_table, &address_table, &workload_table, &secret_table,
+					      &attachment_table, &rule_group_table, &balancer_table, &address_table, &workload_table, &cluster_table, &secret_table,
 					      &config_table};
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
 		_cleanup_(error_free) struct error err = ERROR_INIT;

@@ -170,7 +170,8 @@ int docker_network_spec(const struct docker_network *d, struct network_spec *s, 
 	fields_init(&network_spec_table, s);
 	s->name = str_copy(d->name ? d->name : "");
 	free(s->driver);
-	s->driver = str_copy(given(d->driver) && !str_same(d->driver, "default") ? d->driver : "bridge");
+	bool overlay = str_same(d->driver, "overlay"); /* on one node it is a bridge */
+	s->driver = str_copy(given(d->driver) && !str_same(d->driver, "default") && !overlay ? d->driver : "bridge");
 	s->internal = d->internal;
 	s->ipv6 = d->ipv6;
 	if (d->ingress || d->config_only || given(d->config_from.network))
@@ -181,6 +182,8 @@ int docker_network_spec(const struct docker_network *d, struct network_spec *s, 
 		r = set_option(d->options.items[i].key, d->options.items[i].value, s, err);
 	for (size_t i = 0; i < d->labels.n; i++)
 		pairs_set(&s->labels, d->labels.items[i].key, d->labels.items[i].value);
+	if (overlay || str_same(d->scope, "swarm"))
+		pairs_set(&s->annotations, NOTE "driver", overlay ? "overlay" : s->driver);
 	if (d->attachable)
 		pairs_set(&s->annotations, NOTE "attachable", "true");
 	note_pairs(s, NOTE "options", &d->options);
@@ -237,8 +240,9 @@ json_t *docker_network_json(const struct network *n) {
 	json_set_str(j, "Name", docker_network_name(s->name));
 	json_set_str(j, "Id", n->id);
 	json_object_set_new(j, "Created", docker_time(n->created_at));
-	json_set_str(j, "Scope", "local");
-	json_set_str(j, "Driver", s->driver);
+	const char *driver = pairs_get(&s->annotations, NOTE "driver"); /* of one that was made for the swarm */
+	json_set_str(j, "Scope", driver ? "swarm" : "local");
+	json_set_str(j, "Driver", driver ? driver : s->driver);
 	json_set_bool(j, "EnableIPv4", true);
 	json_set_bool(j, "EnableIPv6", s->ipv6);
 	json_object_set_new(j, "IPAM", ipam_of(s));

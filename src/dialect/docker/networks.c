@@ -1,6 +1,7 @@
 /* The routes of networks. Docker's "bridge" is wabe's network "default", which is made when somebody asks for it; "host" and
  * "none" are modes of an instance here, shown as the networks that they are for Docker. */
 #include "core/networks.h"
+#include "core/workloads.h"
 
 #include "base/log.h"
 #include "base/str.h"
@@ -217,17 +218,26 @@ static void list(struct http_request *req) {
 	docker_reply(req, 200, answer);
 }
 
+static bool swarm_is_on(struct core *c) {
+	_cleanup_(json_free_ptr) json_t *swarm = docker_swarm_info(c);
+	return json_get_bool(swarm, "ControlAvailable");
+}
+
 static void inspect(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(json_free_ptr) json_t *all = all_networks(core_of(req), &err);
 	const char *scope = http_query(req, "scope");
 	if (!all || add_containers(core_of(req), all, &err) < 0)
 		return fail(req, &err);
-	if (scope && *scope && !str_same(scope, "local"))
+	bool swarm = str_same(scope, "swarm") && swarm_is_on(core_of(req)); /* services may be on any network */
+	if (scope && *scope && !swarm && !str_same(scope, "local"))
 		return docker_fail(req, 404, "network %s not found", http_param(req, "id"));
 	const json_t *found = find_network(req, all, http_param(req, "id"));
-	if (found)
-		http_reply_json(req, 200, found);
+	if (!found)
+		return;
+	if (swarm)
+		json_set_str((json_t *)found, "Scope", "swarm");
+	http_reply_json(req, 200, found);
 }
 
 /* ---- create ---- */
@@ -236,7 +246,7 @@ static void inspect(struct http_request *req) {
 static bool may_create(struct http_request *req, const struct docker_network *d) {
 	const char *driver = d->driver ? d->driver : "", *name = d->name ? d->name : "";
 	_cleanup_(free_ptr) char *shown = text_shown(driver), *shown_name = text_shown(name);
-	static const char *const drivers[] = {"", "default", "bridge", "macvlan", "ipvlan", NULL};
+	static const char *const drivers[] = {"", "default", "bridge", "macvlan", "ipvlan", "overlay", NULL};
 	bool known = false;
 	for (size_t i = 0; drivers[i]; i++)
 		known = known || str_same(driver, drivers[i]);
@@ -244,7 +254,7 @@ static bool may_create(struct http_request *req, const struct docker_network *d)
 		docker_fail(req, 403, "operation is not permitted on predefined %s network ", name);
 	else if (str_same(driver, "host") || str_same(driver, "null"))
 		docker_fail(req, 403, "only one instance of \"%s\" network is allowed", driver);
-	else if (str_same(driver, "overlay") || str_same(d->scope, "swarm"))
+	else if ((str_same(driver, "overlay") || str_same(d->scope, "swarm")) && !swarm_is_on(core_of(req)))
 		docker_fail(req, 503, "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect "
 				      "this node to swarm and try again.");
 	else if (!known)
@@ -297,6 +307,7 @@ static int remove_network(struct core *c, const char *id, struct error *err) {
 
 static void remove_one(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
+	workloads_await_leaving(core_of(req), DOCKER_PROJECT, http_param(req, "id"));
 	_cleanup_(json_free_ptr) json_t *all = all_networks(core_of(req), &err);
 	if (!all || add_containers(core_of(req), all, &err) < 0)
 		return fail(req, &err);
