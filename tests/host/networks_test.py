@@ -515,11 +515,14 @@ def bad_input(d):
         (("--network", "web,mac=02:00:00:00:00:aa"), "instance a"), (("--network", "web,mac=01:00:00:00:00:01"), "unicast"),
         (("--network", "web,alias=no label"), "not a name"), (("--network", "web,wrong=1"), "ip=IP"),
         (("--network", "web", "--network", "web"), "twice"),
-        (("--network", "web", "-p", "127.0.0.1:8080:80"), "instance a"), (("--network", "web", "-p", "99999:80"), "HOSTPORT"),
+        (("--network", "web", "-p", "99999:80"), "HOSTPORT"),
         (("--network", "web", "-p", "1-3:5-6"), "as many"), (("--network", "none", "-p", "80"), "none"),
         (("--network", "web,rules=nowhere"), "nowhere"),
     ]:
         d.refused("create", *args, IMAGE, part=part)
+    d.cli("create", "--name", "b", "--network", "web", "-p", "127.0.0.1:8080:80", IMAGE)
+    d.refused("start", "b", part="instance a")  # who starts first has it
+    d.cli("rm", "b")
     d.cli("rule", "create", "g")
     for args, part in [
         (("rule", "add", "g", "maybe"), "allow"), (("rule", "add", "g", "allow", "--ports", "0"), "port"),
