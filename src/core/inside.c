@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define SHIM_WAIT_MS 5000
+#define ATTACH_TRIES 3
 
 static void publish(struct core *c, const struct instance_snap *s, const char *action, const char *key,
 		    const char *value) {
@@ -56,14 +57,26 @@ static bool wait_for_shim(int fd) {
 
 int instance_attach(struct core *c, const char *project, const char *name, bool in, bool out, bool errors, int *fd,
 		    struct error *err) {
-	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
-	int r = instance_get(c, project, name, &snap, err);
-	if (r == 0)
+	struct entry *e;
+	int r = entry_get(c, project, name, &e, err);
+	if (r < 0)
+		return r;
+	for (int tries = 0; tries < ATTACH_TRIES; tries++) {
+		core_lock(c);
+		unsigned ends = e->ends;
+		core_unlock(c);
+		_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, e);
+		bool up = state_is_up(snap->instance.status.state);
 		r = attach(c, snap, NULL, in, out, errors, fd, err);
-	if (r == 0 && state_is_up(snap->instance.status.state))
-		wait_for_shim(*fd);
-	if (r == 0)
-		publish(c, snap, "attach", NULL, NULL);
+		if (r == 0 && up)
+			wait_for_shim(*fd);
+		if (r == 0)
+			publish(c, snap, "attach", NULL, NULL);
+		if (r != -ERROR_CONFLICT || !up)
+			break;
+		event_await(c, &e->ends, ends); /* that run is just ending: the next one can be attached to */
+	}
+	entry_unref(c, e);
 	return r;
 }
 

@@ -13,6 +13,7 @@ from wabe import TOP, Daemon
 
 NOWHERE = "0123456789abcdef"
 # what an operation on nothing needs so that it ends by itself
+BODIES = {"/containers/{id}/exec": b'{"Cmd": ["true"]}'}
 QUERIES = {
     "/events": "?since=1&until=2",
     "/images/search": "?term=x&limit=1",
@@ -47,7 +48,7 @@ def ask(d, method, path, version=""):
     """(status, the error's message or None, headers), without the body of what goes well."""
     c = d.connection()
     url = version + re.sub(r"\{[^}]*\}", NOWHERE, path) + QUERIES.get(path, "")
-    body = b"[" if path in REFUSED_BODY else b"{}" if method == "POST" else None
+    body = b"[" if path in REFUSED_BODY else BODIES.get(path, b"{}") if method == "POST" else None
     try:
         c.request(method, url, body, {"Content-Type": "application/json"} if body else {})
         r = c.getresponse()
