@@ -170,6 +170,17 @@ static bool ports_meet(const struct port *a, const struct port *b) {
 	       b->host_port < a->host_port + a->count && addresses_meet(a->address, b->address);
 }
 
+static int port_taken(const struct agent *a, const struct inst *by, const struct port *p, int64_t number, struct error *err) {
+	struct msg_instance_create record;
+	bool known = record_load(a, by->id, &record, NULL) == 0;
+	error_set(err, ERROR_CONFLICT, "port %lld/%s of the host is published by instance %s (%.12s)", (long long)number,
+		  p->protocol, known ? record.instance.spec.name : "", by->id);
+	if (known)
+		record_free(&record);
+	error_in_field(err, "ports");
+	return -ERROR_CONFLICT;
+}
+
 int ports_check_others(const struct agent *a, const char *id, const ports *wanted, struct error *err) {
 	void *value;
 	for (size_t at = 0; map_next(a->insts, &at, NULL, &value);) {
@@ -178,12 +189,8 @@ int ports_check_others(const struct agent *a, const char *id, const ports *wante
 			continue;
 		for (size_t k = 0; k < i->ports.n * wanted->n; k++) {
 			const struct port *has = &i->ports.items[k / wanted->n], *p = &wanted->items[k % wanted->n];
-			if (!ports_meet(has, p))
-				continue;
-			error_set(err, ERROR_CONFLICT, "port %lld/%s of the host is published by instance %.12s",
-				  (long long)MAX(p->host_port, has->host_port), p->protocol, i->id);
-			error_in_field(err, "ports");
-			return -ERROR_CONFLICT;
+			if (ports_meet(has, p))
+				return port_taken(a, i, p, MAX(p->host_port, has->host_port), err);
 		}
 	}
 	return 0;
