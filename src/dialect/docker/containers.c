@@ -78,8 +78,9 @@ static void start_failed(struct http_request *req, const struct instance *i, con
 				   "create failed: unable to start container process: %s: unknown", text);
 	}
 	if (e->field && str_starts(e->field, "ports"))
-		return docker_fail(req, 500, "driver failed programming external connectivity on endpoint %s (%s): %s: "
-				   "port is already allocated", i->spec.name, i->id, error_text(e));
+		return docker_fail(req, 500, "driver failed programming external connectivity on endpoint %s (%s): %s%s",
+				   i->spec.name, i->id, error_text(e),
+				   e->kind == ERROR_CONFLICT ? ": port is already allocated" : "");
 	docker_container_fail(req, i->spec.name, e);
 }
 

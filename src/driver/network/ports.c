@@ -95,7 +95,7 @@ static int refuse(const struct port *p, uint16_t port, int errnum, struct error 
 		return error_set(err, ERROR_CONFLICT, "port %u/%s of the host (%s) is taken by %s", port, protocol_of(p), at,
 				 owner ? owner : "another program");
 	case -EADDRNOTAVAIL:
-		return error_set(err, ERROR_CONFLICT, "port %u/%s cannot be published on %s: the host does not have this address", port,
+		return error_set(err, ERROR_INVALID, "port %u/%s cannot be published on %s: the host does not have this address", port,
 				 protocol_of(p), at);
 	case -EMFILE:
 	case -ENFILE:
