@@ -51,6 +51,10 @@ bool docker_query_int(struct http_request *req, const char *name, int64_t otherw
 json_t *docker_body(struct http_request *req);
 bool docker_parse(struct http_request *req, const struct field_table *t, void *dto);
 bool docker_parse_json(struct http_request *req, const struct field_table *t, const json_t *json, void *dto);
+/* A part of a body by a table whose name is the part's; json NULL: the defaults. */
+int docker_parse_part(const struct field_table *t, const json_t *json, void *dto, struct error *err);
+/* Seconds since 1970 or a time; 0 where it is absent, empty or "0". false: an error has been answered. */
+bool docker_query_time(struct http_request *req, const char *name, int64_t *out);
 
 /* ---- filters: {"label":["a=b"]} or {"label":{"a=b":true}} ---- */
 /* Decodes ?filters=; known: NULL-terminated names, any other one is 400 as in dockerd ("invalid filter 'x'"). NULL: an error
@@ -59,6 +63,9 @@ json_t *docker_filters(struct http_request *req, const char *const *known);
 /* The values of one filter: true from fits for any of them (and when there are none) is true. */
 bool docker_filter_any(const json_t *filters, const char *name, bool (*fits)(const char *value, const void *arg),
 		       const void *arg);
+/* For it: the value is a pattern or the text itself; the value is the text. */
+bool docker_text_fits(const char *pattern, const void *text);
+bool docker_same_text(const char *wanted, const void *text);
 /* All of the label filters ("key" or "key=value", also "label!" for those that must not fit) against labels. */
 bool docker_filter_labels(const json_t *filters, const struct pairs *labels);
 /* The one boolean value of a filter such as dangling; otherwise where it is not given. -1: an error has been answered. */

@@ -155,17 +155,6 @@ static const struct field_table host_table = {
 	"HostConfig", "", sizeof(struct host_body), host_fields, ARRAY_SIZE(host_fields),
 };
 
-static int parse_part(const struct field_table *t, const json_t *json, void *dto, struct error *err) {
-	if (!json) {
-		fields_init(t, dto);
-		return 0;
-	}
-	int r = fields_parse(t, json, FIELDS_FOREIGN, dto, err);
-	if (r < 0 && err && err->field)
-		error_wrap(err, "%s.%s", t->name, err->field);
-	return r;
-}
-
 /* ---- modes ---- */
 
 static bool is_shared(const char *mode) {
@@ -249,7 +238,7 @@ static int add_endpoint(struct core *c, const char *name, const json_t *json, st
 	struct docker_endpoint e;
 	int r = find_network(c, name, &own, err);
 	if (r == 0)
-		r = parse_part(&docker_endpoint_table, json_is_null(json) ? NULL : json, &e, err);
+		r = docker_parse_part(&docker_endpoint_table, json_is_null(json) ? NULL : json, &e, err);
 	if (r < 0)
 		return r;
 	struct attachment *a = attachment_on(spec, own);
@@ -381,10 +370,10 @@ int docker_spec_networks(struct core *c, const json_t *config, const json_t *hos
 	const json_t *endpoints = json_object_get(networking, "EndpointsConfig");
 	if (endpoints && !json_is_object(endpoints) && !json_is_null(endpoints))
 		return error_set(err, ERROR_INVALID, "NetworkingConfig.EndpointsConfig: must be an object");
-	int r = parse_part(&config_table, config, &cb, err);
+	int r = docker_parse_part(&config_table, config, &cb, err);
 	if (r < 0)
 		return r;
-	r = parse_part(&host_table, host, &hb, err);
+	r = docker_parse_part(&host_table, host, &hb, err);
 	if (r == 0) {
 		r = spec_networks(c, &cb, &hb, endpoints, spec, err);
 		fields_free(&host_table, &hb);

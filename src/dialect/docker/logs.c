@@ -94,16 +94,6 @@ int logs_send(struct http_request *req, const char *name, const struct stream_wa
 
 /* ---- the request ---- */
 
-static bool query_time(struct http_request *req, const char *name, int64_t *out) {
-	const char *text = http_query(req, name);
-	*out = 0;
-	if (!text || !*text || str_same(text, "0") || time_parse(text, out) == 0)
-		return true;
-	_cleanup_(free_ptr) char *shown = text_shown(text);
-	docker_fail(req, 400, "invalid value for \"%s\": failed to parse value as time or duration: \"%s\"", name, shown);
-	return false;
-}
-
 static bool filter_parse(struct http_request *req, struct log_filter *f) {
 	const char *tail = http_query(req, "tail");
 	*f = (struct log_filter){
@@ -118,7 +108,7 @@ static bool filter_parse(struct http_request *req, struct log_filter *f) {
 	}
 	if (tail && str_to_i64(tail, &f->tail) < 0)
 		f->tail = -1; /* "all", and what dockerd takes for it */
-	return query_time(req, "since", &f->since) && query_time(req, "until", &f->until);
+	return docker_query_time(req, "since", &f->since) && docker_query_time(req, "until", &f->until);
 }
 
 void docker_logs(struct http_request *req) {

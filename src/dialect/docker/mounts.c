@@ -31,17 +31,6 @@ static const struct field_table host_table = {
 	"HostConfig", "", sizeof(struct mounts_host), host_fields, ARRAY_SIZE(host_fields),
 };
 
-static int parse_part(const struct field_table *t, const json_t *json, void *dto, struct error *err) {
-	if (!json) {
-		fields_init(t, dto);
-		return 0;
-	}
-	int r = fields_parse(t, json, FIELDS_FOREIGN, dto, err);
-	if (r < 0 && err && err->field)
-		error_wrap(err, "%s.%s", t->name, err->field);
-	return r;
-}
-
 /* ---- the list ---- */
 
 static struct mount *mount_on(struct instance_spec *s, const char *target) {
@@ -204,10 +193,10 @@ int docker_spec_mounts(struct core *c, const json_t *config, const json_t *host,
 		       struct instance_spec *spec, struct error *err) {
 	struct mounts_config cb;
 	struct mounts_host hb;
-	int r = parse_part(&config_table, config, &cb, err);
+	int r = docker_parse_part(&config_table, config, &cb, err);
 	if (r < 0)
 		return r;
-	r = parse_part(&host_table, host, &hb, err);
+	r = docker_parse_part(&host_table, host, &hb, err);
 	if (r == 0) {
 		r = spec_mounts(c, &cb, &hb, image, spec, err);
 		fields_free(&host_table, &hb);

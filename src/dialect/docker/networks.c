@@ -8,7 +8,6 @@
 #include "base/time.h"
 #include "dialect/docker/networks-priv.h"
 
-#include <regex.h>
 
 /* ---- what there is ---- */
 
@@ -135,22 +134,6 @@ static int add_containers(struct core *c, json_t *networks, struct error *err) {
 
 /* ---- filters ---- */
 
-/* As Docker's filters: the value is a pattern, or the text itself. */
-static bool text_fits(const char *pattern, const void *text) {
-	regex_t re;
-	if (str_same(pattern, text))
-		return true;
-	if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB) != 0)
-		return false;
-	bool fits = regexec(&re, text, 0, NULL, 0) == 0;
-	regfree(&re);
-	return fits;
-}
-
-static bool same_text(const char *wanted, const void *text) {
-	return str_same(wanted, text);
-}
-
 static struct pairs labels_of(const json_t *network) {
 	struct pairs labels = {0};
 	const char *key;
@@ -174,11 +157,11 @@ static bool labels_fit(const json_t *filters, const json_t *network) {
 static bool fits(const json_t *filters, const json_t *network, int dangling) {
 	const char *type = is_predefined(name_of(network)) ? "builtin" : "custom";
 	bool unused = json_object_size(json_object_get(network, "Containers")) == 0 && !is_predefined(name_of(network));
-	return docker_filter_any(filters, "driver", same_text, json_get_str(network, "Driver")) &&
-	       docker_filter_any(filters, "name", text_fits, name_of(network)) &&
-	       docker_filter_any(filters, "id", text_fits, id_of(network)) &&
-	       docker_filter_any(filters, "scope", same_text, json_get_str(network, "Scope")) &&
-	       docker_filter_any(filters, "type", same_text, type) && labels_fit(filters, network) &&
+	return docker_filter_any(filters, "driver", docker_same_text, json_get_str(network, "Driver")) &&
+	       docker_filter_any(filters, "name", docker_text_fits, name_of(network)) &&
+	       docker_filter_any(filters, "id", docker_text_fits, id_of(network)) &&
+	       docker_filter_any(filters, "scope", docker_same_text, json_get_str(network, "Scope")) &&
+	       docker_filter_any(filters, "type", docker_same_text, type) && labels_fit(filters, network) &&
 	       (dangling == 2 || unused == (dangling == 1));
 }
 

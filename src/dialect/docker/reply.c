@@ -5,6 +5,7 @@
 #include "base/time.h"
 
 #include <ctype.h>
+#include <regex.h>
 #include <stdarg.h>
 #include <strings.h>
 
@@ -144,6 +145,27 @@ bool docker_parse(struct http_request *req, const struct field_table *t, void *d
 	return json && docker_parse_json(req, t, json, dto);
 }
 
+bool docker_query_time(struct http_request *req, const char *name, int64_t *out) {
+	const char *text = http_query(req, name);
+	*out = 0;
+	if (!text || !*text || str_same(text, "0") || time_parse(text, out) == 0)
+		return true;
+	_cleanup_(free_ptr) char *shown = text_shown(text);
+	docker_fail(req, 400, "invalid value for \"%s\": failed to parse value as time or duration: \"%s\"", name, shown);
+	return false;
+}
+
+int docker_parse_part(const struct field_table *t, const json_t *json, void *dto, struct error *err) {
+	if (!json) {
+		fields_init(t, dto);
+		return 0;
+	}
+	int r = fields_parse(t, json, FIELDS_FOREIGN, dto, err);
+	if (r < 0 && err && err->field)
+		error_wrap(err, "%s.%s", t->name, err->field);
+	return r;
+}
+
 /* ---- filters ---- */
 
 /* One filter's values, in either of the two shapes that clients send, as an array of strings. NULL: neither. */
@@ -253,6 +275,21 @@ int docker_filter_bool(struct http_request *req, const json_t *filters, const ch
 	_cleanup_(free_ptr) char *shown = text_shown(value);
 	docker_fail(req, 400, "invalid filter '%s=[%s]'", name, shown);
 	return -1;
+}
+
+bool docker_text_fits(const char *pattern, const void *text) {
+	regex_t re;
+	if (str_same(pattern, text))
+		return true;
+	if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB) != 0)
+		return false;
+	bool fits = regexec(&re, text, 0, NULL, 0) == 0;
+	regfree(&re);
+	return fits;
+}
+
+bool docker_same_text(const char *wanted, const void *text) {
+	return str_same(wanted, text);
 }
 
 /* ---- answers ---- */

@@ -105,16 +105,6 @@ static void read_one(struct core *c, const struct task *t, const struct cluster 
 		reader_free(r); /* it has gone meanwhile */
 }
 
-static bool query_time(struct http_request *req, const char *name, int64_t *out) {
-	const char *text = http_query(req, name);
-	*out = 0;
-	if (!text || !*text || str_same(text, "0") || time_parse(text, out) == 0)
-		return true;
-	_cleanup_(free_ptr) char *shown = text_shown(text);
-	docker_fail(req, 400, "invalid value for \"%s\": failed to parse value as time or duration: \"%s\"", name, shown);
-	return false;
-}
-
 static bool filter_parse(struct http_request *req, struct log_filter *f) {
 	const char *tail = http_query(req, "tail");
 	*f = (struct log_filter){.want_stdout = docker_query_bool(req, "stdout"), .want_stderr = docker_query_bool(req, "stderr"),
@@ -122,7 +112,7 @@ static bool filter_parse(struct http_request *req, struct log_filter *f) {
 	if (tail && str_to_i64(tail, &f->tail) < 0)
 		f->tail = -1;
 	if (f->want_stdout || f->want_stderr)
-		return query_time(req, "since", &f->since);
+		return docker_query_time(req, "since", &f->since);
 	docker_fail(req, 400, "Bad parameters: you must choose at least one stream");
 	return false;
 }

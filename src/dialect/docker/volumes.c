@@ -5,7 +5,6 @@
 #include "base/time.h"
 #include "dialect/docker/networks-priv.h"
 
-#include <regex.h>
 
 #define NOTE "docker."
 #define OWN_ANONYMOUS "wabe.anonymous"
@@ -185,21 +184,6 @@ static bool is_used(struct instance_snap *const *all, const char *volume_id) {
 
 /* ---- list ---- */
 
-static bool text_fits(const char *pattern, const void *text) {
-	regex_t re;
-	if (str_same(pattern, text))
-		return true;
-	if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB) != 0)
-		return false;
-	bool fits = regexec(&re, text, 0, NULL, 0) == 0;
-	regfree(&re);
-	return fits;
-}
-
-static bool same_text(const char *wanted, const void *text) {
-	return str_same(wanted, text);
-}
-
 static bool labels_fit(const json_t *filters, const struct volume_spec *s) {
 	struct pairs labels = {0};
 	for (size_t i = 0; i < s->labels.n; i++) {
@@ -215,8 +199,8 @@ static bool labels_fit(const json_t *filters, const struct volume_spec *s) {
 
 /* dangling 2: not asked for. */
 static bool fits(const json_t *filters, const struct volume *v, int dangling, struct instance_snap *const *all) {
-	return docker_filter_any(filters, "driver", same_text, "local") &&
-	       docker_filter_any(filters, "name", text_fits, v->spec.name) && labels_fit(filters, &v->spec) &&
+	return docker_filter_any(filters, "driver", docker_same_text, "local") &&
+	       docker_filter_any(filters, "name", docker_text_fits, v->spec.name) && labels_fit(filters, &v->spec) &&
 	       (dangling == 2 || is_used(all, v->id) != (dangling == 1));
 }
 
