@@ -276,7 +276,8 @@ def start_errors(d):
         got, answer = d.docker.api("POST", f"{V}/containers/{i}/start")
         equal(got, 400)
         contains(answer["message"], text)
-        equal(d.docker.run("run", "--rm", "--network", "none", "busybox", *command, check=False).returncode, code)
+        if command != ["/etc"] or d.docker.version() > 20:  # which does not know these words
+            equal(d.docker.run("run", "--rm", "--network", "none", "busybox", *command, check=False).returncode, code)
         state = api(d, "GET", f"/containers/{i}/json", status=200)["State"]
         equal((state["Status"], state["ExitCode"]), ("created", code))
         assert state["Error"]

@@ -92,7 +92,8 @@ def filled(_):
     equal("sh" in k.out("run", "--rm", "-v", "fresh:/bin", "busybox", "ls", "/bin").split(), True)
     equal(k.run("run", "--rm", "-v", "empty:/bin:nocopy", "busybox", "ls", check=False).returncode, 127)
     k.run("run", "--rm", "-v", "parts:/p", "busybox", "sh", "-c", "mkdir -p /p/sub; echo in > /p/sub/f")
-    equal(k.out("run", "--rm", "--mount", "type=volume,src=parts,dst=/p,volume-subpath=sub", "busybox", "cat", "/p/f"), "in")
+    if k.version() > 25:
+        equal(k.out("run", "--rm", "--mount", "type=volume,src=parts,dst=/p,volume-subpath=sub", "busybox", "cat", "/p/f"), "in")
 
 
 def setup():

@@ -44,6 +44,10 @@ class Docker:
     def out(self, *args, **kw):
         return self.run(*args, **kw).stdout.strip()
 
+    def version(self):
+        """The major version of the client."""
+        return int(self.out("version", "--format", "{{.Client.Version}}").split(".")[0])
+
     def inspect(self, name):
         return json.loads(self.out("inspect", name))[0]
 
