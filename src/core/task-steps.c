@@ -166,11 +166,7 @@ static void step_drop(struct follower *base, UNUSED bool ended) {
 
 int task_follow_steps(struct core *c, const char *project, const char *id, const struct task_step_sink *sink,
 		      struct error *err) {
-	core_lock(c);
-	struct task_run *t = task_find(c, project, id, err);
-	if (t)
-		t->refs++;
-	core_unlock(c);
+	struct task_run *t = task_hold(c, project, id, err);
 	if (!t)
 		return -ERROR_NOT_FOUND;
 	struct step_follower *f = NEW(struct step_follower);

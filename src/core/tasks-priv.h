@@ -36,4 +36,6 @@ static inline bool is_running(const struct task_run *t) {
 }
 /* All of these need the lock. */
 struct task_run *task_find(struct core *c, const char *project, const char *id, struct error *err);
+/* The same with a reference; takes the lock itself. */
+struct task_run *task_hold(struct core *c, const char *project, const char *id, struct error *err);
 void task_run_cancel(struct task_run *t);

@@ -184,6 +184,14 @@ struct task_run *task_find(struct core *c, const char *project, const char *id, 
 	return NULL;
 }
 
+struct task_run *task_hold(struct core *c, const char *project, const char *id, struct error *err) {
+	WITH_LOCK(c);
+	struct task_run *t = task_find(c, project, id, err);
+	if (t)
+		t->refs++;
+	return t;
+}
+
 int task_await(struct core *c, const char *project, const char *id, struct error *err) {
 	WITH_LOCK(c);
 	struct task_run *t = task_find(c, project, id, err);
@@ -275,11 +283,7 @@ static void task_follow_drop(struct follower *base, bool ended) {
 }
 
 int task_follow(struct core *c, const char *project, const char *id, const struct task_sink *sink, struct error *err) {
-	core_lock(c);
-	struct task_run *t = task_find(c, project, id, err);
-	if (t)
-		t->refs++;
-	core_unlock(c);
+	struct task_run *t = task_hold(c, project, id, err);
 	if (!t)
 		return -ERROR_NOT_FOUND;
 	struct task_follower *f = NEW(struct task_follower);

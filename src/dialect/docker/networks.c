@@ -449,18 +449,8 @@ static void connect_found(struct http_request *req, const struct attach_body *b,
 		fail(req, &err);
 }
 
-static void connect_one(struct http_request *req) {
-	struct attach_body b;
-	_cleanup_(json_free_ptr) json_t *network = NULL;
-	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
-	if (!docker_parse(req, &attach_table, &b))
-		return;
-	if (find_both(req, &b, &network, &snap))
-		connect_found(req, &b, network, &snap->instance);
-	fields_free(&attach_table, &b);
-}
-
-static void disconnect_found(struct http_request *req, const json_t *network, const struct instance *i) {
+static void disconnect_found(struct http_request *req, UNUSED const struct attach_body *b, const json_t *network,
+			     const struct instance *i) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *changed = NULL;
 	if (!is_on(i, id_of(network)))
@@ -471,15 +461,25 @@ static void disconnect_found(struct http_request *req, const json_t *network, co
 		fail(req, &err);
 }
 
-static void disconnect_one(struct http_request *req) {
+/* Decodes the body, finds the network and the container, and has fn do it. */
+static void attach_change(struct http_request *req, void (*fn)(struct http_request *req, const struct attach_body *b,
+							       const json_t *network, const struct instance *i)) {
 	struct attach_body b;
 	_cleanup_(json_free_ptr) json_t *network = NULL;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	if (!docker_parse(req, &attach_table, &b))
 		return;
 	if (find_both(req, &b, &network, &snap))
-		disconnect_found(req, network, &snap->instance);
+		fn(req, &b, network, &snap->instance);
 	fields_free(&attach_table, &b);
+}
+
+static void connect_one(struct http_request *req) {
+	attach_change(req, connect_found);
+}
+
+static void disconnect_one(struct http_request *req) {
+	attach_change(req, disconnect_found);
 }
 
 const struct docker_route docker_network_routes[] = {
