@@ -242,7 +242,7 @@ def registries_that_lie(p):
         h.close_connection = True
         try:
             while True:
-                h.wfile.write(good)
+                h.wfile.write(bytes(len(good)))
         except OSError:
             return True
     cases = {

@@ -445,14 +445,18 @@ static void close_all(int *fds, size_t n) {
 }
 
 /* A reservation fails with words for a person. */
-static void assert_taken(struct port port, const char *words) {
+static void assert_refused(struct port port, enum error_kind kind, const char *words) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	int *fds = NULL;
 	size_t n = 0;
-	assert_int_equal(ports_reserve(&port, 1, &fds, &n, &err), -ERROR_CONFLICT);
+	assert_int_equal(ports_reserve(&port, 1, &fds, &n, &err), -(int)kind);
 	if (!strstr(error_text(&err), words))
 		fail_msg("\"%s\" is not in: %s", words, error_text(&err));
 	assert_null(fds);
+}
+
+static void assert_taken(struct port port, const char *words) {
+	assert_refused(port, ERROR_CONFLICT, words);
 }
 
 static void ports_are_reserved(UNUSED void **state) {
@@ -480,7 +484,7 @@ static void ports_are_reserved(UNUSED void **state) {
 	prctl(PR_SET_NAME, "wabe-shim");
 	assert_taken(tcp_port, self);
 	close_all(fds, n);
-	assert_taken((struct port){.address = "203.0.113.1", .host_port = 1, .port = 1, .count = 1}, "203.0.113.1");
+	assert_refused((struct port){.address = "203.0.113.1", .host_port = 1, .port = 1, .count = 1}, ERROR_INVALID, "203.0.113.1");
 	both[0].address = "127.0.0.1";
 	expect(ports_reserve(both, 1, &fds, &n, &err), &err);
 	close_all(fds, n);
