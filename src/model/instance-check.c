@@ -441,13 +441,38 @@ static int networks_validate(const struct instance_spec *s, struct error *err) {
 	return 0;
 }
 
+/* What only one of the kinds has. */
+static int kind_validate(const struct instance_spec *s, struct error *err) {
+	static const struct machine_spec none;
+	if (!is(s->kind, "machine")) {
+		if (!fields_equal(&machine_spec_table, &s->machine, &none))
+			return error_field(err, "machine", "is for instances of kind machine (--vm)");
+		return s->image ? 0 : error_field(err, "image", "a container needs an image");
+	}
+	const struct {
+		const char *field;
+		bool given;
+	} refused[] = {
+		{"privileged", s->privileged}, {"userns", is(s->userns, "host")}, {"pid_mode", is(s->pid_mode, "host")},
+		{"ipc_mode", is(s->ipc_mode, "host")}, {"uts_mode", is(s->uts_mode, "host")}, {"devices", s->devices.n},
+		{"cap_add", s->cap_add && *s->cap_add}, {"sysctls", s->sysctls.n}, {"seccomp", s->seccomp},
+		{"network", s->network && !is(s->network, "private") && !is(s->network, "none")},
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
+		if (refused[i].given)
+			return error_field(err, refused[i].field, "has no meaning for a machine, which has a kernel of its own");
+	return 0;
+}
+
 int instance_spec_validate(const void *object, struct error *err) {
 	const struct instance_spec *s = object;
 	if (s->hostname && is(s->uts_mode, "host"))
 		return error_field(err, "hostname", "cannot be set while uts_mode is host");
 	if (s->auto_remove && s->restart.policy && !is(s->restart.policy, "no"))
 		return error_field(err, "auto_remove", "excludes a restart policy");
-	int r = mounts_validate(s, err);
+	int r = kind_validate(s, err);
+	if (r == 0)
+		r = mounts_validate(s, err);
 	if (r == 0)
 		r = networks_validate(s, err);
 	if (r == 0)

@@ -1,6 +1,7 @@
 /* The instance: the one thing that runs. Its spec is what is wanted, its status what is. */
 #pragma once
 
+#include "model/machine.h"
 #include "model/network.h"
 #include "model/storage.h"
 
@@ -95,8 +96,8 @@ struct log_config {
 
 struct instance_spec {
 	char *name;  /* a new one is made up where none is given */
-	char *kind;  /* container */
-	char *image; /* reference as given */
+	char *kind;  /* container | machine */
+	char *image; /* reference as given; NULL: a machine with an empty disk */
 	struct pairs labels;
 	struct pairs annotations; /* notes of whoever made it: kept, never looked at by wabe itself */
 
@@ -125,6 +126,7 @@ struct instance_spec {
 	FIELD_LIST_OF(struct ulimit) ulimits;
 	int64_t oom_score_adj;
 	struct limits limits;
+	struct machine_spec machine; /* of kind machine */
 
 	/* shared or private name spaces: private | host | instance:NAME-OR-ID */
 	char *pid_mode, *ipc_mode, *uts_mode, *cgroup_mode;

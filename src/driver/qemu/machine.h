@@ -1,0 +1,75 @@
+/* Machines by QEMU. A machine is a container whose first process is QEMU (or wabe-machine, which starts QEMU and its
+ * companions): this turns what is wanted into QEMU's arguments and into the container that it runs in. Nothing here starts
+ * a process; driver/container does. Facts: qemu(1) of 7.2, docs/system/ and docs/interop/ of its sources. */
+#pragma once
+
+#include "base/error.h"
+#include "driver/container/container.h"
+#include "model/machine.h"
+
+/* What runs guests. */
+struct accel {
+	bool kvm;        /* else the translator */
+	const char *why; /* static text: why not KVM; NULL when it is */
+};
+/* Whether /dev/kvm really runs 64-bit code: a few instructions in long mode, in a process of its own with a time limit (100 ms).
+ * The existence of the device says nothing. */
+void accel_probe(struct accel *out);
+/* spec->accel on this host: UNSUPPORTED with the reason when KVM is asked for and does not work. */
+int accel_choose(const struct machine_spec *spec, const struct accel *host, bool *kvm, struct error *err);
+
+/* A disk or drive. The descriptor is that of the caller, and becomes one of QEMU's (3, 4, …) in the order of the fds of
+ * struct machine_config. */
+struct machine_disk {
+	const char *id;     /* [a-z][a-z0-9]*: of the device; its node is id + "-data" */
+	int fd;             /* open as it is to be used; -1: an empty drive */
+	const char *format; /* raw | qcow2 (no backing file is ever opened) */
+	const char *bus;    /* virtio | scsi | sata | ide | nvme */
+	const char *serial; /* at most 20 characters (virtio); NULL */
+	bool cdrom, read_only;
+	int boot_index;     /* from 1 on; 0: not booted from */
+};
+struct machine_nic {
+	const char *id;  /* "nic0" */
+	const char *tap; /* name of a tap device in QEMU's network name space, owned by its user */
+	const char *mac, *model;
+	int boot_index;
+	bool vhost;      /* /dev/vhost-net is there */
+};
+/* A directory of the container that the guest mounts by virtiofs. */
+struct machine_share {
+	const char *tag, *path;
+	bool read_only;
+};
+struct machine_config {
+	const struct machine_spec *spec;
+	const char *name, *uuid;
+	bool kvm;
+	int64_t memory; /* bytes, a multiple of 1 MiB */
+	int64_t cpus;
+	const struct machine_disk *disks;
+	size_t n_disks;
+	const struct machine_nic *nics;
+	size_t n_nics;
+	const struct machine_share *shares;
+	size_t n_shares;
+	/* Listening unix sockets: QMP for commands, QMP for events, the guest agent's channel, VNC. -1: none. */
+	int qmp_fd, events_fd, guest_fd, vnc_fd;
+	int kernel_fd, initrd_fd; /* started directly; -1: none */
+	const char *append;       /* the kernel's command line */
+	int vars_fd;              /* UEFI: this machine's variables, a raw file of the size of OVMF_VARS; -1 */
+	const char *tpm_dir;      /* directory of the container in which swtpm keeps its state; NULL: none */
+	bool incoming;            /* waits for a state: migrate-incoming by QMP */
+	bool tty;                 /* the serial console is a terminal */
+};
+/* What is wanted cannot be had: INVALID or UNSUPPORTED with the field (spec.machine.…). */
+int machine_check(const struct machine_config *m, struct error *err);
+/* The first process: *args, and *pass (malloc'd) are the descriptors of m in the order in which it has them, from 3 on. */
+int machine_args(const struct machine_config *m, char ***args, int **pass, size_t *n_pass, struct error *err);
+/* The container around it: fills c, which has id, uid_maps, gid_maps, cgroup already. skeleton: a directory of the host's
+ * that serves as root (made by machine_skeleton). NO_COMMAND with the package's name when QEMU is not installed. */
+int machine_confine(const struct machine_config *m, const char *skeleton, struct container_config *c, struct error *err);
+/* Makes the directories and links of the root of all machines; nothing if they are there. */
+int machine_skeleton(const char *dir, struct error *err);
+/* What QEMU needs of memory besides the guest's, bytes: for the control group. */
+int64_t machine_overhead(const struct machine_config *m);

@@ -1,0 +1,115 @@
+/* The tables of what is wanted of a machine. */
+#include "model/machine.h"
+
+#include "base/str.h"
+
+#include <ctype.h>
+
+#define TEXT_MAX (1 << 20) /* of user-data and the like */
+
+static int cpu_model_check(const char *model, struct error *err) {
+	for (const char *p = model; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("-_.+=,", *p))
+			return error_set(err, ERROR_INVALID, "\"%s\" is no model of a processor, with +FEATURE or -FEATURE after commas", model);
+	return 0;
+}
+
+static int boot_check(const char *device, struct error *err) {
+	if (!strcmp(device, "disk") || !strcmp(device, "cdrom") || !strcmp(device, "network"))
+		return 0;
+	return error_set(err, ERROR_INVALID, "\"%.80s\" is none of disk, cdrom, network", device);
+}
+
+static int cloud_init_validate(const void *object, struct error *err) {
+	const struct cloud_init *c = object;
+	if (str_same(c->datasource, "none") && (c->user_data || c->vendor_data || c->network_config || c->user || c->password || c->ssh_keys || c->packages))
+		return error_field(err, "datasource", "is none, so nothing of the rest would reach the guest");
+	return 0;
+}
+
+static const struct field cloud_init_fields[] = {
+	FIELD(struct cloud_init, datasource, FIELD_ENUM, .flag = "cloud-init", .placeholder = "KIND",
+	      .values = (const char *const[]){"none", "nocloud", "config-drive", NULL},
+	      .doc = "How the guest gets it; nocloud if anything is given"),
+	FIELD(struct cloud_init, user_data, FIELD_STRING, .max = TEXT_MAX, .flag = "user-data", .placeholder = "TEXT",
+	      .doc = "User data, as cloud-init takes it"),
+	FIELD(struct cloud_init, vendor_data, FIELD_STRING, .max = TEXT_MAX, .doc = "Vendor data"),
+	FIELD(struct cloud_init, network_config, FIELD_STRING, .max = TEXT_MAX,
+	      .doc = "Network configuration, version 1 or 2; made of its interfaces if not given"),
+	FIELD(struct cloud_init, user, FIELD_STRING, .max = 64, .check = text_check, .flag = "cloud-user", .placeholder = "NAME",
+	      .doc = "Its default user; the image's if not given"),
+	FIELD(struct cloud_init, password, FIELD_STRING, .flags = FIELD_SECRET, .max = 256, .check = text_check,
+	      .doc = "Password of that user"),
+	FIELD(struct cloud_init, ssh_keys, FIELD_STRINGS, .max = 256, .check = text_check, .flag = "ssh-key", .placeholder = "KEY",
+	      .doc = "Public keys that may log in as that user"),
+	FIELD(struct cloud_init, packages, FIELD_STRINGS, .max = 1024, .check = text_check, .flag = "package", .placeholder = "NAME",
+	      .doc = "Packages to be installed at its first start"),
+	FIELD(struct cloud_init, upgrade, FIELD_BOOL, .doc = "Packages are upgraded at its first start"),
+};
+const struct field_table cloud_init_table = {
+	"cloud_init", "What a machine's guest is told at its first start", sizeof(struct cloud_init),
+	cloud_init_fields, ARRAY_SIZE(cloud_init_fields), cloud_init_validate,
+};
+
+/* Given, and not what it is anyway. */
+static bool is_other(const char *value, const char *usual) {
+	return value && strcmp(value, usual) != 0;
+}
+
+static int machine_validate(const void *object, struct error *err) {
+	const struct machine_spec *m = object;
+	if (m->secure_boot && !str_same(m->firmware, "uefi"))
+		return error_field(err, "secure_boot", "needs firmware uefi");
+	if (str_same(m->chipset, "microvm") &&
+	    (is_other(m->firmware, "bios") || m->tpm || is_other(m->video, "none") || is_other(m->disk_bus, "virtio") ||
+	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio))
+		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB nor other devices than virtio's");
+	if (str_same(m->chipset, "pc") && str_same(m->disk_bus, "sata"))
+		return error_field(err, "disk_bus", "chipset pc has no SATA: take q35, or disk_bus ide");
+	if (!is_other(m->chipset, "q35") && str_same(m->disk_bus, "ide"))
+		return error_field(err, "disk_bus", "chipset q35 has no IDE: take pc, or disk_bus sata");
+	return 0;
+}
+
+static const struct field machine_fields[] = {
+	FIELD(struct machine_spec, accel, FIELD_ENUM, .values = (const char *const[]){"auto", "kvm", "tcg", NULL},
+	      .flag = "accel", .placeholder = "ENGINE", .doc = "What runs it: hardware (kvm), the translator (tcg), or the better that works (auto)"),
+	FIELD(struct machine_spec, chipset, FIELD_ENUM, .values = (const char *const[]){"q35", "pc", "microvm", NULL},
+	      .flag = "chipset", .placeholder = "KIND", .doc = "Its board; q35 if not given"),
+	FIELD(struct machine_spec, firmware, FIELD_ENUM, .values = (const char *const[]){"bios", "uefi", NULL},
+	      .flag = "firmware", .placeholder = "KIND", .doc = "What starts its boot loader; bios if not given"),
+	FIELD(struct machine_spec, secure_boot, FIELD_BOOL, .flag = "secure-boot", .doc = "UEFI starts signed systems only"),
+	FIELD(struct machine_spec, tpm, FIELD_BOOL, .flag = "tpm", .doc = "A TPM 2.0 of its own"),
+	FIELD(struct machine_spec, cpu_model, FIELD_STRING, .max = 1024, .check = cpu_model_check, .flag = "cpu-model",
+	      .placeholder = "MODEL", .doc = "Model of its processors; the best that there is if not given"),
+	FIELD(struct machine_spec, sockets, FIELD_INT, .max = 64, .flag = "sockets", .placeholder = "N", .doc = "Sockets; 0: as many as processors"),
+	FIELD(struct machine_spec, cores, FIELD_INT, .max = 256, .flag = "cores", .placeholder = "N", .doc = "Cores of each socket; 0: 1"),
+	FIELD(struct machine_spec, threads, FIELD_INT, .max = 8, .flag = "threads", .placeholder = "N", .doc = "Threads of each core; 0: 1"),
+	FIELD(struct machine_spec, boot, FIELD_STRINGS, .max = 3, .check = boot_check, .flag = "boot", .placeholder = "DEVICE",
+	      .doc = "What it boots from, in order: disk, cdrom, network"),
+	FIELD(struct machine_spec, disk_bus, FIELD_ENUM,
+	      .values = (const char *const[]){"virtio", "scsi", "sata", "ide", "nvme", NULL}, .flag = "disk-bus", .placeholder = "BUS",
+	      .doc = "How its disks are connected; virtio if not given"),
+	FIELD(struct machine_spec, nic_model, FIELD_ENUM,
+	      .values = (const char *const[]){"virtio", "e1000e", "e1000", "rtl8139", NULL}, .flag = "nic-model", .placeholder = "MODEL",
+	      .doc = "Its network cards; virtio if not given"),
+	FIELD(struct machine_spec, video, FIELD_ENUM,
+	      .values = (const char *const[]){"none", "vga", "virtio", "qxl", NULL}, .flag = "video", .placeholder = "MODEL",
+	      .doc = "Its graphics card, for the graphical console; none if not given"),
+	FIELD(struct machine_spec, watchdog, FIELD_ENUM,
+	      .values = (const char *const[]){"none", "reset", "poweroff", "pause", NULL}, .flag = "watchdog", .placeholder = "ACTION",
+	      .doc = "A watchdog, and what happens when it is not fed; none if not given"),
+	FIELD(struct machine_spec, usb, FIELD_BOOL, .flag = "usb", .doc = "A USB controller with a tablet"),
+	FIELD(struct machine_spec, audio, FIELD_BOOL, .flag = "audio", .doc = "A sound card, silent on the host"),
+	FIELD(struct machine_spec, cdroms, FIELD_STRINGS, .max = 4, .check = text_check, .flag = "cdrom", .placeholder = "IMAGE",
+	      .doc = "Images of kind iso in its drives"),
+	FIELD(struct machine_spec, kernel, FIELD_STRING, .max = 512, .check = text_check, .flag = "kernel", .placeholder = "IMAGE",
+	      .doc = "Image of kind kernel that is started directly"),
+	FIELD(struct machine_spec, kernel_args, FIELD_STRING, .max = 2048, .check = text_check, .flag = "kernel-args",
+	      .placeholder = "TEXT", .doc = "Further arguments of that kernel"),
+	FIELD(struct machine_spec, cloud_init, FIELD_OBJECT, .sub = &cloud_init_table, .doc = "What the guest is told at its first start"),
+};
+const struct field_table machine_spec_table = {
+	"machine_spec", "What is wanted of a machine", sizeof(struct machine_spec), machine_fields, ARRAY_SIZE(machine_fields),
+	machine_validate,
+};

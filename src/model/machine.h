@@ -1,0 +1,42 @@
+/* What is wanted of a machine beyond what every instance has. Its memory is limits.memory, the number of its processors
+ * follows from limits.cpus where no topology is given. */
+#pragma once
+
+#include "model/field.h"
+
+/* What a guest with cloud-init finds at its first start, and whenever it has changed (a new instance-id then).
+ * https://cloudinit.readthedocs.io/en/22.4.2/reference/datasources/nocloud.html, …/configdrive.html */
+struct cloud_init {
+	char *datasource;  /* none (default unless something below is given) | nocloud | config-drive */
+	char *user_data, *vendor_data; /* as cloud-init takes them: "#cloud-config", a script … */
+	char *network_config; /* version 1 or 2; NULL: made of the machine's interfaces */
+	char *user;        /* name of the default user; NULL: the image's */
+	char *password;    /* of that user; only a hash goes into the guest */
+	char **ssh_keys;
+	char **packages;
+	bool upgrade;      /* packages are upgraded at the first start */
+};
+
+/* What is NULL is what the first word says. A channel for the guest agent, a balloon and a source of random numbers are
+ * always there. */
+struct machine_spec {
+	char *accel;     /* auto | kvm | tcg */
+	char *chipset;   /* q35 | pc | microvm */
+	char *firmware;  /* bios | uefi */
+	bool secure_boot, tpm;
+	char *cpu_model; /* as QEMU names them; NULL: host under KVM, max under TCG */
+	int64_t sockets, cores, threads; /* 0: one each; all 0: as many sockets as processors */
+	char **boot;     /* disk, cdrom, network, in order; empty: disk, cdrom, network */
+	char *disk_bus;  /* virtio | scsi | sata | ide | nvme */
+	char *nic_model; /* virtio | e1000e | e1000 | rtl8139 */
+	char *video;     /* none | vga | virtio | qxl */
+	char *watchdog;  /* none | reset | poweroff | pause: what happens when it bites */
+	bool usb, audio;
+	char **cdroms;   /* names of images of kind iso */
+	char *kernel;    /* name of an image of kind kernel, started without a boot loader; NULL: the disk's own boot loader,
+			  * or, where the root is that of an OCI image, the kernel image that is there */
+	char *kernel_args;
+	struct cloud_init cloud_init;
+};
+
+extern const struct field_table machine_spec_table, cloud_init_table;
