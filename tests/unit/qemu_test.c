@@ -6,6 +6,7 @@
 #include "base/time.h"
 #include "driver/container/container-priv.h"
 #include "driver/qemu/machine-priv.h"
+#include "driver/qemu/qmp.h"
 
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -309,6 +310,151 @@ static void contained(void **state) {
 	world_end(&w);
 }
 
+/* --- QMP --- */
+
+static int64_t soon(void) {
+	return time_mono_ns() + WAIT_MS * NS_PER_MS;
+}
+
+/* QEMU with nothing but monitors, stopped. */
+static pid_t start_stopped(struct world *w, int *out) {
+	_cleanup_(strv_free_ptr) char **args = NULL;
+	_cleanup_(free_ptr) int *pass = NULL;
+	size_t n_pass;
+	int p[2];
+	assert_int_equal(machine_args(&w->config, &args, &pass, &n_pass, NULL), 0);
+	strv_add(&args, "-S");
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+		exec_qemu(args, pass, n_pass, p[1]);
+	}
+	close(p[1]);
+	*out = p[0];
+	close_fd(&w->config.qmp_fd);
+	close_fd(&w->config.events_fd);
+	return pid;
+}
+
+static struct qmp *open_monitor(const char *name) {
+	struct error err = ERROR_INIT;
+	struct qmp *q = NULL;
+	if (qmp_open(top, name, soon(), &q, &err) < 0)
+		fail_msg("%s", error_text(&err));
+	return q;
+}
+
+/* The status that `query-status` gives. */
+static void expect_status(struct qmp *q, const char *wanted) {
+	struct error err = ERROR_INIT;
+	_cleanup_(json_free_ptr) json_t *ret = NULL;
+	if (qmp_call(q, "query-status", NULL, -1, soon(), &ret, &err) < 0)
+		fail_msg("%s", error_text(&err));
+	assert_string_equal(json_get_str(ret, "status"), wanted);
+}
+
+static void qmp_errors(struct qmp *q) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	assert_int_equal(qmp_call(q, "no-such", NULL, -1, soon(), NULL, &err), -ERROR_UNSUPPORTED);
+	assert_non_null(strstr(error_text(&err), "no-such"));
+	assert_int_equal(qmp_call(q, "device_del", json_pack("{s:s}", "id", "none"), -1, soon(), NULL, &err), -ERROR_NOT_FOUND);
+	assert_int_equal(qmp_call(q, "getfd", json_pack("{s:s}", "fdname", "x"), -1, soon(), NULL, &err), -ERROR_INTERNAL);
+	assert_int_equal(qmp_call(q, "query-status", NULL, -1, time_mono_ns() - 1, NULL, &err), -ERROR_TIMEOUT);
+	expect_status(q, "prelaunch"); /* and not the answer that came too late */
+}
+
+static void qmp_events(struct qmp *q) {
+	_cleanup_(free_ptr) char *event = NULL;
+	_cleanup_(json_free_ptr) json_t *data = NULL;
+	assert_int_equal(qmp_call(q, "cont", NULL, -1, soon(), NULL, NULL), 0);
+	expect_status(q, "running");
+	assert_int_equal(qmp_call(q, "stop", NULL, -1, soon(), NULL, NULL), 0);
+	expect_status(q, "paused");
+	assert_int_equal(qmp_event(q, "STOP", soon(), NULL, NULL, NULL), 0);
+	assert_int_equal(qmp_event(q, NULL, soon(), &event, &data, NULL), 0);
+	assert_string_equal(event, "RESUME");
+	assert_null(data);
+	assert_int_equal(qmp_event(q, NULL, time_mono_ns(), NULL, NULL, NULL), -ERROR_TIMEOUT);
+}
+
+/* What the event loop sees on the other monitor: both changes, then the end. */
+static void qmp_watched(struct qmp *watch) {
+	static const char *const wanted[] = {"RESUME", "STOP", "SHUTDOWN"};
+	size_t n = 0;
+	int r = 0;
+	while (r >= 0) {
+		_cleanup_(free_ptr) char *event = NULL;
+		_cleanup_(json_free_ptr) json_t *data = NULL;
+		struct pollfd p = {qmp_fd(watch), POLLIN, 0};
+		r = qmp_poll(watch, &event, &data, NULL);
+		if (r == 0)
+			assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+		if (r <= 0)
+			continue;
+		assert_true(n < ARRAY_SIZE(wanted));
+		assert_string_equal(event, wanted[n++]);
+		if (n == 3)
+			assert_string_equal(json_get_str(data, "reason"), "host-qmp-quit");
+	}
+	assert_int_equal(r, -ERROR_UNAVAILABLE);
+	assert_int_equal(n, 3);
+}
+
+/* An event loop takes a connection over before anything has been said. */
+static void adopted(void **state) {
+	static const char greeting[] = "{\"QMP\":{\"version\":{}}}\r\n", *const later = "{\"return\":{}}\n{\"event\":\"STOP\"}\n{\"eve";
+	(void)state;
+	int ends[2];
+	char said[64] = "";
+	_cleanup_(free_ptr) char *event = NULL;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	struct qmp *q = qmp_adopt(ends[0]);
+	assert_int_equal(qmp_poll(q, &event, NULL, NULL), 0);
+	assert_int_equal(fs_write_all(ends[1], greeting, strlen(greeting)), 0);
+	assert_int_equal(qmp_poll(q, &event, NULL, NULL), 0);
+	assert_true(read(ends[1], said, sizeof said - 1) > 0);
+	assert_string_equal(said, "{\"execute\":\"qmp_capabilities\"}\n");
+	assert_int_equal(fs_write_all(ends[1], later, strlen(later)), 0);
+	assert_int_equal(qmp_poll(q, &event, NULL, NULL), 1);
+	assert_string_equal(event, "STOP");
+	assert_int_equal(qmp_poll(q, NULL, NULL, NULL), 0);
+	close(ends[1]);
+	assert_int_equal(qmp_poll(q, NULL, NULL, NULL), -ERROR_UNAVAILABLE);
+	qmp_free(q);
+}
+
+static void monitor(void **state) {
+	(void)state;
+	struct world w;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	world_begin(&w);
+	_cleanup_(free_ptr) char *events = str_format("%s/events", top);
+	w.config.events_fd = sock_listen_unix(events, 0600);
+	_cleanup_(close_fd) int out = -1;
+	pid_t pid = start_stopped(&w, &out);
+	struct qmp *watch = open_monitor("events"), *q = open_monitor("qmp"), *second = NULL;
+	/* one that waits for its turn, and finds none in time */
+	assert_int_equal(qmp_open(top, "qmp", time_mono_ns() + 50 * NS_PER_MS, &second, &err), -ERROR_TIMEOUT);
+	qmp_errors(q);
+	qmp_events(q);
+	_cleanup_(close_fd) int some = open("/dev/null", O_RDWR | O_CLOEXEC);
+	assert_int_equal(qmp_call(q, "getfd", json_pack("{s:s}", "fdname", "x"), some, soon(), NULL, NULL), 0);
+	assert_int_equal(qmp_call(q, "closefd", json_pack("{s:s}", "fdname", "x"), -1, soon(), NULL, NULL), 0);
+	qmp_free(q);
+	q = open_monitor("qmp"); /* free again for the next */
+	assert_int_equal(qmp_call(q, "quit", NULL, -1, soon(), NULL, NULL), 0);
+	assert_int_equal(qmp_event(q, "NEVER", soon(), NULL, NULL, &err), -ERROR_UNAVAILABLE);
+	qmp_free(q);
+	qmp_watched(watch);
+	qmp_free(watch);
+	assert_int_equal(proc_wait(pid), 0);
+	assert_int_equal(qmp_open(top, "qmp", soon(), &q, &err), -ERROR_NOT_FOUND);
+	assert_int_equal(qmp_open(top, "nothing", soon(), &q, &err), -ERROR_NOT_FOUND);
+	unlink(events);
+	world_end(&w);
+}
+
 /* --- what cannot be had --- */
 
 static void refused(struct world *w, enum error_kind kind, const char *field) {
@@ -390,7 +536,7 @@ static int teardown(void **state) {
 int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(accel), cmocka_unit_test(checks), cmocka_unit_test(buses), cmocka_unit_test(boards),
-		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained),
+		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
 	};
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
