@@ -20,12 +20,12 @@
 
 void machine_start_init(struct machine_start *m) {
 	*m = (struct machine_start){0};
-	m->config = (struct machine_config){.qmp_fd = -1, .events_fd = -1, .guest_fd = -1, .vnc_fd = -1, .kernel_fd = -1,
+	m->config = (struct machine_config){.qmp_fd = -1, .events_fd = -1, .guest_fd = -1, .kernel_fd = -1,
 					    .initrd_fd = -1, .vars_fd = -1};
 }
 
 void machine_start_free(struct machine_start *m) {
-	int fds[] = {m->config.qmp_fd, m->config.events_fd, m->config.guest_fd, m->config.vnc_fd, m->config.kernel_fd,
+	int fds[] = {m->config.qmp_fd, m->config.events_fd, m->config.guest_fd, m->config.kernel_fd,
 		     m->config.initrd_fd, m->config.vars_fd};
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		close_fd(&fds[i]);

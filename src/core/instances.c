@@ -289,10 +289,19 @@ static int resolve_storage(struct core *c, struct entry *e, char ***made, struct
 	return r;
 }
 
+/* The console of a machine is a terminal that is always there. */
+static void complete_machine(struct instance_spec *s) {
+	if (!instance_is_machine(s))
+		return;
+	s->tty = s->stdin_open = true;
+	s->stdin_once = false;
+}
+
 static int create(struct core *c, const char *project, struct instance_spec *spec, bool transient,
 		  const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
 	_cleanup_(strv_free_ptr) char **made = NULL;
+	complete_machine(spec);
 	int r = core_project_check(c, project, err);
 	if (r == 0)
 		r = check_image(c, spec, err);
