@@ -27,5 +27,11 @@ int machine_link(const struct msg_instance_create *r, const struct container_sta
 int machine_power_down(const struct agent *a, const char *id, struct error *err);
 /* Halts or continues the processors. */
 int machine_pause(const struct agent *a, const char *id, bool on, struct error *err);
+/* The agent listens to its events, until its end. */
+void machine_watch_start(struct inst *i);
+void machine_watch_stop(struct inst *i);
+/* A worker's: one that halted because a disk could not be written to goes on. */
+int work_machine_resume(struct job *j, struct error *err);
+extern const struct handler job_machine_resume;
 /* Continues one that a killed worker has left halted. */
 void machine_recover(const struct agent *a, const char *id);

@@ -10,7 +10,7 @@
 #include "driver/qemu/qmp.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define MEMORY_DEFAULT ((int64_t)1 << 30)
@@ -227,6 +227,15 @@ int machine_power_down(const struct agent *a, const char *id, struct error *err)
 
 int machine_pause(const struct agent *a, const char *id, bool on, struct error *err) {
 	return command(a, id, on ? "stop" : "cont", NULL, err);
+}
+
+int work_machine_resume(struct job *j, struct error *err) {
+	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(json_free_ptr) json_t *status = NULL;
+	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
+	if (r == 0)
+		r = command(j->agent, j->id, "query-status", &status, err);
+	return r == 0 && str_same(json_get_str(status, "status"), "io-error") ? machine_pause(j->agent, j->id, false, err) : r;
 }
 
 /* One that halts for want of space, or after a panic, has another word for it. */

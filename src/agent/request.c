@@ -1,5 +1,6 @@
 /* The table of requests: in which states of the instance each is permitted, and who does it. A request that
  * is not in the table, or whose body or state does not fit, gets an error and goes no further. */
+#include "agent/machine-priv.h"
 #include "agent/network-priv.h"
 #include "agent/storage-priv.h"
 
@@ -335,6 +336,7 @@ static struct handler handlers[] = {
 const struct handler job_recover = {"-recover", .work = work_recover, .id = NO_ID};
 const struct handler job_start = {"-start", .work = work_start, .id = NO_ID};
 const struct handler job_health = {"-health", .work = health_work, .id = NO_ID};
+const struct handler job_machine_resume = {"-machine-resume", .work = work_machine_resume, .id = NO_ID};
 const struct handler job_cleanup = {"-cleanup", .work = work_cleanup, .id = NO_ID};
 const struct handler job_pool = {"-pool", .work = work_pool, .id = NO_ID};
 const struct handler job_pools_down = {"-pools-down", .work = work_pools_down, .id = NO_ID};
