@@ -13,6 +13,7 @@
 #include "base/map.h"
 #include "base/time.h"
 #include "driver/container/container.h"
+#include "driver/qemu/machine.h"
 #include "wire/messages.h"
 
 #include <sys/resource.h>
@@ -40,6 +41,7 @@ struct agent {
 	char *cgroup;    /* "wabe/<hash of the state directory>" */
 	char *shim;      /* program */
 	uint32_t uid_pool;
+	struct accel accel; /* what runs machines here */
 	struct loop *loop;
 	int listen_fd;
 	struct loop_source *on_listen;

@@ -160,18 +160,16 @@ static int64_t processors(const struct instance_spec *s) {
 	return MAX((s->limits.cpus + 999999999) / 1000000000, 1);
 }
 
-static int describe(const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
+static int describe(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
 	struct machine_config *c = &m->config;
-	struct accel host;
-	accel_probe(&host);
 	c->spec = &spec->machine;
 	c->name = spec->name;
 	c->uuid = keep(m, uuid_of(r->instance.id));
 	c->memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : MEMORY_DEFAULT;
 	c->cpus = processors(spec);
 	c->tty = spec->tty;
-	return accel_choose(c->spec, &host, &c->kvm, err);
+	return accel_choose(c->spec, &a->accel, &c->kvm, err);
 }
 
 /* The guest's memory, and what QEMU itself takes, which is not the guest's to know. */
@@ -189,7 +187,7 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 	c->id = str_copy(r->instance.id);
 	c->cgroup.path = str_format("%s/%s", a->cgroup, r->instance.id);
 	config_maps(r, c);
-	int result = describe(r, m, err);
+	int result = describe(a, r, m, err);
 	if (result == 0)
 		result = add_disks(root, volumes, m, err);
 	if (result == 0)

@@ -70,6 +70,8 @@ static int do_hello(struct job *j, UNUSED struct error *err) {
 		.overlay_idmap = kernel_since(&host, 5, 19),
 		.swap_limit = can_limit_swap(),
 		.directory = j->agent->dir,
+		.engine = (char *)(j->agent->accel.kvm ? "kvm" : "tcg"),
+		.engine_reason = (char *)j->agent->accel.why,
 	};
 	peer_answer(j->peer, j->handler, &reply, NULL, 0);
 	return 0;
