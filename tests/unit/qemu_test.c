@@ -283,7 +283,7 @@ static void contained(void **state) {
 	for (int i = 0; i < 2; i++) /* again: as at every start */
 		assert_int_equal(machine_skeleton(skeleton, &err), 0);
 	world_begin(&w);
-	w.nics[w.config.n_nics++] = (struct machine_nic){.id = "nic0", .tap = "tap0", .mac = "02:00:00:00:00:05"};
+	w.nics[w.config.n_nics++] = (struct machine_nic){.id = "nic0", .tap = "tap0", .mac = "02:00:00:00:00:05", .mtu = 1400};
 	add_disk(&w, "root", "virtio", false);
 	int out[2], ready[2];
 	assert_int_equal(pipe2(out, O_CLOEXEC) | pipe2(ready, O_CLOEXEC), 0);
