@@ -285,6 +285,7 @@ static struct handler handlers[] = {
 	{"instance-update", .inline_ = do_update, .work = work_update, .states = S_ANY, .id = ID(msg_instance_update)},
 	{"attach", .inline_ = do_attach, .states = S_ANY, .id = ID(msg_attach)},
 	{"exec-attach", .inline_ = do_exec_attach, .states = S_UP, .id = ID(msg_attach)},
+	{"machine-display", .work = work_machine_display, .states = S_UP, .id = ID(msg_id)},
 	{"exec-start", .inline_ = do_exec_start, .work = work_exec_start, .states = S_RUNNING,
 	 .id = ID(msg_exec_start)},
 	{"exec-state", .inline_ = do_exec_state, .states = S_ANY, .id = ID(msg_exec)},

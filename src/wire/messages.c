@@ -313,6 +313,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("instance-update", instance_update, instance_state, "A new spec; limits take effect at once"),
 	REQUEST("instance-list", empty, instance_states, "All that the agent has"),
 	REQUEST("attach", attach, empty, "Reply: a descriptor that speaks shim/protocol.h"),
+	REQUEST("machine-display", id, empty, "Reply: a descriptor that speaks RFB to a machine's screen"),
 	REQUEST("exec-start", exec_start, exec_started, "Reply: the same, unless detached"),
 	REQUEST("exec-state", exec, exec_state, "Whether it runs, or how it ended"),
 	REQUEST("exec-attach", attach, empty, "As attach, to an exec: exec_id is given"),
