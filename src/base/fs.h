@@ -17,6 +17,8 @@ int fs_replace(const char *path, const void *data, size_t n, mode_t mode);
 int fs_replace_at(int dirfd, const char *path, const void *data, size_t n, mode_t mode);
 
 int fs_write_all(int fd, const void *data, size_t n); /* blocking descriptor */
+/* Up to n bytes, fewer only at the end of the file. Gives how many, or -errno. */
+ssize_t fs_read_full(int fd, void *to, size_t n);
 /* Copies until end of file, with copy_file_range/splice where they can. *copied may be NULL. */
 int fs_copy(int from, int to, uint64_t *copied);
 
