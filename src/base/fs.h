@@ -52,6 +52,7 @@ int fd_set_nonblock(int fd, bool on);
 /* Unix sockets. Stream unless said otherwise, close-on-exec. */
 int sock_listen_unix(const char *path, mode_t mode); /* replaces a dead socket; -EADDRINUSE for a live one */
 int sock_connect_unix(const char *path);
+int sock_connect_now(const char *path); /* without waiting, the descriptor too: -EAGAIN when too many wait there */
 /* Sends data with descriptors attached to its first byte; blocks until all is sent. */
 int sock_send_fds(int sock, const void *data, size_t n, const int *fds, size_t nfds);
 /* One recvmsg: at most max bytes and nmax descriptors (close-on-exec); what does not fit is closed.

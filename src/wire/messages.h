@@ -19,6 +19,7 @@ struct msg_hello { /* reply of "hello" */
 	char *kernel, *architecture;
 	int64_t cpus, memory;
 	bool userns, idmapped_mounts, overlay_idmap, swap_limit;
+	char *engine, *engine_reason; /* what runs machines: kvm | tcg, and why not kvm */
 	char *directory; /* STATE/agent: where files that people may look for lie */
 };
 
