@@ -212,17 +212,17 @@ int instance_make(struct core *c, const struct instance *i, const struct msg_vol
 		  struct msg_instance_state *state, struct error *err) {
 	core_lock(c);
 	struct image_entry *found = i->image_id ? image_find(c, i->image_id, err) : NULL;
-	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = found ? image_snap_ref(found->snap) : NULL;
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
 	core_unlock(c);
-	static const struct image none;
-	if (!snap && i->image_id)
+	if (!image && i->image_id)
 		return failed(err, ERROR_NOT_FOUND);
-	const struct image *image = snap ? &snap->image : &none;
-	struct msg_instance_create body = {.instance = *i, .config = image->config};
+	struct msg_instance_create body = {.instance = *i};
 	_cleanup_(free_ptr) char **layers = NULL;
-	int r = prepare_root(c, i, image, root, &body, &layers, err);
+	int r = image ? prepare_root(c, i, &image->image, root, &body, &layers, err) : 0;
 	if (r < 0)
 		return r;
+	if (image)
+		body.config = image->image.config;
 	body.root = root ? *root : (struct msg_volume_ref){0};
 	body.linked = linked;
 	_cleanup_(close_fd) int files = -1;

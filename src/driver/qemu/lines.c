@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define CHUNK ((size_t)65536)
+#define WORDS_MAX ((size_t)400)
 
 void lines_init(struct lines *l, int fd, size_t max) {
 	*l = (struct lines){.fd = fd, .max = max};
@@ -142,7 +143,7 @@ int lines_next(struct lines *l, json_t **message, struct error *err) {
 		l->seen = end ? 0 : l->in.len;
 		size_t n = end ? (size_t)(end - text) : l->in.len;
 		if (n > l->max)
-			return error_set(err, ERROR_CORRUPT, "a message is longer than %zu bytes", l->max);
+			return error_set(err, ERROR_TOO_LARGE, "a message is longer than %zu bytes", l->max);
 		if (!end)
 			return 0;
 		r = parse_line(text, n, message, err);
@@ -164,4 +165,18 @@ int lines_await(struct lines *l, int64_t deadline, json_t **message, struct erro
 		if (r < 0)
 			return r;
 	}
+}
+
+char *lines_words(const char *text) {
+	char *shown = text ? str_copyn(text, strnlen(text, WORDS_MAX)) : str_copy("it gives no reason");
+	size_t n = strlen(shown);
+	for (char *p = shown; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = ' ';
+	if (n < WORDS_MAX)
+		return shown;
+	while (n && ((unsigned char)shown[n - 1] & 0xc0) == 0x80) /* no half of a character */
+		n--;
+	shown[n && (unsigned char)shown[n - 1] >= 0xc0 ? n - 1 : n] = '\0';
+	return shown;
 }

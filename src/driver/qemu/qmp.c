@@ -4,10 +4,6 @@
 
 #include "base/str.h"
 #include "driver/qemu/lines.h"
-#include "model/field.h"
-
-#include <poll.h>
-#include <unistd.h>
 
 #define BEGIN "{\"execute\":\"qmp_capabilities\"}\n"
 
@@ -98,7 +94,7 @@ static int said_error(const json_t *error, const char *command, struct error *er
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		if (str_same(class, kinds[i].class))
 			kind = kinds[i].kind;
-	_cleanup_(free_ptr) char *shown = text_shown(text ? text : "it gives no reason");
+	_cleanup_(free_ptr) char *shown = lines_words(text);
 	return error_set(err, kind, "QEMU does not do %s: %s", command, shown);
 }
 
