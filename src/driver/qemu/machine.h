@@ -12,8 +12,8 @@ struct accel {
 	bool kvm;        /* else the translator */
 	const char *why; /* static text: why not KVM; NULL when it is */
 };
-/* Whether /dev/kvm really runs 64-bit code: a few instructions in long mode, in a process of its own with a time limit (100 ms).
- * The existence of the device says nothing. */
+/* Whether /dev/kvm really runs 64-bit code: a few instructions in long mode, a million steps of a loop, in a process of its own
+ * with a time limit (1.5 s of processor time; milliseconds are used where it works). The existence of the device says nothing. */
 void accel_probe(struct accel *out);
 /* spec->accel on this host: UNSUPPORTED with the reason when KVM is asked for and does not work. */
 int accel_choose(const struct machine_spec *spec, const struct accel *host, bool *kvm, struct error *err);
