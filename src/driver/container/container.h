@@ -217,4 +217,6 @@ struct container_defaults {
 };
 /* Adds the rules for what every container may use (null, zero, terminals …, and mknod of anything). */
 void container_allow_standard_devices(struct container_config *c);
+/* What of /proc and /sys no container sees, or only reads. */
+void container_mask_paths(struct container_config *c);
 int container_apply_defaults(struct container_config *c, const struct container_defaults *d, struct error *err);
