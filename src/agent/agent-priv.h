@@ -304,6 +304,7 @@ int config_build(const struct agent *a, const struct msg_instance_create *r, con
 		 const struct volume_mounts *volumes, struct container_config *c, struct error *err);
 /* The part of it that says what the root is made of; root: where its volume is open. */
 void config_root(const struct agent *a, const struct msg_instance_create *r, const char *root, struct container_config *c);
+void config_maps(const struct msg_instance_create *r, struct container_config *c); /* its user name space */
 int process_args(const struct msg_instance_create *r, char ***args, struct error *err);
 struct container_mount *config_add_mount(struct container_config *c);
 /* Whether its first process is an init such as systemd, and what the container then gets besides. */

@@ -567,7 +567,7 @@ char *config_hostname(const struct msg_instance_create *r) {
 	return str_copyn(r->instance.id, 12);
 }
 
-static void add_maps(const struct msg_instance_create *r, struct container_config *c) {
+void config_maps(const struct msg_instance_create *r, struct container_config *c) {
 	if (!r->instance.uid_base)
 		return;
 	c->uid_maps = NEW(struct id_map);
@@ -590,7 +590,7 @@ void config_root(const struct agent *a, const struct msg_instance_create *r, con
 	container_config_init(c);
 	c->id = str_copy(r->instance.id);
 	add_layers(a, r, root, c);
-	add_maps(r, c);
+	config_maps(r, c);
 }
 
 static struct container_defaults defaults_of(const struct instance_spec *spec) {
@@ -648,7 +648,7 @@ int config_exec(const struct msg_instance_create *r, char *const *command, char 
 		const char *workdir, struct container_config *c, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
 	container_config_init(c);
-	add_maps(r, c);
+	config_maps(r, c);
 	_cleanup_(free_ptr) char *hostname = config_hostname(r);
 	struct container_defaults d = defaults_of(spec);
 	int result = build_process(r, hostname, c, err);

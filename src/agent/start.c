@@ -1,8 +1,8 @@
 /* Starting an instance: the worker makes the container, writes down each step before it takes it, answers,
  * and becomes the shim. Whatever step a crash falls on, RUN/shim/<id>/state.json says that there is a run to
  * put away. */
+#include "agent/machine-priv.h"
 #include "agent/network-priv.h"
-#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -27,11 +27,13 @@ struct start {
 	char *dir; /* RUN/shim/<id> */
 	char *root; /* where its volume is open */
 	struct volume_mounts volumes;
+	struct machine_start machine;
 };
 
 static void start_free(struct start *s) {
 	record_free(&s->record);
 	container_config_free(&s->config);
+	machine_start_free(&s->machine);
 	run_free(&s->run);
 	volumes_free(&s->volumes);
 	free(s->root);
@@ -90,20 +92,33 @@ static int open_storage(struct start *s, struct error *err) {
 	return r < 0 ? r : volumes_open(s->job, &s->record, &s->run, &s->volumes, err);
 }
 
+static int configure(struct start *s, struct error *err) {
+	const struct agent *a = s->job->agent;
+	if (instance_is_machine(&s->record.instance.spec))
+		return machine_build(s->job, &s->record, s->root, &s->volumes, &s->machine, &s->config, err);
+	int r = config_build(a, &s->record, s->root, &s->volumes, &s->config, err);
+	if (r == 0)
+		r = make_workdir(s, err);
+	return r < 0 ? r : config_files_write(a, &s->record, err);
+}
+
+static int connect_networks(struct start *s, struct error *err) {
+	int r = network_attach(s->job, &s->record, &s->run.container, &s->network, err);
+	return r == 0 && instance_is_machine(&s->record.instance.spec) ? machine_link(&s->record, &s->run.container, err) : r;
+}
+
 static int create_container(struct start *s, struct error *err) {
 	const struct agent *a = s->job->agent;
+	const struct instance *i = &s->record.instance;
 	int r = network_prepare(a, &s->record, &s->network, err);
 	if (r == 0)
 		r = open_storage(s, err);
 	if (r == 0)
-		r = config_build(a, &s->record, s->root, &s->volumes, &s->config, err);
-	if (r == 0)
-		r = make_workdir(s, err);
-	if (r == 0)
-		r = config_files_write(a, &s->record, err);
-	const struct instance *i = &s->record.instance;
+		r = configure(s, err);
 	if (r == 0)
 		r = stdio_pipes_open(&s->pipes, i->spec.tty, i->spec.stdin_open, (uid_t)i->uid_base, &s->io, err);
+	s->io.pass = s->machine.pass;
+	s->io.preserve_fds = (int)s->machine.n_pass;
 	fault_point("start.configured");
 	if (r == 0)
 		r = container_create(&s->config, &s->io, &s->run.container, err);
@@ -113,7 +128,7 @@ static int create_container(struct start *s, struct error *err) {
 	fault_point("start.created");
 	volumes_filled(&s->volumes);
 	r = run_save(a, s->job->id, &s->run, err);
-	return r < 0 ? r : network_attach(s->job, &s->record, &s->run.container, &s->network, err);
+	return r < 0 ? r : connect_networks(s, err);
 }
 
 static int record_running(struct start *s, struct error *err) {
@@ -220,6 +235,7 @@ int work_start(struct job *j, struct error *err) {
 	_cleanup_(start_free) struct start s = {.job = j, .pipes = STDIO_PIPES_INIT, .listen_fd = -1};
 	_cleanup_(instance_unlock) int lock = -1;
 	container_config_init(&s.config);
+	machine_start_init(&s.machine);
 	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
 	if (r == 0)
 		r = record_load(j->agent, j->id, &s.record, err);

@@ -1,7 +1,7 @@
 /* Ending an instance, freezing and changing it, and bringing in order what has ended: the reaper, which the
  * end of a shim, a stop, a removal and recovery after a crash share. */
+#include "agent/machine-priv.h"
 #include "agent/network-priv.h"
-#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define KILL_WAIT (20 * NS_PER_SEC) /* for what was killed to be gone */
+#define QUIT_WAIT (5 * NS_PER_SEC)  /* for QEMU to write back what it has, whose guest did not power down */
 
 /* True once the process behind pidfd has ended. */
 static bool wait_end(int pidfd, int64_t ns) {
@@ -212,8 +213,11 @@ static json_t *running_execs(const struct agent *a, const char *id) {
 
 static void report_running(const struct job *j, const struct msg_instance_create *r, struct run_state *run) {
 	/* frozen for a commit, or for a pause that did not get as far as the record */
-	if (str_same(r->instance.status.state, "running") && cgroup_is_frozen(&run->container.cgroup))
+	bool running = str_same(r->instance.status.state, "running");
+	if (running && cgroup_is_frozen(&run->container.cgroup))
 		cgroup_freeze(&run->container.cgroup, false, NULL);
+	if (running && instance_is_machine(&r->instance.spec))
+		machine_recover(j->agent, j->id);
 	volumes_recover(j, run);
 	json_t *extra = json_object();
 	json_set_int(extra, "shim_pid", run->shim);
@@ -325,11 +329,17 @@ static int stop_signal(const struct stop *s, const char *wanted, struct error *e
 	return SIGTERM;
 }
 
+static int hold(struct stop *s, bool on, struct error *err) {
+	if (instance_is_machine(&s->record.instance.spec))
+		return machine_pause(s->job->agent, s->job->id, on, err);
+	return cgroup_freeze(&s->run.container.cgroup, on, err);
+}
+
 static int thaw(struct stop *s, struct error *err) {
 	if (!str_same(s->record.instance.status.state, "paused"))
 		return 0;
 	status_set_state(&s->record.instance.status, "running");
-	return cgroup_freeze(&s->run.container.cgroup, false, err);
+	return hold(s, false, err);
 }
 
 /* It does not run: nothing to stop but a restart that is due. */
@@ -352,15 +362,31 @@ static void record_try_save(const struct stop *s) {
 		log_warn("instance %.12s: %s", s->job->id, error_text(&err));
 }
 
+/* signo 0: its guest is asked to power down. It may have ended just now. */
+static void ask_to_end(struct stop *s, int signo) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (signo)
+		container_kill(&s->run.container, signo, false, NULL);
+	else if (machine_power_down(s->job->agent, s->job->id, &err) < 0)
+		log_warn("machine %.12s: %s", s->job->id, error_text(&err));
+}
+
 static int signal_and_wait(struct stop *s, int signo, int64_t timeout, struct error *err) {
 	job_report(s->job, NULL, &s->record.instance.status, NULL); /* that it is the user's wish, before it ends */
-	container_kill(&s->run.container, signo, false, NULL); /* may have ended just now */
-	int r = thaw(s, err);
+	int r = signo ? 0 : thaw(s, err);
+	ask_to_end(s, signo);
+	if (r == 0)
+		r = thaw(s, err);
 	record_try_save(s);
 	fault_point("stop.signalled");
 	instance_unlock(&s->lock);
 	if (r < 0 || wait_end(s->shim, timeout))
 		return r;
+	if (!signo) {
+		container_kill(&s->run.container, SIGTERM, false, NULL);
+		if (wait_end(s->shim, QUIT_WAIT))
+			return 0;
+	}
 	container_kill(&s->run.container, SIGKILL, true, NULL);
 	fault_point("stop.killed");
 	if (!wait_end(s->shim, KILL_WAIT))
@@ -373,7 +399,8 @@ int work_stop(struct job *j, struct error *err) {
 	bool user = j->handler != &job_stop;
 	_cleanup_(stop_free) struct stop s = {.job = j, .lock = -1, .shim = -1};
 	int r = open_instance(&s, err);
-	int signo = r == 0 ? stop_signal(&s, m->signal, err) : 0;
+	bool asks = r == 0 && !m->signal && instance_is_machine(&s.record.instance.spec);
+	int signo = r == 0 && !asks ? stop_signal(&s, m->signal, err) : 0;
 	if (r < 0 || signo < 0)
 		return r < 0 ? r : signo;
 	fault_point("stop.locked");
@@ -437,14 +464,14 @@ static int freeze(struct job *j, bool on, struct error *err) {
 		return r;
 	if (s.shim < 0 || !str_same(st->state, on ? "running" : "paused"))
 		return error_set(err, ERROR_CONFLICT, "instance %.12s is %s", j->id, st->state);
-	r = cgroup_freeze(&s.run.container.cgroup, on, err);
+	r = hold(&s, on, err);
 	if (r < 0)
 		return r;
 	fault_point("pause.frozen");
 	status_set_state(st, on ? "paused" : "running");
 	r = record_save(j->agent, &s.record, err);
 	if (r < 0) {
-		cgroup_freeze(&s.run.container.cgroup, !on, NULL);
+		hold(&s, !on, NULL);
 		return r;
 	}
 	job_report(j, on ? "pause" : "unpause", st, NULL);

@@ -97,6 +97,8 @@ struct create_options {
  * profile, paths of volumes. */
 int spec_finish(const struct invocation *in, const struct create_options *o, struct error *err);
 /* A merge patch of what the flags of a command with this table set. */
+/* The last lines of an instance's output, on standard output. */
+int logs_show_last(const struct invocation *in, const char *name, int64_t lines, struct error *err);
 json_t *fields_given_patch(const struct invocation *in, const struct field_table *t);
 /* Creates what in->fields says; a missing image is pulled as o->pull says. Writes the cidfile. */
 int spec_create(const struct invocation *in, const struct create_options *o, json_t **instance, struct error *err);

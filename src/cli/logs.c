@@ -3,6 +3,7 @@
 
 #include "shim/protocol.h"
 
+#include <inttypes.h>
 #include <unistd.h>
 
 struct options {
@@ -68,14 +69,24 @@ static int make_path(const struct invocation *in, char **path, struct error *err
 	return r;
 }
 
-static int run(struct invocation *in, struct error *err) {
-	_cleanup_(free_ptr) char *path = NULL;
+static int show(const struct invocation *in, const char *path, struct error *err) {
 	struct reader reader = {0};
-	int r = make_path(in, &path, err);
-	if (r == 0)
-		r = client_stream(in->client, "GET", path, NULL, take_frames, &reader, err);
+	int r = client_stream(in->client, "GET", path, NULL, take_frames, &reader, err);
 	buf_free(&reader.rest);
 	return reader.err.kind ? error_move(err, &reader.err) : r;
+}
+
+int logs_show_last(const struct invocation *in, const char *name, int64_t lines, struct error *err) {
+	_cleanup_(free_ptr) char *tail = str_format("%" PRId64, lines);
+	_cleanup_(free_ptr) char *path = api_path(in, "/instances/%s/logs?stdout=true&stderr=true", name);
+	path_query(&path, "tail", tail);
+	return show(in, path, err);
+}
+
+static int run(struct invocation *in, struct error *err) {
+	_cleanup_(free_ptr) char *path = NULL;
+	int r = make_path(in, &path, err);
+	return r < 0 ? r : show(in, path, err);
 }
 
 const struct command command_logs = {

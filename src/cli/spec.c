@@ -113,10 +113,22 @@ static int finish_network(struct instance_spec *spec, const struct create_option
 	return 0;
 }
 
+#define MACHINE_STOP_TIMEOUT (60 * NS_PER_SEC) /* a whole system takes its time to power down */
+
+/* Its console is a terminal. */
+static void finish_machine(const struct invocation *in, struct instance_spec *spec) {
+	spec->tty = spec->stdin_open = true;
+	spec->stdin_once = false;
+	if (!strv_has(in->fields_given, "stop-timeout"))
+		spec->stop_timeout = MACHINE_STOP_TIMEOUT;
+}
+
 int spec_finish(const struct invocation *in, const struct create_options *o, struct error *err) {
 	struct instance_spec *spec = in->fields;
 	spec->image = str_copy(in->args[0]);
 	spec->command = in->args[1] ? strv_copy(in->args + 1) : NULL;
+	if (instance_is_machine(spec))
+		finish_machine(in, spec);
 	int r = finish_env(spec, o->env_files, err);
 	for (size_t i = 0; r == 0 && o->label_files && o->label_files[i]; i++)
 		r = each_line(o->label_files[i], add_label, &spec->labels, err);

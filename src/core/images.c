@@ -111,15 +111,15 @@ static struct image_entry *find_by_id(struct core *c, const char *name, struct e
 
 struct image_entry *image_find_how(struct core *c, const char *name, bool *by_id, struct error *err) {
 	struct error ambiguous = ERROR_INIT;
-	struct image_entry *e = find_by_name(c, name);
+	struct image_entry *e = name ? find_by_name(c, name) : NULL;
 	if (by_id)
 		*by_id = !e;
-	if (!e)
+	if (!e && name)
 		e = find_by_id(c, name, &ambiguous);
 	if (ambiguous.kind)
 		error_move(err, &ambiguous);
 	else if (!e)
-		error_set(err, ERROR_NOT_FOUND, "no image is called %.256s: pull, load or import it first", name);
+		error_set(err, ERROR_NOT_FOUND, "no image is called %.256s: pull, load or import it first", name ? name : "scratch");
 	return e;
 }
 

@@ -137,10 +137,8 @@ static int choose_name(struct core *c, const char *project, struct instance_spec
 }
 
 static int check_image(struct core *c, const struct instance_spec *spec, struct error *err) {
-	if (!spec->image)
-		return error_field(err, "image", "an instance needs an image");
 	WITH_LOCK(c);
-	if (image_find(c, spec->image, err))
+	if (instance_is_blank(spec) || image_find(c, spec->image, err))
 		return 0;
 	error_in_field(err, "image");
 	return failed(err, ERROR_NOT_FOUND);
@@ -163,8 +161,8 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 	int r = core_project_check(c, project, err);
 	if (r < 0)
 		return r;
-	struct image_entry *image = image_find(c, spec->image, err);
-	if (!image) {
+	struct image_entry *image = instance_is_blank(spec) ? NULL : image_find(c, spec->image, err);
+	if (!image && !instance_is_blank(spec)) {
 		error_in_field(err, "image");
 		return failed(err, ERROR_NOT_FOUND);
 	}
@@ -181,7 +179,7 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 		.project = (char *)project,
 		.created_at = time_now_ns(),
 		.transient = transient,
-		.image_id = image->snap->image.id,
+		.image_id = image ? image->snap->image.id : NULL,
 		.spec = *spec,
 		.status = {.state = (char *)"created"},
 	};
@@ -197,19 +195,21 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 int instance_make(struct core *c, const struct instance *i, const struct msg_volume_ref *root, bool linked,
 		  struct msg_instance_state *state, struct error *err) {
 	core_lock(c);
-	struct image_entry *found = image_find(c, i->image_id, err);
-	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
+	struct image_entry *found = i->image_id ? image_find(c, i->image_id, err) : NULL;
+	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = found ? image_snap_ref(found->snap) : NULL;
 	core_unlock(c);
-	if (!image)
+	static const struct image none;
+	if (!snap && i->image_id)
 		return failed(err, ERROR_NOT_FOUND);
-	int r = layers_ensure(c, &image->image, err);
+	const struct image *image = snap ? &snap->image : &none;
+	int r = layers_ensure(c, image, err);
 	if (r < 0)
 		return r;
-	struct msg_instance_create body = {.instance = *i, .config = image->image.config};
-	size_t n = image->image.layers.n;
+	struct msg_instance_create body = {.instance = *i, .config = image->config};
+	size_t n = image->layers.n;
 	_cleanup_(free_ptr) char **layers = alloc_array(n + 1, sizeof *layers);
 	for (size_t k = 0; k < n; k++)
-		layers[k] = image->image.layers.items[k].diff_id;
+		layers[k] = image->layers.items[k].diff_id;
 	body.layers = layers;
 	body.root = root ? *root : (struct msg_volume_ref){0};
 	body.linked = linked;
@@ -289,10 +289,19 @@ static int resolve_storage(struct core *c, struct entry *e, char ***made, struct
 	return r;
 }
 
+/* The console of a machine is a terminal that is always there. */
+static void complete_machine(struct instance_spec *s) {
+	if (!instance_is_machine(s))
+		return;
+	s->tty = s->stdin_open = true;
+	s->stdin_once = false;
+}
+
 static int create(struct core *c, const char *project, struct instance_spec *spec, bool transient,
 		  const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
 	_cleanup_(strv_free_ptr) char **made = NULL;
+	complete_machine(spec);
 	int r = core_project_check(c, project, err);
 	if (r == 0)
 		r = check_image(c, spec, err);

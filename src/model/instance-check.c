@@ -441,13 +441,21 @@ static int networks_validate(const struct instance_spec *s, struct error *err) {
 	return 0;
 }
 
+bool instance_is_machine(const struct instance_spec *s) {
+	return is(s->kind, "machine");
+}
+
+bool instance_is_blank(const struct instance_spec *s) {
+	return instance_is_machine(s) && is(s->image, "scratch");
+}
+
 /* What only one of the kinds has. */
 static int kind_validate(const struct instance_spec *s, struct error *err) {
 	static const struct machine_spec none;
-	if (!is(s->kind, "machine")) {
+	if (!instance_is_machine(s)) {
 		if (!fields_equal(&machine_spec_table, &s->machine, &none))
 			return error_field(err, "machine", "is for instances of kind machine (--vm)");
-		return s->image ? 0 : error_field(err, "image", "a container needs an image");
+		return 0;
 	}
 	const struct {
 		const char *field;

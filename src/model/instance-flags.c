@@ -31,6 +31,15 @@ int parse_health_command(const char *text, void *to, UNUSED struct error *err) {
 	return 0;
 }
 
+int parse_vm(const char *text, void *to, struct error *err) {
+	struct instance_spec *s = to;
+	if (text && strcmp(text, "true") != 0)
+		return error_set(err, ERROR_INVALID, "takes no value");
+	free(s->kind);
+	s->kind = str_copy("machine");
+	return 0;
+}
+
 int parse_no_healthcheck(const char *text, void *to, struct error *err) {
 	struct health_check *h = to;
 	if (text && strcmp(text, "true") != 0)

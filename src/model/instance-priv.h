@@ -40,6 +40,7 @@ int instance_spec_validate(const void *object, struct error *err);
 /* instance-flags.c: for struct field.parse. `to` is a new list item, or else the struct that holds the member */
 int parse_restart(const char *text, void *to, struct error *err);
 int parse_health_command(const char *text, void *to, struct error *err);
+int parse_vm(const char *text, void *to, struct error *err);
 int parse_no_healthcheck(const char *text, void *to, struct error *err);
 int parse_security_option(const char *text, void *to, struct error *err);
 int parse_device(const char *text, void *to, struct error *err);

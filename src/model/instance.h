@@ -97,7 +97,7 @@ struct log_config {
 struct instance_spec {
 	char *name;  /* a new one is made up where none is given */
 	char *kind;  /* container | machine */
-	char *image; /* reference as given; NULL: a machine with an empty disk */
+	char *image; /* reference as given; "scratch": a machine with an empty disk */
 	struct pairs labels;
 	struct pairs annotations; /* notes of whoever made it: kept, never looked at by wabe itself */
 
@@ -182,6 +182,10 @@ struct instance {
 	struct instance_spec spec;
 	struct instance_status status;
 };
+
+/* Of kind machine; one that begins with an empty disk. */
+bool instance_is_machine(const struct instance_spec *s);
+bool instance_is_blank(const struct instance_spec *s);
 
 extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
 	health_check_table, volume_use_table, mount_table, instance_file_table, instance_owner_table;

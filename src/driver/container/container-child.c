@@ -191,6 +191,21 @@ static int set_up_root(struct child *k, struct error *err) {
 	return r < 0 ? r : child_finish_root(k, err);
 }
 
+/* The caller's further descriptors to their numbers, which nothing else has. */
+static int take_passed(struct child *k, const struct container_stdio *io, struct error *err) {
+	_cleanup_(free_ptr) int *above = alloc_array((size_t)k->preserve_fds + 1, sizeof *above);
+	for (int i = 0; io->pass && i < k->preserve_fds; i++) {
+		above[i] = fcntl(io->pass[i], F_DUPFD_CLOEXEC, 3 + k->preserve_fds);
+		if (above[i] < 0)
+			return error_errno(err, errno, "cannot pass on a descriptor");
+	}
+	for (int i = 0; io->pass && i < k->preserve_fds; i++) {
+		dup2(above[i], 3 + i);
+		close(above[i]);
+	}
+	return 0;
+}
+
 int child_take_stdio(struct child *k, const struct container_stdio *io, struct error *err) {
 	if (setsid() < 0)
 		return error_errno(err, errno, "cannot make a session");
@@ -198,7 +213,7 @@ int child_take_stdio(struct child *k, const struct container_stdio *io, struct e
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (k->process->terminal)
-		return 0;
+		return take_passed(k, io, err);
 	int fds[3] = {io->in, io->out, io->err};
 	_cleanup_(close_fd) int null = -1;
 	for (int i = 0; i < 3; i++) {
@@ -212,7 +227,7 @@ int child_take_stdio(struct child *k, const struct container_stdio *io, struct e
 		dup2(fds[i], i);
 		close(fds[i]);
 	}
-	return 0;
+	return take_passed(k, io, err);
 }
 
 static bool is_null(int fd) {

@@ -54,6 +54,10 @@ int network_complete(struct network *n, const struct cidr *taken, size_t n_taken
 /* The loopback interface of a name space up, as any of its own needs. */
 int network_loopback_up(int netns, struct error *err);
 
+/* For a guest whose cards are QEMU's: a persistent tap device `tap` beside `nic` in the name space netns, that the user `owner` (an id of
+ * the host's) may open, up; what comes to one leaves by the other. The nic's addresses are removed: they are the guest's. Idempotent. */
+int network_tap(int netns, const char *nic, const char *tap, uint32_t owner, struct error *err);
+
 /* All interfaces on the host with this tag, as pairs of name and alias. For finding what a crash left. */
 struct tagged_link {
 	char name[16];

@@ -24,7 +24,8 @@ struct machine_disk {
 	const char *id;     /* [a-z][a-z0-9]*: of the device; its node is id + "-data" */
 	int fd;             /* open as it is to be used; -1: an empty drive */
 	const char *format; /* raw | qcow2 (no backing file is ever opened) */
-	const char *bus;    /* virtio | scsi | sata | ide | nvme */
+	const char *bus;    /* virtio | scsi | sata | ide | nvme; NULL: virtio. A CD drive that is to be on virtio or nvme, which
+			     * have none, or says nothing, is on what the board has (sata on q35, ide on pc, scsi on microvm) */
 	const char *serial; /* at most 20 characters (virtio); NULL */
 	bool cdrom, read_only;
 	int boot_index;     /* from 1 on; 0: not booted from */
@@ -53,21 +54,27 @@ struct machine_config {
 	size_t n_nics;
 	const struct machine_share *shares;
 	size_t n_shares;
-	/* Listening unix sockets: QMP for commands, QMP for events, the guest agent's channel, VNC. -1: none. */
-	int qmp_fd, events_fd, guest_fd, vnc_fd;
-	int kernel_fd, initrd_fd; /* started directly; -1: none */
+	/* Listening unix sockets: QMP for commands, QMP for events, the guest agent's channel. -1: none. There is none for VNC,
+	 * since QEMU 7.2 takes no descriptor for it: with a graphics card clients are handed over by screen_client (screen.h). */
+	int qmp_fd, events_fd, guest_fd;
+	int kernel_fd, initrd_fd; /* started directly; -1: none. Files that anybody may read: QEMU opens them once more */
 	const char *append;       /* the kernel's command line */
 	int vars_fd;              /* UEFI: this machine's variables, a raw file of the size of OVMF_VARS; -1 */
-	const char *tpm_dir;      /* directory of the container in which swtpm keeps its state; NULL: none */
+	const char *tpm_dir;      /* directory of the container in which swtpm keeps its state, for spec->tpm */
+	const char *launcher;     /* path of wabe-machine on the host, for what needs companions: shares and tpm */
 	bool incoming;            /* waits for a state: migrate-incoming by QMP */
 	bool tty;                 /* the serial console is a terminal */
 };
+/* The file of this host that a new machine's variables are a copy of; NULL: it has none (BIOS). */
+const char *machine_firmware_vars(const struct machine_spec *spec);
 /* What is wanted cannot be had: INVALID or UNSUPPORTED with the field (spec.machine.…). */
 int machine_check(const struct machine_config *m, struct error *err);
 /* The first process: *args, and *pass (malloc'd) are the descriptors of m in the order in which it has them, from 3 on. */
 int machine_args(const struct machine_config *m, char ***args, int **pass, size_t *n_pass, struct error *err);
-/* The container around it: fills c, which has id, uid_maps, gid_maps, cgroup already. skeleton: a directory of the host's
- * that serves as root (made by machine_skeleton). NO_COMMAND with the package's name when QEMU is not installed. */
+/* The container around it: fills c, which has id, uid_maps, gid_maps, cgroup already, and mounts of its own (shares, tpm_dir),
+ * which come after these; process.args stay the caller's to set (machine_args). skeleton: a directory of the host's that serves
+ * as root (made by machine_skeleton), on a file system that can be mounted idmapped if there are uid_maps. NO_COMMAND with the
+ * package's name when QEMU is not installed. */
 int machine_confine(const struct machine_config *m, const char *skeleton, struct container_config *c, struct error *err);
 /* Makes the directories and links of the root of all machines; nothing if they are there. */
 int machine_skeleton(const char *dir, struct error *err);

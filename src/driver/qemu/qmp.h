@@ -12,6 +12,7 @@ struct qmp;
  * monotonic ns). Another client that has the monitor is waited for. */
 int qmp_open(const char *dir, const char *name, int64_t deadline, struct qmp **out, struct error *err);
 void qmp_free(struct qmp *q);
+DEFINE_CLEANUP(qmp_free_ptr, struct qmp *, qmp_free);
 int qmp_fd(const struct qmp *q); /* for an event loop */
 /* Takes over a connected descriptor without waiting: for an event loop. */
 struct qmp *qmp_adopt(int fd);

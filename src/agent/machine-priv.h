@@ -1,0 +1,31 @@
+/* Machines in the agent: what of an instance's life is another for a machine than for a container. Everything else (records,
+ * locks, shim, log, control group, networks, recovery) is the same, for a machine is a container whose first process is QEMU. */
+#pragma once
+
+#include "agent/storage-priv.h"
+#include "driver/qemu/machine.h"
+
+/* What a start opens and lends to QEMU. */
+struct machine_start {
+	struct machine_config config;
+	struct machine_disk *disks;
+	struct machine_nic *nics;
+	char **names; /* text that those point to */
+	int *pass;
+	size_t n_pass;
+};
+void machine_start_init(struct machine_start *m);
+void machine_start_free(struct machine_start *m); /* closes what it has opened */
+
+/* Fills c and m for a machine whose root is open at `root`, a block device or raw file. The caller has the instance's lock. */
+int machine_build(const struct job *j, const struct msg_instance_create *r, const char *root, const struct volume_mounts *volumes,
+		  struct machine_start *m, struct container_config *c, struct error *err);
+/* Its interfaces are there: joined to those that QEMU opens. */
+int machine_link(const struct msg_instance_create *r, const struct container_state *c, struct error *err);
+
+/* Asks the guest to power down; it need not. */
+int machine_power_down(const struct agent *a, const char *id, struct error *err);
+/* Halts or continues the processors. */
+int machine_pause(const struct agent *a, const char *id, bool on, struct error *err);
+/* Continues one that a killed worker has left halted. */
+void machine_recover(const struct agent *a, const char *id);

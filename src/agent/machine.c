@@ -1,0 +1,241 @@
+/* The start of a machine: its disks and sockets become descriptors of QEMU, its control group gets room for QEMU itself; and
+ * what is asked of a machine that runs, over QMP. */
+#include "agent/machine-priv.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "driver/network/network.h"
+#include "driver/qemu/qmp.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MEMORY_DEFAULT ((int64_t)1 << 30)
+#define MIB ((int64_t)1 << 20)
+#define QMP_WAIT (10 * NS_PER_SEC)
+#define SERIAL_MAX 20 /* characters of a disk's serial number: virtio-blk */
+
+void machine_start_init(struct machine_start *m) {
+	*m = (struct machine_start){0};
+	m->config = (struct machine_config){.qmp_fd = -1, .events_fd = -1, .guest_fd = -1, .kernel_fd = -1,
+					    .initrd_fd = -1, .vars_fd = -1};
+}
+
+void machine_start_free(struct machine_start *m) {
+	int fds[] = {m->config.qmp_fd, m->config.events_fd, m->config.guest_fd, m->config.kernel_fd,
+		     m->config.initrd_fd, m->config.vars_fd};
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		close_fd(&fds[i]);
+	for (size_t i = 0; i < m->config.n_disks; i++)
+		close_fd(&m->disks[i].fd);
+	free(m->disks);
+	free(m->nics);
+	free(m->pass);
+	strv_free(m->names);
+	machine_start_init(m);
+}
+
+/* Text that lives as long as the start does. */
+static const char *keep(struct machine_start *m, char *text) {
+	strv_take(&m->names, text);
+	return text;
+}
+
+/* --- sockets --- */
+
+static int listen_in(const char *dir, const char *name, int *out, struct error *err) {
+	_cleanup_(close_fd) int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_(free_ptr) char *path = str_format("/proc/self/fd/%d/%s", at, name);
+	*out = at < 0 ? -errno : sock_listen_unix(path, 0600);
+	return *out < 0 ? error_errno(err, *out, "cannot listen at %s/%s", dir, name) : 0;
+}
+
+static int open_sockets(const struct job *j, struct machine_start *m, struct error *err) {
+	_cleanup_(free_ptr) char *dir = run_path(j->agent, j->id, NULL);
+	int r = listen_in(dir, "qmp", &m->config.qmp_fd, err);
+	if (r == 0)
+		r = listen_in(dir, "qmp-events", &m->config.events_fd, err);
+	return r < 0 ? r : listen_in(dir, "guest", &m->config.guest_fd, err);
+}
+
+/* --- disks --- */
+
+static const char *disk_bus(const struct machine_spec *s) {
+	return s->disk_bus ? s->disk_bus : "virtio";
+}
+
+/* "disk" (the usual first), "cdrom" or "network": from 1 on; 0: it is not booted from. */
+static int boot_place(const struct machine_spec *s, const char *kind) {
+	static const char *const usual[] = {"disk", "cdrom", "network"};
+	bool given = s->boot && *s->boot;
+	for (int i = 0; given ? s->boot[i] != NULL : i < (int)ARRAY_SIZE(usual); i++)
+		if (strcmp(given ? s->boot[i] : usual[i], kind) == 0)
+			return 1 + 16 * i; /* room for several of a kind */
+	return 0;
+}
+
+static int add_disk(struct machine_start *m, const char *path, bool read_only, const char *serial, struct error *err) {
+	size_t n = m->config.n_disks;
+	int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (fd < 0)
+		return error_errno(err, errno, "cannot open the disk %s", path);
+	m->disks = alloc_resize(m->disks, n + 1, sizeof *m->disks);
+	m->disks[m->config.n_disks++] = (struct machine_disk){
+		.id = keep(m, str_format("disk%zu", n)),
+		.fd = fd,
+		.format = "raw",
+		.bus = disk_bus(m->config.spec),
+		.serial = serial ? keep(m, str_copyn(serial, SERIAL_MAX)) : NULL,
+		.read_only = read_only,
+		.boot_index = n == 0 ? boot_place(m->config.spec, "disk") : 0,
+	};
+	m->config.disks = m->disks;
+	return 0;
+}
+
+static int add_disks(const char *root, const struct volume_mounts *volumes, struct machine_start *m, struct error *err) {
+	int r = add_disk(m, root, false, "root", err);
+	for (size_t i = 0; r == 0 && i < volumes->n; i++) {
+		const struct volume_mount *v = &volumes->items[i];
+		if (!v->block)
+			return error_field(err, "spec.mounts", "the volume %s is a file system: a machine of this image takes block volumes",
+					   v->mount->source);
+		r = add_disk(m, v->node, v->mount->read_only, v->mount->source, err);
+	}
+	return r;
+}
+
+/* --- network cards --- */
+
+static char *tap_name(size_t n) {
+	return str_format("tap%zu", n);
+}
+
+static void add_nics(const struct msg_instance_create *r, struct machine_start *m) {
+	const nics *list = &r->instance.nics;
+	m->nics = alloc_array(list->n + 1, sizeof *m->nics);
+	for (size_t i = 0; str_same(r->instance.spec.network, "private") && i < list->n; i++) {
+		int place = boot_place(m->config.spec, "network");
+		m->nics[m->config.n_nics++] = (struct machine_nic){
+			.id = keep(m, str_format("nic%zu", i)),
+			.tap = keep(m, tap_name(i)),
+			.mac = list->items[i].mac,
+			.model = m->config.spec->nic_model ? m->config.spec->nic_model : "virtio",
+			.boot_index = place ? place + (int)i : 0,
+		};
+	}
+	m->config.nics = m->nics;
+}
+
+int machine_link(const struct msg_instance_create *r, const struct container_state *c, struct error *err) {
+	const nics *list = &r->instance.nics;
+	if (!str_same(r->instance.spec.network, "private") || !list->n)
+		return 0;
+	_cleanup_(free_ptr) char *path = str_format("/proc/%d/ns/net", c->pid);
+	_cleanup_(close_fd) int netns = open(path, O_RDONLY | O_CLOEXEC);
+	if (netns < 0 || !container_state_alive(c))
+		return error_set(err, ERROR_INTERNAL, "the first process ended before its networks were there");
+	int result = 0;
+	for (size_t i = 0; result == 0 && i < list->n; i++) {
+		_cleanup_(free_ptr) char *tap = tap_name(i);
+		result = network_tap(netns, list->items[i].interface, tap, (uint32_t)r->instance.uid_base, err);
+	}
+	return result;
+}
+
+/* --- the whole --- */
+
+/* As RFC 9562 has it, version 4, from the instance's id. */
+static char *uuid_of(const char *id) {
+	return str_format("%.8s-%.4s-4%.3s-8%.3s-%.12s", id, id + 8, id + 13, id + 17, id + 20);
+}
+
+static int64_t processors(const struct instance_spec *s) {
+	const struct machine_spec *m = &s->machine;
+	if (m->sockets || m->cores || m->threads)
+		return MAX(m->sockets, 1) * MAX(m->cores, 1) * MAX(m->threads, 1);
+	return MAX((s->limits.cpus + 999999999) / 1000000000, 1);
+}
+
+static int describe(const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
+	const struct instance_spec *spec = &r->instance.spec;
+	struct machine_config *c = &m->config;
+	struct accel host;
+	accel_probe(&host);
+	c->spec = &spec->machine;
+	c->name = spec->name;
+	c->uuid = keep(m, uuid_of(r->instance.id));
+	c->memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : MEMORY_DEFAULT;
+	c->cpus = processors(spec);
+	c->tty = spec->tty;
+	return accel_choose(c->spec, &host, &c->kvm, err);
+}
+
+/* The guest's memory, and what QEMU itself takes, which is not the guest's to know. */
+static int limit(const struct msg_instance_create *r, const struct machine_config *m, struct cgroup_limits *out, struct error *err) {
+	struct limits l = r->instance.spec.limits;
+	l.memory = m->memory + machine_overhead(m);
+	l.memory_swap = 0;
+	return limits_to_cgroup(&l, out, err);
+}
+
+int machine_build(const struct job *j, const struct msg_instance_create *r, const char *root, const struct volume_mounts *volumes,
+		  struct machine_start *m, struct container_config *c, struct error *err) {
+	const struct agent *a = j->agent;
+	container_config_init(c);
+	c->id = str_copy(r->instance.id);
+	c->cgroup.path = str_format("%s/%s", a->cgroup, r->instance.id);
+	config_maps(r, c);
+	int result = describe(r, m, err);
+	if (result == 0)
+		result = add_disks(root, volumes, m, err);
+	if (result == 0)
+		result = open_sockets(j, m, err);
+	if (result < 0)
+		return result;
+	add_nics(r, m);
+	_cleanup_(free_ptr) char *skeleton = str_format("%s/machine-root", a->dir);
+	result = machine_skeleton(skeleton, err);
+	if (result == 0)
+		result = machine_check(&m->config, err);
+	if (result == 0)
+		result = machine_args(&m->config, &c->process.args, &m->pass, &m->n_pass, err);
+	if (result == 0)
+		result = machine_confine(&m->config, skeleton, c, err);
+	return result < 0 ? result : limit(r, &m->config, &c->cgroup.limits, err);
+}
+
+/* --- while it runs --- */
+
+static int qmp_of(const struct agent *a, const char *id, struct qmp **q, struct error *err) {
+	_cleanup_(free_ptr) char *dir = run_path(a, id, NULL);
+	return qmp_open(dir, "qmp", time_mono_ns() + QMP_WAIT, q, err);
+}
+
+static int command(const struct agent *a, const char *id, const char *name, json_t **ret, struct error *err) {
+	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
+	int r = qmp_of(a, id, &q, err);
+	return r < 0 ? r : qmp_call(q, name, NULL, -1, time_mono_ns() + QMP_WAIT, ret, err);
+}
+
+int machine_power_down(const struct agent *a, const char *id, struct error *err) {
+	return command(a, id, "system_powerdown", NULL, err);
+}
+
+int machine_pause(const struct agent *a, const char *id, bool on, struct error *err) {
+	return command(a, id, on ? "stop" : "cont", NULL, err);
+}
+
+/* One that halts for want of space, or after a panic, has another word for it. */
+void machine_recover(const struct agent *a, const char *id) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(json_free_ptr) json_t *status = NULL;
+	int r = command(a, id, "query-status", &status, &err);
+	if (r == 0 && str_same(json_get_str(status, "status"), "paused"))
+		r = machine_pause(a, id, false, &err);
+	if (r < 0)
+		log_warn("machine %.12s: %s", id, error_text(&err));
+}

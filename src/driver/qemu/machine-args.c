@@ -1,0 +1,211 @@
+/* The arguments of QEMU: the board, its processors and memory, its firmware, the consoles. Nothing is there that is not
+ * named here (-nodefaults, -no-user-config), and nothing of the host is named but what every host has in /usr: the rest comes
+ * as descriptors. */
+#include "driver/qemu/machine-priv.h"
+
+void build_arg(struct build *b, const char *option, const char *fmt, ...) {
+	va_list ap;
+	va_start(ap, fmt);
+	strv_add(&b->args, option);
+	strv_take(&b->args, str_vformat(fmt, ap));
+	va_end(ap);
+}
+
+void build_json(struct build *b, const char *option, json_t *value) {
+	strv_add(&b->args, option);
+	strv_take(&b->args, json_print(value));
+	json_decref(value);
+}
+
+void build_device(struct build *b, json_t *device) {
+	build_json(b, "-device", device);
+}
+
+int build_pass(struct build *b, int fd) {
+	b->pass = alloc_resize(b->pass, b->n_pass + 1, sizeof *b->pass);
+	b->pass[b->n_pass++] = fd;
+	return (int)b->n_pass + 2;
+}
+
+json_t *build_virtio(const struct build *b, const char *kind, const char *id) {
+	_cleanup_(free_ptr) char *driver = str_format("%s-%s", kind, machine_is(b->m, "microvm") ? "device" : "pci");
+	return json_pack("{s:s,s:s}", "driver", driver, "id", id);
+}
+
+static bool wants_video(const struct machine_spec *s) {
+	return s->video && strcmp(s->video, "none") != 0;
+}
+
+/* --- the board --- */
+
+static void build_machine(struct build *b) {
+	const struct machine_spec *s = b->m->spec;
+	_cleanup_(buf_free) struct buf line = BUF_INIT;
+	buf_addf(&line, "%s,usb=off,dump-guest-core=off", s->chipset ? s->chipset : "q35");
+	if (!machine_is(b->m, "microvm"))
+		buf_adds(&line, ",vmport=off");
+	if (!wants_video(s))
+		buf_adds(&line, ",graphics=off"); /* the firmware speaks on the serial line */
+	if (s->secure_boot)
+		buf_adds(&line, ",smm=on");
+	if (str_same(s->firmware, "uefi"))
+		buf_adds(&line, ",pflash0=firmware,pflash1=variables");
+	if (b->m->n_shares)
+		buf_adds(&line, ",memory-backend=memory");
+	build_arg(b, "-machine", "%s", buf_str(&line));
+	build_arg(b, "-accel", b->m->kvm ? "kvm" : "tcg,thread=multi,tb-size=%d", TRANSLATION_MIB);
+	build_arg(b, "-cpu", "%s", s->cpu_model ? s->cpu_model : b->m->kvm ? "host" : "max");
+}
+
+static void build_processors(struct build *b) {
+	const struct machine_spec *s = b->m->spec;
+	int64_t cores = MAX(s->cores, 1), threads = MAX(s->threads, 1);
+	int64_t sockets = s->sockets ? s->sockets : (b->m->cpus + cores * threads - 1) / (cores * threads);
+	build_arg(b, "-smp", "cpus=%lld,sockets=%lld,cores=%lld,threads=%lld,maxcpus=%lld", (long long)b->m->cpus, (long long)sockets,
+		  (long long)cores, (long long)threads, (long long)(sockets * cores * threads));
+}
+
+/* What virtiofsd is to see of it can be mapped by others. */
+static void build_memory(struct build *b) {
+	build_arg(b, "-m", "size=%lldM", (long long)(b->m->memory >> 20));
+	if (b->m->n_shares)
+		build_json(b, "-object", json_pack("{s:s,s:s,s:I,s:b}", "qom-type", "memory-backend-memfd", "id", "memory", "size",
+						   (json_int_t)b->m->memory, "share", 1));
+}
+
+/* --- firmware and kernel --- */
+
+static void build_firmware(struct build *b) {
+	const struct machine_spec *s = b->m->spec;
+	if (!str_same(s->firmware, "uefi"))
+		return;
+	int fd = build_pass(b, b->m->vars_fd);
+	_cleanup_(free_ptr) char *set = str_format("/dev/fdset/%d", fd);
+	build_json(b, "-blockdev", json_pack("{s:s,s:s,s:s,s:b}", "driver", "file", "node-name", "firmware", "filename",
+					     s->secure_boot ? OVMF_CODE_SECURE : OVMF_CODE, "read-only", 1));
+	build_arg(b, "-add-fd", "fd=%d,set=%d", fd, fd);
+	build_json(b, "-blockdev", json_pack("{s:s,s:s,s:s}", "driver", "file", "node-name", "variables", "filename", set));
+	if (s->secure_boot)
+		build_arg(b, "-global", "driver=cfi.pflash01,property=secure,value=on");
+	if (machine_is(b->m, "q35"))
+		build_arg(b, "-global", "ICH9-LPC.disable_s3=1");
+}
+
+static void build_kernel(struct build *b) {
+	const struct machine_config *m = b->m;
+	if (m->kernel_fd < 0)
+		return;
+	build_arg(b, "-kernel", "/proc/self/fd/%d", build_pass(b, m->kernel_fd));
+	if (m->initrd_fd >= 0)
+		build_arg(b, "-initrd", "/proc/self/fd/%d", build_pass(b, m->initrd_fd));
+	if (m->append && *m->append)
+		build_arg(b, "-append", "%s", m->append);
+}
+
+/* --- consoles and channels --- */
+
+static void build_socket(struct build *b, const char *id, int fd) {
+	build_arg(b, "-chardev", "socket,id=%s,fd=%d,server=on,wait=off", id, build_pass(b, fd));
+}
+
+static void build_monitor(struct build *b, const char *id, int fd) {
+	if (fd < 0)
+		return;
+	build_socket(b, id, fd);
+	build_arg(b, "-mon", "chardev=%s,mode=control", id);
+}
+
+static void build_channels(struct build *b) {
+	const struct machine_config *m = b->m;
+	build_arg(b, "-chardev", "stdio,id=serial0,signal=off");
+	build_arg(b, "-serial", "chardev:serial0");
+	build_monitor(b, "qmp", m->qmp_fd);
+	build_monitor(b, "events", m->events_fd);
+	if (m->guest_fd < 0)
+		return;
+	build_socket(b, "guest", m->guest_fd);
+	build_device(b, build_virtio(b, "virtio-serial", "serial"));
+	build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "virtserialport", "chardev", "guest", "name", "org.qemu.guest_agent.0"));
+}
+
+static const char *watchdog_action(const struct machine_spec *s) {
+	return s->watchdog && strcmp(s->watchdog, "none") != 0 ? s->watchdog : "none";
+}
+
+/* A comma ends a value unless it is doubled. */
+static void build_name(struct build *b) {
+	_cleanup_(buf_free) struct buf name = BUF_INIT;
+	for (const char *p = b->m->name; p && *p; p++) {
+		buf_addc(&name, *p);
+		if (*p == ',')
+			buf_addc(&name, ',');
+	}
+	if (name.len)
+		build_arg(b, "-name", "guest=%s", buf_str(&name));
+	if (b->m->uuid)
+		build_arg(b, "-uuid", "%s", b->m->uuid);
+}
+
+/* Its arguments: before each companion "+", the socket that it makes, and its command; after the last one "--". Sandboxes of
+ * its own virtiofsd cannot make here, and has no need of: what it could leave is QEMU's container. */
+static void build_companions(struct build *b) {
+	const struct machine_config *m = b->m;
+	if (!m->n_shares && !m->spec->tpm)
+		return;
+	strv_add(&b->args, LAUNCHER);
+	for (size_t i = 0; i < m->n_shares; i++) {
+		const struct machine_share *s = &m->shares[i];
+		_cleanup_(free_ptr) char *path = str_format(SHARE_SOCKET, i);
+		build_arg(b, "+", "%s", path);
+		strv_add(&b->args, VIRTIOFSD);
+		build_arg(b, "--socket-path", "%s", path);
+		build_arg(b, "-o", "source=%s,sandbox=chroot,xattr,posix_acl,no_writeback,announce_submounts%s", s->path, s->read_only ? ",readonly" : "");
+	}
+	if (m->spec->tpm) {
+		build_arg(b, "+", "%s", TPM_SOCKET);
+		build_arg(b, SWTPM, "socket");
+		strv_add(&b->args, "--tpm2");
+		build_arg(b, "--tpmstate", "dir=%s,mode=0600", m->tpm_dir);
+		build_arg(b, "--ctrl", "type=unixio,path=%s", TPM_SOCKET);
+	}
+	strv_add(&b->args, "--");
+}
+
+static void build_qemu(struct build *b) {
+	strv_add(&b->args, QEMU);
+	strv_add(&b->args, "-nodefaults");
+	strv_add(&b->args, "-no-user-config");
+	build_name(b);
+	build_arg(b, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	build_machine(b);
+	build_processors(b);
+	build_memory(b);
+	build_firmware(b);
+	build_kernel(b);
+	build_arg(b, "-boot", "strict=on");
+	build_arg(b, "-rtc", "base=utc");
+	/* a guest that dies of a panic is a process that fails */
+	build_arg(b, "-action", "panic=exit-failure,watchdog=%s", watchdog_action(b->m->spec));
+	build_arg(b, "-display", "none");
+	if (wants_video(b->m->spec))
+		build_arg(b, "-vnc", "none"); /* no socket: clients are handed over */
+	build_channels(b);
+	build_disks(b);
+	build_nics(b);
+	build_others(b);
+	if (b->m->incoming)
+		build_arg(b, "-incoming", "defer");
+}
+
+int machine_args(const struct machine_config *m, char ***args, int **pass, size_t *n_pass, struct error *err) {
+	struct build b = {.m = m};
+	int r = machine_check(m, err);
+	if (r < 0)
+		return r;
+	build_companions(&b);
+	build_qemu(&b);
+	*args = b.args;
+	*pass = b.pass;
+	*n_pass = b.n_pass;
+	return 0;
+}

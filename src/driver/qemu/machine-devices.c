@@ -1,0 +1,178 @@
+/* The arguments of QEMU: disks, network cards, and what is on every board. */
+#include "driver/qemu/machine-priv.h"
+
+#include <sys/stat.h>
+
+/* On q35 whatever may be unplugged has a port of its own. */
+static void place(struct build *b, json_t *device) {
+	if (!machine_is(b->m, "q35"))
+		return;
+	_cleanup_(free_ptr) char *port = str_format("port%zu", b->ports++);
+	json_set_str(device, "bus", port);
+}
+
+static void build_ports(struct build *b) {
+	size_t n = machine_is(b->m, "q35") ? b->m->n_disks + b->m->n_nics + PORTS_FREE : 0;
+	for (size_t i = 0; i < n; i++) {
+		_cleanup_(free_ptr) char *id = str_format("port%zu", i);
+		_cleanup_(free_ptr) char *address = str_format("%zx.%zu", PORTS_SLOT + i / 8, i % 8);
+		build_device(b, json_pack("{s:s,s:s,s:s,s:s,s:i,s:b}", "driver", "pcie-root-port", "id", id, "bus", "pcie.0", "addr",
+					  address, "chassis", (int)i + 1, "multifunction", 1));
+	}
+}
+
+/* --- disks --- */
+
+/* Two nodes: the descriptor, and what its bytes mean. */
+static void build_node(struct build *b, const struct machine_disk *d, const char *node) {
+	struct stat st;
+	int fd = build_pass(b, d->fd);
+	bool device = fstat(d->fd, &st) == 0 && S_ISBLK(st.st_mode);
+	_cleanup_(free_ptr) char *set = str_format("/dev/fdset/%d", fd), *file = str_format("%s-file", d->id);
+	build_arg(b, "-add-fd", "fd=%d,set=%d", fd, fd);
+	build_json(b, "-blockdev", json_pack("{s:s,s:s,s:s,s:b,s:s}", "driver", device ? "host_device" : "file", "node-name", file,
+					 "filename", set, "read-only", d->read_only, "discard", "unmap"));
+	json_t *format = json_pack("{s:s,s:s,s:s,s:b,s:s,s:s}", "driver", d->format, "node-name", node, "file", file, "read-only",
+				   d->read_only, "discard", "unmap", "detect-zeroes", d->read_only ? "off" : "unmap");
+	if (str_same(d->format, "qcow2"))
+		json_object_set_new(format, "backing", json_null());
+	build_json(b, "-blockdev", format);
+}
+
+static void build_scsi(struct build *b) {
+	if (!b->scsi)
+		build_device(b, build_virtio(b, "virtio-scsi", "scsi"));
+	b->scsi = true;
+}
+
+/* The places of the board's own controllers: each of sata's is a bus, ide's are two on each of two. */
+static json_t *board_place(struct build *b, const char *bus, const char *driver) {
+	bool sata = !strcmp(bus, "sata");
+	size_t at = sata ? b->sata++ : b->ide++;
+	_cleanup_(free_ptr) char *name = str_format("ide.%zu", sata ? at : at / 2);
+	json_t *device = json_pack("{s:s,s:s}", "driver", driver, "bus", name);
+	json_set_int(device, "unit", sata ? 0 : (int64_t)(at % 2));
+	return device;
+}
+
+static json_t *disk_device(struct build *b, const struct machine_disk *d) {
+	const char *bus = disk_bus(b->m, d);
+	if (!strcmp(bus, "sata") || !strcmp(bus, "ide"))
+		return board_place(b, bus, d->cdrom ? "ide-cd" : "ide-hd");
+	if (!strcmp(bus, "scsi")) {
+		build_scsi(b);
+		return json_pack("{s:s,s:s}", "driver", d->cdrom ? "scsi-cd" : "scsi-hd", "bus", "scsi.0");
+	}
+	json_t *device = !strcmp(bus, "nvme") ? json_pack("{s:s,s:s}", "driver", "nvme", "serial", d->id)
+					      : build_virtio(b, "virtio-blk", d->id);
+	place(b, device);
+	return device;
+}
+
+static void build_disk(struct build *b, const struct machine_disk *d) {
+	_cleanup_(free_ptr) char *node = str_format("%s-data", d->id);
+	if (d->fd >= 0)
+		build_node(b, d, node);
+	json_t *device = disk_device(b, d);
+	json_set_str(device, "id", d->id);
+	if (d->fd >= 0)
+		json_set_str(device, "drive", node);
+	json_set_str(device, "serial", d->serial);
+	if (d->boot_index)
+		json_set_int(device, "bootindex", d->boot_index);
+	build_device(b, device);
+}
+
+void build_disks(struct build *b) {
+	build_ports(b);
+	for (size_t i = 0; i < b->m->n_disks; i++)
+		build_disk(b, &b->m->disks[i]);
+}
+
+/* --- network cards --- */
+
+static void build_nic(struct build *b, const struct machine_nic *n) {
+	_cleanup_(free_ptr) char *net = str_format("%s-net", n->id);
+	bool virtio = !n->model || !strcmp(n->model, "virtio");
+	build_arg(b, "-netdev", "tap,id=%s,ifname=%s,script=no,downscript=no,vhost=%s", net, n->tap, n->vhost ? "on" : "off");
+	json_t *device = virtio ? build_virtio(b, "virtio-net", n->id) : json_pack("{s:s,s:s}", "driver", n->model, "id", n->id);
+	json_set_str(device, "netdev", net);
+	json_set_str(device, "mac", n->mac);
+	if (n->boot_index)
+		json_set_int(device, "bootindex", n->boot_index);
+	else if (!machine_is(b->m, "microvm"))
+		json_set_str(device, "romfile", ""); /* not booted from: no firmware of the card's */
+	place(b, device);
+	build_device(b, device);
+}
+
+void build_nics(struct build *b) {
+	for (size_t i = 0; i < b->m->n_nics; i++)
+		build_nic(b, &b->m->nics[i]);
+}
+
+/* --- others --- */
+
+static void build_video(struct build *b) {
+	static const char *const names[][2] = {{"vga", "VGA"}, {"virtio", "virtio-vga"}, {"qxl", "qxl-vga"}};
+	const struct machine_spec *s = b->m->spec;
+	bool video = false;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (str_same(s->video, names[i][0])) {
+			build_device(b, json_pack("{s:s,s:s}", "driver", names[i][1], "id", "video"));
+			video = true;
+		}
+	if (!s->usb && !video)
+		return;
+	build_device(b, json_pack("{s:s,s:s}", "driver", "qemu-xhci", "id", "usb"));
+	build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "usb-tablet", "id", "tablet", "bus", "usb.0"));
+}
+
+static void build_audio(struct build *b) {
+	if (!b->m->spec->audio)
+		return;
+	build_arg(b, "-audiodev", "none,id=silence");
+	build_device(b, json_pack("{s:s,s:s}", "driver", machine_is(b->m, "q35") ? "ich9-intel-hda" : "intel-hda", "id", "sound"));
+	build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "hda-duplex", "bus", "sound.0", "audiodev", "silence"));
+}
+
+static void build_tpm(struct build *b) {
+	const struct machine_spec *s = b->m->spec;
+	if (!s->tpm)
+		return;
+	build_arg(b, "-chardev", "socket,id=tpm-control,path=%s", TPM_SOCKET);
+	build_arg(b, "-tpmdev", "emulator,id=tpm-state,chardev=tpm-control");
+	build_device(b, json_pack("{s:s,s:s,s:s}", "driver", str_same(s->firmware, "uefi") ? "tpm-crb" : "tpm-tis", "id", "tpm", "tpmdev",
+				  "tpm-state"));
+}
+
+static void build_shares(struct build *b) {
+	for (size_t i = 0; i < b->m->n_shares; i++) {
+		_cleanup_(free_ptr) char *id = str_format("share%zu", i), *from = str_format("share%zu-socket", i);
+		_cleanup_(free_ptr) char *path = str_format(SHARE_SOCKET, i);
+		build_arg(b, "-chardev", "socket,id=%s,path=%s", from, path);
+		json_t *device = build_virtio(b, "vhost-user-fs", id);
+		json_set_str(device, "chardev", from);
+		json_set_str(device, "tag", b->m->shares[i].tag);
+		build_device(b, device);
+	}
+}
+
+void build_others(struct build *b) {
+	json_t *balloon = build_virtio(b, "virtio-balloon", "balloon"), *rng = build_virtio(b, "virtio-rng", "rng");
+	json_set_bool(balloon, "free-page-reporting", true);
+	json_set_bool(balloon, "deflate-on-oom", true);
+	build_device(b, balloon);
+	build_json(b, "-object", json_pack("{s:s,s:s}", "qom-type", "rng-builtin", "id", "randomness"));
+	json_set_str(rng, "rng", "randomness");
+	build_device(b, rng);
+	build_video(b);
+	build_audio(b);
+	build_tpm(b);
+	build_shares(b);
+	if (machine_is(b->m, "microvm"))
+		return;
+	build_device(b, json_pack("{s:s,s:s}", "driver", "pvpanic", "id", "panic"));
+	if (b->m->spec->watchdog && strcmp(b->m->spec->watchdog, "none") != 0)
+		build_device(b, json_pack("{s:s,s:s}", "driver", "i6300esb", "id", "watchdog"));
+}

@@ -1,0 +1,52 @@
+/* Between the files of machine_args. */
+#pragma once
+
+#include "base/json.h"
+#include "base/str.h"
+#include "driver/qemu/machine.h"
+
+#define QEMU "/usr/bin/qemu-system-x86_64"
+#define OVMF_CODE "/usr/share/OVMF/OVMF_CODE_4M.fd"
+#define OVMF_CODE_SECURE "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+#define OVMF_VARS "/usr/share/OVMF/OVMF_VARS_4M.fd"
+#define OVMF_VARS_SECURE "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
+#define SWTPM "/usr/bin/swtpm"
+#define VIRTIOFSD "/usr/lib/qemu/virtiofsd"
+
+/* Inside the container. */
+#define LAUNCHER "/wabe-machine"
+#define TPM_SOCKET "/tmp/tpm"
+#define SHARE_SOCKET "/tmp/share%zu"
+
+/* Express ports: one for each disk and card, so that all can be unplugged, and free ones for what is plugged in later. */
+#define PORTS_FREE 8
+#define PORTS_MAX 32
+#define PORTS_SLOT 16 /* first of their slots, of eight functions each */
+#define TRANSLATION_MIB 256 /* buffer of the translator */
+
+struct build {
+	const struct machine_config *m;
+	char **args;
+	int *pass;
+	size_t n_pass;
+	size_t ports;               /* taken */
+	size_t sata, ide;           /* taken places of the board's controllers */
+	bool scsi;                  /* has its controller */
+};
+
+bool machine_is(const struct machine_config *m, const char *chipset);
+/* The bus that the disk gets. */
+const char *disk_bus(const struct machine_config *m, const struct machine_disk *d);
+
+void build_arg(struct build *b, const char *option, const char *fmt, ...) PRINTF(3, 4);
+/* The number that the descriptor has in QEMU. */
+int build_pass(struct build *b, int fd);
+/* Both take the value over. */
+void build_json(struct build *b, const char *option, json_t *value);
+void build_device(struct build *b, json_t *device);
+/* "virtio-blk" is virtio-blk-pci, or on microvm virtio-blk-device. */
+json_t *build_virtio(const struct build *b, const char *kind, const char *id);
+
+void build_disks(struct build *b);
+void build_nics(struct build *b);
+void build_others(struct build *b);
