@@ -6,7 +6,7 @@ BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsql
 RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
 TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs qemu-utils xorriso
 	python3-yaml python3-jinja2 python3-jsonschema python3-configobj python3-oauthlib python3-jsonpatch python3-requests
-	python3-netifaces"
+	python3-netifaces qemu-system-x86 qemu-system-common"
 
 # Clients of the dialects, for the tests that use the real ones: some bring a server, which is not to be started.
 CLIENT_PACKAGES="docker.io docker-compose python3-docker"
