@@ -4,9 +4,13 @@ BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsql
 	libcurl4-gnutls-dev libarchive-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev libcap-dev libcmocka-dev
 	libmnl-dev libnftables-dev libisofs-dev libcrypt-dev"
 RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
-TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs qemu-utils xorriso
+# For machines alone.
+MACHINE_PACKAGES="qemu-system-x86 qemu-system-common qemu-utils ovmf swtpm"
+TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs xorriso
 	python3-yaml python3-jinja2 python3-jsonschema python3-configobj python3-oauthlib python3-jsonpatch python3-requests
-	python3-netifaces qemu-system-x86 qemu-system-common"
+	python3-netifaces"
+# Agents of guests, for tests; they are services, which are not to be started.
+GUEST_PACKAGES="qemu-guest-agent"
 
 # Clients of the dialects, for the tests that use the real ones: some bring a server, which is not to be started.
 CLIENT_PACKAGES="docker.io docker-compose python3-docker"
@@ -14,7 +18,7 @@ CLIENT_PACKAGES="docker.io docker-compose python3-docker"
 MORE_CLIENT_PACKAGES="ansible"
 
 # For the tests in lab machines. Some would start servers on this host, which only the machines are to have.
-LAB_PACKAGES="qemu-system-x86 qemu-system-common mmdebstrap cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli
+LAB_PACKAGES="mmdebstrap cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli
 	ceph-common ceph-mon ceph-osd ceph-mgr"
 
 # need_root [sudo options] COMMAND …: runs the command again as root, unless we are

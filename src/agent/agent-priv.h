@@ -13,6 +13,7 @@
 #include "base/map.h"
 #include "base/time.h"
 #include "driver/container/container.h"
+#include "driver/qemu/machine.h"
 #include "wire/messages.h"
 
 #include <sys/resource.h>
@@ -40,6 +41,7 @@ struct agent {
 	char *cgroup;    /* "wabe/<hash of the state directory>" */
 	char *shim;      /* program */
 	uint32_t uid_pool;
+	struct accel accel; /* what runs machines here */
 	struct loop *loop;
 	int listen_fd;
 	struct loop_source *on_listen;
@@ -78,6 +80,7 @@ struct inst {
 	struct loop_source *restart_timer, *recover_timer;
 	int64_t backoff;     /* ns until the next restart */
 	struct health *health;
+	struct machine_watch *machine; /* of a machine that runs */
 };
 
 struct inst *inst_get(const struct agent *a, const char *id);
@@ -155,7 +158,7 @@ void children_free(struct agent *a);
 /* In a worker: tells the agent and waits until it knows. `extra` is consumed, may be NULL. Keys: action (of
  * an event), status, exit_code, shim (this worker turns into it), shim_pid and shim_start (of one that was found),
  * exec (this worker turns into an exec's shim), execs (found ones), restart, at_once, oom, not_started, unsaved, gone,
- * health, healthy, answered, nics (those of the record, or its ports, have changed); of networks: see network-priv.h, of
+ * health, machine (it is one, and runs), healthy, answered, nics (those of the record, or its ports, have changed); of networks: see network-priv.h, of
  * pools: storage-priv.h. */
 void job_report(const struct job *j, const char *action, const struct instance_status *status, json_t *extra);
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err);

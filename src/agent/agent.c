@@ -151,6 +151,7 @@ void cleanup_start(struct agent *a) {
 
 static int set_up(struct agent *a, const struct agent_options *o, struct error *err) {
 	a->options = *o;
+	accel_probe(&a->accel);
 	a->dir = str_format("%s/agent", o->state);
 	a->instances = str_format("%s/instances", a->dir);
 	a->layers = str_format("%s/layers", a->dir);

@@ -26,7 +26,7 @@ static int remove_root(const struct job *j, const char *dir, const char *id, str
 	int result = object_load(&msg_instance_create_table, path, &r, &why);
 	if (result == -ERROR_NOT_FOUND)
 		return 0; /* the record is written before the root is made */
-	return root_remove(j, result < 0 ? NULL : root_pool_id(&r.instance), id, err);
+	return root_remove(j, result < 0 ? NULL : &r, id, err);
 }
 
 /* Locks a directory that may be left over from a killed worker, or still be in the hands of a living one, and
@@ -189,7 +189,7 @@ int work_delete(struct job *j, struct error *err) {
 		fault_point("delete.run");
 		job_report(j, "destroy", &r.instance.status, json_pack("{sb}", "gone", 1));
 		_cleanup_(error_free) struct error why = ERROR_INIT;
-		int left = root_remove(j, damaged ? NULL : root_pool_id(&r.instance), m->id, &why);
+		int left = root_remove(j, damaged ? NULL : &r, m->id, &why);
 		if (left == 0 && (left = fs_remove_tree(gone)) < 0)
 			error_errno(&why, left, "%s", gone);
 		if (left < 0)

@@ -1,7 +1,7 @@
 /* The agent's cache of instances: what workers report, what the end of a shim means, when a restart policy
  * starts one again, which uid ranges are taken. All of it can be built again from disk. */
+#include "agent/machine-priv.h"
 #include "agent/network-priv.h"
-#include "agent/storage-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -26,6 +26,7 @@ void inst_free(void *value) {
 	loop_remove(i->recover_timer);
 	inst_drop_early(i);
 	health_stop(i);
+	machine_watch_stop(i);
 	fields_free(&instance_status_table, &i->status);
 	inst_set_nics(i, &(nics){0});
 	inst_set_ports(i, &(ports){0});
@@ -216,6 +217,7 @@ static void take_status(struct inst *i, const json_t *report) {
 	if (state_bit(status.state) & S_UP)
 		return;
 	health_stop(i);
+	machine_watch_stop(i);
 	if (i->shim)
 		i->shim->reaped = true;
 	i->shim = NULL;
@@ -269,6 +271,8 @@ void report_handle(struct child *c, const json_t *report) {
 	const json_t *health = json_object_get(report, "health");
 	if (health)
 		health_start(i, health);
+	if (json_get_bool(report, "machine"))
+		machine_watch_start(i);
 	if (json_get_bool(report, "oom"))
 		event_emit(a, "oom", i->id, NULL, exit_code, &i->status);
 	if (action)

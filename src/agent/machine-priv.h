@@ -23,9 +23,20 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 /* Its interfaces are there: joined to those that QEMU opens. */
 int machine_link(const struct msg_instance_create *r, const struct container_state *c, struct error *err);
 
+/* For a request to a machine that runs: its lock, record and monitor. CONFLICT: it is a container. */
+struct qmp;
+int machine_open(const struct job *j, int *lock, struct msg_instance_create *r, struct qmp **q, struct error *err);
+int work_machine_display(struct job *j, struct error *err);
+
 /* Asks the guest to power down; it need not. */
 int machine_power_down(const struct agent *a, const char *id, struct error *err);
 /* Halts or continues the processors. */
 int machine_pause(const struct agent *a, const char *id, bool on, struct error *err);
+/* The agent listens to its events, until its end. */
+void machine_watch_start(struct inst *i);
+void machine_watch_stop(struct inst *i);
+/* A worker's: one that halted because a disk could not be written to goes on. */
+int work_machine_resume(struct job *j, struct error *err);
+extern const struct handler job_machine_resume;
 /* Continues one that a killed worker has left halted. */
 void machine_recover(const struct agent *a, const char *id);

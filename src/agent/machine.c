@@ -10,7 +10,7 @@
 #include "driver/qemu/qmp.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define MEMORY_DEFAULT ((int64_t)1 << 30)
@@ -160,18 +160,16 @@ static int64_t processors(const struct instance_spec *s) {
 	return MAX((s->limits.cpus + 999999999) / 1000000000, 1);
 }
 
-static int describe(const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
+static int describe(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
 	struct machine_config *c = &m->config;
-	struct accel host;
-	accel_probe(&host);
 	c->spec = &spec->machine;
 	c->name = spec->name;
 	c->uuid = keep(m, uuid_of(r->instance.id));
 	c->memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : MEMORY_DEFAULT;
 	c->cpus = processors(spec);
 	c->tty = spec->tty;
-	return accel_choose(c->spec, &host, &c->kvm, err);
+	return accel_choose(c->spec, &a->accel, &c->kvm, err);
 }
 
 /* The guest's memory, and what QEMU itself takes, which is not the guest's to know. */
@@ -189,7 +187,7 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 	c->id = str_copy(r->instance.id);
 	c->cgroup.path = str_format("%s/%s", a->cgroup, r->instance.id);
 	config_maps(r, c);
-	int result = describe(r, m, err);
+	int result = describe(a, r, m, err);
 	if (result == 0)
 		result = add_disks(root, volumes, m, err);
 	if (result == 0)
@@ -227,6 +225,15 @@ int machine_power_down(const struct agent *a, const char *id, struct error *err)
 
 int machine_pause(const struct agent *a, const char *id, bool on, struct error *err) {
 	return command(a, id, on ? "stop" : "cont", NULL, err);
+}
+
+int work_machine_resume(struct job *j, struct error *err) {
+	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(json_free_ptr) json_t *status = NULL;
+	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
+	if (r == 0)
+		r = command(j->agent, j->id, "query-status", &status, err);
+	return r == 0 && str_same(json_get_str(status, "status"), "io-error") ? machine_pause(j->agent, j->id, false, err) : r;
 }
 
 /* One that halts for want of space, or after a panic, has another word for it. */

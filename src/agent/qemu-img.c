@@ -3,7 +3,6 @@
  * not there. */
 #include "agent/storage-priv.h"
 
-#include "base/fs.h"
 #include "base/proc.h"
 #include "base/str.h"
 
@@ -20,7 +19,7 @@
 
 #define PROGRAM "/usr/bin/qemu-img"
 #define MEMORY_MAX ((rlim_t)4 << 30)
-#define MESSAGES_MAX ((size_t)16384)
+#define LINE_BYTES ((size_t)1024)
 
 static int attach(int mount, const char *target) {
 	return mount < 0 || move_mount(mount, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -1 : 0;
@@ -59,22 +58,19 @@ static int drop_powers(void) {
 }
 
 /* In the child of a child, which is the first process of a name space of its own. */
-__attribute__((noreturn)) static void run(int in, const char *in_format, int out, const char *out_format) {
-	const char *const argv[] = {"qemu-img", "convert", "-f", in_format, "-O", out_format, "/proc/self/fd/3",
-				    "/proc/self/fd/4", str_same(out_format, "raw") ? "-n" : NULL, NULL};
+__attribute__((noreturn)) static void run(char *const *argv, int in, int out) {
 	const char *const env[] = {"PATH=/usr/bin", "LANG=C.UTF-8", NULL};
 	if (make_tree(in, out) < 0 || drop_powers() < 0)
 		_exit(126);
 	syscall(SYS_close_range, 5, ~0U, 0);
-	execve(PROGRAM, (char *const *)argv, (char *const *)env);
+	execve(PROGRAM, argv, (char *const *)env);
 	_exit(127);
 }
 
-__attribute__((noreturn)) static void child(pid_t parent, int in, const char *in_format, int out, const char *out_format,
-					    int messages) {
+__attribute__((noreturn)) static void child(pid_t parent, char *const *argv, int in, int out, int messages) {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (getppid() != parent || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(messages, 2) < 0)
+	if (getppid() != parent || dup2(null, 0) < 0 || dup2(messages, 1) < 0 || dup2(messages, 2) < 0)
 		_exit(126);
 	int a = fcntl(in, F_DUPFD_CLOEXEC, 10), b = fcntl(out, F_DUPFD_CLOEXEC, 10);
 	if (a < 0 || b < 0 || unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID) < 0 ||
@@ -83,38 +79,122 @@ __attribute__((noreturn)) static void child(pid_t parent, int in, const char *in
 	pid_t pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-		run(a, in_format, b, out_format);
+		run(argv, a, b);
 	}
 	int status = pid < 0 ? 126 : proc_wait(pid);
 	_exit(status < 0 ? 126 : status);
 }
 
-/* The last line of what it said. */
-static int failed(int status, struct buf *text, struct error *err) {
-	while (text->len && buf_str(text)[text->len - 1] == '\n')
-		buf_truncate(text, text->len - 1);
-	const char *line = text->len ? strrchr(buf_str(text), '\n') : NULL;
-	_cleanup_(free_ptr) char *shown = text_shown(line ? line + 1 : buf_str(text));
-	return error_set(err, ERROR_INVALID, "qemu-img cannot convert the image (status %d): %s", status,
-			 *shown ? shown : "it gives no reason");
+/* What it says: lines, and in between "(12.34/100%)" with a carriage return. */
+struct listener {
+	struct buf line;
+	char *said; /* the last line that is none of progress */
+	void (*progress)(int done, void *arg);
+	void *arg;
+};
+
+static void take_line(struct listener *l) {
+	const char *text = buf_str(&l->line);
+	text += strspn(text, " ");
+	char *end;
+	double percent = text[0] == '(' ? strtod(text + 1, &end) : -1;
+	if (percent >= 0 && str_starts(end, "/100%)")) {
+		if (l->progress && percent <= 100)
+			l->progress((int)(percent * 10), l->arg);
+	} else if (*text) {
+		free(l->said);
+		l->said = text_shown(text);
+	}
+	buf_truncate(&l->line, 0);
 }
 
-int qemu_img_convert(int in, const char *in_format, int out, const char *out_format, struct error *err) {
+static void listen_to(struct listener *l, int fd) {
+	char chunk[4096];
+	for (ssize_t n; (n = RETRY_EINTR(read(fd, chunk, sizeof chunk))) > 0;)
+		for (ssize_t i = 0; i < n; i++) {
+			if (chunk[i] == '\n' || chunk[i] == '\r')
+				take_line(l);
+			else if (l->line.len < LINE_BYTES)
+				buf_addc(&l->line, chunk[i]);
+		}
+	take_line(l);
+}
+
+/* Gives its exit status. */
+static int qemu_img(char *const *argv, int in, int out, struct listener *l, struct error *err) {
 	int ends[2];
 	if (access(PROGRAM, X_OK) < 0)
-		return error_set(err, ERROR_UNSUPPORTED, "qcow2 needs qemu-img, which is not installed on this host (package "
+		return error_set(err, ERROR_UNSUPPORTED, "disk images need qemu-img, which is not installed on this host (package "
 				 "qemu-utils)");
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return error_errno(err, errno, "cannot make a pipe");
 	pid_t parent = getpid(), pid = fork();
 	if (pid == 0)
-		child(parent, in, in_format, out, out_format, ends[1]);
+		child(parent, argv, in, out, ends[1]);
 	close_fd(&ends[1]);
 	_cleanup_(close_fd) int messages = ends[0];
 	if (pid < 0)
 		return error_errno(err, errno, "cannot start qemu-img");
-	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(MESSAGES_MAX);
-	fs_read_fd(messages, MESSAGES_MAX - 1, &text);
-	int status = proc_wait(pid);
-	return status == 0 ? 0 : failed(status, &text, err);
+	listen_to(l, messages);
+	return proc_wait(pid);
+}
+
+static void listener_free(struct listener *l) {
+	buf_free(&l->line);
+	free(l->said);
+}
+
+static const char *reason(const struct listener *l) {
+	return l->said ? l->said : "it gives no reason";
+}
+
+/* The format is always told; a VHD's size is the one that it says, not that of a geometry. */
+static void add_input(char ***argv, const char *format) {
+	bool vpc = str_same(format, "vpc");
+	strv_add(argv, vpc ? "--image-opts" : "-f");
+	strv_add(argv, vpc ? "driver=vpc,force_size_calc=current_size,file.driver=file,file.filename=/proc/self/fd/3" : format);
+	if (!vpc)
+		strv_add(argv, "/proc/self/fd/3");
+}
+
+int qemu_img_convert(int in, const char *in_format, int out, const char *out_format, void (*progress)(int done, void *arg),
+		     void *arg, struct error *err) {
+	_cleanup_(strv_free_ptr) char **argv = NULL;
+	_cleanup_(listener_free) struct listener l = {.progress = progress, .arg = arg};
+	bool stream = str_same(out_format, "vmdk-stream");
+	strv_add(&argv, "qemu-img");
+	strv_add(&argv, "convert");
+	if (progress)
+		strv_add(&argv, "-p");
+	if (str_same(out_format, "raw"))
+		strv_add(&argv, "-n");
+	strv_add(&argv, "-O");
+	strv_add(&argv, stream ? "vmdk" : out_format);
+	if (stream || str_same(out_format, "vpc")) {
+		strv_add(&argv, "-o");
+		strv_add(&argv, stream ? "subformat=streamOptimized" : "force_size=on");
+	}
+	add_input(&argv, in_format);
+	strv_add(&argv, "/proc/self/fd/4");
+	int status = qemu_img(argv, in, out, &l, err);
+	if (status <= 0)
+		return status;
+	return error_set(err, ERROR_INVALID, "qemu-img cannot convert the image (status %d): %s", status, reason(&l));
+}
+
+/* Exit statuses of qemu-img check, as qemu-img(1) has them. */
+#define CHECK_LEAKS 3
+#define CHECK_UNKNOWN 63
+
+int qemu_img_check(int in, const char *format, struct error *err) {
+	_cleanup_(strv_free_ptr) char **argv = NULL;
+	_cleanup_(listener_free) struct listener l = {0};
+	strv_add(&argv, "qemu-img");
+	strv_add(&argv, "check");
+	strv_add(&argv, "-q");
+	add_input(&argv, format);
+	int status = qemu_img(argv, in, in, &l, err);
+	if (status <= 0 || status == CHECK_LEAKS || status == CHECK_UNKNOWN)
+		return MIN(status, 0);
+	return error_set(err, ERROR_CORRUPT, "the disk image is damaged or cut off: %s", reason(&l));
 }

@@ -1,5 +1,6 @@
 /* The table of requests: in which states of the instance each is permitted, and who does it. A request that
  * is not in the table, or whose body or state does not fit, gets an error and goes no further. */
+#include "agent/machine-priv.h"
 #include "agent/network-priv.h"
 #include "agent/storage-priv.h"
 
@@ -69,6 +70,8 @@ static int do_hello(struct job *j, UNUSED struct error *err) {
 		.overlay_idmap = kernel_since(&host, 5, 19),
 		.swap_limit = can_limit_swap(),
 		.directory = j->agent->dir,
+		.engine = (char *)(j->agent->accel.kvm ? "kvm" : "tcg"),
+		.engine_reason = (char *)j->agent->accel.why,
 	};
 	peer_answer(j->peer, j->handler, &reply, NULL, 0);
 	return 0;
@@ -282,6 +285,7 @@ static struct handler handlers[] = {
 	{"instance-update", .inline_ = do_update, .work = work_update, .states = S_ANY, .id = ID(msg_instance_update)},
 	{"attach", .inline_ = do_attach, .states = S_ANY, .id = ID(msg_attach)},
 	{"exec-attach", .inline_ = do_exec_attach, .states = S_UP, .id = ID(msg_attach)},
+	{"machine-display", .work = work_machine_display, .states = S_UP, .id = ID(msg_id)},
 	{"exec-start", .inline_ = do_exec_start, .work = work_exec_start, .states = S_RUNNING,
 	 .id = ID(msg_exec_start)},
 	{"exec-state", .inline_ = do_exec_state, .states = S_ANY, .id = ID(msg_exec)},
@@ -325,6 +329,9 @@ static struct handler handlers[] = {
 	{"volume-list", .work = work_volume_list, .id = NO_ID},
 	{"volume-export", .work = work_volume_export, .id = NO_ID, .cancel = true},
 	{"volume-import", .work = work_volume_import, .id = NO_ID, .cancel = true},
+	{"disk-check", .work = work_disk_check, .id = NO_ID, .cancel = true},
+	{"disk-convert", .work = work_disk_convert, .id = NO_ID, .cancel = true},
+	{"template-make", .work = work_template_make, .id = NO_ID, .cancel = true},
 	{"volume-attach", .work = work_volume_attach, .states = S_UP, .id = ID(msg_volume_attach)},
 	{"volume-detach", .work = work_volume_detach, .states = S_UP, .id = ID(msg_volume_attach)},
 	{"snapshot-create", .work = work_snapshot_create, .id = NO_ID, .freezes = true},
@@ -335,6 +342,7 @@ static struct handler handlers[] = {
 const struct handler job_recover = {"-recover", .work = work_recover, .id = NO_ID};
 const struct handler job_start = {"-start", .work = work_start, .id = NO_ID};
 const struct handler job_health = {"-health", .work = health_work, .id = NO_ID};
+const struct handler job_machine_resume = {"-machine-resume", .work = work_machine_resume, .id = NO_ID};
 const struct handler job_cleanup = {"-cleanup", .work = work_cleanup, .id = NO_ID};
 const struct handler job_pool = {"-pool", .work = work_pool, .id = NO_ID};
 const struct handler job_pools_down = {"-pools-down", .work = work_pools_down, .id = NO_ID};

@@ -1,6 +1,7 @@
-/* The root of an instance: what it has changed of its image, as a file-system volume of the instance's id in the
- * instance's pool. In it lie "upper" and "work" of the overlay, with the owners that the instance itself sees, so that
- * another instance can have a copy as it is. */
+/* The root of an instance: a volume of the instance's id in the instance's pool. Upon the layers of an image it is a file
+ * system with what has been changed: in it lie "upper" and "work" of the overlay, with the owners that the instance itself
+ * sees, so that another instance can have a copy as it is. A machine without layers has a disk: a block volume that begins
+ * as its image's template (template.c) or empty. */
 #include "agent/storage-priv.h"
 
 #include "base/fs.h"
@@ -12,8 +13,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define DISK_SIZE ((int64_t)10 << 30) /* of an empty one, where none is told */
+#define DISK_MIN ((int64_t)1 << 20)
+
 const char *root_pool_id(const struct instance *i) {
 	return i->pool_id ? i->pool_id : POOL_LOCAL_ID;
+}
+
+bool root_is_block(const struct msg_instance_create *r) {
+	return str_same(r->instance.spec.kind, "machine") && !strv_len(r->layers);
+}
+
+bool root_recorded_block(const struct agent *a, const char *id) {
+	_cleanup_(record_free) struct msg_instance_create r = {0};
+	return record_load(a, id, &r, NULL) == 0 && root_is_block(&r);
 }
 
 /* --- making --- */
@@ -62,7 +75,9 @@ static struct storage_pool ref_for_root(const struct pool_entry *e) {
 }
 
 static struct storage_volume root_volume(const struct msg_instance_create *m) {
-	return (struct storage_volume){.id = m->instance.id, .size = m->instance.spec.root_size, .mode = 0700};
+	bool block = root_is_block(m);
+	int64_t size = m->instance.spec.root_size;
+	return (struct storage_volume){.id = m->instance.id, .block = block, .size = size || !block ? size : DISK_SIZE, .mode = 0700};
 }
 
 /* A source that is an instance's root: held still if it is the present state that is copied. Its volume's lock keeps
@@ -78,11 +93,14 @@ static int open_source(const struct job *j, const struct msg_instance_create *m,
 		result = error_set(err, ERROR_CONFLICT, "the root of instance %.12s changes another image", m->root.id);
 	if (result == 0)
 		result = pool_ready(j, root_pool_id(&r.instance), &from->pool, err);
+	if (result == 0 && root_is_block(&r) != root_is_block(m))
+		result = error_set(err, ERROR_CONFLICT, "the root of instance %.12s is %s disk", m->root.id, root_is_block(m) ? "no" : "a");
 	if (result < 0) {
 		error_in_field(err, "root");
 		return result;
 	}
 	from->id = m->root.id;
+	from->block = root_is_block(m);
 	from->snapshot = m->root.snapshot;
 	result = freeze_users(j, ids, frozen, err);
 	if (result == 0 && !frozen->n)
@@ -94,37 +112,95 @@ static int open_source(const struct job *j, const struct msg_instance_create *m,
 	return result;
 }
 
+/* A disk is at least as large as what it begins as. */
+static int check_disk_size(const struct volume_source *from, int64_t wanted, struct storage_volume *v, int64_t *size,
+			   struct error *err) {
+	int64_t used;
+	_cleanup_(volume_unlock) int busy = -1;
+	int r = volume_busy_lock(from->pool, from->id, &busy, err);
+	if (r == 0)
+		r = from->pool->driver->volume_usage(&from->pool->ref, from->id, true, size, &used, err);
+	if (r < 0)
+		return r;
+	if (wanted && wanted < *size) {
+		error_set(err, ERROR_INVALID, "%lld bytes are too few: the disk that it begins as has %lld", (long long)wanted,
+			  (long long)*size);
+		error_in_field(err, "spec.root_size");
+		return -ERROR_INVALID;
+	}
+	v->size = MAX(wanted, *size);
+	return 0;
+}
+
+/* A clone has the size of what it is of. */
+static int copy_volume(const struct job *j, struct volume_source *from, const struct pool_entry *e, bool linked, int64_t wanted,
+		       struct storage_volume *v, struct error *err) {
+	int64_t size = 0;
+	int r = from->block ? check_disk_size(from, wanted, v, &size, err) : 0;
+	if (r < 0 || !linked)
+		return r < 0 ? r : volume_copy(j, from, e, v, err);
+	int64_t larger = v->size;
+	v->size = from->block ? size : v->size;
+	r = volume_clone(from, e, v, err);
+	if (r == 0 && from->block && larger > size)
+		r = e->driver->volume_resize(&e->ref, v, larger, err);
+	return r;
+}
+
 static int copy(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, struct error *err) {
 	struct volume_source from = {.lock = -1};
 	struct frozen frozen = {0};
 	struct storage_volume v = root_volume(m);
 	int r = open_source(j, m, &from, &frozen, err);
 	if (r == 0)
-		r = m->linked ? volume_clone(&from, e, &v, err) : volume_copy(j, &from, e, &v, err);
+		r = copy_volume(j, &from, e, m->linked, m->instance.spec.root_size, &v, err);
 	volume_source_close(j->agent, &from);
 	frozen_thaw(&frozen);
 	return r;
 }
 
+/* A clone where the pool can make one. */
+static int from_template(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, struct error *err) {
+	const char *id = strchr(m->disk, ':') + 1;
+	struct volume_source from = {.pool = e, .id = id, .block = true, .lock = -1};
+	struct storage_volume v = root_volume(m);
+	struct volume have;
+	int r = volume_hold(e, id, LOCK_SH, &from.lock, &have, err);
+	if (r < 0)
+		return error_wrap(err, "the disk of the image");
+	fields_free(&volume_table, &have);
+	bool linked = e->driver->clone && pool_can(e).linked_clones;
+	r = copy_volume(j, &from, e, linked, m->instance.spec.root_size, &v, err);
+	volume_source_close(j->agent, &from);
+	return r;
+}
+
+static int make_root(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, struct error *err) {
+	struct storage_pool ref = ref_for_root(e);
+	struct storage_volume v = root_volume(m);
+	if (m->root.id)
+		return copy(j, m, e, err);
+	return m->disk ? from_template(j, m, e, err) : e->driver->volume_create(&ref, &v, err);
+}
+
 int root_create(const struct job *j, const struct msg_instance_create *m, struct error *err) {
 	const struct pool_entry *e;
 	_cleanup_(volume_unlock) int pool = -1;
-	struct storage_volume v = root_volume(m);
+	bool block = root_is_block(m);
 	int r = pool_use(j, root_pool_id(&m->instance), &e, &pool, err);
 	if (r < 0)
 		return r;
-	if (!pool_can(e).filesystems)
-		return error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) has no file-system volumes, which roots are",
-				 e->pool.spec.name, e->driver->name);
-	struct storage_pool ref = ref_for_root(e);
-	r = check_size(e, v.size, err);
+	if (block ? !pool_can(e).blocks : !pool_can(e).filesystems)
+		return error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) has no %s volumes, which %s are", e->pool.spec.name,
+				 e->driver->name, block ? "block" : "file-system", block ? "disks of machines" : "roots");
+	r = block ? 0 : check_size(e, m->instance.spec.root_size, err);
 	if (r == 0)
-		r = m->root.id ? copy(j, m, e, err) : e->driver->volume_create(&ref, &v, err);
+		r = make_root(j, m, e, err);
 	fault_point("root.made");
-	if (r == 0)
+	if (r == 0 && !block)
 		r = make_parts(e, m->instance.id, m->root.id != NULL, err);
 	fault_point("root.filled");
-	volume_close_unused(j->agent, e, m->instance.id, false, NULL, m->instance.id);
+	volume_close_unused(j->agent, e, m->instance.id, block, NULL, m->instance.id);
 	return r < 0 ? pool_failed(j, e, r, err) : 0;
 }
 
@@ -135,7 +211,7 @@ int root_open(const struct job *j, const struct msg_instance_create *r, char **p
 	struct storage_handle h = {0};
 	int result = pool_ready(j, root_pool_id(&r->instance), &e, err);
 	if (result == 0)
-		result = pool_failed(j, e, volume_open(e, r->instance.id, false, NULL, &h, err), err);
+		result = pool_failed(j, e, volume_open(e, r->instance.id, root_is_block(r), NULL, &h, err), err);
 	if (result == 0)
 		*path = TAKE_PTR(h.path);
 	storage_handle_free(&h);
@@ -145,12 +221,15 @@ int root_open(const struct job *j, const struct msg_instance_create *r, char **p
 void root_close(const struct job *j, const struct msg_instance_create *r) {
 	const struct pool_entry *e = pool_get(j->agent, root_pool_id(&r->instance));
 	if (e && !e->creating)
-		volume_close_unused(j->agent, e, r->instance.id, false, NULL, r->instance.id);
+		volume_close_unused(j->agent, e, r->instance.id, root_is_block(r), NULL, r->instance.id);
 }
 
 int root_hold(const struct job *j, const struct msg_instance_create *r, int *lock, char **path, struct error *err) {
 	const struct pool_entry *e;
 	int result = pool_ready(j, root_pool_id(&r->instance), &e, err);
+	if (result == 0 && root_is_block(r))
+		result = error_set(err, ERROR_UNSUPPORTED, "instance %.12s has a machine's disk, in which only its guest sees files",
+				   r->instance.id);
 	if (result == 0)
 		result = volume_lock(e, r->instance.id, LOCK_SH, lock, err);
 	return result < 0 ? result : root_open(j, r, path, err);
@@ -163,21 +242,27 @@ void root_release(const struct job *j, const struct msg_instance_create *r, int 
 	volume_unlock(lock);
 	_cleanup_(free_ptr) char *run = run_path(j->agent, r->instance.id, "state.json");
 	if (!fs_exists(run))
-		volume_close_unused(j->agent, e, r->instance.id, false, NULL, r->instance.id);
+		volume_close_unused(j->agent, e, r->instance.id, root_is_block(r), NULL, r->instance.id);
 }
 
 /* --- the end --- */
 
-static int remove_from(const struct job *j, const struct pool_entry *e, const char *id, struct error *err) {
-	_cleanup_(volume_unlock) int pool = -1, lock = -1;
+static int remove_volume(const struct pool_entry *e, const char *id, bool block, struct error *err) {
 	struct storage_pool ref = ref_for_root(e);
+	int r = volume_close(e, id, block, err);
+	return r < 0 ? r : e->driver->volume_remove(&ref, id, block, err);
+}
+
+static int remove_from(const struct job *j, const struct pool_entry *e, const char *id, const struct msg_instance_create *record,
+		       struct error *err) {
+	_cleanup_(volume_unlock) int pool = -1, lock = -1;
 	int r = pool_use(j, e->pool.id, &e, &pool, err);
 	if (r == 0)
 		r = volume_lock_present(e, id, &lock, err); /* nobody copies from a snapshot of it */
-	if (r == 0)
-		r = volume_close(e, id, false, err);
-	if (r == 0)
-		r = e->driver->volume_remove(&ref, id, false, err);
+	if (r == 0 && (!record || !root_is_block(record)))
+		r = remove_volume(e, id, false, err);
+	if (r == 0 && (record ? root_is_block(record) : pool_can(e).blocks))
+		r = remove_volume(e, id, true, err);
 	fault_point("root.removed");
 	if (r < 0)
 		return pool_failed(j, e, r, err);
@@ -185,10 +270,11 @@ static int remove_from(const struct job *j, const struct pool_entry *e, const ch
 	return 0;
 }
 
-int root_remove(const struct job *j, const char *pool_id, const char *id, struct error *err) {
+int root_remove(const struct job *j, const struct msg_instance_create *record, const char *id, struct error *err) {
+	const char *pool_id = record ? root_pool_id(&record->instance) : NULL;
 	const struct pool_entry *e = pool_id ? pool_get(j->agent, pool_id) : NULL;
 	if (e)
-		return remove_from(j, e, id, err);
+		return remove_from(j, e, id, record, err);
 	if (pool_id)
 		return error_set(err, ERROR_UNAVAILABLE, "the agent has no pool %s any more", pool_id);
 	int r = 0;
@@ -199,7 +285,7 @@ int root_remove(const struct job *j, const char *pool_id, const char *id, struct
 		if (volume_record_load(one, id, &v, NULL) == 0)
 			fields_free(&volume_table, &v); /* somebody's volume: no root */
 		else if (!one->creating)
-			r = remove_from(j, one, id, err);
+			r = remove_from(j, one, id, NULL, err);
 	}
 	return r;
 }
@@ -208,8 +294,10 @@ int root_resize(const struct job *j, const struct msg_instance_create *r, int64_
 	const struct pool_entry *e;
 	_cleanup_(volume_unlock) int pool = -1, busy = -1;
 	struct storage_volume v = root_volume(r);
+	if (v.block && size < DISK_MIN)
+		return error_field(err, "root_size", "of a machine's disk must be at least 1MiB");
 	int result = pool_use(j, root_pool_id(&r->instance), &e, &pool, err);
-	if (result == 0)
+	if (result == 0 && !v.block)
 		result = check_size(e, size, err);
 	if (result == 0)
 		result = volume_busy_lock(e, r->instance.id, &busy, err);

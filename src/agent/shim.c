@@ -34,25 +34,12 @@ int shim_listen(const char *dir, struct error *err) {
 	return sock < 0 ? error_errno(err, sock, "cannot listen in %s", dir) : sock;
 }
 
-/* Without waiting: a shim that takes no more clients is an error. */
-static int connect_now(const char *path) {
-	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	strncpy(address.sun_path, path, sizeof address.sun_path - 1);
-	if (sock >= 0 && connect(sock, (struct sockaddr *)&address, sizeof address) < 0) {
-		int r = -errno;
-		close(sock);
-		return r;
-	}
-	return sock < 0 ? -errno : sock;
-}
-
 int shim_attach(const char *dir, unsigned want, struct error *err) {
 	_cleanup_(close_fd) int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return error_errno(err, errno, "there is nothing to attach to");
 	_cleanup_(free_ptr) char *path = socket_by_fd(fd);
-	_cleanup_(close_fd) int sock = connect_now(path);
+	_cleanup_(close_fd) int sock = sock_connect_now(path); /* a shim that takes no more clients is an error */
 	if (sock == -ECONNREFUSED || sock == -ENOENT)
 		return error_set(err, ERROR_CONFLICT, "it has ended: there is nothing to attach to");
 	if (sock < 0)

@@ -23,11 +23,12 @@ static void subject_close(struct subject *s) {
 }
 
 /* Is that instance's root in that pool? */
-static int check_root(const struct job *j, const struct msg_snapshot *m, struct error *err) {
+static int check_root(const struct job *j, const struct msg_snapshot *m, bool *block, struct error *err) {
 	_cleanup_(record_free) struct msg_instance_create r = {0};
 	int result = record_load(j->agent, m->id, &r, err);
 	if (result == 0 && !str_same(root_pool_id(&r.instance), m->pool_id))
 		result = error_field(err, "pool_id", "is not that of the root of instance %.12s", m->id);
+	*block = result == 0 && root_is_block(&r);
 	return result;
 }
 
@@ -41,7 +42,7 @@ static int subject_open(const struct job *j, int how, struct subject *s, struct 
 	if (!s->pool->driver->snapshot_create || !pool_can(s->pool).snapshots)
 		return error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) has no snapshots",
 				 s->pool->pool.spec.name, s->pool->driver->name);
-	r = m->instance ? check_root(j, m, err) : volume_record_load(s->pool, m->id, &v, err);
+	r = m->instance ? check_root(j, m, &s->block, err) : volume_record_load(s->pool, m->id, &v, err);
 	if (r < 0)
 		return r;
 	if (!m->instance) {

@@ -151,8 +151,20 @@ int work_volume_list(struct job *j, struct error *err);
 int work_volume_export(struct job *j, struct error *err);
 int work_volume_import(struct job *j, struct error *err);
 
-/* From one format to another, "raw" or "qcow2"; confined. The raw one that is written is there and large enough. */
-int qemu_img_convert(int in, const char *in_format, int out, const char *out_format, struct error *err);
+/* A file to work with that goes away with this process or, at the latest, with the agent's next start. */
+int open_spool(const struct agent *a, struct error *err);
+
+/* --- disk images (qemu-img.c, template.c) --- */
+
+/* From one format to another (as in msg_disk); confined. The raw one that is written is there and large enough. in is a file
+ * of root's. progress: thousandths; NULL: none. */
+int qemu_img_convert(int in, const char *in_format, int out, const char *out_format, void (*progress)(int done, void *arg),
+		     void *arg, struct error *err);
+/* CORRUPT where the image's tables do not fit, or it is cut off; formats without tables are whole. */
+int qemu_img_check(int in, const char *format, struct error *err);
+int work_disk_check(struct job *j, struct error *err);
+int work_disk_convert(struct job *j, struct error *err);
+int work_template_make(struct job *j, struct error *err);
 
 /* --- instances that run, held still (freeze.c) --- */
 
@@ -175,16 +187,20 @@ int work_snapshot_restore(struct job *j, struct error *err);
 /* --- roots (root.c) --- */
 
 const char *root_pool_id(const struct instance *i); /* "local" where none is given */
-/* Makes the root volume of a new instance: empty, or as a copy of another's. */
+/* Whether it is a disk: that of a machine without layers. */
+bool root_is_block(const struct msg_instance_create *r);
+bool root_recorded_block(const struct agent *a, const char *id); /* also false: there is no such instance */
+/* Makes the root volume of a new instance: empty, or as a copy of another's or of its image's disk. */
 int root_create(const struct job *j, const struct msg_instance_create *m, struct error *err);
+/* *path: its directory; of a disk the device, or a raw file. Free it. */
 int root_open(const struct job *j, const struct msg_instance_create *r, char **path, struct error *err);
 /* Once nothing of the instance's run is mounted from it any more; the instance's lock is held. */
 void root_close(const struct job *j, const struct msg_instance_create *r);
 /* For who looks into it without running it: its volume's lock keeps it open meanwhile. */
 int root_hold(const struct job *j, const struct msg_instance_create *r, int *lock, char **path, struct error *err);
 void root_release(const struct job *j, const struct msg_instance_create *r, int *lock);
-/* Of an instance that is gone. pool_id NULL: in whatever pool it is. */
-int root_remove(const struct job *j, const char *pool_id, const char *id, struct error *err);
+/* Of an instance that is gone. record NULL: in whatever pool it is, of whatever kind. */
+int root_remove(const struct job *j, const struct msg_instance_create *record, const char *id, struct error *err);
 int root_resize(const struct job *j, const struct msg_instance_create *r, int64_t size, struct error *err);
 
 /* --- volumes in instances (volume-mount.c, volume-attach.c) --- */

@@ -23,12 +23,6 @@ static int check_format(const char *format, bool block, struct error *err) {
 	return error_field(err, "format", block ? "a block volume is raw or qcow2" : "a file-system volume is a tar");
 }
 
-/* A file to work with that goes away with this process or, at the latest, with the agent's next start. */
-static int open_spool(const struct agent *a, struct error *err) {
-	int fd = open(a->tmp, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	return fd < 0 ? error_errno(err, errno, "cannot make a temporary file in %s", a->tmp) : fd;
-}
-
 /* --- export --- */
 
 /* The first size bytes of it, which may be more than there are. */
@@ -52,7 +46,7 @@ static int export_qcow2(struct job *j, int volume, int *writer, struct error *er
 	_cleanup_(close_fd) int spool = open_spool(j->agent, err);
 	if (spool < 0)
 		return spool;
-	int r = qemu_img_convert(volume, "raw", spool, "qcow2", err);
+	int r = qemu_img_convert(volume, "raw", spool, "qcow2", NULL, NULL, err);
 	fault_point("export.converted");
 	if (r == 0)
 		r = answer_stream(j, NULL, writer, err);
@@ -156,7 +150,7 @@ static int import_qcow2(struct import *x, int data, int volume, struct error *er
 		return spool;
 	int r = copy_in(x, data, spool, -1, err);
 	fault_point("import.spooled");
-	return r < 0 ? r : qemu_img_convert(spool, "qcow2", volume, "raw", err);
+	return r < 0 ? r : qemu_img_convert(spool, "qcow2", volume, "raw", NULL, NULL, err);
 }
 
 static int fill(struct import *x, const char *path, struct error *err) {

@@ -251,7 +251,7 @@ void volumes_unlock_gone(const struct agent *a, const struct pool_entry *e) {
 bool volume_recorded_block(const struct pool_entry *e, const char *id) {
 	struct volume v;
 	if (volume_record_load(e, id, &v, NULL) < 0)
-		return false;
+		return root_recorded_block(e->agent, id);
 	bool block = volume_is_block(&v);
 	fields_free(&volume_table, &v);
 	return block;

@@ -349,7 +349,7 @@ int work_volume_resize(struct job *j, struct error *err) {
 static int kind_of(const struct job *j, const struct pool_entry *e, const char *id, bool *block, struct error *err) {
 	_cleanup_(free_ptr) char *instance = instance_path(j->agent, id, NULL);
 	struct volume v;
-	*block = false;
+	*block = fs_exists(instance) && root_recorded_block(j->agent, id);
 	if (fs_exists(instance))
 		return 0;
 	int r = volume_record_load(e, id, &v, err);

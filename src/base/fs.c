@@ -93,6 +93,19 @@ int fs_replace(const char *path, const void *data, size_t n, mode_t mode) {
 	return fs_replace_at(AT_FDCWD, path, data, n, mode);
 }
 
+ssize_t fs_read_full(int fd, void *to, size_t n) {
+	size_t have = 0;
+	while (have < n) {
+		ssize_t got = RETRY_EINTR(read(fd, (char *)to + have, n - have));
+		if (got < 0)
+			return -errno;
+		if (got == 0)
+			break;
+		have += (size_t)got;
+	}
+	return (ssize_t)have;
+}
+
 int fs_copy(int from, int to, uint64_t *copied) {
 	uint64_t total = 0;
 	ssize_t n;

@@ -17,6 +17,8 @@ int fs_replace(const char *path, const void *data, size_t n, mode_t mode);
 int fs_replace_at(int dirfd, const char *path, const void *data, size_t n, mode_t mode);
 
 int fs_write_all(int fd, const void *data, size_t n); /* blocking descriptor */
+/* Up to n bytes, fewer only at the end of the file. Gives how many, or -errno. */
+ssize_t fs_read_full(int fd, void *to, size_t n);
 /* Copies until end of file, with copy_file_range/splice where they can. *copied may be NULL. */
 int fs_copy(int from, int to, uint64_t *copied);
 
@@ -50,6 +52,7 @@ int fd_set_nonblock(int fd, bool on);
 /* Unix sockets. Stream unless said otherwise, close-on-exec. */
 int sock_listen_unix(const char *path, mode_t mode); /* replaces a dead socket; -EADDRINUSE for a live one */
 int sock_connect_unix(const char *path);
+int sock_connect_now(const char *path); /* without waiting, the descriptor too: -EAGAIN when too many wait there */
 /* Sends data with descriptors attached to its first byte; blocks until all is sent. */
 int sock_send_fds(int sock, const void *data, size_t n, const int *fds, size_t nfds);
 /* One recvmsg: at most max bytes and nmax descriptors (close-on-exec); what does not fit is closed.

@@ -28,6 +28,17 @@ int sock_connect_unix(const char *path) {
 	return TAKE_FD(fd);
 }
 
+int sock_connect_now(const char *path) {
+	struct sockaddr_un address;
+	int r = unix_address(path, &address);
+	if (r < 0)
+		return r;
+	_cleanup_(close_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
 int sock_listen_unix(const char *path, mode_t mode) {
 	struct sockaddr_un address;
 	int r = unix_address(path, &address);

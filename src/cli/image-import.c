@@ -2,10 +2,14 @@
 #include "cli/cli.h"
 
 struct options {
-	char *message;
+	char *message, *kind, *format;
 };
 
 static const struct option_row options[] = {
+	OPTION(struct options, kind, STRING, "kind", .placeholder = "KIND",
+	       .doc = "oci (a root file system), disk, iso, kernel; seen by its first bytes if not given"),
+	OPTION(struct options, format, STRING, "format", .placeholder = "FORMAT",
+	       .doc = "Of a disk: qcow2, raw, vmdk, vdi, vpc, vhdx; seen by its first bytes if not given"),
 	OPTION(struct options, message, STRING, "message,m", .placeholder = "TEXT", .doc = "Where it is from"),
 	{0},
 };
@@ -19,6 +23,8 @@ static int run(struct invocation *in, struct error *err) {
 	_cleanup_(free_ptr) char *path = api_path(in, "/images/import");
 	path_query(&path, "name", in->args[1]);
 	path_query(&path, "comment", o->message);
+	path_query(&path, "kind", o->kind);
+	path_query(&path, "format", o->format);
 	struct progress *p = progress_of_upload(in->client, "importing", fd);
 	int r = client_upload(in->client, "POST", path, "application/x-tar", fd, &image, err);
 	progress_end(p);
@@ -31,9 +37,11 @@ const struct command command_image_import = {
 	.name = "image import",
 	.group = "Images",
 	.usage = "[OPTION…] FILE|- IMAGE",
-	.doc = "Make an image from an archive of a root file system",
-	.details = "A tar, which may be compressed. - is standard input.",
-	.examples = "wabe image import rootfs.tar.gz my/root:1",
+	.doc = "Make an image from an archive of a root file system, or from a machine's disk",
+	.details = "A tar, which may be compressed; or a disk image that stands alone, a medium (ISO 9660) or a kernel. - is standard\n"
+		   "input.",
+	.examples = "wabe image import rootfs.tar.gz my/root:1\nwabe image import debian-12.qcow2 debian-vm:12\n"
+		    "wabe image import --format raw disk.img my/disk\nwabe image import --kind iso installer.iso installer",
 	.options = options,
 	.options_size = sizeof(struct options),
 	.min_args = 2,

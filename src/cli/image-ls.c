@@ -17,11 +17,15 @@ static void add_row(struct table *t, const json_t *image, const char *name) {
 	char digits[13];
 	const char *os = json_get_str(image, "os"), *architecture = json_get_str(image, "architecture"),
 		   *variant = json_get_str(image, "variant");
+	const char *kind = json_get_str(image, "kind");
+	int64_t virtual_size = json_get_int(image, "virtual_size");
+	_cleanup_(free_ptr) char *disk = virtual_size ? format_bytes(virtual_size) : NULL,
+				 *what = disk ? str_format("%s %s", kind ? kind : "oci", disk) : str_copy(kind ? kind : "oci");
 	_cleanup_(free_ptr) char *age = format_age(json_get_str(image, "created_at")),
 				 *size = format_bytes(json_get_int(image, "size")),
 				 *platform = str_format("%s/%s%s%s", os ? os : "?", architecture ? architecture : "?",
 							variant ? "/" : "", variant ? variant : "");
-	table_add(t, name, short_id(json_get_str(image, "id"), digits), platform, age, size);
+	table_add(t, name, short_id(json_get_str(image, "id"), digits), what, platform, age, size);
 }
 
 /* A row for each of its names, or one without. */
@@ -55,7 +59,7 @@ static int run(struct invocation *in, struct error *err) {
 		print_json(images);
 		return 0;
 	}
-	struct table *t = table_new((const char *const[]){"NAME", "ID", "PLATFORM", "CREATED", "SIZE", NULL});
+	struct table *t = table_new((const char *const[]){"NAME", "ID", "KIND", "PLATFORM", "CREATED", "SIZE", NULL});
 	size_t i;
 	json_t *image;
 	json_array_foreach(images, i, image) {

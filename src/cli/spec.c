@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/fs.h"
+#include "base/time.h"
 #include "model/image.h"
 
 #include <limits.h>

@@ -91,6 +91,7 @@ int images_collect(struct core *c, uint64_t *freed, struct error *err) {
 	_cleanup_(strv_free_ptr) char **gone = take_unneeded_layers(c, n.diff_ids);
 	for (char **d = gone; d && *d; d++)
 		delete_layer(c, *d);
+	templates_collect(c, n.digests);
 	images_release(c);
 	map_free(n.digests);
 	map_free(n.diff_ids);

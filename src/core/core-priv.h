@@ -120,6 +120,7 @@ struct core {
 
 	struct map *layers; /* diff_id → struct layer_entry: what the agent has unpacked */
 	struct map *unpacking; /* diff_id: being unpacked or removed just now */
+	struct map *templates; /* "<pool's id>/<digits>": disks of images that the agent has as volumes */
 	struct map *layers_held; /* diff_id: found or unpacked under a hold, see collect.c */
 	unsigned layer_holds;
 	struct crew *unpackers, *jobs, *runners, *senders;
@@ -319,6 +320,26 @@ int image_name_full(const char *text, char **full, struct error *err);
 /* Makes the image known under its names (which leave the images that had them). */
 int image_store(struct core *c, const char *project, const struct image *image, struct image_snap **out,
 		struct error *err);
+
+/* ---- image-disk.c ---- */
+#define IMPORTED_BY "wabe image import"
+/* A disk, medium or kernel, of which n bytes (head) have been read from fd already. Under a hold. */
+struct blob_import {
+	const char *project, *name, *kind, *format, *comment; /* NULL: not known, none */
+};
+int blob_import(struct core *c, const struct blob_import *b, const void *head, size_t n, int fd, struct image_snap **out,
+		struct error *err);
+/* Of an image that is not one of files: its blobs are what its manifest and config say. INVALID, CORRUPT. */
+int blobs_inspect(struct core *c, const struct image *image, struct error *err);
+/* The image's disk is in that pool, as what disks of machines begin as: its id is the digest's digits. */
+int template_ensure(struct core *c, const struct image *image, const char *pool_id, struct error *err);
+/* Whether a volume that the agent has is the disk of an image; notes it. Needs the lock. */
+bool template_known(struct core *c, const char *pool_id, const char *id);
+int templates_drop(struct core *c, const char *pool_id, struct error *err); /* all in a pool that nobody uses any more */
+/* Removes those whose digests are not among the needed. */
+void templates_collect(struct core *c, const struct map *needed);
+/* UNSUPPORTED where a verb is for images of files alone. */
+int image_need_oci(const struct image *image, struct error *err);
 
 /* ---- transfer.c ---- */
 void image_publish(struct core *c, const char *project, const char *action, const char *id, const char *name); /* an event */

@@ -48,6 +48,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->layers = layers_new();
 	c->unpacking = map_new(NULL);
 	c->layers_held = map_new(NULL);
+	c->templates = map_new(NULL);
 	c->execs = execs_new();
 	c->tasks = map_new(task_run_drop);
 	c->held = map_new(NULL);
@@ -198,6 +199,7 @@ void core_close(struct core *c) {
 	map_free(c->layers);
 	map_free(c->unpacking);
 	map_free(c->layers_held);
+	map_free(c->templates);
 	map_free(c->execs);
 	map_free(c->tasks);
 	map_free(c->held);

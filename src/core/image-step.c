@@ -20,6 +20,8 @@ static void ground_free(struct ground *g) {
 /* Under a hold: the base's blobs and layers stay until its end. */
 static int ground_find(struct core *c, const char *project, const char *base, struct ground *g, struct error *err) {
 	int r = base ? image_get(c, project, base, &g->base, err) : 0;
+	if (r == 0 && g->base)
+		r = image_need_oci(&g->base->image, err);
 	if (r < 0)
 		return r;
 	size_t n = g->base ? g->base->image.layers.n : 0;

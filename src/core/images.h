@@ -44,9 +44,18 @@ int image_bootstrap(struct core *c, const char *project, const char *name, const
 int image_load(struct core *c, const char *project, int fd, struct image_snap ***images, char ***loaded, struct error *err);
 /* Writes an archive of the named images to fd. */
 int image_save(struct core *c, const char *project, char *const *names, int fd, struct error *err);
-/* A root file system from fd becomes an image. */
-int image_import(struct core *c, const char *project, const char *name, int fd, const struct image_config *config,
-		 const char *comment, struct image_snap **out, struct error *err);
+/* What comes from fd becomes an image: a tar of a root file system, or a disk, medium or kernel of a machine. */
+struct image_import_options {
+	const char *name;   /* NULL: none */
+	const char *kind;   /* oci | disk | iso | kernel; NULL: by its first bytes */
+	const char *format; /* of a disk: qcow2 raw vmdk vdi vpc vhdx; NULL: by its first bytes */
+	const char *comment;
+	const struct image_config *config; /* of a root file system; NULL: empty */
+};
+int image_import(struct core *c, const char *project, const struct image_import_options *o, int fd, struct image_snap **out,
+		 struct error *err);
+/* *fd: a stream with its disk in that format (qcow2 raw vmdk vdi vpc vhdx), or what it holds as it is: format NULL. */
+int image_export(struct core *c, const char *project, const char *name, const char *format, int *fd, struct error *err);
 int image_tag(struct core *c, const char *project, const char *image, const char *name, struct image_snap **out,
 	      struct error *err);
 /* The configuration blob as it came, JSON. */

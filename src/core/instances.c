@@ -192,25 +192,37 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 	return r;
 }
 
+/* What the root begins as is there: layers, or a disk. *layers is to be freed, not what is in it. */
+static int prepare_root(struct core *c, const struct instance *i, const struct image *image, const struct msg_volume_ref *root,
+			struct msg_instance_create *body, char ***layers, struct error *err) {
+	if (image_is_oci(image)) {
+		*layers = body->layers = alloc_array(image->layers.n + 1, sizeof **layers);
+		for (size_t k = 0; k < image->layers.n; k++)
+			body->layers[k] = image->layers.items[k].diff_id;
+		return layers_ensure(c, image, err);
+	}
+	if (!str_same(i->spec.kind, "machine") || !str_same(image->kind, "disk"))
+		return error_field(err, "image", str_same(image->kind, "disk") ? "is a machine's disk, and no container's: --vm"
+						 : "is a medium or kernel of machines, and none starts from it alone");
+	body->disk = image->layers.items[0].digest;
+	return root && root->id ? 0 : template_ensure(c, image, i->pool_id ? i->pool_id : POOL_LOCAL_ID, err);
+}
+
 int instance_make(struct core *c, const struct instance *i, const struct msg_volume_ref *root, bool linked,
 		  struct msg_instance_state *state, struct error *err) {
 	core_lock(c);
 	struct image_entry *found = i->image_id ? image_find(c, i->image_id, err) : NULL;
-	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = found ? image_snap_ref(found->snap) : NULL;
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
 	core_unlock(c);
-	static const struct image none;
-	if (!snap && i->image_id)
+	if (!image && i->image_id)
 		return failed(err, ERROR_NOT_FOUND);
-	const struct image *image = snap ? &snap->image : &none;
-	int r = layers_ensure(c, image, err);
+	struct msg_instance_create body = {.instance = *i};
+	_cleanup_(free_ptr) char **layers = NULL;
+	int r = image ? prepare_root(c, i, &image->image, root, &body, &layers, err) : 0;
 	if (r < 0)
 		return r;
-	struct msg_instance_create body = {.instance = *i, .config = image->config};
-	size_t n = image->layers.n;
-	_cleanup_(free_ptr) char **layers = alloc_array(n + 1, sizeof *layers);
-	for (size_t k = 0; k < n; k++)
-		layers[k] = image->layers.items[k].diff_id;
-	body.layers = layers;
+	if (image)
+		body.config = image->image.config;
 	body.root = root ? *root : (struct msg_volume_ref){0};
 	body.linked = linked;
 	_cleanup_(close_fd) int files = -1;

@@ -200,6 +200,8 @@ static int check_blob(struct core *c, const struct image_layer *layer, struct er
 }
 
 int layers_check(struct core *c, const struct image *image, struct error *err) {
+	if (!image_is_oci(image))
+		return blobs_inspect(c, image, err);
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < image->layers.n; i++)
 		r = check_blob(c, &image->layers.items[i], err);
@@ -207,7 +209,7 @@ int layers_check(struct core *c, const struct image *image, struct error *err) {
 }
 
 int layers_ensure(struct core *c, const struct image *image, struct error *err) {
-	if (all_there(c, image))
+	if (!image_is_oci(image) || all_there(c, image))
 		return 0;
 	struct unpack_batch *b = unpack_begin(c, NULL, NULL, NULL);
 	for (size_t i = 0; i < image->layers.n; i++)

@@ -159,6 +159,8 @@ int pool_delete(struct core *c, const char *name, struct error *err) {
 	core_unlock(c);
 	struct msg_object body = {.id = p->id};
 	if (r == 0)
+		r = templates_drop(c, p->id, err);
+	if (r == 0)
 		r = agent_call(c, "pool-delete", &body, NULL, err);
 	return r < 0 ? r : noun_delete(c, c->pools, p, NULL, 0, err);
 }

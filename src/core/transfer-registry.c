@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "base/time.h"
+#include "image/artifact.h"
 #include "image/registry.h"
 
 #define PARALLEL 3 /* blobs at once */
@@ -170,7 +171,8 @@ static void on_resolved(const struct image *image, void *arg) {
 	pthread_mutex_lock(&t->lock);
 	for (size_t i = 0; i < image->layers.n; i++) {
 		const struct image_layer *l = &image->layers.items[i];
-		bool present = content_has(t->core->content, l->digest) && is_unpacked(t->core, l->diff_id);
+		bool present = content_has(t->core->content, l->digest) &&
+			       (!image_is_oci(image) || is_unpacked(t->core, l->diff_id));
 		blob_step(t, blob_part(t, l->digest, l->digest), present ? "present" : "queued", 0, 0);
 		coming += !present;
 	}
@@ -183,7 +185,8 @@ static void on_resolved(const struct image *image, void *arg) {
 }
 
 static void on_layer(const struct image_layer *layer, void *arg) {
-	unpack_add(((struct transfer *)arg)->unpack, layer);
+	if (!blob_type_find(layer->media_type))
+		unpack_add(((struct transfer *)arg)->unpack, layer);
 }
 
 static struct registry_options registry_options_of(struct transfer *t) {

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "core/tasks.h"
 #include "image/archive.h"
+#include "image/disk.h"
 
 #include <unistd.h>
 
@@ -36,18 +37,42 @@ static int build_image(struct core *c, const char *project, const char *name, in
 	return r;
 }
 
-int image_import(struct core *c, const char *project, const char *name, int fd, const struct image_config *config,
-		 const char *comment, struct image_snap **out, struct error *err) {
+/* A root file system, of which head has been read. */
+static int import_tar(struct core *c, const char *project, const struct image_import_options *o, const char *full, int fd,
+		      const void *head, size_t n, struct image_snap **out, struct error *err) {
+	struct build_options b = {
+		.config = o->config, .comment = o->comment, .created_by = IMPORTED_BY, .head = head, .n_head = n};
+	return build_image(c, project, full, fd, &b, "import", out, err);
+}
+
+/* By its first bytes, unless it is told. */
+static int import_any(struct core *c, const char *project, const struct image_import_options *o, const char *full, int fd,
+		      struct image_snap **out, struct error *err) {
+	_cleanup_(free_ptr) char *head = alloc_zero(DISK_HEAD);
+	ssize_t n = str_same(o->kind, "oci") ? 0 : fs_read_full(fd, head, DISK_HEAD);
+	if (n < 0)
+		return error_errno(err, (int)n, "cannot read the image");
+	const char *format = o->format ? o->format : n ? disk_recognise(head, (size_t)n) : NULL;
+	const struct blob_import b = {.project = project, .name = full, .kind = o->kind, .format = format, .comment = o->comment};
+	if (!o->kind && !format)
+		return import_tar(c, project, o, full, fd, head, (size_t)n, out, err);
+	return str_same(o->kind, "oci") ? import_tar(c, project, o, full, fd, NULL, 0, out, err)
+					: blob_import(c, &b, head, (size_t)n, fd, out, err);
+}
+
+int image_import(struct core *c, const char *project, const struct image_import_options *o, int fd, struct image_snap **out,
+		 struct error *err) {
 	_cleanup_(free_ptr) char *full = NULL;
 	int r = core_project_check(c, project, err);
-	if (r == 0 && name)
-		r = image_name_full(name, &full, err);
+	if (r == 0 && o->name)
+		r = image_name_full(o->name, &full, err);
 	if (r < 0)
 		return r;
-	struct build_options o = {.config = config, .comment = comment, .created_by = "wabe image import"};
 	images_hold(c);
-	r = build_image(c, project, full, fd, &o, "import", out, err);
+	r = import_any(c, project, o, full, fd, out, err);
 	images_release(c);
+	if (r < 0)
+		images_collect(c, NULL, NULL); /* what had come of it */
 	return r;
 }
 

@@ -415,6 +415,8 @@ static bool is_known(struct core *c, const char *pool_name, const char *pool_id,
 	if (o)
 		return str_same(((const struct volume *)o->of)->spec.pool, pool_name);
 	struct entry *e = map_get(c->by_id, id);
+	if (template_known(c, pool_id, id))
+		return true;
 	return map_get(c->making, id) || (e && str_same(e->snap->instance.pool_id, pool_id));
 }
 

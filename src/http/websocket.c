@@ -200,3 +200,26 @@ int websocket_read(struct websocket *w, const char *data, size_t n, struct buf *
 	}
 	return w->over ? -1 : 0;
 }
+
+/* ---- a stream of bytes behind it ---- */
+
+static int relay_from_client(void *arg, const char *data, size_t n, struct buf *to_fd, struct buf *to_client) {
+	return n ? websocket_read(arg, data, n, to_fd, to_client) : -1;
+}
+
+static int relay_from_fd(UNUSED void *arg, const char *data, size_t n, UNUSED struct buf *to_fd, struct buf *to_client) {
+	if (n)
+		websocket_write(WEBSOCKET_BINARY, data, n, to_client);
+	else
+		websocket_write(WEBSOCKET_CLOSE, "\x03\xe8", 2, to_client);
+	return 0;
+}
+
+static void relay_drop(void *arg) {
+	websocket_free(arg);
+}
+
+void websocket_relay(struct http_request *req, int client, struct buf *early, int fd) {
+	const struct http_filter filter = {relay_from_client, relay_from_fd, relay_drop, websocket_new()};
+	http_relay(req, client, early, fd, &filter);
+}

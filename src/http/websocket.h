@@ -24,5 +24,7 @@ void websocket_free(struct websocket *w); /* NULL is fine */
 /* n bytes from the client: what is in data frames is added to payload, what they ask to be answered to reply. -1: the
  * connection is over (the client has closed it, or sent what must not be); reply has the last frame then. */
 int websocket_read(struct websocket *w, const char *data, size_t n, struct buf *payload, struct buf *reply);
+/* As http_relay, between a client that websocket_accept gave and fd: what comes from fd is sent as binary messages. */
+void websocket_relay(struct http_request *req, int client, struct buf *early, int fd);
 /* Adds a whole frame. */
 void websocket_write(enum websocket_opcode opcode, const char *data, size_t n, struct buf *out);

@@ -176,6 +176,8 @@ static void add_repositories(json_t *repositories, const struct image *image, ch
 static int write_docker(struct saver *s, const struct image *images, size_t n, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *list = json_array(), *repositories = json_object();
 	for (size_t i = 0; i < n; i++) {
+		if (!image_is_oci(&images[i]))
+			continue; /* nothing that docker could load */
 		_cleanup_(strv_free_ptr) char **tags = tags_of(&images[i]);
 		_cleanup_(free_ptr) char *config = str_format("blobs/sha256/%s", images[i].id + 7);
 		json_t *o = json_object(), *layers = json_array();

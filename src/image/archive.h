@@ -34,6 +34,8 @@ struct build_options {
 	const char *comment, *author, *created_by;
 	const json_t *history; /* its entry in the history, instead of one that is made of the above */
 	const struct image_layer *layer; /* one that the content store holds already, instead of a tar; fd is -1 */
+	const void *head; /* of the tar: bytes that have been read from fd already */
+	size_t n_head;
 	const char *compression; /* gzip (default) | zstd | none */
 	void (*progress)(uint64_t done, void *arg);
 	void *arg;

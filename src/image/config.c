@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "base/time.h"
+#include "image/artifact.h"
 
 #define LIST_MAX 4096
 
@@ -166,7 +167,9 @@ static int parse(const json_t *o, struct image *out, char ***diff_ids, struct er
 		return error_set(err, ERROR_INVALID, "os and architecture are missing");
 	if (created && time_parse(created, &out->created_at) < 0)
 		out->created_at = 0; /* the year 1 of images that are built to be reproducible */
-	r = parse_process(member(o, "config"), &out->config, err);
+	r = take_int(o, "virtual_size", &out->virtual_size, err);
+	if (r == 0)
+		r = parse_process(member(o, "config"), &out->config, err);
 	if (r < 0)
 		return r;
 	r = fields_validate(&image_config_table, &out->config, err);
@@ -211,7 +214,15 @@ int image_from_parts(const struct manifest *m, const char *manifest_digest, cons
 		if (__builtin_add_overflow(out->size, d->size, &out->size))
 			out->size = INT64_MAX;
 	}
-	r = fields_validate(&image_table, out, err);
+	if (str_same(m->config.media_type, TYPE_ARTIFACT_CONFIG)) {
+		const char *kind;
+		r = blobs_check(out, &kind, err);
+		out->kind = r == 0 ? str_copy(kind) : NULL;
+	} else {
+		out->virtual_size = 0;
+	}
+	if (r == 0)
+		r = fields_validate(&image_table, out, err);
 	if (r < 0) {
 		error_wrap(err, "the image's config is not valid");
 		fields_free(&image_table, out);

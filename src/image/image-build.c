@@ -2,6 +2,7 @@
  * to be a whole tar, hashed, compressed, hashed again and stored. */
 #include "image/archive.h"
 
+#include "base/fs.h"
 #include "base/str.h"
 #include "base/time.h"
 #include "image/compress.h"
@@ -51,6 +52,7 @@ struct builder {
 	struct hash *plain;	       /* of the uncompressed tar */
 	struct compressor *compressor; /* NULL: the tar came compressed */
 	enum compression kind;	       /* as stored */
+	size_t head_passed;
 	uint8_t first[TAR_BLOCK];
 	size_t n_first;
 	uint64_t size, zeros; /* of the uncompressed tar; zeros: at its end so far */
@@ -106,17 +108,14 @@ static int check_tar(const struct builder *b, struct error *err) {
 	return 0;
 }
 
-static ssize_t read_full(int fd, char *to, size_t want) {
-	size_t have = 0;
-	while (have < want) {
-		ssize_t n = RETRY_EINTR(read(fd, to + have, want - have));
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		have += (size_t)n;
-	}
-	return (ssize_t)have;
+/* The next piece of the tar: what was read of it before comes first. */
+static ssize_t next_piece(struct builder *b, char *chunk) {
+	size_t had = MIN(b->o->n_head - b->head_passed, CHUNK);
+	if (had)
+		memcpy(chunk, (const char *)b->o->head + b->head_passed, had);
+	b->head_passed += had;
+	ssize_t n = fs_read_full(b->fd, chunk + had, CHUNK - had);
+	return n < 0 ? n : n + (ssize_t)had;
 }
 
 static int pass_compressed(struct builder *b, struct decompressor *d, const char *data, size_t n, struct error *err) {
@@ -133,7 +132,7 @@ static int pass_all(struct builder *b, struct decompressor *d, char *chunk, ssiz
 		done += (uint64_t)n;
 		if (b->o->progress)
 			b->o->progress(done, b->o->arg);
-		n = read_full(b->fd, chunk, CHUNK);
+		n = next_piece(b, chunk);
 	}
 	if (n < 0)
 		return error_errno(err, (int)n, "cannot read the tar archive");
@@ -154,7 +153,7 @@ static int wanted_compression(const struct builder *b, enum compression *out, st
 static int read_layer(struct builder *b, struct error *err) {
 	_cleanup_(free_ptr) char *chunk = alloc_zero(CHUNK);
 	_cleanup_(decompressor_free_ptr) struct decompressor *d = NULL;
-	ssize_t n = read_full(b->fd, chunk, CHUNK);
+	ssize_t n = next_piece(b, chunk);
 	enum compression came = compression_of(chunk, n > 0 ? (size_t)n : 0);
 	if (came == COMPRESSION_UNKNOWN)
 		return error_set(err, ERROR_UNSUPPORTED,

@@ -3,6 +3,7 @@
 #include "image/manifest.h"
 
 #include "base/str.h"
+#include "image/artifact.h"
 
 #include <stdio.h>
 #include <sys/utsname.h>
@@ -105,7 +106,9 @@ static int parse_descriptor(const json_t *o, struct descriptor *d, struct error 
 	return r < 0 ? r : parse_annotations(json_object_get(o, "annotations"), d, err);
 }
 
-static int check_layer(const json_t *o, const struct descriptor *d, struct error *err) {
+static int check_layer(const struct manifest *m, const json_t *o, const struct descriptor *d, struct error *err) {
+	if (str_same(m->config.media_type, TYPE_ARTIFACT_CONFIG) && blob_type_find(d->media_type))
+		return 0;
 	if (is_one_of(d->media_type, layer_types, ARRAY_SIZE(layer_types)))
 		return 0;
 	if (strstr(d->media_type, "nondistributable") || strstr(d->media_type, "foreign") || json_object_get(o, "urls"))
@@ -129,7 +132,7 @@ static int parse_items(const json_t *list, const char *key, size_t max, struct m
 		m->items.n = i + 1;
 		int r = parse_descriptor(o, d, err);
 		if (r == 0 && !m->index)
-			r = check_layer(o, d, err);
+			r = check_layer(m, o, d, err);
 		if (r < 0) {
 			char at[32];
 			snprintf(at, sizeof at, "%s[%zu]", key, i);
@@ -146,8 +149,9 @@ static int parse_config_descriptor(const json_t *o, struct manifest *m, struct e
 		error_in_field(err, "config");
 		return r;
 	}
-	if (strcmp(m->config.media_type, TYPE_OCI_CONFIG) != 0 && strcmp(m->config.media_type, TYPE_DOCKER_CONFIG) != 0)
-		return error_set(err, ERROR_UNSUPPORTED, "it is no container image: its config has the type %s",
+	static const char *const known[] = {TYPE_OCI_CONFIG, TYPE_DOCKER_CONFIG, TYPE_ARTIFACT_CONFIG};
+	if (!is_one_of(m->config.media_type, known, ARRAY_SIZE(known)))
+		return error_set(err, ERROR_UNSUPPORTED, "it is neither a container image nor one of a machine: its config has the type %s",
 				 m->config.media_type);
 	if (m->config.size > (int64_t)CONFIG_MAX)
 		return error_set(err, ERROR_TOO_LARGE, "the image's config of %lld bytes is over the limit of %zu",
@@ -329,7 +333,10 @@ char *manifest_print(const struct image *image, int64_t config_size) {
 	_cleanup_(json_free_ptr) json_t *o = json_object();
 	json_set_int(o, "schemaVersion", 2);
 	json_set_str(o, "mediaType", TYPE_OCI_MANIFEST);
-	json_object_set_new(o, "config", print_descriptor(TYPE_OCI_CONFIG, image->id, config_size));
+	bool oci = image_is_oci(image);
+	if (!oci)
+		json_object_set_new(o, "artifactType", json_sprintf("application/vnd.wabe.%s.v1", image->kind));
+	json_object_set_new(o, "config", print_descriptor(oci ? TYPE_OCI_CONFIG : TYPE_ARTIFACT_CONFIG, image->id, config_size));
 	json_t *layers = json_array();
 	for (size_t i = 0; i < image->layers.n; i++) {
 		const struct image_layer *l = &image->layers.items[i];

@@ -1,6 +1,7 @@
 /* The tables of the image. */
 #include "model/image.h"
 
+#include "base/str.h"
 #include "model/instance-priv.h"
 
 static const struct field layer_fields[] = {
@@ -50,6 +51,8 @@ static const struct field image_fields[] = {
 	      .doc = "Digest of its configuration"),
 	FIELD(struct image, digest, FIELD_STRING, .check = digest_check, .doc = "Digest of its manifest"),
 	FIELD(struct image, media_type, FIELD_STRING, .max = 256, .check = text_check, .doc = "Kind of manifest"),
+	FIELD(struct image, kind, FIELD_ENUM, .values = (const char *const[]){"oci", "disk", "iso", "kernel", NULL},
+	      .doc = "What it holds: file systems (oci, if not given), or a machine's disk, medium or kernel"),
 	FIELD(struct image, names, FIELD_STRINGS, .check = name_check, .doc = "Its names in full; may be none"),
 	FIELD(struct image, digests, FIELD_STRINGS, .check = name_check,
 	      .doc = "What repositories that it came from or went to call it: name@digest"),
@@ -61,9 +64,14 @@ static const struct field image_fields[] = {
 	FIELD(struct image, created_at, FIELD_TIME, .doc = "When it was built"),
 	FIELD(struct image, tagged_at, FIELD_TIME, .doc = "When it got its newest name"),
 	FIELD(struct image, size, FIELD_SIZE, .doc = "Bytes of its layers' blobs"),
+	FIELD(struct image, virtual_size, FIELD_SIZE, .doc = "Bytes of a disk, as a machine sees it"),
 	FIELD(struct image, config, FIELD_OBJECT, .sub = &image_config_table, .doc = "How it is run"),
 	FIELD(struct image, layers, FIELD_LIST, .sub = &layer_table, .doc = "Lowest first"),
 };
 const struct field_table image_table = {
 	"image", "What an instance starts from", sizeof(struct image), image_fields, ARRAY_SIZE(image_fields),
 };
+
+bool image_is_oci(const struct image *image) {
+	return !image->kind || str_same(image->kind, "oci");
+}

@@ -26,6 +26,7 @@ struct image_config {
 struct image {
 	char *id;       /* digest of the config blob */
 	char *digest;   /* of the manifest blob */
+	char *kind;     /* oci (also NULL): a container's file systems | disk | iso | kernel: of machines, see image/artifact.h */
 	char *media_type; /* of the manifest */
 	char **names;   /* "docker.io/library/debian:bookworm", fully qualified; may be empty (dangling) */
 	char **digests; /* "docker.io/library/debian@sha256:…": what repositories that it came from or went to call it.
@@ -33,12 +34,15 @@ struct image {
 	char *parent;   /* id of the image that it was built upon on this host; NULL when pulled */
 	char *os, *architecture, *variant;
 	int64_t created_at, size; /* size: sum of the layer blobs */
+	int64_t virtual_size; /* of a disk: as a machine sees it, bytes; of others 0 */
 	int64_t tagged_at; /* when it got its newest name */
 	struct image_config config;
 	FIELD_LIST_OF(struct image_layer) layers; /* lowest first */
 };
 
 extern const struct field_table image_table, image_config_table;
+/* Whether its layers are file systems, one upon the other. */
+bool image_is_oci(const struct image *image);
 
 /* A reference [host[:port]/]path[:tag][@digest] as people write it, normalised as Docker does:
  * "debian" is docker.io/library/debian:latest. */

@@ -19,6 +19,7 @@ struct msg_hello { /* reply of "hello" */
 	char *kernel, *architecture;
 	int64_t cpus, memory;
 	bool userns, idmapped_mounts, overlay_idmap, swap_limit;
+	char *engine, *engine_reason; /* what runs machines: kvm | tcg, and why not kvm */
 	char *directory; /* STATE/agent: where files that people may look for lie */
 };
 
@@ -30,7 +31,8 @@ struct msg_id {
 struct msg_instance_create {
 	struct instance instance;
 	struct image_config config;
-	char **layers; /* diff_ids, lowest first; all unpacked before */
+	char **layers; /* diff_ids, lowest first; all unpacked before. A machine without: its root is a disk */
+	char *disk;    /* that begins as this template (digest of the disk image, made before); NULL: empty */
 	struct msg_volume_ref root; /* its root begins as a copy of this root of another instance; id NULL: empty */
 	bool linked;   /* that copy shares what is common */
 };

@@ -1,6 +1,7 @@
 /* Tables of the messages about pools, volumes and snapshots. */
 #include "wire/storage-messages.h"
 
+#include "model/image.h"
 #include "model/instance.h"
 
 #define TABLE(var_, name_, struct_, fields_, doc_) \
@@ -63,6 +64,25 @@ static const struct field data_fields[] = {
 	      .values = (const char *const[]){"tar", "raw", "qcow2", NULL}, .doc = "Of the data"),
 };
 TABLE(msg_volume_data_table, "msg_volume_data", struct msg_volume_data, data_fields, "Content of a volume");
+
+#define FORMAT_FIELD(struct_, member_, flags_, doc_)                                                                     \
+	FIELD(struct_, member_, FIELD_ENUM, .flags = flags_, .doc = doc_,                                                  \
+	      .values = (const char *const[]){"qcow2", "raw", "vmdk", "vdi", "vpc", "vhdx", "vmdk-stream", NULL})
+
+static const struct field disk_fields[] = {
+	FORMAT_FIELD(struct msg_disk, format, FIELD_REQUIRED, "Of the disk image"),
+	FIELD(struct msg_disk, size, FIELD_SIZE, .def = "0", .doc = "Of the disk"),
+	FORMAT_FIELD(struct msg_disk, to, 0, "Wanted"),
+};
+TABLE(msg_disk_table, "msg_disk", struct msg_disk, disk_fields, "A disk image");
+
+static const struct field template_fields[] = {
+	ID_FIELD(struct msg_template, pool_id, FIELD_REQUIRED, "Where it is made"),
+	FIELD(struct msg_template, digest, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check, .doc = "Of the disk image"),
+	FORMAT_FIELD(struct msg_template, format, FIELD_REQUIRED, "Of the disk image"),
+	FIELD(struct msg_template, size, FIELD_SIZE, .flags = FIELD_REQUIRED, .min = 512, .doc = "Of the disk"),
+};
+TABLE(msg_template_table, "msg_template", struct msg_template, template_fields, "A volume that machines' disks begin as");
 
 static const struct field snapshot_fields[] = {
 	ID_FIELD(struct msg_snapshot, pool_id, FIELD_REQUIRED, "Of the pool"),

@@ -50,6 +50,23 @@ struct msg_volume_data {
 	char *format;         /* tar (file systems) | raw | qcow2 (blocks) */
 };
 
+/* The disk image that comes along. "disk-check": CORRUPT where its own tables do not fit, or it is cut off. "disk-convert":
+ * reply a stream of it in another format. */
+struct msg_disk {
+	char *format; /* qcow2 raw vmdk vdi vpc vhdx */
+	int64_t size; /* disk-convert: of the disk, bytes */
+	char *to;     /* disk-convert: one of those, or vmdk-stream (streamOptimized, as an OVA has it) */
+};
+
+/* "template-make": the disk image that comes along becomes a block volume of the pool, whose id is the digest's digits; progress.
+ * There already: fine. */
+struct msg_template {
+	char *pool_id;
+	char *digest; /* of the image; CORRUPT when it has another one */
+	char *format;
+	int64_t size; /* of the disk, bytes */
+};
+
 /* "snapshot-create", "snapshot-delete", "snapshot-restore": of a volume, or of an instance's root (owner_instance true:
  * id is the instance's; create: frozen meanwhile if it runs; restore: it must not run). Create and delete of what is
  * there, or gone: fine. */
@@ -68,4 +85,4 @@ struct msg_volume_attach {
 
 extern const struct field_table msg_pool_state_table, msg_pool_states_table, msg_volume_ref_table,
 	msg_volume_create_table, msg_volume_resize_table, msg_volume_usage_table, msg_volumes_table,
-	msg_volume_data_table, msg_snapshot_table, msg_volume_attach_table;
+	msg_volume_data_table, msg_disk_table, msg_template_table, msg_snapshot_table, msg_volume_attach_table;

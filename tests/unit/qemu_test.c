@@ -6,12 +6,17 @@
 #include "base/time.h"
 #include "driver/container/container-priv.h"
 #include "driver/qemu/machine-priv.h"
+#include "driver/qemu/qmp.h"
 
 #include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -202,6 +207,254 @@ static void channels(void **state) {
 	unlink(guest);
 }
 
+/* --- in its container --- */
+
+static void make_tap(pid_t pid) {
+	pid_t helper = fork();
+	if (helper == 0) {
+		char path[64];
+		snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
+		int ns = open(path, O_RDONLY | O_CLOEXEC);
+		struct ifreq r = {.ifr_name = "tap0", .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+		if (setns(ns, CLONE_NEWNET) < 0)
+			_exit(1);
+		int tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+		_exit(ioctl(tun, TUNSETIFF, &r) < 0 || ioctl(tun, TUNSETOWNER, UID_BASE) < 0 || ioctl(tun, TUNSETPERSIST, 1) < 0);
+	}
+	assert_int_equal(proc_wait(helper), 0);
+}
+
+/* In a process of its own, since descriptors from 3 on are the container's. Gives what could not be done, on standard error. */
+static void run_contained(struct world *w, const char *skeleton, int out, int ready) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(container_config_free) struct container_config c;
+	struct container_state s;
+	_cleanup_(free_ptr) int *pass = NULL;
+	size_t n_pass;
+	container_config_init(&c);
+	c.id = str_format("machine-%d", getpid());
+	c.cgroup.path = str_format("wabe-test/%s", c.id);
+	c.uid_maps = NEW(struct id_map);
+	c.gid_maps = NEW(struct id_map);
+	*c.uid_maps = *c.gid_maps = (struct id_map){0, UID_BASE, 65536};
+	c.n_uid_maps = c.n_gid_maps = 1;
+	int r = machine_args(&w->config, &c.process.args, &pass, &n_pass, &err);
+	strv_add(&c.process.args, "-S");
+	if (r == 0)
+		r = machine_confine(&w->config, skeleton, &c, &err);
+	for (size_t i = 0; r == 0 && i < n_pass; i++)
+		dup2(pass[i], 200 + (int)i);
+	for (size_t i = 0; r == 0 && i < n_pass; i++)
+		dup2(200 + (int)i, 3 + (int)i);
+	struct container_stdio io = {.in = -1, .out = out, .err = out, .preserve_fds = (int)n_pass};
+	if (r == 0)
+		r = container_create(&c, &io, &s, &err);
+	if (r == 0) {
+		make_tap(s.pid);
+		syscall(SYS_close_range, 3, 3 + (unsigned)n_pass - 1, 0);
+		r = container_start(&s, &err);
+	}
+	dprintf(out, "%s", r < 0 ? error_text(&err) : "");
+	dprintf(ready, "%d\n", r < 0 ? r : s.pid);
+	int status = r < 0 ? 1 : proc_wait(s.pid);
+	if (r == 0)
+		container_destroy(&s, NULL);
+	_exit(status);
+}
+
+/* Of the first process: the user's is not ours, no capability, nothing to gain, a filter. */
+static void check_powers(int pid) {
+	_cleanup_(buf_free) struct buf status = BUF_INIT;
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/status", pid);
+	assert_int_equal(fs_read(path, 65536, &status), 0);
+	assert_non_null(strstr(buf_str(&status), "\nUid:\t300000\t300000\t300000\t300000\n"));
+	assert_non_null(strstr(buf_str(&status), "\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\n"));
+	assert_non_null(strstr(buf_str(&status), "\nNoNewPrivs:\t1\nSeccomp:\t2\n"));
+}
+
+static void contained(void **state) {
+	static const char *const commands[] = {"{\"execute\":\"qmp_capabilities\"}", "{\"execute\":\"query-status\"}",
+					       "{\"execute\":\"quit\"}", NULL};
+	(void)state;
+	struct world w;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(free_ptr) char *skeleton = str_format("%s/skeleton", top);
+	for (int i = 0; i < 2; i++) /* again: as at every start */
+		assert_int_equal(machine_skeleton(skeleton, &err), 0);
+	world_begin(&w);
+	w.nics[w.config.n_nics++] = (struct machine_nic){.id = "nic0", .tap = "tap0", .mac = "02:00:00:00:00:05", .mtu = 1400};
+	add_disk(&w, "root", "virtio", false);
+	int out[2], ready[2];
+	assert_int_equal(pipe2(out, O_CLOEXEC) | pipe2(ready, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+		run_contained(&w, skeleton, out[1], ready[1]);
+	}
+	close(out[1]);
+	close(ready[1]);
+	close_fd(&w.config.qmp_fd);
+	char line[32] = "";
+	assert_true(read(ready[0], line, sizeof line - 1) > 0);
+	if (atoi(line) > 0)
+		check_powers(atoi(line));
+	_cleanup_(free_ptr) char *answers = atoi(line) > 0 ? talk(w.socket, commands) : NULL;
+	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(1 << 20);
+	fs_read_fd(out[0], 1 << 20, &text);
+	close(out[0]);
+	close(ready[0]);
+	int status = proc_wait(pid);
+	if (!answers || !strstr(answers, "\"prelaunch\"") || status != 0 || text.len)
+		fail_msg("status %d, said \"%s\", answered %s", status, buf_str(&text), answers ? answers : "nothing");
+	world_end(&w);
+}
+
+/* --- QMP --- */
+
+static int64_t soon(void) {
+	return time_mono_ns() + WAIT_MS * NS_PER_MS;
+}
+
+/* QEMU with nothing but monitors, stopped. */
+static pid_t start_stopped(struct world *w, int *out) {
+	_cleanup_(strv_free_ptr) char **args = NULL;
+	_cleanup_(free_ptr) int *pass = NULL;
+	size_t n_pass;
+	int p[2];
+	assert_int_equal(machine_args(&w->config, &args, &pass, &n_pass, NULL), 0);
+	strv_add(&args, "-S");
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+		exec_qemu(args, pass, n_pass, p[1]);
+	}
+	close(p[1]);
+	*out = p[0];
+	close_fd(&w->config.qmp_fd);
+	close_fd(&w->config.events_fd);
+	return pid;
+}
+
+static struct qmp *open_monitor(const char *name) {
+	struct error err = ERROR_INIT;
+	struct qmp *q = NULL;
+	if (qmp_open(top, name, soon(), &q, &err) < 0)
+		fail_msg("%s", error_text(&err));
+	return q;
+}
+
+/* The status that `query-status` gives. */
+static void expect_status(struct qmp *q, const char *wanted) {
+	struct error err = ERROR_INIT;
+	_cleanup_(json_free_ptr) json_t *ret = NULL;
+	if (qmp_call(q, "query-status", NULL, -1, soon(), &ret, &err) < 0)
+		fail_msg("%s", error_text(&err));
+	assert_string_equal(json_get_str(ret, "status"), wanted);
+}
+
+static void qmp_errors(struct qmp *q) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	assert_int_equal(qmp_call(q, "no-such", NULL, -1, soon(), NULL, &err), -ERROR_UNSUPPORTED);
+	assert_non_null(strstr(error_text(&err), "no-such"));
+	assert_int_equal(qmp_call(q, "device_del", json_pack("{s:s}", "id", "none"), -1, soon(), NULL, &err), -ERROR_NOT_FOUND);
+	assert_int_equal(qmp_call(q, "getfd", json_pack("{s:s}", "fdname", "x"), -1, soon(), NULL, &err), -ERROR_INTERNAL);
+	assert_int_equal(qmp_call(q, "query-status", NULL, -1, time_mono_ns() - 1, NULL, &err), -ERROR_TIMEOUT);
+	expect_status(q, "prelaunch"); /* and not the answer that came too late */
+}
+
+static void qmp_events(struct qmp *q) {
+	_cleanup_(free_ptr) char *event = NULL;
+	_cleanup_(json_free_ptr) json_t *data = NULL;
+	assert_int_equal(qmp_call(q, "cont", NULL, -1, soon(), NULL, NULL), 0);
+	expect_status(q, "running");
+	assert_int_equal(qmp_call(q, "stop", NULL, -1, soon(), NULL, NULL), 0);
+	expect_status(q, "paused");
+	assert_int_equal(qmp_event(q, "STOP", soon(), NULL, NULL, NULL), 0);
+	assert_int_equal(qmp_event(q, NULL, soon(), &event, &data, NULL), 0);
+	assert_string_equal(event, "RESUME");
+	assert_null(data);
+	assert_int_equal(qmp_event(q, NULL, time_mono_ns(), NULL, NULL, NULL), -ERROR_TIMEOUT);
+}
+
+/* What the event loop sees on the other monitor: both changes, then the end. */
+static void qmp_watched(struct qmp *watch) {
+	static const char *const wanted[] = {"RESUME", "STOP", "SHUTDOWN"};
+	size_t n = 0;
+	int r = 0;
+	while (r >= 0) {
+		_cleanup_(free_ptr) char *event = NULL;
+		_cleanup_(json_free_ptr) json_t *data = NULL;
+		struct pollfd p = {qmp_fd(watch), POLLIN, 0};
+		r = qmp_poll(watch, &event, &data, NULL);
+		if (r == 0)
+			assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+		if (r <= 0)
+			continue;
+		assert_true(n < ARRAY_SIZE(wanted));
+		assert_string_equal(event, wanted[n++]);
+		if (n == 3)
+			assert_string_equal(json_get_str(data, "reason"), "host-qmp-quit");
+	}
+	assert_int_equal(r, -ERROR_UNAVAILABLE);
+	assert_int_equal(n, 3);
+}
+
+/* An event loop takes a connection over before anything has been said. */
+static void adopted(void **state) {
+	static const char greeting[] = "{\"QMP\":{\"version\":{}}}\r\n", *const later = "{\"return\":{}}\n{\"event\":\"STOP\"}\n{\"eve";
+	(void)state;
+	int ends[2];
+	char said[64] = "";
+	_cleanup_(free_ptr) char *event = NULL;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	struct qmp *q = qmp_adopt(ends[0]);
+	assert_int_equal(qmp_poll(q, &event, NULL, NULL), 0);
+	assert_int_equal(fs_write_all(ends[1], greeting, strlen(greeting)), 0);
+	assert_int_equal(qmp_poll(q, &event, NULL, NULL), 0);
+	assert_true(read(ends[1], said, sizeof said - 1) > 0);
+	assert_string_equal(said, "{\"execute\":\"qmp_capabilities\"}\n");
+	assert_int_equal(fs_write_all(ends[1], later, strlen(later)), 0);
+	assert_int_equal(qmp_poll(q, &event, NULL, NULL), 1);
+	assert_string_equal(event, "STOP");
+	assert_int_equal(qmp_poll(q, NULL, NULL, NULL), 0);
+	close(ends[1]);
+	assert_int_equal(qmp_poll(q, NULL, NULL, NULL), -ERROR_UNAVAILABLE);
+	qmp_free(q);
+}
+
+static void monitor(void **state) {
+	(void)state;
+	struct world w;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	world_begin(&w);
+	_cleanup_(free_ptr) char *events = str_format("%s/events", top);
+	w.config.events_fd = sock_listen_unix(events, 0600);
+	_cleanup_(close_fd) int out = -1;
+	pid_t pid = start_stopped(&w, &out);
+	struct qmp *watch = open_monitor("events"), *q = open_monitor("qmp"), *second = NULL;
+	/* one that waits for its turn, and finds none in time */
+	assert_int_equal(qmp_open(top, "qmp", time_mono_ns() + 50 * NS_PER_MS, &second, &err), -ERROR_TIMEOUT);
+	qmp_errors(q);
+	qmp_events(q);
+	_cleanup_(close_fd) int some = open("/dev/null", O_RDWR | O_CLOEXEC);
+	assert_int_equal(qmp_call(q, "getfd", json_pack("{s:s}", "fdname", "x"), some, soon(), NULL, NULL), 0);
+	assert_int_equal(qmp_call(q, "closefd", json_pack("{s:s}", "fdname", "x"), -1, soon(), NULL, NULL), 0);
+	qmp_free(q);
+	q = open_monitor("qmp"); /* free again for the next */
+	assert_int_equal(qmp_call(q, "quit", NULL, -1, soon(), NULL, NULL), 0);
+	assert_int_equal(qmp_event(q, "NEVER", soon(), NULL, NULL, &err), -ERROR_UNAVAILABLE);
+	qmp_free(q);
+	qmp_watched(watch);
+	qmp_free(watch);
+	assert_int_equal(proc_wait(pid), 0);
+	assert_int_equal(qmp_open(top, "qmp", soon(), &q, &err), -ERROR_NOT_FOUND);
+	assert_int_equal(qmp_open(top, "nothing", soon(), &q, &err), -ERROR_NOT_FOUND);
+	unlink(events);
+	world_end(&w);
+}
+
 /* --- what cannot be had --- */
 
 static void refused(struct world *w, enum error_kind kind, const char *field) {
@@ -280,10 +533,12 @@ static int teardown(void **state) {
 	return fs_remove_tree(top);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(accel), cmocka_unit_test(checks), cmocka_unit_test(buses), cmocka_unit_test(boards),
-		cmocka_unit_test(firmware), cmocka_unit_test(channels),
+		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
 	};
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests_name("qemu", tests, setup, teardown);
 }

@@ -123,7 +123,8 @@ struct import {
 
 static int import_body(int fd, void *arg, struct error *err) {
 	struct import *i = arg;
-	return image_import(i->core, DOCKER_PROJECT, i->name, fd, &i->config, i->comment, &i->image, err);
+	const struct image_import_options o = {.name = i->name, .kind = "oci", .config = &i->config, .comment = i->comment};
+	return image_import(i->core, DOCKER_PROJECT, &o, fd, &i->image, err);
 }
 
 void docker_image_import(struct http_request *req) {

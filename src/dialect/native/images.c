@@ -105,6 +105,19 @@ static void save(struct http_request *req) {
 	strv_free(s.names);
 }
 
+static const char *query_given(struct http_request *req, const char *key) {
+	const char *value = http_query(req, key);
+	return value && *value ? value : NULL;
+}
+
+static void export(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	int fd;
+	if (image_export(core_of(req), project_of(req), name_of(req), query_given(req, "format"), &fd, &err) < 0)
+		return fail(req, &err);
+	reply_stream_fd(req, "application/octet-stream", fd);
+}
+
 struct import {
 	struct http_request *req;
 	struct image_config config;
@@ -113,9 +126,14 @@ struct import {
 
 static int import_body(int fd, void *arg, struct error *err) {
 	struct import *i = arg;
-	const char *name = http_query(i->req, "name");
-	return image_import(core_of(i->req), project_of(i->req), name && *name ? name : NULL, fd, &i->config,
-			    http_query(i->req, "comment"), &i->image, err);
+	const struct image_import_options o = {
+		.name = query_given(i->req, "name"),
+		.kind = query_given(i->req, "kind"),
+		.format = query_given(i->req, "format"),
+		.comment = http_query(i->req, "comment"),
+		.config = &i->config,
+	};
+	return image_import(core_of(i->req), project_of(i->req), &o, fd, &i->image, err);
 }
 
 /* The image's config comes as JSON text in the query, for the body is the tar. */
@@ -190,11 +208,12 @@ const struct native_route image_routes[] = {
 	{"POST", P "/load", load, HTTP_STREAM_BODY, .summary = "Takes the images of a docker or OCI archive",
 	 .what = "{\"images\":[image…]}", .status = 200},
 	{"GET", P "/save", save, .summary = "An archive of images, for docker and OCI", .query = "name", .what = "tar", .status = 200},
-	{"POST", P "/import", import, HTTP_STREAM_BODY, .summary = "Makes an image of a root file system's tar; config: an image_config as JSON",
-	 .query = "name comment config", .reply = &image_table, .status = 200},
+	{"POST", P "/import", import, HTTP_STREAM_BODY, .summary = "Makes an image of a root file system's tar (config: an image_config as JSON), or of a machine's disk, medium or kernel",
+	 .query = "name kind format comment config", .reply = &image_table, .status = 200},
 	{"POST", P "/prune", prune, .summary = "Removes images and data that nothing needs", .request = &prune_request_table,
 	 .what = "{\"deleted\":[id…],\"freed\":BYTES}", .status = 200},
 	{"GET", P "/{name}", get, .summary = "One image", .reply = &image_table, .status = 200},
+	{"GET", P "/{name}/export", export, .summary = "A machine's disk, medium or kernel", .query = "format", .what = "bytes", .status = 200},
 	{"POST", P "/{name}/push", push, .summary = "Sends an image to a registry", .request = &pull_request_table, .reply = &task_table, .status = 202},
 	{"POST", P "/{name}/tag", tag, .summary = "Gives an image a further name", .request = &tag_request_table, .reply = &image_table, .status = 200},
 	{"DELETE", P "/{name}", delete, .summary = "Removes a name, and the image with its last one", .query = "force",

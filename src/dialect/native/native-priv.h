@@ -72,7 +72,7 @@ struct native_route {
 	int status;                        /* of success */
 };
 extern const struct native_route instance_routes[], image_routes[], network_routes[], storage_routes[],
-	host_routes[], workload_routes[]; /* NULL-method row last */
+	host_routes[], workload_routes[], machine_routes[]; /* NULL-method row last */
 json_t *openapi_document(void);
 
 /* ---- handlers' helpers (reply.c) ---- */

@@ -81,6 +81,8 @@ int subnets_free(const struct network *n, struct error *err);
 
 /* Limits on a link that `nl` sees. */
 int rates_set(struct netlink *nl, const struct link *l, int64_t to_instance, int64_t from_instance, struct error *err);
+/* Everything that comes from the link goes out of the interface `to`, instead of what was arranged before. */
+void link_redirect(struct batch *b, const char *what, int index, int to);
 /* The interface beside a host's end that limits what comes from the instance. */
 void rates_link_name(const char *link, char out[16]);
 

@@ -71,3 +71,9 @@ int network_link_remove(const char *name, struct error *err);
  * ipvlan, physical) attach sets the nic's rates inside, and sets them again when it is called again. Rates in bits a second, 0
  * removes the limit. UNSUPPORTED when the kernel has no ifb, for what comes from the instance. */
 int network_rates(const char *link, int64_t to_instance, int64_t from_instance, struct error *err);
+
+/* For a machine: a tap device `tap` beside the interface nic of the name space netns, for the user `owner` of the host, and
+ * whatever comes in on either goes out on the other; the name space itself has nothing of it any more, no address either: they
+ * are the guest's. With vnet_hdr, one queue; persistent, so that it ends with the name space. It can be called again while the
+ * device is open. A limit that attach has set inside on what goes to the instance (macvlan, ipvlan, physical) does not hold. */
+int network_tap(int netns, const char *nic, const char *tap, uint32_t owner, struct error *err);

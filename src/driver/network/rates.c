@@ -46,11 +46,10 @@ static void bucket_set(struct batch *b, int index, int64_t bits) {
 
 static void queue_remove(struct batch *b, int index, uint32_t parent) {
 	struct tcmsg t = {.tcm_ifindex = index, .tcm_parent = parent};
-	batch_add(b, "remove the limit of an interface", ENOENT, RTM_DELQDISC, 0, &t, sizeof t);
+	batch_add(b, "remove a queue of an interface", ENOENT, RTM_DELQDISC, 0, &t, sizeof t);
 }
 
-/* Everything that comes from the link goes to the interface `to`. */
-static void redirect(struct batch *b, int index, int to) {
+void link_redirect(struct batch *b, const char *what, int index, int to) {
 	struct tcmsg q = {.tcm_ifindex = index, .tcm_parent = TC_H_INGRESS, .tcm_handle = TC_H_MAKE(TC_H_INGRESS, 0)};
 	struct tcmsg f = {.tcm_ifindex = index, .tcm_parent = TC_H_MAKE(TC_H_INGRESS, 0),
 			  .tcm_info = TC_H_MAKE(1u << 16, htons(ETH_P_ALL))};
@@ -59,9 +58,10 @@ static void redirect(struct batch *b, int index, int to) {
 		struct tc_u32_key key; /* of no bits: fits always */
 	} all = {.sel = {.flags = TC_U32_TERMINAL, .nkeys = 1}};
 	struct tc_mirred mirred = {.action = TC_ACT_STOLEN, .eaction = TCA_EGRESS_REDIR, .ifindex = (uint32_t)to};
-	struct nlmsghdr *m = batch_add(b, "limit the rate of an interface", 0, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &q, sizeof q);
+	queue_remove(b, index, TC_H_INGRESS); /* a half-made one too */
+	struct nlmsghdr *m = batch_add(b, what, 0, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &q, sizeof q);
 	mnl_attr_put_strz(m, TCA_KIND, "ingress");
-	m = batch_add(b, "limit the rate of an interface", 0, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, &f, sizeof f);
+	m = batch_add(b, what, 0, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, &f, sizeof f);
 	mnl_attr_put_strz(m, TCA_KIND, "u32");
 	struct nlattr *options = mnl_attr_nest_start(m, TCA_OPTIONS);
 	mnl_attr_put(m, TCA_U32_SEL, sizeof all, &all);
@@ -103,8 +103,7 @@ static int limit_from(struct netlink *nl, const struct link *l, int64_t bits, st
 		return r;
 	bucket_set(&b, side.index, bits);
 	link_up(&b, side.index);
-	queue_remove(&b, l->index, TC_H_INGRESS); /* a half-made one too */
-	redirect(&b, l->index, side.index);
+	link_redirect(&b, "limit the rate of an interface", l->index, side.index);
 	return batch_send(nl, &b, err);
 }
 

@@ -98,6 +98,8 @@ static void build_nic(struct build *b, const struct machine_nic *n) {
 	json_t *device = virtio ? build_virtio(b, "virtio-net", n->id) : json_pack("{s:s,s:s}", "driver", n->model, "id", n->id);
 	json_set_str(device, "netdev", net);
 	json_set_str(device, "mac", n->mac);
+	if (virtio && n->mtu)
+		json_set_int(device, "host_mtu", n->mtu);
 	if (n->boot_index)
 		json_set_int(device, "bootindex", n->boot_index);
 	else if (!machine_is(b->m, "microvm"))

@@ -36,6 +36,7 @@ struct machine_nic {
 	const char *mac, *model;
 	int boot_index;
 	bool vhost;      /* /dev/vhost-net is there */
+	int mtu;         /* told to the guest by virtio; 0: nothing is */
 };
 /* A directory of the container that the guest mounts by virtiofs. */
 struct machine_share {

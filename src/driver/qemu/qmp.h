@@ -16,11 +16,12 @@ DEFINE_CLEANUP(qmp_free_ptr, struct qmp *, qmp_free);
 int qmp_fd(const struct qmp *q); /* for an event loop */
 /* Takes over a connected descriptor without waiting: for an event loop. */
 struct qmp *qmp_adopt(int fd);
-/* args is consumed, may be NULL; fd goes along (getfd, add-fd), -1: none. *ret may be NULL, else the caller's. Events that come
- * meanwhile are kept for qmp_event. The error that QEMU gives: its desc, kind by class (DeviceNotFound: NOT_FOUND, else INTERNAL). */
+/* args is consumed, may be NULL; fd goes along (getfd, add-fd), -1: none. ret may be NULL, else *ret is the caller's. Events that
+ * come meanwhile are kept for qmp_event. The error that QEMU gives: its desc, kind by class (DeviceNotFound: NOT_FOUND,
+ * DeviceNotActive: CONFLICT, CommandNotFound: UNSUPPORTED, else INTERNAL). UNAVAILABLE: it has ended meanwhile. */
 int qmp_call(struct qmp *q, const char *command, json_t *args, int fd, int64_t deadline, json_t **ret, struct error *err);
-/* The next event whose name is `name` (NULL: any), with its data; *data (may be NULL) is the caller's. */
+/* The next event whose name is `name` (NULL: any), with its data (NULL where it has none); what is not NULL is the caller's. */
 int qmp_event(struct qmp *q, const char *name, int64_t deadline, char **event, json_t **data, struct error *err);
-/* For an event loop: one event that is there already. 1, 0: none yet, negative: the end. Never blocks. At most so many unread
- * bytes are kept as a message may have. */
+/* For an event loop: one event that is there already. 1, 0: none yet, negative: the end. Never blocks; called until it gives 0
+ * whenever the descriptor can be read. At most so many unread bytes are kept as a message may have. */
 int qmp_poll(struct qmp *q, char **event, json_t **data, struct error *err);

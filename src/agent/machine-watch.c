@@ -1,0 +1,93 @@
+/* What machines tell of themselves: the agent keeps one monitor of each open and passes on what its users want to know. A disk
+ * that ran full halts the machine; a worker lets it go on, again and again, until there is room. */
+#include "agent/machine-priv.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "driver/qemu/qmp.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define EVENTS_AT_ONCE 64 /* then others have their turn */
+#define TRY_AGAIN (5 * NS_PER_SEC)
+
+struct machine_watch {
+	struct inst *inst;
+	struct qmp *qmp;
+	struct loop_source *source, *timer;
+};
+
+static void resume(void *arg) {
+	struct machine_watch *w = arg;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct job j = {.agent = w->inst->agent, .handler = &job_machine_resume, .sock = -1, .listen_fd = -1};
+	snprintf(j.id, sizeof j.id, "%s", w->inst->id);
+	w->timer = NULL;
+	if (!w->inst->agent->stopping && worker_start(w->inst->agent, &j, &err) < 0)
+		log_error("machine %.12s: %s", j.id, error_text(&err));
+}
+
+static void disk_failed(struct machine_watch *w, const json_t *data) {
+	bool full = json_get_bool(data, "nospace"), halted = str_same(json_get_str(data, "action"), "stop");
+	log_warn("machine %.12s: its disk %.64s %s%s", w->inst->id, json_get_str(data, "device"), full ? "is full" : "fails",
+		 halted ? ": it halts until it can be written to" : "");
+	if (halted && !w->timer)
+		w->timer = loop_add_timer(w->inst->agent->loop, time_mono_ns() + TRY_AGAIN, resume, w);
+}
+
+static void handle(struct machine_watch *w, const char *event, const json_t *data) {
+	static const struct {
+		const char *event, *action;
+	} told[] = {{"GUEST_PANICKED", "panic"}, {"WATCHDOG", "watchdog"}, {"RESET", "reset"}, {"BLOCK_IO_ERROR", "io_error"}};
+	for (size_t i = 0; i < ARRAY_SIZE(told); i++)
+		if (str_same(event, told[i].event))
+			event_emit(w->inst->agent, told[i].action, w->inst->id, NULL, 0, &w->inst->status);
+	if (str_same(event, "BLOCK_IO_ERROR"))
+		disk_failed(w, data);
+}
+
+static void on_events(UNUSED struct loop_source *s, UNUSED uint32_t events, void *arg) {
+	struct machine_watch *w = arg;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	int r = 1;
+	for (int n = 0; r > 0 && n < EVENTS_AT_ONCE; n++) {
+		_cleanup_(free_ptr) char *event = NULL;
+		_cleanup_(json_free_ptr) json_t *data = NULL;
+		r = qmp_poll(w->qmp, &event, &data, &err);
+		if (r > 0)
+			handle(w, event, data);
+	}
+	if (r < 0) { /* it has ended, which its shim will tell */
+		loop_remove(w->source);
+		w->source = NULL;
+	}
+}
+
+void machine_watch_stop(struct inst *i) {
+	struct machine_watch *w = i->machine;
+	i->machine = NULL;
+	if (!w)
+		return;
+	loop_remove(w->source);
+	loop_remove(w->timer);
+	qmp_free(w->qmp);
+	free(w);
+}
+
+void machine_watch_start(struct inst *i) {
+	_cleanup_(free_ptr) char *dir = run_path(i->agent, i->id, NULL);
+	_cleanup_(close_fd) int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_(free_ptr) char *path = str_format("/proc/self/fd/%d/qmp-events", at);
+	machine_watch_stop(i);
+	int fd = at < 0 ? at : sock_connect_now(path);
+	if (fd < 0)
+		return; /* it has ended just now */
+	struct machine_watch *w = NEW(struct machine_watch);
+	*w = (struct machine_watch){.inst = i, .qmp = qmp_adopt(fd)};
+	w->source = loop_add_fd(i->agent->loop, fd, EPOLLIN, on_events, w);
+	i->machine = w;
+}

@@ -1,0 +1,36 @@
+/* Routes of what only machines have: the graphical console, as a raw stream for programs and as a websocket for browsers. */
+#include "core/machines.h"
+#include "dialect/native/native-priv.h"
+#include "http/websocket.h"
+
+#include <unistd.h>
+
+#define ONE P "/instances/{name}"
+
+static void display(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	int fd;
+	if (machine_display(core_of(req), project_of(req), name_of(req), &fd, &err) < 0)
+		return fail(req, &err);
+	http_upgrade_relay(req, "rfb", fd);
+}
+
+static void display_websocket(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(buf_free) struct buf early = BUF_INIT;
+	int fd;
+	if (websocket_check(req, &err) < 0 || machine_display(core_of(req), project_of(req), name_of(req), &fd, &err) < 0)
+		return fail(req, &err);
+	int client = websocket_accept(req, &early);
+	if (client < 0)
+		close(fd);
+	else
+		websocket_relay(req, client, &early, fd);
+}
+
+const struct native_route machine_routes[] = {
+	{"POST", ONE "/display", display, .summary = "A machine's graphical console", .what = "upgrade to rfb (RFC 6143)", .status = 101},
+	{"GET", ONE "/display", display_websocket, .summary = "The same for browsers", .what = "upgrade to websocket with the stream in binary messages",
+	 .status = 101},
+	{0},
+};

@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""Machines from the outside: the verbs of containers on a guest with a boot sector of its own (tests/lib/tiny-guest.s)."""
+import os
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from machine import Console, qemu_of, tiny_disk  # noqa: E402
+from tap import contains, equal, run, test  # noqa: E402
+from wabe import Daemon, status_field, wait_until  # noqa: E402
+
+IMAGE = "tiny:1"
+
+
+def setup():
+    d = Daemon("machine")
+    try:
+        d.start()
+        d.cli("image", "import", "--kind", "disk", "--format", "raw", tiny_disk(d.dir + "/tiny.raw"), IMAGE)
+    except BaseException:
+        d.close()
+        raise
+    return d
+
+
+def machine(d, *args, image=IMAGE):
+    """A machine that has come up: its id."""
+    id = d.out("run", "--vm", "-d", "-m", "64m", *args, image).strip()
+    up(d, id)
+    return id
+
+
+def up(d, id, times=1):
+    wait_until(lambda: d.out("logs", id).count("tiny guest is up") >= times, 30, "the guest's first words")
+
+
+def status(d, id):
+    return d.json("show", id)["status"]
+
+
+def remove(d, id):
+    d.cli("rm", "-f", id)
+    wait_until(lambda: not any(d.leftovers().values()), 20, f"removal of everything: {d.leftovers()}")
+
+
+@test
+def starts_and_powers_down(d):
+    """its output is the log, the power button ends it, with status 0; a second start boots again"""
+    id = machine(d, "--name", "one")
+    equal(status(d, id)["state"], "running")
+    contains(d.out("ls"), "one")
+    d.cli("stop", "one")
+    now = status(d, id)
+    equal((now["state"], now["exit_code"]), ("exited", 0))
+    contains(d.out("logs", id), "powering off")
+    d.cli("start", "one")
+    up(d, id, 2)
+    remove(d, id)
+
+
+@test
+def console_and_disk(d):
+    """the console takes input; what is written to the disk is there after the next start"""
+    id = machine(d)
+    with Console(d, id) as c:
+        c.send("xyz")
+        c.expect("xyz")
+        c.send("wA")
+        c.expect("W")
+        c.send("r")
+        c.expect("A")
+    d.cli("stop", id)
+    d.cli("start", id)
+    up(d, id, 2)
+    with Console(d, id) as c:
+        c.send("r")
+        c.expect("A")
+    remove(d, id)
+
+
+@test
+def reboot_stays(d):
+    """a reset is no end; the power button's end is one, which a restart policy answers"""
+    id = machine(d, "--restart", "always")
+    with Console(d, id) as c:
+        c.send("b")
+    up(d, id, 2)
+    equal(status(d, id)["restart_count"], 0)
+    with Console(d, id) as c:
+        c.send("p")
+    up(d, id, 3)
+    equal(status(d, id)["restart_count"], 1)
+    remove(d, id)
+
+
+@test
+def pause(d):
+    """a machine that is paused does nothing; it goes on where it was, and can be stopped"""
+    id = machine(d)
+    d.cli("pause", id)
+    equal(status(d, id)["state"], "paused")
+    with Console(d, id) as c:
+        c.send("hello")
+        c.silent("hello", 0.5)
+        d.cli("unpause", id)
+        c.expect("hello")
+    d.cli("pause", id)
+    d.cli("stop", id)
+    equal(status(d, id)["exit_code"], 0)
+    remove(d, id)
+
+
+@test
+def deaf_guests(d):
+    """a guest without a power button is ended after the time limit; kill is at once"""
+    id = d.out("run", "--vm", "-d", "-m", "64m", "--root-size", "16m", "scratch").strip()
+    d.cli("stop", "-t", "1", id)
+    equal(status(d, id)["state"], "exited")
+    d.cli("start", id)
+    d.cli("kill", id)
+    equal(wait_until(lambda: status(d, id)["state"] == "exited" and status(d, id), 20)["exit_code"], 137)
+    remove(d, id)
+
+
+@test
+def survives_the_daemon(d):
+    """SIGKILL of control and agent: the machine runs on, is found, listened to and obeys"""
+    id = machine(d)
+    pid = status(d, id)["pid"]
+    d.kill()
+    d.start()
+    now = status(d, id)
+    equal((now["state"], now["pid"]), ("running", pid))
+    with Console(d, id) as c:
+        c.send("q")
+        c.expect("q")
+    d.cli("stop", id)
+    equal(status(d, id)["exit_code"], 0)
+    remove(d, id)
+
+
+@test
+def qemu_dies(d):
+    """its end is the machine's, reported as such"""
+    id = machine(d)
+    os.kill(qemu_of(d, id), signal.SIGSEGV)
+    wait_until(lambda: status(d, id)["state"] == "exited", 20, "the end")
+    equal(status(d, id)["exit_code"], 139)
+    remove(d, id)
+
+
+@test
+def confined(d):
+    """QEMU has a user of its own, no power, no network, no files but its own"""
+    one, two = machine(d), machine(d)
+    pids = [qemu_of(d, id) for id in (one, two)]
+    uids = {status_field(p, "Uid").split()[0] for p in pids}
+    assert len(uids) == 2 and "0" not in uids, uids
+    for p in pids:
+        equal(int(status_field(p, "CapEff"), 16), 0)
+        equal(status_field(p, "NoNewPrivs"), "1")
+        assert int(status_field(p, "Seccomp")) == 2
+        equal([f for f in os.listdir(f"/proc/{p}/root") if f in ("home", "root", "var", "etc", "boot")], [])
+        for ns in ("net", "mnt", "pid", "ipc", "user"):
+            assert os.readlink(f"/proc/{p}/ns/{ns}") != os.readlink(f"/proc/self/ns/{ns}"), ns
+        equal([a for a in open(f"/proc/{p}/cmdline").read().split("\0") if d.dir in a], [])
+    d.cli("rm", "-f", one)
+    remove(d, two)
+
+
+@test
+def bad_input(d):
+    """errors that name the field; nothing is left"""
+    for args, text in ((["--chipset", "microvm", "--tpm"], "machine.chipset"), (["--disk-bus", "ide"], "machine.disk_bus"),
+                       (["--secure-boot"], "machine.secure_boot"), (["--privileged"], "privileged"),
+                       (["--root-size", "1m"], "root_size"), (["--cpu-model", "no such"], "cpu_model")):
+        r = d.cli("create", "--vm", *args, IMAGE, check=False)
+        equal(r.returncode, 125, r.stderr)
+        contains(r.stderr, text)
+    r = d.cli("create", "--chipset", "pc", "x", check=False)
+    contains(r.stderr, "machine")
+    r = d.cli("run", "--vm", "-d", "--accel", "kvm", IMAGE, check=False)
+    if d.json("info")["agent"]["engine"] != "kvm":
+        equal(r.returncode, 125)
+        contains(r.stderr, "kvm")
+    for one in d.json("ls", "-a"):
+        d.cli("rm", "-f", one["id"])
+    equal(d.json("ls", "-a"), [])
+
+
+@test
+def variants(d):
+    """every bus, board and firmware starts the disk"""
+    for args in (["--disk-bus", "scsi"], ["--disk-bus", "sata"], ["--disk-bus", "nvme"], ["--chipset", "pc", "--disk-bus", "ide"],
+                 ["--cpus", "2"], ["--sockets", "1", "--cores", "2", "--threads", "1"], ["--video", "vga"], ["--usb"],
+                 ["--watchdog", "reset"], ["--cpu-model", "qemu64"]):
+        id = machine(d, *args)
+        remove(d, id)
+
+
+@test
+def limits(d):
+    """the guest's memory is its own; the control group has room for QEMU besides"""
+    id = machine(d, "--cpus", "1")
+    s = d.json("stats", "--no-stream", id)[0]
+    assert s["memory_limit"] > 64 << 20, s
+    remove(d, id)
+
+
+if __name__ == "__main__":
+    run(setup, lambda d: d.close())

@@ -1,0 +1,77 @@
+"""Machines for tests: a disk with a guest of one sector, and a console to talk to it."""
+import os
+import pty
+import select
+import subprocess
+import time
+
+LIB = os.path.dirname(os.path.abspath(__file__))
+
+
+def tiny_disk(path, size=16 << 20):
+    """A raw disk that starts tiny-guest.s; its path."""
+    subprocess.run(["as", "--32", "-o", path + ".o", os.path.join(LIB, "tiny-guest.s")], check=True)
+    subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", path, path + ".o"], check=True)
+    os.unlink(path + ".o")
+    os.truncate(path, size)
+    os.chmod(path, 0o644)
+    return path
+
+
+def qemu_of(d, id):
+    """The pid of a machine's QEMU: its first process, or a child of that."""
+    first = d.json("show", id)["status"]["pid"]
+    pids = [first]
+    for pid in pids:
+        with open(f"/proc/{pid}/comm") as f:
+            if f.read().startswith("qemu"):
+                return pid
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            pids += [int(p) for p in f.read().split()]
+    raise AssertionError(f"machine {id} has no QEMU")
+
+
+class Console:
+    """`wabe console` on a terminal."""
+
+    def __init__(self, d, id):
+        self.master, slave = pty.openpty()
+        self.seen = ""
+        self.process = subprocess.Popen(d.line("console", id), env=d.env, stdin=slave, stdout=slave, stderr=slave,
+                                        start_new_session=True)
+        os.close(slave)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+    def send(self, text):
+        os.write(self.master, text.encode())
+
+    def read(self, seconds):
+        if not select.select([self.master], [], [], max(seconds, 0))[0]:
+            return False
+        try:
+            self.seen += os.read(self.master, 65536).decode(errors="replace")
+        except OSError:
+            return False
+        return True
+
+    def expect(self, text, seconds=30):
+        """Waits for it; what came up to it is taken."""
+        end = time.monotonic() + seconds
+        while text not in self.seen:
+            if not self.read(end - time.monotonic()):
+                raise AssertionError(f"{text!r} did not come; seen: {self.seen!r}")
+        self.seen = self.seen[self.seen.index(text) + len(text):]
+
+    def silent(self, text, seconds):
+        """It does not come for so long."""
+        end = time.monotonic() + seconds
+        while self.read(end - time.monotonic()):
+            pass
+        assert text not in self.seen, self.seen
