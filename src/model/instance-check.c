@@ -463,7 +463,7 @@ static int kind_validate(const struct instance_spec *s, struct error *err) {
 	} refused[] = {
 		{"privileged", s->privileged}, {"userns", is(s->userns, "host")}, {"pid_mode", is(s->pid_mode, "host")},
 		{"ipc_mode", is(s->ipc_mode, "host")}, {"uts_mode", is(s->uts_mode, "host")}, {"devices", s->devices.n},
-		{"cap_add", s->cap_add && *s->cap_add}, {"sysctls", s->sysctls.n}, {"seccomp", s->seccomp},
+		{"cap_add", s->cap_add && *s->cap_add}, {"sysctls", s->sysctls.n}, {"seccomp", s->seccomp && !is(s->seccomp, "default")},
 		{"network", s->network && !is(s->network, "private") && !is(s->network, "none")},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)

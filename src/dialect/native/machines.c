@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#define P "/v1/projects/{project}"
 #define ONE P "/instances/{name}"
 
 static void display(struct http_request *req) {
