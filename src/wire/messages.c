@@ -28,6 +28,8 @@ static const struct field hello_fields[] = {
 	FIELD(struct msg_hello, userns, FIELD_BOOL, .doc = "User name spaces can be made"),
 	FIELD(struct msg_hello, idmapped_mounts, FIELD_BOOL, .doc = "Bind mounts can be idmapped"),
 	FIELD(struct msg_hello, overlay_idmap, FIELD_BOOL, .doc = "Lower layers can be idmapped"),
+	FIELD(struct msg_hello, cpu_list, FIELD_STRING, .max = 4096, .doc = "Processors that are on line"),
+	FIELD(struct msg_hello, node_list, FIELD_STRING, .max = 4096, .doc = "Memory nodes that are on line"),
 	FIELD(struct msg_hello, swap_limit, FIELD_BOOL, .doc = "Swap can be limited"),
 	FIELD(struct msg_hello, directory, FIELD_STRING, .doc = "Where it keeps what it has, on the host"),
 };
