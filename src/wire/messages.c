@@ -350,7 +350,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("pool-delete", object, empty, "Removes an empty pool and what wabe made of it"),
 	REQUEST("pool-status", object, pool_state, "Looks at it now"),
 	REQUEST("pool-list", empty, pool_states, "All that the agent has"),
-	REQUEST("volume-create", volume_create, empty, "Makes a volume, maybe as a copy; progress"),
+	REQUEST("volume-create", volume_create, volume_usage, "Makes a volume, maybe as a copy; progress"),
 	REQUEST("volume-delete", volume_ref, empty, "Removes it and its snapshots; CONFLICT while it is in use"),
 	REQUEST("volume-resize", volume_resize, empty, "A new size"),
 	REQUEST("volume-usage", volume_ref, volume_usage, "What it takes"),

@@ -23,8 +23,12 @@ int docker_volume_driver_check(const char *name, struct error *err) {
 static void take_options(const char *text, struct volume_mount_spec *m, char **address, bool *bind) {
 	_cleanup_(strv_free_ptr) char **words = strv_split(text, ',');
 	for (char **w = words; *w; w++) {
-		if (str_same(*w, "bind") || str_same(*w, "rbind"))
-			*bind = true;
+		bool deep = str_same(*w, "rbind");
+		*bind = *bind || deep || str_same(*w, "bind");
+		if (deep)
+			strv_add(&m->options, *w);
+		else if (str_same(*w, "bind"))
+			continue;
 		else if (str_starts(*w, "addr="))
 			*address = *address ? *address : str_copy(*w + strlen("addr="));
 		else if (**w)
