@@ -88,7 +88,7 @@ static int add_disk(struct machine_start *m, const char *path, bool read_only, c
 		.fd = fd,
 		.format = "raw",
 		.bus = disk_bus(m->config.spec),
-		.serial = serial ? keep(m, str_copyn(serial, SERIAL_MAX)) : NULL,
+		.serial = serial ? keep(m, str_copyn(serial, strnlen(serial, SERIAL_MAX))) : NULL,
 		.read_only = read_only,
 		.boot_index = n == 0 ? boot_place(m->config.spec, "disk") : 0,
 	};

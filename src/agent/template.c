@@ -150,6 +150,7 @@ int work_template_make(struct job *j, struct error *err) {
 	struct volume v;
 	fields_init(&volume_table, &v);
 	v.id = str_copy(strchr(m->digest, ':') + 1);
+	v.spec.name = str_format("image-%.12s", v.id);
 	v.spec.kind = str_copy("block");
 	v.spec.size = MAX((m->size + 511) / 512 * 512, SIZE_MIN);
 	int r = pool_use(j, m->pool_id, &e, &pool, err);
