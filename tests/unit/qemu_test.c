@@ -541,6 +541,10 @@ static void checks(void **state) {
 	w.spec.usb = true;
 	refused(&w, ERROR_INVALID, "spec.machine.chipset");
 	world_begin(&w);
+	w.spec.chipset = (char *)"microvm";
+	w.config.kernel_fd = file_of("kernel", 1);
+	refused(&w, ERROR_UNSUPPORTED, "spec.machine.chipset");
+	world_begin(&w);
 	add_disk(&w, "root", "virtio", false);
 	w.disks[0].format = "vmdk";
 	refused(&w, ERROR_INVALID, "spec.disks");

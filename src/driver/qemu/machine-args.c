@@ -44,8 +44,8 @@ static void build_machine(struct build *b) {
 	buf_addf(&line, "%s,usb=off,dump-guest-core=off", s->chipset ? s->chipset : "q35");
 	if (!machine_is(b->m, "microvm"))
 		buf_adds(&line, ",vmport=off");
-	if (!wants_video(s))
-		buf_adds(&line, ",graphics=off"); /* the firmware speaks on the serial line */
+	if (!wants_video(s) && b->m->kernel_fd < 0)
+		buf_adds(&line, ",graphics=off"); /* the firmware and the boot loader speak on the serial line */
 	if (s->secure_boot)
 		buf_adds(&line, ",smm=on");
 	if (str_same(s->firmware, "uefi"))
@@ -54,7 +54,8 @@ static void build_machine(struct build *b) {
 		buf_adds(&line, ",memory-backend=memory");
 	build_arg(b, "-machine", "%s", buf_str(&line));
 	build_arg(b, "-accel", b->m->kvm ? "kvm" : "tcg,thread=multi,tb-size=%d", TRANSLATION_MIB);
-	build_arg(b, "-cpu", "%s", s->cpu_model ? s->cpu_model : b->m->kvm ? "host" : "max");
+	/* tables of five levels only make the translator's work longer */
+	build_arg(b, "-cpu", "%s", s->cpu_model ? s->cpu_model : b->m->kvm ? "host" : "max,la57=off");
 }
 
 static void build_processors(struct build *b) {

@@ -127,6 +127,9 @@ static int check_chipset(const struct machine_config *m, struct error *err) {
 		return error_field(err, "spec.machine.chipset", "\"%s\" is none of q35, pc, microvm", s->chipset);
 	if (!machine_is(m, "microvm"))
 		return 0;
+	if (m->kernel_fd >= 0 && !m->kvm)
+		return unsupported(err, "spec.machine.chipset", "microvm starts a kernel under KVM alone: the translator gives it no "
+				   "clock that Linux could measure its time by; take q35");
 	bool more = str_same(s->firmware, "uefi") || s->tpm || s->usb || s->audio || (s->video && strcmp(s->video, "none") != 0) ||
 		    (s->watchdog && strcmp(s->watchdog, "none") != 0) || (s->nic_model && strcmp(s->nic_model, "virtio") != 0);
 	return more ? error_field(err, "spec.machine.chipset", "microvm has no other devices than virtio's") : 0;

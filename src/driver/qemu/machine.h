@@ -56,7 +56,7 @@ struct machine_config {
 	const struct machine_share *shares;
 	size_t n_shares;
 	/* Listening unix sockets: QMP for commands, QMP for events, the guest agent's channel. -1: none. There is none for VNC,
-	 * since QEMU 7.2 takes no descriptor for it: with a graphics card clients are handed over by screen_client (screen.h). */
+	 * since QEMU 7.2 takes no descriptor for it: with a graphics card clients are handed over by QMP (getfd, add_client). */
 	int qmp_fd, events_fd, guest_fd;
 	int kernel_fd, initrd_fd; /* started directly; -1: none. Files that anybody may read: QEMU opens them once more */
 	const char *append;       /* the kernel's command line */
