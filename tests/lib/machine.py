@@ -3,6 +3,7 @@ import os
 import pty
 import select
 import subprocess
+import termios
 import time
 
 LIB = os.path.dirname(os.path.abspath(__file__))
@@ -39,6 +40,9 @@ class Console:
         self.seen = ""
         self.process = subprocess.Popen(d.line("console", id), env=d.env, stdin=slave, stdout=slave, stderr=slave,
                                         start_new_session=True)
+        end = time.monotonic() + 30  # what is typed before that is thrown away with the change
+        while self.process.poll() is None and termios.tcgetattr(slave)[3] & termios.ECHO and time.monotonic() < end:
+            time.sleep(0.01)
         os.close(slave)
 
     def __enter__(self):

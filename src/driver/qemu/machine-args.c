@@ -44,8 +44,6 @@ static void build_machine(struct build *b) {
 	buf_addf(&line, "%s,usb=off,dump-guest-core=off", s->chipset ? s->chipset : "q35");
 	if (!machine_is(b->m, "microvm"))
 		buf_adds(&line, ",vmport=off");
-	if (!wants_video(s) && b->m->kernel_fd < 0)
-		buf_adds(&line, ",graphics=off"); /* the firmware and the boot loader speak on the serial line */
 	if (s->secure_boot)
 		buf_adds(&line, ",smm=on");
 	if (str_same(s->firmware, "uefi"))
