@@ -44,8 +44,8 @@ static void build_machine(struct build *b) {
 	buf_addf(&line, "%s,usb=off,dump-guest-core=off", s->chipset ? s->chipset : "q35");
 	if (!machine_is(b->m, "microvm"))
 		buf_adds(&line, ",vmport=off");
-	if (!wants_video(s))
-		buf_adds(&line, ",graphics=off"); /* the firmware speaks on the serial line */
+	if (!wants_video(s) && b->m->kernel_fd < 0)
+		buf_adds(&line, ",graphics=off"); /* the firmware speaks on the serial line, where it has to start something */
 	if (s->secure_boot)
 		buf_adds(&line, ",smm=on");
 	if (str_same(s->firmware, "uefi"))
@@ -153,6 +153,8 @@ static void build_companions(struct build *b) {
 	if (!m->n_shares && !m->spec->tpm)
 		return;
 	strv_add(&b->args, LAUNCHER);
+	if (m->status_file)
+		build_arg(b, "=", "%s", m->status_file);
 	for (size_t i = 0; i < m->n_shares; i++) {
 		build_arg(b, "++", SHARE_SOCKET, i);
 		build_arg(b, VIRTIOFSD, "--fd=3");
