@@ -129,6 +129,9 @@ static int read_tar(struct source *s, int fd, struct error *err) {
 	while (r == 0 && (result = archive_read_next_header(s->tar, &e)) != ARCHIVE_EOF)
 		r = result < ARCHIVE_WARN ? error_set(err, ERROR_CORRUPT, "the kernel's package: %s", archive_error_string(s->tar))
 					  : take_entry(s, e, err);
+	char rest[4096]; /* behind the archive's own end: a stream that is whole has an end, too */
+	while (r == 0 && (result = (int)RETRY_EINTR(read(fd, rest, sizeof rest))) != 0)
+		r = result < 0 ? error_errno(err, errno, "cannot read the kernel's package") : 0;
 	if (r == 0 && !s->version)
 		r = error_set(err, ERROR_CORRUPT, "there is no kernel (boot/vmlinuz-…) in the package");
 	return r;
