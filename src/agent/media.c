@@ -13,7 +13,7 @@
 
 static int copy(int from, const char *path) {
 	_cleanup_(close_fd) int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	int r = to < 0 ? -errno : fs_copy(from, to, NULL);
+	int r = to < 0 || lseek(from, 0, SEEK_SET) < 0 ? -errno : fs_copy(from, to, NULL);
 	return r == 0 && fsync(to) < 0 ? -errno : r;
 }
 
