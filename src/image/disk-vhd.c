@@ -83,7 +83,7 @@ static int read_item(const struct disk_file *f, const uint8_t *table, uint64_t a
 int vhdx_inspect(const struct disk_file *f, int64_t *size, struct error *err) {
 	_cleanup_(free_ptr) uint8_t *table = alloc_zero(TABLE_MAX + 32);
 	uint8_t parameters[8], bytes[8];
-	uint64_t at;
+	uint64_t at = 0;
 	int r = find_metadata(f, table, &at, err);
 	if (r == 0)
 		r = disk_read(f, at, table, TABLE_MAX, err);
