@@ -186,7 +186,7 @@ static void reap(pid_t qemu) {
 		companion_ended(killed);
 }
 
-static void watch(int signals, pid_t qemu) {
+__attribute__((noreturn)) static void watch(int signals, pid_t qemu) {
 	struct signalfd_siginfo info;
 	while (read(signals, &info, sizeof info) == (ssize_t)sizeof info || errno == EINTR) {
 		if (info.ssi_signo == SIGCHLD)
