@@ -106,17 +106,12 @@ static int tell_disks(const struct volume_mounts *volumes, struct machine_start 
 static void tell_address(const struct network *n, const char *address, bool gateway, struct guest_nic *to) {
 	struct ip ip;
 	struct cidr cidr;
-	if (!address || ip_parse(address, &ip) < 0)
+	const struct subnet *s = address && ip_parse(address, &ip) == 0 ? subnet_with(&n->spec.subnets, &ip, &cidr) : NULL;
+	if (!s)
 		return;
-	for (size_t i = 0; i < n->spec.subnets.n; i++) {
-		const struct subnet *s = &n->spec.subnets.items[i];
-		if (cidr_parse(s->cidr, &cidr) < 0 || !cidr_contains(&cidr, &ip))
-			continue;
-		strv_take(&to->addresses, str_format("%s/%u", address, cidr.prefix));
-		if (gateway && s->gateway)
-			strv_add(&to->gateways, s->gateway);
-		return;
-	}
+	strv_take(&to->addresses, str_format("%s/%u", address, cidr.prefix));
+	if (gateway && s->gateway)
+		strv_add(&to->gateways, s->gateway);
 }
 
 static void tell_nics(const struct agent *a, const struct msg_instance_create *r, struct guest_config *g) {

@@ -140,19 +140,14 @@ static const char *keep(struct told *t, const char *text) {
 static void tell_address(const struct network_spec *n, const char *address, bool gateway, struct seed_nic *to) {
 	struct ip ip;
 	struct cidr cidr;
-	if (!address || ip_parse(address, &ip) < 0)
+	const struct subnet *s = address && ip_parse(address, &ip) == 0 ? subnet_with(&n->subnets, &ip, &cidr) : NULL;
+	if (!s)
 		return;
-	for (size_t i = 0; i < n->subnets.n; i++) {
-		const struct subnet *s = &n->subnets.items[i];
-		if (cidr_parse(s->cidr, &cidr) < 0 || !cidr_contains(&cidr, &ip))
-			continue;
-		strv_take(&to->addresses, str_format("%s/%u", address, cidr.prefix));
-		if (gateway && s->gateway)
-			strv_add(&to->gateways, s->gateway);
-		if (n->dns && s->gateway)
-			strv_add(&to->dns, s->gateway);
-		return;
-	}
+	strv_take(&to->addresses, str_format("%s/%u", address, cidr.prefix));
+	if (gateway && s->gateway)
+		strv_add(&to->gateways, s->gateway);
+	if (n->dns && s->gateway)
+		strv_add(&to->dns, s->gateway);
 }
 
 /* As a container on these networks is configured. */
