@@ -330,6 +330,8 @@ bool restart_wanted(const struct msg_instance_create *r);
 /* The caller's process for an exec, and the confinement that the instance's own has. */
 int config_exec(const struct msg_instance_create *r, char *const *command, char *const *env, const char *user,
 		const char *workdir, struct container_config *c, struct error *err);
+/* Where another program of wabe's lies; free it. */
+char *program_beside(const struct agent *a, const char *name);
 /* Turns this worker into wabe-shim; only returns on failure. */
 struct shim_start {
 	const char *id;

@@ -1,7 +1,7 @@
 /* Making and removing what an instance has on disk. Both are one rename: before it nothing is there, after
  * it everything; what a crash leaves beside (".tmp-", ".del-") is removed at the agent's next start, and with it the
  * root in the pool that its record names. */
-#include "agent/storage-priv.h"
+#include "agent/machine-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -126,6 +126,8 @@ int work_create(struct job *j, struct error *err) {
 	fault_point("create.record");
 	if (r == 0)
 		r = files_take(j, temporary, &m->instance.spec.files, err);
+	if (r == 0)
+		r = media_take(j, temporary, &m->media, m->instance.spec.files.n ? 1 : 0, err);
 	if (r == 0)
 		r = root_create(j, m, err);
 	fault_point("create.root");

@@ -59,6 +59,8 @@ static int load_instance(struct exec *x, struct error *err) {
 	if (r == 0 && (run_load(a, id, &x->run, NULL) < 0 || !x->run.created ||
 		       !container_state_alive(&x->run.container)))
 		r = error_set(err, ERROR_CONFLICT, "instance %.12s does not run", id);
+	if (r == 0 && instance_is_machine(&x->record.instance.spec)) /* it would be in QEMU's container */
+		r = error_set(err, ERROR_UNSUPPORTED, "a machine's processes cannot be started from outside");
 	return r;
 }
 

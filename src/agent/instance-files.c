@@ -24,7 +24,7 @@ int files_take(const struct job *j, const char *dir, const instance_files *files
 	struct stat st;
 	if (!files->n)
 		return 0;
-	if (j->nfds != 1 || size > FILES_MAX || fstat(j->fds[0], &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != size)
+	if (j->nfds < 1 || size > FILES_MAX || fstat(j->fds[0], &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != size)
 		return error_field(err, "instance.spec.files", "what is in them has not come along");
 	_cleanup_(free_ptr) char *path = str_format("%s/files", dir);
 	_cleanup_(close_fd) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

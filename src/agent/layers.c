@@ -219,6 +219,13 @@ static int check_bootstrap(const struct msg_bootstrap *m, struct error *err) {
 	return 0;
 }
 
+/* The kernel alone, unpacked and not set up. */
+#define KERNEL_PACKAGE "linux-image-cloud-amd64"
+
+static bool is_kernel(const struct msg_bootstrap *m) {
+	return str_same(m->variant, "kernel");
+}
+
 /* In the child: becomes mmdebstrap, with the tar on standard output. */
 __attribute__((noreturn)) static void exec_mmdebstrap(const struct msg_bootstrap *m, const char *tmp, int out,
 						      int errors) {
@@ -226,10 +233,12 @@ __attribute__((noreturn)) static void exec_mmdebstrap(const struct msg_bootstrap
 	bool system = str_same(m->variant, "system");
 	strv_add(&argv, "mmdebstrap");
 	strv_add(&argv, "--mode=root");
-	strv_add(&argv, "--variant=minbase");
+	strv_add(&argv, is_kernel(m) ? "--variant=extract" : "--variant=minbase");
 	strv_add(&argv, "--format=tar");
 	if (system)
 		strv_add(&include, system_packages);
+	if (is_kernel(m))
+		strv_add(&include, KERNEL_PACKAGE);
 	for (size_t i = 0; m->include && m->include[i]; i++)
 		strv_add(&include, m->include[i]);
 	_cleanup_(free_ptr) char *packages = strv_join(include, ",");
@@ -285,6 +294,18 @@ static bool read_lines(struct job *j, int fd, struct buf *pending, char **kept) 
 	return true;
 }
 
+/* The reader of the tar, and what goes along. */
+static int answer_tar(struct job *j, int *writer, struct error *err) {
+	_cleanup_(close_fd) int reader = -1;
+	_cleanup_(close_fd) int init = -1;
+	_cleanup_(free_ptr) char *path = program_beside(j->agent, "wabe-init");
+	if (is_kernel(j->body) && (init = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		return error_errno(err, errno, "cannot open %s", path);
+	int r = guard_open(&reader, writer, err);
+	const int fds[] = {reader, init};
+	return r < 0 ? r : job_answer(j, NULL, fds, init >= 0 ? 2 : 1, err);
+}
+
 /* Gives the stream to the peer once the first byte of the tar is there, and copies it from then on. */
 static int relay(struct job *j, int tar, int errors, int *writer, char **kept, struct error *err) {
 	_cleanup_(buf_free) struct buf pending = BUF_INIT_MAX(65536);
@@ -300,10 +321,7 @@ static int relay(struct job *j, int tar, int errors, int *writer, char **kept, s
 			continue;
 		ssize_t n = RETRY_EINTR(read(tar, chunk, 65536));
 		if (n > 0 && *writer < 0) {
-			_cleanup_(close_fd) int reader = -1;
-			r = guard_open(&reader, writer, err);
-			if (r == 0)
-				r = job_answer(j, NULL, &reader, 1, err);
+			r = answer_tar(j, writer, err);
 			close_fd(&j->sock);
 		}
 		if (n > 0 && r == 0 && (r = fs_write_all(*writer, chunk, (size_t)n)) < 0)

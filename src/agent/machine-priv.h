@@ -13,6 +13,8 @@ struct machine_start {
 	char **names; /* text that those point to */
 	int *pass;
 	size_t n_pass;
+	struct container_config inner; /* the container inside, of a machine whose root is an image's layers */
+	struct machine_share share;
 };
 void machine_start_init(struct machine_start *m);
 void machine_start_free(struct machine_start *m); /* closes what it has opened */
@@ -20,6 +22,24 @@ void machine_start_free(struct machine_start *m); /* closes what it has opened *
 /* Fills c and m for a machine whose root is open at `root`, a block device or raw file. The caller has the instance's lock. */
 int machine_build(const struct job *j, const struct msg_instance_create *r, const char *root, const struct volume_mounts *volumes,
 		  struct machine_start *m, struct container_config *c, struct error *err);
+/* Text that lives as long as the start does. */
+const char *machine_keep(struct machine_start *m, char *text);
+int machine_add_disk(struct machine_start *m, const char *path, bool read_only, const char *serial, struct error *err);
+/* guest.c: the same for one whose root is an image's layers upon which `root` has been changed. c has what every machine's has;
+ * gets mounts and files. */
+bool guest_is(const struct msg_instance_create *r);
+int guest_build(const struct job *j, const struct msg_instance_create *r, const char *root, const struct volume_mounts *volumes,
+		struct machine_start *m, struct container_config *c, struct error *err);
+
+/* --- media.c --- */
+
+/* Into the directory of an instance: of the job's descriptors those from the first on. */
+int media_take(const struct job *j, const char *instance_dir, const media *list, size_t first, struct error *err);
+#define MEDIUM_NONE (-1000)
+/* A descriptor; MEDIUM_NONE: it has none of that name. */
+int media_open(const struct agent *a, const struct msg_instance_create *r, const char *name, struct error *err);
+int work_media(struct job *j, struct error *err);
+
 /* Its interfaces are there: joined to those that QEMU opens. */
 int machine_link(const struct msg_instance_create *r, const struct container_state *c, struct error *err);
 

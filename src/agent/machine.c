@@ -20,6 +20,7 @@
 
 void machine_start_init(struct machine_start *m) {
 	*m = (struct machine_start){0};
+	container_config_init(&m->inner);
 	m->config = (struct machine_config){.qmp_fd = -1, .events_fd = -1, .guest_fd = -1, .kernel_fd = -1,
 					    .initrd_fd = -1, .vars_fd = -1};
 }
@@ -35,11 +36,11 @@ void machine_start_free(struct machine_start *m) {
 	free(m->nics);
 	free(m->pass);
 	strv_free(m->names);
+	container_config_free(&m->inner);
 	machine_start_init(m);
 }
 
-/* Text that lives as long as the start does. */
-static const char *keep(struct machine_start *m, char *text) {
+const char *machine_keep(struct machine_start *m, char *text) {
 	strv_take(&m->names, text);
 	return text;
 }
@@ -77,35 +78,70 @@ static int boot_place(const struct machine_spec *s, const char *kind) {
 	return 0;
 }
 
-static int add_disk(struct machine_start *m, const char *path, bool read_only, const char *serial, struct error *err) {
+int machine_add_disk(struct machine_start *m, const char *path, bool read_only, const char *serial, struct error *err) {
 	size_t n = m->config.n_disks;
 	int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
 	if (fd < 0)
 		return error_errno(err, errno, "cannot open the disk %s", path);
 	m->disks = alloc_resize(m->disks, n + 1, sizeof *m->disks);
 	m->disks[m->config.n_disks++] = (struct machine_disk){
-		.id = keep(m, str_format("disk%zu", n)),
+		.id = machine_keep(m, str_format("disk%zu", n)),
 		.fd = fd,
 		.format = "raw",
 		.bus = disk_bus(m->config.spec),
-		.serial = serial ? keep(m, str_copyn(serial, strnlen(serial, SERIAL_MAX))) : NULL,
+		.serial = serial ? machine_keep(m, str_copyn(serial, strnlen(serial, SERIAL_MAX))) : NULL,
 		.read_only = read_only,
-		.boot_index = n == 0 ? boot_place(m->config.spec, "disk") : 0,
 	};
 	m->config.disks = m->disks;
 	return 0;
 }
 
 static int add_disks(const char *root, const struct volume_mounts *volumes, struct machine_start *m, struct error *err) {
-	int r = add_disk(m, root, false, "root", err);
+	int r = machine_add_disk(m, root, false, "root", err);
+	if (r == 0)
+		m->disks[m->config.n_disks - 1].boot_index = boot_place(m->config.spec, "disk");
 	for (size_t i = 0; r == 0 && i < volumes->n; i++) {
 		const struct volume_mount *v = &volumes->items[i];
 		if (!v->block)
 			return error_field(err, "spec.mounts", "the volume %s is a file system: a machine of this image takes block volumes",
 					   v->mount->source);
-		r = add_disk(m, v->node, v->mount->read_only, v->mount->source, err);
+		r = machine_add_disk(m, v->node, v->mount->read_only, v->mount->source, err);
 	}
 	return r;
+}
+
+/* --- media --- */
+
+static int open_medium(const struct agent *a, const struct msg_instance_create *r, const char *name, int *fd, struct error *err) {
+	int opened = media_open(a, r, name, err);
+	*fd = opened == MEDIUM_NONE ? -1 : opened;
+	return opened < 0 && opened != MEDIUM_NONE ? opened : 0;
+}
+
+static int add_cdrom(const struct agent *a, const struct msg_instance_create *r, const char *name, int place, struct machine_start *m,
+		     struct error *err) {
+	int fd, result = open_medium(a, r, name, &fd, err);
+	if (result < 0 || fd < 0)
+		return result;
+	m->disks = alloc_resize(m->disks, m->config.n_disks + 1, sizeof *m->disks);
+	m->disks[m->config.n_disks++] = (struct machine_disk){
+		.id = name, .fd = fd, .format = "raw", .cdrom = true, .read_only = true, .boot_index = place};
+	m->config.disks = m->disks;
+	return 0;
+}
+
+static int add_media(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
+	static const char *const drives[] = {"cdrom0", "cdrom1", "cdrom2", "cdrom3"};
+	int place = boot_place(m->config.spec, "cdrom");
+	int result = open_medium(a, r, "kernel", &m->config.kernel_fd, err);
+	if (result == 0)
+		result = open_medium(a, r, "initrd", &m->config.initrd_fd, err);
+	for (int i = 0; result == 0 && i < (int)ARRAY_SIZE(drives); i++)
+		result = add_cdrom(a, r, drives[i], place ? place + i : 0, m, err);
+	if (result == 0)
+		result = add_cdrom(a, r, "seed", 0, m, err);
+	m->config.append = m->config.spec->kernel_args;
+	return result;
 }
 
 /* --- network cards --- */
@@ -118,10 +154,10 @@ static void add_nics(const struct msg_instance_create *r, struct machine_start *
 	const nics *list = &r->instance.nics;
 	m->nics = alloc_array(list->n + 1, sizeof *m->nics);
 	for (size_t i = 0; str_same(r->instance.spec.network, "private") && i < list->n; i++) {
-		int place = boot_place(m->config.spec, "network");
+		int place = m->config.kernel_fd >= 0 ? 0 : boot_place(m->config.spec, "network");
 		m->nics[m->config.n_nics++] = (struct machine_nic){
-			.id = keep(m, str_format("nic%zu", i)),
-			.tap = keep(m, tap_name(i)),
+			.id = machine_keep(m, str_format("nic%zu", i)),
+			.tap = machine_keep(m, tap_name(i)),
 			.mac = list->items[i].mac,
 			.model = m->config.spec->nic_model ? m->config.spec->nic_model : "virtio",
 			.boot_index = place ? place + (int)i : 0,
@@ -165,7 +201,7 @@ static int describe(const struct agent *a, const struct msg_instance_create *r, 
 	struct machine_config *c = &m->config;
 	c->spec = &spec->machine;
 	c->name = spec->name;
-	c->uuid = keep(m, uuid_of(r->instance.id));
+	c->uuid = machine_keep(m, uuid_of(r->instance.id));
 	c->memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : MEMORY_DEFAULT;
 	c->cpus = processors(spec);
 	c->tty = spec->tty;
@@ -189,7 +225,9 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 	config_maps(r, c);
 	int result = describe(a, r, m, err);
 	if (result == 0)
-		result = add_disks(root, volumes, m, err);
+		result = add_media(a, r, m, err);
+	if (result == 0)
+		result = guest_is(r) ? guest_build(j, r, root, volumes, m, c, err) : add_disks(root, volumes, m, err);
 	if (result == 0)
 		result = open_sockets(j, m, err);
 	if (result < 0)

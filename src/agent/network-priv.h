@@ -134,6 +134,9 @@ int work_network(struct job *j, struct error *err);
 
 /* --- instances on networks (network-run.c), in workers with the instance's lock held --- */
 
+/* Of these the one whose network the default route goes over; NULL. */
+const struct nic *gateway_nic(const struct agent *a, const nics *list);
+
 struct network_start {
 	int *held;    /* sockets on published ports, for the shim */
 	size_t n_held;

@@ -17,7 +17,7 @@
 /* --- one interface --- */
 
 /* The default route goes over the first network that leads anywhere. */
-static const struct nic *gateway_nic(const struct agent *a, const nics *list) {
+const struct nic *gateway_nic(const struct agent *a, const nics *list) {
 	for (size_t i = 0; i < list->n; i++) {
 		const struct net *net = net_get(a, list->items[i].network_id);
 		if (net && !net->network.spec.internal && net->network.spec.subnets.n)

@@ -297,6 +297,7 @@ static struct handler handlers[] = {
 	{"instance-unpause", .work = work_unpause, .states = S_PAUSED, .id = ID(msg_id)},
 	{"instance-delete", .inline_ = do_delete, .work = work_delete, .id = NO_ID},
 	{"instance-update", .inline_ = do_update, .work = work_update, .states = S_ANY, .id = ID(msg_instance_update)},
+	{"instance-media", .work = work_media, .states = S_ANY, .id = ID(msg_instance_media)},
 	{"attach", .inline_ = do_attach, .states = S_ANY, .id = ID(msg_attach)},
 	{"exec-attach", .inline_ = do_exec_attach, .states = S_UP, .id = ID(msg_attach)},
 	{"machine-display", .work = work_machine_display, .states = S_UP, .id = ID(msg_id)},

@@ -134,3 +134,8 @@ int shim_exec(const struct agent *a, const struct shim_start *s, struct error *e
 	execve(a->shim, argv, env);
 	return error_errno(err, errno, "cannot execute %s", a->shim);
 }
+
+char *program_beside(const struct agent *a, const char *name) {
+	const char *slash = strrchr(a->shim, '/');
+	return str_format("%.*s%s", slash ? (int)(slash + 1 - a->shim) : 0, a->shim, name);
+}

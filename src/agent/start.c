@@ -68,11 +68,11 @@ static int begin_run(struct start *s, struct error *err) {
 }
 
 /* The image may not hold the working directory: it is made, by the container's root, at the first start. */
-static int make_workdir(struct start *s, struct error *err) {
-	const char *cwd = s->config.process.cwd;
+static int make_workdir(struct start *s, const struct container_config *c, struct error *err) {
+	const char *cwd = c->process.cwd;
 	if (str_same(cwd, "/") || s->record.instance.status.started_at)
 		return 0;
-	_cleanup_(close_fd) int root = container_root_mount(&s->config, err);
+	_cleanup_(close_fd) int root = container_root_mount(c, err);
 	if (root < 0)
 		return root;
 	_cleanup_(close_fd) int there = fs_open_in_root(root, cwd, O_PATH, 0);
@@ -94,11 +94,13 @@ static int open_storage(struct start *s, struct error *err) {
 
 static int configure(struct start *s, struct error *err) {
 	const struct agent *a = s->job->agent;
-	if (instance_is_machine(&s->record.instance.spec))
-		return machine_build(s->job, &s->record, s->root, &s->volumes, &s->machine, &s->config, err);
-	int r = config_build(a, &s->record, s->root, &s->volumes, &s->config, err);
+	bool machine = instance_is_machine(&s->record.instance.spec);
+	int r = machine ? machine_build(s->job, &s->record, s->root, &s->volumes, &s->machine, &s->config, err)
+			: config_build(a, &s->record, s->root, &s->volumes, &s->config, err);
+	if (machine && !guest_is(&s->record))
+		return r;
 	if (r == 0)
-		r = make_workdir(s, err);
+		r = make_workdir(s, machine ? &s->machine.inner : &s->config, err);
 	return r < 0 ? r : config_files_write(a, &s->record, err);
 }
 

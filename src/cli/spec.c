@@ -116,10 +116,23 @@ static int finish_network(struct instance_spec *spec, const struct create_option
 
 #define MACHINE_STOP_TIMEOUT (60 * NS_PER_SEC) /* a whole system takes its time to power down */
 
-/* Its console is a terminal. */
+/* Whether the image is here and is a disk, or none is wanted. */
+static bool image_is_disk(const struct invocation *in, const struct instance_spec *spec) {
+	_cleanup_(json_free_ptr) json_t *image = NULL;
+	if (instance_is_blank(spec))
+		return true;
+	if (api_call(in, "GET", api_path(in, "/images/%s", spec->image), NULL, &image, NULL) < 0)
+		return false;
+	const char *kind = json_get_str(image, "kind");
+	return kind && strcmp(kind, "oci") != 0;
+}
+
+/* Its console is a terminal, but where a container's image says what runs on it. */
 static void finish_machine(const struct invocation *in, struct instance_spec *spec) {
-	spec->tty = spec->stdin_open = true;
-	spec->stdin_once = false;
+	if (image_is_disk(in, spec)) {
+		spec->tty = spec->stdin_open = true;
+		spec->stdin_once = false;
+	}
 	if (!strv_has(in->fields_given, "stop-timeout"))
 		spec->stop_timeout = MACHINE_STOP_TIMEOUT;
 }
@@ -235,6 +248,16 @@ static int create(const struct invocation *in, const struct create_options *o, j
 	return r < 0 ? error_move(err, &e) : 0;
 }
 
+static void spec_take_console(const struct invocation *in, const json_t *instance) {
+	struct instance_spec *spec = in->fields;
+	const json_t *made = json_object_get(instance, "spec");
+	if (!instance_is_machine(spec))
+		return;
+	spec->tty = json_get_bool(made, "tty");
+	spec->stdin_open = json_get_bool(made, "stdin_open");
+	spec->stdin_once = spec->stdin_once && json_get_bool(made, "stdin_once");
+}
+
 int spec_create(const struct invocation *in, const struct create_options *o, json_t **instance, struct error *err) {
 	if (!strv_has((char *[]){"missing", "always", "never", NULL}, o->pull))
 		return error_set(err, ERROR_INVALID, "--pull must be missing, always or never");
@@ -247,5 +270,7 @@ int spec_create(const struct invocation *in, const struct create_options *o, jso
 	if (!id)
 		return error_set(err, ERROR_CORRUPT, "the daemon's answer has no id");
 	r = o->cidfile ? fs_replace(o->cidfile, id, strlen(id), 0644) : 0;
+	/* of an image that came only now the daemon knows whether it is a disk */
+	spec_take_console(in, *instance);
 	return r < 0 ? error_errno(err, r, "cannot write %s", o->cidfile) : 0;
 }

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int call(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
+static int call(struct core *c, const char *request, const void *body, const int *fds, size_t nfds, void *reply, int *recv_fd,
 		void (*progress)(const json_t *body, void *arg), void *arg, struct error *err) {
 	const struct wire_request *row = wire_request_find(request);
 	if (!row)
@@ -20,8 +20,8 @@ static int call(struct core *c, const char *request, const void *body, int send_
 		.socket_path = c->agent_socket,
 		.request = row,
 		.body = body,
-		.fds = &send_fd,
-		.nfds = send_fd >= 0,
+		.fds = fds,
+		.nfds = nfds,
 		.reply = reply ? reply : dropped,
 		.reply_fds = recv_fd,
 		.reply_fds_max = recv_fd ? 1 : 0,
@@ -40,12 +40,16 @@ static int call(struct core *c, const char *request, const void *body, int send_
 
 int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
 		  struct error *err) {
-	return call(c, request, body, send_fd, reply, recv_fd, NULL, NULL, err);
+	return call(c, request, body, &send_fd, send_fd >= 0, reply, recv_fd, NULL, NULL, err);
+}
+
+int agent_call_fds(struct core *c, const char *request, const void *body, const int *fds, size_t nfds, void *reply, struct error *err) {
+	return call(c, request, body, fds, nfds, reply, NULL, NULL, NULL, err);
 }
 
 int agent_call_watched(struct core *c, const char *request, const void *body, int send_fd, void *reply,
 		       void (*progress)(const json_t *body, void *arg), void *arg, struct error *err) {
-	return call(c, request, body, send_fd, reply, NULL, progress, arg, err);
+	return call(c, request, body, &send_fd, send_fd >= 0, reply, NULL, progress, arg, err);
 }
 
 int agent_call(struct core *c, const char *request, const void *body, void *reply, struct error *err) {
@@ -63,23 +67,29 @@ static void on_progress(const json_t *body, void *arg) {
 		      json_get_int(body, "total"));
 }
 
-int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, int *recv_fd,
-	       struct error *err) {
+int agent_task_fds(struct core *c, struct task_run *t, const char *request, const void *body, int *fds, size_t n, struct error *err) {
 	struct watched w = {c, t};
 	struct wire_call call = {
 		.socket_path = c->agent_socket,
 		.request = wire_request_find(request),
 		.body = body,
-		.reply_fds = recv_fd,
-		.reply_fds_max = recv_fd ? 1 : 0,
+		.reply_fds = fds,
+		.reply_fds_max = n,
 		.on_progress = on_progress,
 		.arg = &w,
 		.cancel_fd = task_cancel_fd(t),
 	};
 	int r = wire_call(&call, err);
-	if (r < 0 || !recv_fd || call.reply_nfds == 1)
+	if (r < 0 || call.reply_nfds == n)
 		return r;
+	for (size_t i = 0; i < call.reply_nfds; i++)
+		close(fds[i]);
 	return error_set(err, ERROR_INTERNAL, "the agent has sent no stream");
+}
+
+int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, int *recv_fd,
+	       struct error *err) {
+	return agent_task_fds(c, t, request, body, recv_fd, recv_fd ? 1 : 0, err);
 }
 
 /* ---- putting both sides in order ---- */

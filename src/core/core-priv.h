@@ -173,11 +173,14 @@ int agent_call(struct core *c, const char *request, const void *body, void *repl
 int agent_call_fd(struct core *c, const char *request, const void *body, int send_fd, void *reply, int *recv_fd,
 		  struct error *err);
 /* The same, with what is told on the way. */
+int agent_call_fds(struct core *c, const char *request, const void *body, const int *fds, size_t nfds, void *reply, struct error *err);
 int agent_call_watched(struct core *c, const char *request, const void *body, int send_fd, void *reply,
 		       void (*progress)(const json_t *body, void *arg), void *arg, struct error *err);
 /* The same for a task: shows progress, ends when the task is cancelled. *recv_fd: the stream of the answer, which must
  * have one then; NULL: none. */
 struct task_run;
+/* The same with n descriptors in the answer. */
+int agent_task_fds(struct core *c, struct task_run *t, const char *request, const void *body, int *fds, size_t n, struct error *err);
 int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, int *recv_fd,
 	       struct error *err);
 int agent_start(struct core *c, struct error *err);
@@ -321,8 +324,24 @@ int image_name_full(const char *text, char **full, struct error *err);
 int image_store(struct core *c, const char *project, const struct image *image, struct image_snap **out,
 		struct error *err);
 
+/* ---- media.c: what a machine gets besides its disk ---- */
+struct media_files {
+	int files;              /* of the spec's files, -1: none; the caller's to set, closed with the rest */
+	struct msg_medium items[MEDIA_MAX];
+	int fds[1 + MEDIA_MAX]; /* to be sent: files first, where there is one */
+	size_t n, nfds;
+};
+/* What the spec names, as files. image: of its root, NULL for an empty disk. NOT_FOUND, INVALID with field (of the spec). */
+int media_collect(struct core *c, const struct instance *i, const struct image *image, struct media_files *m, struct error *err);
+void media_close(struct media_files *m);
+/* Whether those of new are others than those of old. */
+bool media_differ(const struct instance *old, const struct instance *new);
+int media_send(struct core *c, const struct instance *i, struct error *err);
+
 /* ---- image-disk.c ---- */
 #define IMPORTED_BY "wabe image import"
+/* Of the streams of a bootstrap of variant kernel. Under a hold. */
+int kernel_import(struct core *c, const char *project, const char *name, int tar, int init, struct image_snap **out, struct error *err);
 /* A disk, medium or kernel, of which n bytes (head) have been read from fd already. Under a hold. */
 struct blob_import {
 	const char *project, *name, *kind, *format, *comment; /* NULL: not known, none */

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "image/artifact.h"
 #include "image/disk.h"
+#include "image/kernel.h"
 
 #include <unistd.h>
 
@@ -127,6 +128,36 @@ int blob_import(struct core *c, const struct blob_import *b, const void *head, s
 	r = image_store(c, b->project, &image, out, err);
 	if (r == 0)
 		image_publish(c, b->project, "import", image.id, b->name ? b->name : image.id);
+	fields_free(&image_table, &image);
+	return r;
+}
+
+static int blobs_store(struct core *c, const struct kernel_files *k, struct artifact_blob blobs[2], struct error *err) {
+	blobs[0].type = blob_type_of("kernel");
+	blobs[1].type = blob_type_of("initrd");
+	int r = store_blob(c, "", 0, k->kernel, &blobs[0], err);
+	return r < 0 ? r : store_blob(c, "", 0, k->initrd, &blobs[1], err);
+}
+
+int kernel_import(struct core *c, const char *project, const char *name, int tar, int init, struct image_snap **out, struct error *err) {
+	_cleanup_(kernel_files_free) struct kernel_files k;
+	struct artifact_blob blobs[2] = {0};
+	struct image image;
+	int r = kernel_make(tar, init, &k, err);
+	if (r == 0)
+		r = blobs_store(c, &k, blobs, err);
+	struct artifact a = {blobs, ARRAY_SIZE(blobs), 0, k.version, "wabe image bootstrap --kernel"};
+	if (r == 0)
+		r = image_from_blobs(c->content, &a, &image, err);
+	free(blobs[0].digest);
+	free(blobs[1].digest);
+	if (r < 0)
+		return r;
+	strv_free(TAKE_PTR(image.names));
+	strv_add(&image.names, name);
+	r = image_store(c, project, &image, out, err);
+	if (r == 0)
+		image_publish(c, project, "bootstrap", image.id, name);
 	fields_free(&image_table, &image);
 	return r;
 }

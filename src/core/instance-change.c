@@ -93,7 +93,9 @@ static int send_spec(struct core *c, const struct instance *i, struct error *err
 
 static int agent_change(struct core *c, const struct instance *old, const struct instance *new, struct error *err) {
 	int r = send_spec(c, new, err);
-	return r < 0 ? r : change_nics(c, new->id, &old->nics, &new->nics, err);
+	if (r == 0)
+		r = change_nics(c, new->id, &old->nics, &new->nics, err);
+	return r == 0 && media_differ(old, new) ? media_send(c, new, err) : r;
 }
 
 /* ---- the store ---- */

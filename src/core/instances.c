@@ -225,13 +225,17 @@ int instance_make(struct core *c, const struct instance *i, const struct msg_vol
 		body.config = image->image.config;
 	body.root = root ? *root : (struct msg_volume_ref){0};
 	body.linked = linked;
-	_cleanup_(close_fd) int files = -1;
+	_cleanup_(media_close) struct media_files media = {.files = -1};
 	_cleanup_(free_ptr) struct instance_file *sized = alloc_array(i->spec.files.n + 1, sizeof *sized);
 	if (i->spec.files.n)
 		memcpy(sized, i->spec.files.items, i->spec.files.n * sizeof *sized);
 	body.instance.spec.files.items = sized;
-	r = kept_files_open(c, i->project, &body.instance.spec.files, &files, err);
-	return r < 0 ? r : agent_call_fd(c, "instance-create", &body, files, state, NULL, err);
+	r = kept_files_open(c, i->project, &body.instance.spec.files, &media.files, err);
+	if (r == 0)
+		r = media_collect(c, i, image ? &image->image : NULL, &media, err);
+	body.media.items = media.items;
+	body.media.n = media.n;
+	return r < 0 ? r : agent_call_fds(c, "instance-create", &body, media.fds, media.nfds, state, err);
 }
 
 /* One transaction for the instance and its name. */
@@ -301,9 +305,11 @@ static int resolve_storage(struct core *c, struct entry *e, char ***made, struct
 	return r;
 }
 
-/* The console of a machine is a terminal that is always there. */
-static void complete_machine(struct instance_spec *s) {
-	if (!instance_is_machine(s))
+/* The console of a machine is a terminal that is always there, but where it is that of a container's image. */
+static void complete_machine(struct core *c, struct instance_spec *s) {
+	WITH_LOCK(c);
+	const struct image_entry *image = instance_is_machine(s) && !instance_is_blank(s) ? image_find(c, s->image, NULL) : NULL;
+	if (!instance_is_machine(s) || (image && image_is_oci(&image->snap->image)))
 		return;
 	s->tty = s->stdin_open = true;
 	s->stdin_once = false;
@@ -313,7 +319,7 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 		  const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
 	_cleanup_(strv_free_ptr) char **made = NULL;
-	complete_machine(spec);
+	complete_machine(c, spec);
 	int r = core_project_check(c, project, err);
 	if (r == 0)
 		r = check_image(c, spec, err);

@@ -94,9 +94,9 @@ static void bootstrap_free(void *arg) {
 	free(b);
 }
 
-static int bootstrap_tree(struct bootstrap *b, int *fd, struct error *err) {
+static int bootstrap_tree(struct bootstrap *b, int *fds, size_t n, struct error *err) {
 	struct msg_bootstrap body = {.suite = b->suite, .variant = b->variant, .include = b->include};
-	return agent_task(b->core, b->task, "bootstrap", &body, fd, err);
+	return agent_task_fds(b->core, b->task, "bootstrap", &body, fds, n, err);
 }
 
 static void on_bytes(uint64_t done, void *arg) {
@@ -117,9 +117,24 @@ static int bootstrap_build(struct bootstrap *b, char **result, struct error *err
 	};
 	struct build_options o = {.config = &config, .created_by = "wabe image bootstrap", .progress = on_bytes, .arg = b};
 	task_progress(b->core, b->task, "bootstrapping", 0, 0);
-	int r = bootstrap_tree(b, &fd, err);
+	int r = bootstrap_tree(b, &fd, 1, err);
 	if (r == 0)
 		r = build_image(b->core, b->project, b->name, fd, &o, "bootstrap", &snap, err);
+	if (r == 0)
+		*result = str_copy(snap->image.id);
+	return r;
+}
+
+static int bootstrap_kernel(struct bootstrap *b, char **result, struct error *err) {
+	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
+	int fds[2] = {-1, -1};
+	task_progress(b->core, b->task, "fetching the kernel's package", 0, 0);
+	int r = bootstrap_tree(b, fds, ARRAY_SIZE(fds), err);
+	if (r < 0)
+		return r;
+	r = kernel_import(b->core, b->project, b->name, fds[0], fds[1], &snap, err);
+	close(fds[0]);
+	close(fds[1]);
 	if (r == 0)
 		*result = str_copy(snap->image.id);
 	return r;
@@ -130,7 +145,7 @@ static int bootstrap_run(struct core *c, struct task_run *task, void *arg, char 
 	b->core = c;
 	b->task = task;
 	images_hold(c);
-	int r = bootstrap_build(b, result, err);
+	int r = str_same(b->variant, "kernel") ? bootstrap_kernel(b, result, err) : bootstrap_build(b, result, err);
 	images_release(c);
 	return r;
 }
@@ -140,6 +155,8 @@ int image_bootstrap(struct core *c, const char *project, const char *name, const
 	struct image_ref ref;
 	if (!name)
 		return error_field(err, "name", "which image? name is missing, as in debian:bookworm");
+	if (str_same(variant, "kernel") && strv_len(include))
+		return error_field(err, "include", "a kernel's image has no further packages");
 	int r = image_ref_parse(name, &ref, err);
 	if (r < 0)
 		return r;

@@ -86,6 +86,24 @@ int boot_module(const struct guest *g, const char *name, struct error *err) {
 			 name);
 }
 
+/* --- settings of the machine's own kernel --- */
+
+static int set_sysctl(const char *key, const char *value, struct error *err) {
+	_cleanup_(free_ptr) char *path = str_format("/proc/sys/%s", key);
+	for (char *p = path + strlen("/proc/sys/"); *p; p++)
+		*p = *p == '.' ? '/' : *p == '/' ? '.' : *p;
+	int r = strstr(path, "..") ? -EINVAL : fs_write_value(path, value);
+	return r < 0 ? error_errno(err, r, "cannot set %s to %s", key, value) : 0;
+}
+
+int boot_sysctls(const struct guest_config *c, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < c->sysctls.n; i++)
+		if (!sysctl_is_containers(c->sysctls.items[i].key))
+			r = set_sysctl(c->sysctls.items[i].key, c->sysctls.items[i].value, err);
+	return r;
+}
+
 /* --- disks --- */
 
 /* The block device with this serial number, as its name; NULL. */

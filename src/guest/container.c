@@ -2,6 +2,8 @@
  * what sets it apart from this program are its root, its processes and its messages. */
 #include "guest/guest-priv.h"
 
+#include "base/base64.h"
+
 #include <sched.h>
 
 #define CGROUP "container"
@@ -25,6 +27,27 @@ static void describe_process(const struct guest_config *g, struct container_proc
 	}
 }
 
+/* The others are the machine's. */
+bool sysctl_is_containers(const char *key) {
+	static const char *const prefixes[] = {"fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm"};
+	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+		if (str_starts(key, prefixes[i]))
+			return true;
+	return false;
+}
+
+static void describe_files(const struct guest_config *g, struct container_config *c) {
+	c->files = alloc_array(g->files.n + 1, sizeof *c->files);
+	for (; c->n_files < g->files.n; c->n_files++) {
+		const struct guest_file *f = &g->files.items[c->n_files];
+		struct buf data = BUF_INIT;
+		base64_decode(f->data ? f->data : "", &data);
+		size_t size = data.len;
+		c->files[c->n_files] = (struct container_file){str_copy(f->target), buf_steal(&data), size, (uint32_t)f->uid,
+							       (uint32_t)f->gid, (mode_t)f->mode};
+	}
+}
+
 void container_describe(const struct guest_config *g, struct container_config *c) {
 	static const int flags[] = {CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP};
 	container_config_init(c);
@@ -40,7 +63,9 @@ void container_describe(const struct guest_config *g, struct container_config *c
 		c->namespaces[c->n_namespaces].flag = flags[c->n_namespaces];
 	describe_process(g, &c->process);
 	for (size_t i = 0; i < g->sysctls.n; i++)
-		pairs_set(&c->sysctls, g->sysctls.items[i].key, g->sysctls.items[i].value);
+		if (sysctl_is_containers(g->sysctls.items[i].key))
+			pairs_set(&c->sysctls, g->sysctls.items[i].key, g->sysctls.items[i].value);
+	describe_files(g, c);
 	c->mounts = alloc_array(g->mounts.n + 1, sizeof *c->mounts);
 	for (; c->n_mounts < g->mounts.n; c->n_mounts++) {
 		const struct guest_mount *m = &g->mounts.items[c->n_mounts];

@@ -27,6 +27,7 @@ int boot_mounts(struct guest *g, struct error *err);
 /* The module and those that it needs, of the initramfs; nothing where the kernel has it built in. */
 int boot_module(const struct guest *g, const char *name, struct error *err);
 int boot_share(struct error *err); /* GUEST_HOST */
+int boot_sysctls(const struct guest_config *c, struct error *err);
 int boot_disks(const struct guest *g, struct container_config *c, struct error *err);
 
 /* --- network.c --- */
@@ -35,6 +36,7 @@ int network_up(const struct guest_config *c, struct error *err);
 
 /* --- container.c: the description as the driver takes it --- */
 
+bool sysctl_is_containers(const char *key);
 void container_describe(const struct guest_config *g, struct container_config *c);
 
 /* --- console.c --- */

@@ -170,7 +170,9 @@ static int boot(struct guest *g, struct error *err) {
 		r = read_config(&g->config, err);
 	if (r == 0 && g->config.nics.n)
 		r = boot_module(g, "virtio_net", err);
-	return r < 0 ? r : network_up(&g->config, err);
+	if (r == 0)
+		r = network_up(&g->config, err);
+	return r < 0 ? r : boot_sysctls(&g->config, err);
 }
 
 static int start_container(struct guest *g, struct error *err) {
@@ -200,6 +202,9 @@ static int serve(struct guest *g, struct error *err) {
 	guest_agent_look(x.agent);
 	if (boot_module(g, "button", NULL) == 0 && boot_module(g, "evdev", NULL) == 0)
 		watch_buttons(g);
+	static const char *const later[] = {"pvpanic_mmio", "virtio_balloon", "virtio_rng"};
+	for (size_t i = 0; i < ARRAY_SIZE(later); i++)
+		boot_module(g, later[i], NULL); /* nothing ends for want of them */
 	on_children(SIGCHLD, &x); /* whoever has ended before */
 	if (!(g->ended && g->drained))
 		loop_run(g->loop);

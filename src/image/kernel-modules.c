@@ -15,6 +15,7 @@ static const struct {
 } wanted[] = {
 	{"virtio_pci", false},	 {"virtiofs", false},	{"virtio_console", false}, {"virtio_net", false}, {"virtio_blk", false},
 	{"virtio_mmio", true},	 {"button", true},	{"evdev", true},	   {"virtio_balloon", true}, {"virtio_rng", true},
+	{"pvpanic_mmio", true},
 };
 
 static const struct module *find(const struct modules *m, const char *name) {

@@ -73,6 +73,19 @@ static char **module_needs(const struct buf *file) {
 	return needs;
 }
 
+/* A signature behind the module, which the kernel would look at for 20 ms under a translator: the image's digest vouches for it, and
+ * nothing here asks for signed modules. Its length stands before the mark (linux/module_signature.h). */
+static void cut_signature(struct buf *b) {
+	static const char mark[] = "~Module signature appended~\n";
+	const size_t tail = 12 + sizeof mark - 1;
+	if (b->len < tail || memcmp(b->data + b->len - (sizeof mark - 1), mark, sizeof mark - 1) != 0)
+		return;
+	const unsigned char *n = (const unsigned char *)b->data + b->len - (sizeof mark - 1) - 4;
+	size_t size = (size_t)n[0] << 24 | (size_t)n[1] << 16 | (size_t)n[2] << 8 | n[3];
+	if (size <= b->len - tail)
+		buf_truncate(b, b->len - tail - size);
+}
+
 static int take_module(struct source *s, const char *path, int64_t size, struct error *err) {
 	_cleanup_(buf_free) struct buf data = BUF_INIT_MAX(MODULE_MAX + 1);
 	struct modules *m = &s->modules;
@@ -80,6 +93,7 @@ static int take_module(struct source *s, const char *path, int64_t size, struct 
 	int r = read_data(s->tar, path, size, MODULE_MAX, &data, err);
 	if (r < 0)
 		return r;
+	cut_signature(&data);
 	if (m->n >= MODULES_MAX || s->used + (off_t)data.len > MODULES_SIZE_MAX)
 		return error_set(err, ERROR_TOO_LARGE, "the kernel has more modules than any that is known");
 	r = fs_write_all(m->file, buf_str(&data), data.len);
@@ -129,6 +143,9 @@ static int read_tar(struct source *s, int fd, struct error *err) {
 	while (r == 0 && (result = archive_read_next_header(s->tar, &e)) != ARCHIVE_EOF)
 		r = result < ARCHIVE_WARN ? error_set(err, ERROR_CORRUPT, "the kernel's package: %s", archive_error_string(s->tar))
 					  : take_entry(s, e, err);
+	char rest[4096]; /* behind the archive's own end: a stream that is whole has an end, too */
+	while (r == 0 && (result = (int)RETRY_EINTR(read(fd, rest, sizeof rest))) != 0)
+		r = result < 0 ? error_errno(err, errno, "cannot read the kernel's package") : 0;
 	if (r == 0 && !s->version)
 		r = error_set(err, ERROR_CORRUPT, "there is no kernel (boot/vmlinuz-…) in the package");
 	return r;

@@ -83,3 +83,10 @@ bool cidr_nth(const struct cidr *c, uint64_t n, struct ip *out) {
 		out->bytes[i] = (uint8_t)(out->bytes[i] + (n & 0xff)); /* host bits are zero: nothing carries */
 	return true;
 }
+
+const struct subnet *subnet_with(const subnets *list, const struct ip *ip, struct cidr *cidr) {
+	for (size_t i = 0; i < list->n; i++)
+		if (cidr_parse(list->items[i].cidr, cidr) == 0 && cidr_contains(cidr, ip))
+			return &list->items[i];
+	return NULL;
+}

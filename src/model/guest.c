@@ -33,6 +33,17 @@ static const struct field_table guest_mount_table = {
 	"guest_mount", "A mount of a guest", sizeof(struct guest_mount), mount_fields, ARRAY_SIZE(mount_fields), NULL,
 };
 
+static const struct field file_fields[] = {
+	FIELD(struct guest_file, target, FIELD_STRING, .flags = FIELD_REQUIRED, .doc = "Where it lies"),
+	FIELD(struct guest_file, data, FIELD_STRING, .max = GUEST_FILE_MAX, .doc = "What is in it, as base64"),
+	FIELD(struct guest_file, uid, FIELD_INT, .max = UINT32_MAX, .doc = "Whose it is"),
+	FIELD(struct guest_file, gid, FIELD_INT, .max = UINT32_MAX, .doc = "Its group"),
+	FIELD(struct guest_file, mode, FIELD_INT, .max = 07777, .doc = "Its mode"),
+};
+static const struct field_table file_table = {
+	"guest_file", "A file of a guest", sizeof(struct guest_file), file_fields, ARRAY_SIZE(file_fields), NULL,
+};
+
 static const struct field rlimit_fields[] = {
 	FIELD(struct guest_rlimit, type, FIELD_STRING, .flags = FIELD_REQUIRED, .doc = "RLIMIT_*"),
 	FIELD(struct guest_rlimit, soft, FIELD_INT, .min = -1, .doc = "The limit in effect"),
@@ -62,6 +73,7 @@ static const struct field config_fields[] = {
 	FIELD(struct guest_config, shm_size, FIELD_INT, .doc = "Bytes of /dev/shm"),
 	FIELD(struct guest_config, read_only, FIELD_BOOL, .doc = "The root is not written"),
 	FIELD(struct guest_config, mounts, FIELD_LIST, .sub = &guest_mount_table, .doc = "Mounts in memory"),
+	FIELD(struct guest_config, files, FIELD_LIST, .sub = &file_table, .doc = "Files in memory"),
 	FIELD(struct guest_config, disks, FIELD_LIST, .max = 64, .sub = &disk_table, .doc = "Block volumes"),
 	FIELD(struct guest_config, nics, FIELD_LIST, .max = 64, .sub = &nic_table, .doc = "Interfaces"),
 };

@@ -10,7 +10,8 @@
 
 #define GUEST_TAG "guest" /* of that directory */
 #define GUEST_VERSION 1
-#define GUEST_CONFIG_MAX ((size_t)16 << 20)
+#define GUEST_CONFIG_MAX ((size_t)32 << 20)
+#define GUEST_FILE_MAX (16 << 20) /* bytes of base64 */
 
 struct guest_nic {
 	char *interface, *mac;
@@ -25,6 +26,10 @@ struct guest_disk { /* a block volume */
 struct guest_mount { /* as the kernel takes them: tmpfs alone */
 	char *type, *target, *data;
 	int64_t flags; /* MS_* */
+};
+struct guest_file { /* in memory: secrets and configs */
+	char *target, *data; /* base64 */
+	int64_t uid, gid, mode;
 };
 struct guest_rlimit {
 	char *type; /* RLIMIT_NOFILE */
@@ -45,6 +50,7 @@ struct guest_config {
 	int64_t shm_size; /* bytes */
 	bool read_only;
 	FIELD_LIST_OF(struct guest_mount) mounts;
+	FIELD_LIST_OF(struct guest_file) files;
 	FIELD_LIST_OF(struct guest_disk) disks;
 	FIELD_LIST_OF(struct guest_nic) nics;
 };

@@ -179,5 +179,7 @@ bool cidr_contains(const struct cidr *c, const struct ip *ip);
 bool cidr_overlap(const struct cidr *a, const struct cidr *b);
 /* The n-th address of it (0: the network itself); false past its end. */
 bool cidr_nth(const struct cidr *c, uint64_t n, struct ip *out);
+/* The subnet that holds the address, with its cidr; NULL. */
+const struct subnet *subnet_with(const subnets *list, const struct ip *ip, struct cidr *cidr);
 /* How many addresses, at most UINT64_MAX. */
 uint64_t cidr_size(const struct cidr *c);

@@ -1,10 +1,10 @@
 /* wabe-machine: the first process of a machine's container where QEMU has companions, each of which serves it on a socket.
  *
- *   wabe-machine {+|++} SOCKET PROGRAM ARG … {+|++} SOCKET PROGRAM ARG … -- QEMU ARG …
+ *   wabe-machine [= FILE] {+|++} SOCKET PROGRAM ARG … {+|++} SOCKET PROGRAM ARG … -- QEMU ARG …
  *
  * It makes the sockets itself and gives each to its companion, listening, as descriptor 3: so nobody waits for anybody. After
  * "++" a companion keeps the container's capabilities; all others have none, QEMU neither. Descriptors from 3 on and the
- * terminal are QEMU's. Ends with QEMU's status (128 + signal); a companion that ends while QEMU goes on ends the machine:
+ * terminal are QEMU's. Ends with QEMU's status (128 + signal), or where that is 0 with the one that the guest has written to FILE; a companion that ends while QEMU goes on ends the machine:
  * it would stand still else. What companions say is kept (64 KiB), and told only when something has gone wrong: each of them
  * complains of QEMU's end. Like wabe-shim it uses neither stdio nor the base room. */
 #include <errno.h>
@@ -29,6 +29,7 @@ int capset(void *header, const void *data); /* of the C library, which declares 
 
 static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 static char **environment;
+static const char *status_path; /* FILE */
 static sigset_t watched;
 static int complaints[2] = {-1, -1}; /* a pipe that never blocks */
 
@@ -130,7 +131,7 @@ static char **start_companions(char **arg) {
 		arg = end;
 	}
 	if (!is_word(arg[0], "--") || !arg[1])
-		fail("usage: wabe-machine {+|++} SOCKET PROGRAM ARG ... -- QEMU ARG ...", NULL);
+		fail("usage: wabe-machine [= FILE] {+|++} SOCKET PROGRAM ARG ... -- QEMU ARG ...", NULL);
 	return arg + 1;
 }
 
@@ -143,6 +144,20 @@ static pid_t start_qemu(char **argv) {
 		run(argv);
 	}
 	return pid;
+}
+
+/* A guest writes what it likes: anything but a number of three digits is none. */
+static int guest_status(void) {
+	char text[8];
+	int fd = status_path ? open(status_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text);
+	int status = 0;
+	for (ssize_t i = 0; i < n && text[i] != '\n'; i++) {
+		if (i == 3 || text[i] < '0' || text[i] > '9')
+			return 0;
+		status = 10 * status + (text[i] - '0');
+	}
+	return status & 0xff;
 }
 
 static int status_of(int status) {
@@ -164,7 +179,7 @@ static void reap(pid_t qemu) {
 	if (pid == qemu && status != 0)
 		tell_complaints();
 	if (pid == qemu)
-		_exit(status_of(status));
+		_exit(status == 0 ? guest_status() : status_of(status));
 	for (pid = -1; waitpid(-1, &status, WNOHANG) > 0; pid = 0)
 		killed = WIFEXITED(status) ? killed : status;
 	if (pid == 0)
@@ -195,7 +210,12 @@ int main(int argc, char **argv) {
 	int signals = signalfd(-1, &watched, SFD_CLOEXEC);
 	if (signals < 0 || argc < 1 || pipe2(complaints, O_CLOEXEC | O_NONBLOCK) < 0)
 		fail("cannot begin", NULL);
-	pid_t qemu = start_qemu(start_companions(argv + 1));
+	char **arg = argv + 1;
+	if (is_word(arg[0], "=") && arg[1]) {
+		status_path = arg[1];
+		arg += 2;
+	}
+	pid_t qemu = start_qemu(start_companions(arg));
 	drop_powers();
 	close(complaints[1]);
 	close_range(3, (unsigned)signals - 1, 0); /* what is QEMU's */

@@ -1,6 +1,8 @@
 /* All messages: the tables of their bodies, and the list of requests. */
 #include "wire/messages.h"
 
+#include "base/str.h"
+
 #define TABLE(var_, name_, struct_, fields_, doc_) \
 	const struct field_table var_ = {name_, doc_, sizeof(struct_), fields_, ARRAY_SIZE(fields_)}
 
@@ -40,6 +42,22 @@ TABLE(msg_hello_table, "msg_hello", struct msg_hello, hello_fields, "What the ag
 static const struct field id_fields[] = {ID_FIELD(struct msg_id)};
 TABLE(msg_id_table, "msg_id", struct msg_id, id_fields, "An instance");
 
+static int medium_check(const char *name, struct error *err) {
+	static const char *const known[] = {"kernel", "initrd", "seed", "cdrom0", "cdrom1", "cdrom2", "cdrom3", NULL};
+	return strv_has((char *const *)known, name) ? 0 : error_set(err, ERROR_INVALID, "is no medium of a machine");
+}
+
+static const struct field medium_fields[] = {
+	FIELD(struct msg_medium, name, FIELD_STRING, .flags = FIELD_REQUIRED, .check = medium_check, .doc = "What it is for"),
+};
+static TABLE(medium_table, "msg_medium", struct msg_medium, medium_fields, "A file that a machine gets");
+
+static const struct field media_fields[] = {
+	ID_FIELD(struct msg_instance_media),
+	FIELD(struct msg_instance_media, media, FIELD_LIST, .max = MEDIA_MAX, .sub = &medium_table, .doc = "In the order of the descriptors"),
+};
+TABLE(msg_instance_media_table, "msg_instance_media", struct msg_instance_media, media_fields, "What a machine gets besides its disk");
+
 static const struct field create_fields[] = {
 	FIELD(struct msg_instance_create, instance, FIELD_OBJECT, .sub = &instance_table, .doc = "The instance"),
 	FIELD(struct msg_instance_create, config, FIELD_OBJECT, .sub = &image_config_table, .doc = "Of its image"),
@@ -49,6 +67,7 @@ static const struct field create_fields[] = {
 	FIELD(struct msg_instance_create, root, FIELD_OBJECT, .sub = &msg_volume_ref_table,
 	      .doc = "Another instance's root that its own begins as"),
 	FIELD(struct msg_instance_create, linked, FIELD_BOOL, .doc = "Sharing what is common with it"),
+	FIELD(struct msg_instance_create, media, FIELD_LIST, .max = MEDIA_MAX, .sub = &medium_table, .doc = "What it gets besides"),
 };
 TABLE(msg_instance_create_table, "msg_instance_create", struct msg_instance_create, create_fields, "A new instance");
 
@@ -271,7 +290,7 @@ static const struct field bootstrap_fields[] = {
 	FIELD(struct msg_bootstrap, suite, FIELD_STRING, .flags = FIELD_REQUIRED, .check = package_check,
 	      .doc = "bookworm … as in the host's sources"),
 	FIELD(struct msg_bootstrap, variant, FIELD_ENUM, .def = "minbase",
-	      .values = (const char *const[]){"minbase", "system", NULL}, .doc = "How much"),
+	      .values = (const char *const[]){"minbase", "system", "kernel", NULL}, .doc = "How much"),
 	FIELD(struct msg_bootstrap, include, FIELD_STRINGS, .check = package_check, .doc = "Further packages"),
 };
 TABLE(msg_bootstrap_table, "msg_bootstrap", struct msg_bootstrap, bootstrap_fields, "A root file system to build");
@@ -304,8 +323,9 @@ TABLE(msg_event_table, "msg_event", struct msg_event, event_fields, "Something h
 
 const struct wire_request wire_requests[] = {
 	REQUEST("hello", empty, hello, "What the agent and its host are"),
-	{"instance-create", &msg_instance_create_table, &msg_instance_state_table, 0, 1,
-	 "Directories, uid range and record; again: the same. With a descriptor: its files, one behind the other"},
+	{"instance-create", &msg_instance_create_table, &msg_instance_state_table, 0, 1 + MEDIA_MAX,
+	 "Directories, uid range and record; again: the same. Descriptors: its files, one behind the other; its media"},
+	{"instance-media", &msg_instance_media_table, &msg_empty_table, 0, MEDIA_MAX, "Other media for a machine, from its next start on"},
 	REQUEST("instance-start", id, instance_state, "Starts it; says whether its command could be executed"),
 	REQUEST("instance-stop", instance_stop, instance_state,
 		"Signal, then after the timeout SIGKILL; waits for the end"),
@@ -338,7 +358,8 @@ const struct wire_request wire_requests[] = {
 		   "Unpacks the tar that comes along upon layers; reply: a pipe with the new layer's tar"),
 	REQUEST("layer-list", empty, layers, "All that are unpacked"),
 	REQUEST("layer-delete", layer, empty, "Removes an unpacked layer that no instance uses"),
-	REQUEST("bootstrap", bootstrap, empty, "Builds a root file system; reply: a pipe with a tar, progress before"),
+	REQUEST("bootstrap", bootstrap, empty,
+		"Builds a root file system; reply: a pipe with a tar, of variant kernel wabe-init too; progress before"),
 	{"network-create", &network_table, &msg_network_state_table, 0, 0, "Makes a network, or brings it in line"},
 	REQUEST("network-delete", object, empty, "Removes it; no error if it is gone, CONFLICT while instances are on it"),
 	REQUEST("network-list", empty, network_states, "All that the agent has"),

@@ -28,7 +28,20 @@ struct msg_id {
 	char *id; /* of an instance */
 };
 
-/* "instance-create": makes directories, uid range and the agent's own record. Idempotent for the same id. */
+/* What a machine gets besides its disk: "kernel", "initrd", "seed" (a medium for cloud-init), "cdrom0" …; a file each, that
+ * comes along in the order of the list. The agent keeps them with the instance, so that it can be started again without control. */
+#define MEDIA_MAX 8
+struct msg_medium {
+	char *name;
+};
+typedef FIELD_LIST_OF(struct msg_medium) media;
+struct msg_instance_media { /* "instance-media": these instead of those that it has; it need not run */
+	char *id;
+	media media;
+};
+
+/* "instance-create": makes directories, uid range and the agent's own record. Idempotent for the same id. The descriptors: what is
+ * in its files, where it has any, then its media. */
 struct msg_instance_create {
 	struct instance instance;
 	struct image_config config;
@@ -36,6 +49,7 @@ struct msg_instance_create {
 	char *disk;    /* that begins as this template (digest of the disk image, made before); NULL: empty */
 	struct msg_volume_ref root; /* its root begins as a copy of this root of another instance; id NULL: empty */
 	bool linked;   /* that copy shares what is common */
+	media media;
 };
 
 struct msg_instance_state { /* reply of most instance requests */
@@ -183,9 +197,11 @@ struct msg_layers { /* "layer-list" */
 	char **diff_ids;
 };
 
-struct msg_bootstrap { /* reply: a pipe with a tar; progress messages on the way */
+/* Reply: a pipe with a tar; progress messages on the way. kernel: of the files of a kernel's package and of those that it needs, and a
+ * second descriptor, of wabe-init. */
+struct msg_bootstrap {
 	char *suite;   /* bookworm, bookworm … as in the host's sources */
-	char *variant; /* minbase | system */
+	char *variant; /* minbase | system | kernel */
 	char **include;
 };
 
@@ -206,7 +222,7 @@ struct msg_event { /* body of each further "ok" of "events", after a first, empt
 	struct instance_status status;
 };
 
-extern const struct field_table msg_empty_table, msg_hello_table, msg_id_table, msg_instance_create_table,
+extern const struct field_table msg_instance_media_table, msg_empty_table, msg_hello_table, msg_id_table, msg_instance_create_table,
 	msg_instance_state_table, msg_instance_states_table, msg_instance_stop_table, msg_instance_kill_table,
 	msg_instance_delete_table, msg_instance_update_table, msg_attach_table, msg_exec_start_table,
 	msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table, msg_health_table,

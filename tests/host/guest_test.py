@@ -37,16 +37,16 @@ class Place:
 def as_a_container(place):
     """The process has its user, environment, directory, limits and mounts; its output and status alone reach the host"""
     g = place.guest("echo one; echo two >&2; id -u; id -G; env | sort; pwd; hostname; ulimit -n; echo $$; cat /proc/1/comm; df -m /scratch | tail -1;"
-                    "cat /proc/sys/kernel/msgmax; ls -l /proc/self/fd/0; test -t 1 || echo no terminal; echo kept >/work/file; exit 42",
+                    "cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_unprivileged_port_start; ls -l /proc/self/fd/0; test -t 1 || echo no terminal; echo kept >/work/file; exit 42",
                     env=["PATH=/bin", "A=b  c"], user="bob", workdir="/work", hostname="web", rlimits=[{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 78}],
-                    sysctls={"kernel.msgmax": "9999"}, mounts=[{"type": "tmpfs", "target": "/scratch", "data": "size=3m"}])
+                    sysctls={"kernel.msgmax": "9999", "net.ipv4.ip_unprivileged_port_start": "81"}, mounts=[{"type": "tmpfs", "target": "/scratch", "data": "size=3m"}])
     os.chown(g.dir + "/share/root/work", 1000, 1000)
     text, status = g.end()
     equal(status, 42)
     lines = text.split("\n")
     equal(lines[:4], ["one", "two", "1000", "1000 44"])
     contains(lines, "A=b  c")
-    for line in "/work", "web", "77", "1", "sh", "9999", "no terminal":
+    for line in "/work", "web", "77", "1", "sh", "9999", "81", "no terminal":
         contains(lines, line)
     contains(text, "/dev/null")
     contains(text, "3         0         3   0% /scratch")

@@ -2,19 +2,22 @@
 hand, virtiofsd."""
 import base64
 import fcntl
+import hashlib
+import io
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 import lab  # noqa: E402
 
-BUILD = os.environ["WABE_BUILD"]
+BUILD = os.environ.get("WABE_BUILD", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build-asan"))
 APPLETS = "sh ls cat echo id mount ps ip sleep hostname env kill stty readlink wc seq date df blockdev true pwd ping head tail tr".split()
 BOOT_SECONDS = 240
 
@@ -148,3 +151,33 @@ class Guest:
         if self.agent:
             self.agent.close()
         shutil.rmtree(self.dir)
+
+
+def kernel_archive(path, kernel, initrd, name):
+    """The two as an image of kind kernel, for `wabe image load`."""
+    blobs = {}
+
+    def add(data):
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        blobs[digest] = data
+        return {"digest": digest, "size": len(data)}
+
+    def document(o):
+        return add(json.dumps(o).encode())
+    files = []
+    for file in kernel, initrd:
+        with open(file, "rb") as f:
+            files.append(add(f.read()))
+    config = document({"created": "2026-01-01T00:00:00Z", "architecture": "amd64", "os": "linux",
+                       "rootfs": {"type": "layers", "diff_ids": [f["digest"] for f in files]}})
+    manifest_type = "application/vnd.oci.image.manifest.v1+json"
+    manifest = document({"schemaVersion": 2, "mediaType": manifest_type, "config": {"mediaType": "application/vnd.wabe.image.config.v1+json", **config},
+                         "layers": [{"mediaType": f"application/vnd.wabe.{kind}.v1", **f} for kind, f in zip(("kernel", "initrd"), files)]})
+    index = {"schemaVersion": 2, "manifests": [{"mediaType": manifest_type, **manifest, "annotations": {
+        "org.opencontainers.image.ref.name": name, "io.containerd.image.name": "docker.io/library/" + name}}]}
+    with tarfile.open(path, "w") as t:
+        for member, data in (("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'), ("index.json", json.dumps(index).encode()),
+                             *((f"blobs/sha256/{d[7:]}", data) for d, data in blobs.items())):
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            t.addfile(info, io.BytesIO(data))

@@ -42,7 +42,8 @@ TABLE(pull_request, pull_fields, "An image in a registry");
 static const struct field bootstrap_fields[] = {
 	FIELD(struct bootstrap_request, name, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 512, .doc = "debian:bookworm: the tag is the suite"),
 	FIELD(struct bootstrap_request, variant, FIELD_ENUM, .def = "minbase",
-	      .values = (const char *const[]){"minbase", "system", NULL}, .doc = "How much; system boots"),
+	      .values = (const char *const[]){"minbase", "system", "kernel", NULL},
+	      .doc = "How much; system boots, kernel is what boots container images as machines"),
 	FIELD(struct bootstrap_request, include, FIELD_STRINGS, .max = 256, .doc = "Further packages"),
 };
 TABLE(bootstrap_request, bootstrap_fields, "A root file system to build from the host's package sources");

@@ -47,14 +47,6 @@ int nic_find(struct netlink *inside, const struct nic *nic, int other, struct li
 	return r;
 }
 
-/* The subnet that an address of a nic is in. */
-static const struct subnet *subnet_of(const struct network *n, const struct ip *ip, struct cidr *cidr) {
-	for (size_t i = 0; i < n->spec.subnets.n; i++)
-		if (cidr_parse(n->spec.subnets.items[i].cidr, cidr) == 0 && cidr_contains(cidr, ip))
-			return &n->spec.subnets.items[i];
-	return NULL;
-}
-
 static int add_address(struct batch *b, const struct network *n, const char *address, int index, bool gateway,
 		       struct error *err) {
 	struct ip ip, router;
@@ -63,7 +55,7 @@ static int add_address(struct batch *b, const struct network *n, const char *add
 		return 0;
 	if (ip_parse(address, &ip) < 0)
 		return error_set(err, ERROR_INVALID, "\"%s\" is not an IP address", address);
-	const struct subnet *s = subnet_of(n, &ip, &cidr);
+	const struct subnet *s = subnet_with(&n->spec.subnets, &ip, &cidr);
 	if (!s)
 		return error_set(err, ERROR_INVALID, "%s is in no subnet of network %s", address, n->spec.name);
 	address_add(b, index, &ip, cidr.prefix);

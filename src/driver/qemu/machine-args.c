@@ -152,6 +152,8 @@ static void build_companions(struct build *b) {
 	if (!m->n_shares && !m->spec->tpm)
 		return;
 	strv_add(&b->args, LAUNCHER);
+	if (m->status_file)
+		build_arg(b, "=", "%s", m->status_file);
 	for (size_t i = 0; i < m->n_shares; i++) {
 		build_arg(b, "++", SHARE_SOCKET, i);
 		build_arg(b, VIRTIOFSD, "--fd=3");

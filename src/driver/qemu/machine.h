@@ -63,6 +63,7 @@ struct machine_config {
 	int vars_fd;              /* UEFI: this machine's variables, a raw file of the size of OVMF_VARS; -1 */
 	const char *tpm_dir;      /* directory of the container in which swtpm keeps its state, for spec->tpm */
 	const char *launcher;     /* path of wabe-machine on the host, for what needs companions: shares and tpm */
+	const char *status_file;  /* of the container: with shares, a file in which the guest writes a status that is to be QEMU's, or NULL */
 	bool incoming;            /* waits for a state: migrate-incoming by QMP */
 	bool tty;                 /* the serial console is a terminal */
 };

@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""Container images as machines: wabe run --vm with an image of files gives what the container would have had."""
+import glob
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from guest import kernel_archive, kernel_image  # noqa: E402
+from tap import contains, equal, need, run, test  # noqa: E402
+from wabe import Daemon, busybox_rootfs, status_field, wait_until  # noqa: E402
+
+BOOT = 240
+
+
+def setup():
+    need("qemu-system-x86_64", shutil.which("qemu-system-x86_64") and os.path.exists("/usr/lib/qemu/virtiofsd"))
+    d = Daemon("mimage", network=None)
+    try:
+        d.start()
+        busybox_rootfs(d.dir + "/root.tar")
+        d.cli("image", "import", d.dir + "/root.tar", "busybox:1")
+    except BaseException:
+        d.close()
+        raise
+    return d
+
+
+def kernel(d):
+    if "kernel:test" not in d.out("image", "ls"):
+        with tempfile.TemporaryDirectory() as folder:
+            kernel_archive(folder + "/kernel.tar", *kernel_image(folder), "kernel:test")
+            d.cli("image", "load", "-i", folder + "/kernel.tar")
+
+
+def machine(d, *args):
+    """(status, output) of a machine of busybox:1."""
+    kernel(d)
+    r = d.cli("run", "--vm", "-m", "256m", *args, check=False, timeout=BOOT)
+    return r.returncode, r.stdout + r.stderr
+
+
+def status(d, name):
+    return d.show(name)["status"]
+
+
+def said(d, name, text):
+    wait_until(lambda: text in d.out("logs", name), BOOT, f"{text!r} of {name}")
+
+
+def remove(d, *names):
+    d.cli("rm", "-f", *names)
+    wait_until(lambda: not any(d.leftovers().values()), 20, f"removal of everything: {d.leftovers()}")
+
+
+def qemu_of(d, name):
+    """QEMU's pid: wabe-machine is the first process."""
+    with open(f"/proc/{status(d, name)['pid']}/task/{status(d, name)['pid']}/children") as f:
+        for pid in map(int, f.read().split()):
+            with open(f"/proc/{pid}/comm") as comm:
+                if comm.read().startswith("qemu"):
+                    return pid
+    return None
+
+
+@test
+def without_a_kernel(d):
+    """Without a kernel's image nothing is made, and the error says how to get one"""
+    r = d.cli("run", "--vm", "busybox:1", "true", check=False)
+    equal(r.returncode, 125)
+    contains(r.stderr, "wabe image bootstrap --kernel")
+    r = d.cli("run", "--vm", "--kernel", "busybox:1", "busybox:1", "true", check=False)
+    contains(r.stderr, "is of kind oci, not kernel")
+    equal(d.leftovers()["instances"], [])
+
+
+@test
+def as_a_container(d):
+    """Command, user, directory, environment, host name, network and status are the container's"""
+    script = "echo one; id -un; pwd; echo \"$A\"; hostname; cat /etc/hostname; ip -o -4 addr show eth0; nslookup one.default.wabe | grep Address; exit 42"
+    code, text = machine(d, "--name", "one", "-u", "alice", "-w", "/var/made", "-e", "A=b  c", "--hostname", "web", "busybox:1", "sh", "-c", script)
+    equal(code, 42, text)
+    lines = text.split("\n")
+    equal(lines[:6], ["one", "alice", "/var/made", "b  c", "web", "web"])
+    address = d.show("one")["nics"][0]["ipv4"]
+    contains(lines[6], address)
+    contains("\n".join(lines[7:]), address, "the resolver's answer")
+    now = status(d, "one")
+    equal((now["state"], now["exit_code"]), ("exited", 42))
+    equal(d.out("logs", "one"), text.strip(), "the log holds nothing else")
+    remove(d, "one")
+
+
+@test
+def mounts(d):
+    """Volumes, directories of the host, memory and block volumes are where the container would have them"""
+    os.mkdir(d.dir + "/shared")
+    with open(d.dir + "/shared/file", "w") as f:
+        f.write("of the host\n")
+    script = ("cat /host/file; touch /host/new 2>&1; echo kept >/data/file; df -m /mem | tail -1 | awk '{print $2}'; "
+              "test -b /dev/block && echo written | dd of=/dev/block 2>/dev/null; ls -ld /etc/evil; ls -l /usr-bin 2>&1 | head -n 1; echo done")
+    with tempfile.TemporaryDirectory() as extra:
+        # a link in the image that leads a mount out of its root, to a directory of QEMU's own
+        os.makedirs(extra + "/etc")
+        os.makedirs(extra + "/usr/bin")
+        os.symlink("/usr/bin", extra + "/etc/evil")
+        subprocess.run(["tar", "-C", extra, "-rf", d.dir + "/root.tar", "./etc/evil", "./usr/bin"], check=True)
+        d.cli("image", "import", d.dir + "/root.tar", "busybox:evil")
+    d.cli("volume", "create", "data")
+    d.cli("volume", "create", "evil")
+    d.cli("volume", "create", "--kind", "block", "--size", "16m", "blocks")
+    code, text = machine(d, "--name", "m", "-v", d.dir + "/shared:/host:ro", "-v", "data:/data", "--tmpfs", "/mem:size=3m", "-v", "evil:/etc/evil",
+                         "--mount", "type=volume,source=blocks,target=/dev/block", "busybox:evil", "sh", "-c", script)
+    equal(code, 0, text)
+    for part in "of the host\n", "Read-only file system", "\n3\n", "done\n":
+        contains(text, part)
+    code, text = machine(d, "--rm", "-v", "data:/data", "--mount", "type=volume,source=blocks,target=/dev/block", "busybox:1", "sh", "-c", "cat /data/file; head -n 1 /dev/block")
+    equal((code, text), (0, "kept\nwritten\n"))
+    remove(d, "m")
+    d.cli("volume", "rm", "data", "blocks", "evil")
+
+
+@test
+def its_root_lasts(d):
+    """What was written is there at the next start, for wabe diff, and in its clone as a container"""
+    code, text = machine(d, "--name", "r", "busybox:1", "sh", "-c", "cat /etc/mark 2>/dev/null; echo once >>/etc/mark; chown alice /etc/mark")
+    equal((code, text), (0, ""))
+    contains(d.out("diff", "r"), "/etc/mark")
+    d.cli("start", "r")
+    wait_until(lambda: status(d, "r")["state"] == "exited", BOOT, "the second end")
+    equal(d.out("logs", "r"), "once")
+    remove(d, "r")
+
+
+@test
+def stopping(d):
+    """wabe stop is the container's stop signal; one that does not listen is ended after its time"""
+    kernel(d)
+    d.cli("run", "--vm", "-m", "256m", "-d", "--name", "s", "busybox:1", "sh", "-c", "trap 'echo told; exit 9' TERM; echo up; while :; do sleep 0.1; done")
+    said(d, "s", "up")
+    # until there is exec for machines: not in QEMU's own container
+    contains(d.cli("exec", "s", "true", check=False).stderr, "cannot be started from outside")
+    # the button is watched only after the first words
+    d.cli("stop", "-t", "120", "s", timeout=BOOT)
+    equal(status(d, "s")["exit_code"], 9)
+    contains(d.out("logs", "s"), "told")
+    remove(d, "s")
+    d.cli("run", "--vm", "-m", "256m", "-d", "--name", "deaf", "busybox:1", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done")
+    said(d, "deaf", "up")
+    d.cli("stop", "-t", "1", "deaf", timeout=BOOT)
+    equal(status(d, "deaf")["state"], "exited")
+    remove(d, "deaf")
+
+
+@test
+def crashes(d):
+    """QEMU killed is an end with 137; the daemon killed finds the machine again"""
+    kernel(d)
+    d.cli("run", "--vm", "-m", "256m", "-d", "--name", "c", "busybox:1", "sh", "-c", "echo up; sleep 1000")
+    said(d, "c", "up")
+    d.kill()
+    d.start()
+    equal(status(d, "c")["state"], "running")
+    os.kill(qemu_of(d, "c"), signal.SIGKILL)
+    wait_until(lambda: status(d, "c")["state"] == "exited", 20, "its end")
+    equal(status(d, "c")["exit_code"], 137)
+    remove(d, "c")
+
+
+@test
+def terminal(d):
+    """With -t there is a terminal, with -i an input"""
+    kernel(d)
+    p = subprocess.Popen(["script", "-qec", " ".join(d.line("run", "--rm", "--vm", "-m", "256m", "-it", "busybox:1", "sh", "-c",
+                          "'tty; read line; echo got $line; exit 3'")), "/dev/null"], env=d.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    text = b""
+    while b"/dev/" not in text:
+        chunk = os.read(p.stdout.fileno(), 4096)
+        assert chunk, text
+        text += chunk
+    p.stdin.write(b"words\n")
+    p.stdin.flush()
+    text += p.stdout.read()
+    contains(text.decode(), "got words")
+    equal(p.wait(BOOT), 3)
+
+
+@test
+def media_of_cloud_init(d):
+    """A machine's medium for cloud-init is made with it, changes with it, and is told apart by its instance-id"""
+    with open(d.dir + "/disk.raw", "wb") as f:
+        f.truncate(1 << 20)
+    d.cli("image", "import", "--kind", "disk", "--format", "raw", d.dir + "/disk.raw", "disk:1")
+    d.cli("create", "--vm", "--name", "ci", "--cloud-user", "alice", "--ssh-key", "ssh-ed25519 AAAA", "disk:1")
+    path = glob.glob(d.state + "/agent/instances/*/media/seed")[0]
+
+    def read(name):
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(["xorriso", "-osirrox", "on", "-indev", path, "-extract", "/" + name, folder + "/file"], check=True, capture_output=True)
+            with open(folder + "/file") as f:
+                return f.read()
+    first = read("meta-data")
+    contains(first, '"local-hostname":"ci"')
+    contains(read("user-data"), "ssh-ed25519 AAAA")
+    contains(read("network-config"), d.show("ci")["nics"][0]["ipv4"])
+    d.cli("update", "--cloud-user", "bob", "ci")
+    contains(read("user-data"), '"bob"')
+    second = read("meta-data")
+    assert second != first, second
+    d.cli("rename", "ci", "other")
+    contains(read("meta-data"), '"local-hostname":"other"')
+    equal(os.listdir(os.path.dirname(path)), ["seed"])
+    status_, answer = d.api("PATCH", "/v1/projects/default/instances/other", {"machine": {"cloud_init": {"datasource": "none", "user": None, "ssh_keys": None}}})
+    equal(status_, 200, answer)
+    equal(os.listdir(os.path.dirname(path)), [])
+    remove(d, "other")
+    r = d.cli("create", "--vm", "--cloud-user", "alice", "busybox:1", check=False)
+    contains(r.stderr, "neither cloud-init nor CDs")
+
+
+def after(d):
+    left = [i["id"] for i in d.json("ls", "-a")]
+    if left:
+        d.cli("rm", "-f", *left)
+
+
+if __name__ == "__main__":
+    run(setup, Daemon.close, after)
