@@ -702,6 +702,7 @@ POINTS = {
     "disk": ["disk.copied", "volume.begun", "template.progress", "template.written", "volume.made", "volume.finished", "copy.created",
              "copy.written", "root.made", "root.filled", "create.root", "snapshot.taken", "restore.done", "root.removed",
              "volume.renamed", "volume.undone"],
+    "disk_clone": ["template.written", "copy.cloned", "root.made", "create.root", "snapshot.taken", "root.removed", "volume.undone"],
     "block": ["volume.looped", "volume.closed", "volume.resized", "export.written"],
 }
 
@@ -795,7 +796,7 @@ def scenario(a, name, pool):
             start(i)
             equal(a.sh(i, "cat /f"), "kept\n")
         delete(*ids[1:])
-    elif name == "disk":
+    elif name in ("disk", "disk_clone"):
         digest = hashlib.sha256(DISK).hexdigest()
         with tempfile.TemporaryFile() as f:
             f.write(DISK)
@@ -877,9 +878,9 @@ def faults(name, driver=None):
 
 
 for name in POINTS:
-    if name != "clone":
+    if not name.endswith("clone"):
         faults(name)
-for name in ("volume", "snapshot", "root", "clone"):
+for name in ("volume", "snapshot", "root", "clone", "disk_clone"):
     faults(name, "btrfs")
 
 
