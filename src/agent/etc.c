@@ -52,7 +52,7 @@ static void hosts_text(const struct agent *a, const struct msg_instance_create *
 		const char *address = first_address(list);
 		buf_truncate(out, 0);
 		buf_adds(out, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-			      "fe00::\tip6-localnet\nff00::\tip6-mcastprefix\n"
+			      "fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\n"
 			      "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n");
 		buf_addf(out, "%s\t", address ? address : "127.0.1.1");
 		if (spec->domainname && *spec->domainname)
@@ -120,10 +120,6 @@ static void resolv_text(const struct agent *a, const struct msg_instance_create 
 		fs_read("/etc/resolv.conf", ETC_MAX, out);
 		return;
 	}
-	for (size_t i = 0; spec->dns && spec->dns[i]; i++)
-		buf_addf(out, "nameserver %s\n", spec->dns[i]);
-	if (!spec->dns)
-		add_servers(a, list, out);
 	_cleanup_(strv_free_ptr) char **own = spec->dns_search ? strv_copy(spec->dns_search) : search_of(a, list);
 	if (strv_has(own, ".")) { /* none */
 		strv_free(own);
@@ -133,6 +129,10 @@ static void resolv_text(const struct agent *a, const struct msg_instance_create 
 	_cleanup_(free_ptr) char *options = strv_join(spec->dns_options, " ");
 	if (own)
 		buf_addf(out, "search %s\n", search);
+	for (size_t i = 0; spec->dns && spec->dns[i]; i++)
+		buf_addf(out, "nameserver %s\n", spec->dns[i]);
+	if (!spec->dns)
+		add_servers(a, list, out);
 	if (spec->dns_options)
 		buf_addf(out, "options %s\n", options);
 }

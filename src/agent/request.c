@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "shim/protocol.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -55,9 +56,20 @@ static const char *go_architecture(const char *machine) {
 	return machine; /* ppc64le, s390x, riscv64 … are the same */
 }
 
+/* "0-3,7" of a file of sysfs; nothing where there is none. */
+static void read_list(const char *path, struct buf *out) {
+	if (fs_read(path, 4096, out) < 0)
+		buf_truncate(out, 0);
+	while (out->len && isspace((unsigned char)out->data[out->len - 1]))
+		buf_truncate(out, out->len - 1);
+}
+
 static int do_hello(struct job *j, UNUSED struct error *err) {
+	_cleanup_(buf_free) struct buf cpus = BUF_INIT, nodes = BUF_INIT;
 	struct utsname host;
 	uname(&host);
+	read_list("/sys/devices/system/cpu/online", &cpus);
+	read_list("/sys/devices/system/node/online", &nodes);
 	struct msg_hello reply = {
 		.version = (char *)WABE_VERSION,
 		.cgroup_version = cgroup_version(),
@@ -68,6 +80,8 @@ static int do_hello(struct job *j, UNUSED struct error *err) {
 		.userns = has_userns(),
 		.idmapped_mounts = kernel_since(&host, 5, 12),
 		.overlay_idmap = kernel_since(&host, 5, 19),
+		.cpu_list = (char *)buf_str(&cpus),
+		.node_list = (char *)buf_str(&nodes),
 		.swap_limit = can_limit_swap(),
 		.directory = j->agent->dir,
 		.engine = (char *)(j->agent->accel.kvm ? "kvm" : "tcg"),

@@ -46,8 +46,11 @@ static int subject_open(const struct job *j, int how, struct subject *s, struct 
 	if (r < 0)
 		return r;
 	if (!m->instance) {
+		bool foreign = v.spec.mount.type != NULL;
 		s->block = volume_is_block(&v);
 		fields_free(&volume_table, &v);
+		if (foreign)
+			return error_set(err, ERROR_UNSUPPORTED, "what a volume mounts has no snapshots");
 	}
 	return volume_lock(s->pool, m->id, how, &s->lock, err);
 }

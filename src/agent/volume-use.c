@@ -124,6 +124,21 @@ static char *mark_path(const struct pool_entry *e, const char *id, const char *s
 	return str_format("%s/open/%s%s%s", e->dir, id, snapshot ? "@" : "", snapshot ? snapshot : "");
 }
 
+/* What a volume of its record mounts lies over the directory that it has in its pool. */
+static int open_foreign(const struct pool_entry *e, const char *id, struct storage_handle *h, struct error *err) {
+	struct volume v;
+	char *path = NULL;
+	if (volume_record_load(e, id, &v, NULL) < 0) /* an instance's root, or one that is just being made */
+		return 0;
+	int r = v.spec.mount.type ? storage_foreign_mount(&e->ref, id, &v.spec.mount, &path, err) : 0;
+	fields_free(&volume_table, &v);
+	if (path) {
+		free(h->path);
+		*h = (struct storage_handle){path, true};
+	}
+	return r;
+}
+
 static int open_locked(const struct pool_entry *e, const char *id, bool block, const char *snapshot,
 		       struct storage_handle *out, struct error *err) {
 	_cleanup_(free_ptr) char *mark = mark_path(e, id, snapshot);
@@ -132,6 +147,8 @@ static int open_locked(const struct pool_entry *e, const char *id, bool block, c
 		return error_errno(err, errno, "cannot make %s", mark);
 	fault_point("volume.marked");
 	int r = e->driver->volume_open(&e->ref, id, block, snapshot, out, err);
+	if (r == 0 && !block && !snapshot)
+		r = open_foreign(e, id, out, err);
 	fault_point("volume.opened");
 	return r;
 }
@@ -192,7 +209,7 @@ int volume_sync(const struct pool_entry *e, const char *id, bool block, const ch
 static int close_locked(const struct pool_entry *e, const char *id, bool block, const char *snapshot, struct error *err) {
 	_cleanup_(free_ptr) char *mark = mark_path(e, id, snapshot);
 	_cleanup_(free_ptr) char *file = block ? looped_file(mark) : NULL;
-	int r = file ? loop_detach(file, err) : 0;
+	int r = file ? loop_detach(file, err) : !block && !snapshot ? storage_foreign_unmount(&e->ref, id, err) : 0;
 	if (r == 0)
 		r = e->driver->volume_close(&e->ref, id, block, snapshot, err);
 	fault_point("volume.closed");

@@ -127,8 +127,6 @@ int volume_check_new(const struct pool_entry *e, const struct volume *v, struct 
 	_cleanup_(free_ptr) char *instance = instance_path(e->agent, v->id, NULL);
 	if (fs_exists(instance))
 		return error_field(err, "volume.id", "is that of an instance");
-	if (v->spec.mount.type)
-		return error_set(err, ERROR_UNSUPPORTED, "volumes that mount something (%s) are not there", v->spec.mount.type);
 	if (block ? !can.blocks : !can.filesystems) {
 		error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) has no %s volumes", e->pool.spec.name,
 			  e->driver->name, block ? "block" : "file-system");
@@ -207,7 +205,10 @@ static int open_source(const struct job *j, struct volume_source *from, struct f
 	from->snapshot = m->from.snapshot;
 	from->block = volume_is_block(&have);
 	int64_t size = have.spec.size;
+	bool foreign = have.spec.mount.type != NULL;
 	fields_free(&volume_table, &have);
+	if (foreign && m->linked)
+		return error_set(err, ERROR_UNSUPPORTED, "what a volume mounts cannot be shared with a copy: ask for a full one");
 	if (from->block != volume_is_block(&m->volume))
 		return error_field(err, "volume.spec.kind", "must be that of the volume that is copied");
 	if (from->block && m->volume.spec.size < size)
@@ -229,6 +230,13 @@ int volume_hold(const struct pool_entry *e, const char *id, int how, int *lock, 
 	return r < 0 ? r : volume_record_load(e, id, out, err);
 }
 
+/* Where it can be found on the host while it is open; NULL: it is a device. */
+static char *volume_place(const struct pool_entry *e, const struct volume *v) {
+	return volume_is_block(v)	? NULL
+	       : v->spec.mount.type ? storage_foreign_path(&e->ref, v->id)
+				    : storage_volume_path(&e->ref, v->id);
+}
+
 int work_volume_create(struct job *j, struct error *err) {
 	const struct msg_volume_create *m = j->body;
 	const struct pool_entry *e = NULL;
@@ -240,6 +248,8 @@ int work_volume_create(struct job *j, struct error *err) {
 	int r = pool_use(j, m->pool_id, &e, &pool, err);
 	if (r == 0)
 		r = volume_check_new(e, &m->volume, err);
+	if (r == 0 && m->from.id && m->volume.spec.mount.type)
+		r = error_field(err, "volume.spec.mount", "does not go with a copy, which has content of its own");
 	if (r == 0 && m->from.id)
 		r = open_source(j, &from, &frozen, err);
 	if (r == 0)
@@ -250,7 +260,10 @@ int work_volume_create(struct job *j, struct error *err) {
 	frozen_thaw(&frozen);
 	if (r < 0)
 		return e ? pool_failed(j, e, r, err) : r;
-	return job_answer(j, NULL, NULL, 0, err);
+	struct msg_volume_usage reply = {.path = volume_place(e, &m->volume)};
+	r = job_answer(j, &reply, NULL, 0, err);
+	fields_free(&msg_volume_usage_table, &reply);
+	return r;
 }
 
 /* --- delete --- */
@@ -345,8 +358,8 @@ int work_volume_resize(struct job *j, struct error *err) {
 	return r < 0 ? pool_failed(j, e, r, err) : job_answer(j, NULL, NULL, 0, err);
 }
 
-/* Is it an instance's root, or a volume? */
-static int kind_of(const struct job *j, const struct pool_entry *e, const char *id, bool *block, struct error *err) {
+/* Is it an instance's root, or a volume? And where is that? */
+static int kind_of(const struct job *j, const struct pool_entry *e, const char *id, bool *block, char **path, struct error *err) {
 	_cleanup_(free_ptr) char *instance = instance_path(j->agent, id, NULL);
 	struct volume v;
 	*block = fs_exists(instance) && root_recorded_block(j->agent, id);
@@ -356,6 +369,7 @@ static int kind_of(const struct job *j, const struct pool_entry *e, const char *
 	if (r < 0)
 		return r;
 	*block = volume_is_block(&v);
+	*path = volume_place(e, &v);
 	fields_free(&volume_table, &v);
 	return 0;
 }
@@ -370,7 +384,7 @@ int work_volume_usage(struct job *j, struct error *err) {
 		return error_field(err, m->id ? "pool_id" : "id", "is required");
 	int r = pool_ready(j, m->pool_id, &e, err);
 	if (r == 0)
-		r = kind_of(j, e, m->id, &block, err);
+		r = kind_of(j, e, m->id, &block, &reply.path, err);
 	if (r < 0)
 		return r;
 	r = volume_lock(e, m->id, LOCK_SH, &lock, err);

@@ -25,6 +25,27 @@ int proc_wait(pid_t pid) {
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static char *title_room;
+static size_t title_size;
+
+void proc_title_room(char *const *argv) {
+	title_room = argv[0];
+	for (char *end = title_room; *argv && *argv == end; argv++) { /* they follow each other without a gap */
+		end += strlen(*argv) + 1;
+		title_size = (size_t)(end - title_room);
+	}
+}
+
+/* The kernel takes arguments whose last byte is not NUL for a title, and shows them up to their first NUL. */
+void proc_set_title(const char *title) {
+	prctl(PR_SET_NAME, title, 0, 0, 0);
+	if (title_size < 2)
+		return;
+	memset(title_room, 0, title_size);
+	memcpy(title_room, title, MIN(strlen(title), title_size - 2));
+	title_room[title_size - 1] = '.';
+}
+
 struct pipes {
 	int in[2], out[2], err[2];
 };

@@ -21,5 +21,10 @@ int proc_run(struct proc *p, struct error *err);
 /* The same, and a status other than 0 is an error with the last line of its standard error. */
 int proc_run_ok(struct proc *p, struct error *err);
 
+/* What ps shows of this process from now on, its name and its command line; comes after proc_title_room, which main calls with
+ * what it was given: the title takes the place of the arguments, and ends where they did. Without it, the name alone. */
+void proc_title_room(char *const *argv);
+void proc_set_title(const char *title);
+
 /* Waits for one child. Its status: exit code, or 128 + signal; -errno. */
 int proc_wait(pid_t pid);

@@ -324,7 +324,7 @@ int copy_step(struct stage *s, const struct instruction *i, struct error *err) {
 
 /* WORKDIR is also a directory, made where it is missing. */
 int workdir_step(struct stage *s, const char *path, struct error *err) {
-	_cleanup_(free_ptr) char *text = str_format(" WORKDIR %s", path);
+	_cleanup_(free_ptr) char *text = str_format("WORKDIR %s", path);
 	_cleanup_(free_ptr) char *created_by = step_comment(s, text);
 	struct image_step step = step_of(s, created_by);
 	struct image_snap *snap;

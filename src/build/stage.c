@@ -2,6 +2,7 @@
 #include "build/build-priv.h"
 
 #include "base/str.h"
+#include "base/time.h"
 #include "build/ignore.h"
 #include "build/words.h"
 
@@ -235,13 +236,22 @@ static int do_stopsignal(struct stage *s, const struct instruction *i, struct er
 	return step_config(s, text, err);
 }
 
+/* As Go prints a duration: "1m0s". */
+static char *go_duration(int64_t ns) {
+	long long minutes = ns / (60 * NS_PER_SEC), h = minutes / 60, m = minutes % 60;
+	if (ns < NS_PER_SEC || ns % NS_PER_SEC)
+		return duration_to_str(ns);
+	long long s = ns / NS_PER_SEC % 60;
+	return h ? str_format("%lldh%lldm%llds", h, m, s) : m ? str_format("%lldm%llds", m, s) : str_format("%llds", s);
+}
+
 static int do_healthcheck(struct stage *s, const struct instruction *i, struct error *err) {
 	struct health_check *h = &s->config.health;
 	strv_free(h->command);
 	*h = i->health;
 	h->command = strv_copy(i->health.command);
-	_cleanup_(free_ptr) char *list = quoted_list(h->command), *interval = duration_to_str(h->interval),
-				 *timeout = duration_to_str(h->timeout), *start = duration_to_str(h->start_period);
+	_cleanup_(free_ptr) char *list = quoted_list(h->command), *interval = go_duration(h->interval),
+				 *timeout = go_duration(h->timeout), *start = go_duration(h->start_period);
 	_cleanup_(free_ptr) char *text = str_format("HEALTHCHECK &{%s \"%s\" \"%s\" \"%s\" '\\x%02llx'}", list, interval, timeout,
 						    start, (unsigned long long)h->retries);
 	return step_config(s, text, err);

@@ -1,4 +1,5 @@
 /* wabe: finds the command, parses its line, runs it, tells what failed. */
+#include "base/proc.h"
 #include "cli/cli.h"
 
 const struct command *command_find(char *const *words, size_t n, size_t *used) {
@@ -114,5 +115,6 @@ int command_main(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+	proc_title_room(argv); /* of `wabe oci`'s first processes */
 	return command_main(argc, argv);
 }

@@ -107,7 +107,11 @@ int volume_create(struct core *c, const char *project, struct volume_spec *spec,
 	int r = making_begin(c, project, spec, &m, err);
 	if (r == 0) {
 		struct msg_volume_create body = {.pool_id = m.pool_id, .volume = m.volume};
-		r = making_finish(c, &m, agent_call(c, "volume-create", &body, NULL, err), out, err);
+		struct msg_volume_usage made = {0};
+		r = agent_call(c, "volume-create", &body, &made, err);
+		m.volume.path = made.path;
+		r = making_finish(c, &m, r, out, err);
+		fields_free(&msg_volume_usage_table, &made);
 	}
 	fields_free(&volume_spec_table, spec);
 	return r;
@@ -148,6 +152,7 @@ int volume_get(struct core *c, const char *project, const char *name, struct nou
 		if (now) {
 			struct volume changed = *(const struct volume *)now->of;
 			changed.used = usage.used;
+			changed.path = usage.path ? usage.path : changed.path;
 			noun_replace(c->volumes, &changed);
 		}
 		fields_free(&msg_volume_usage_table, &usage);

@@ -2,6 +2,7 @@
  * copies what it maps. */
 #include "agent/agent.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "base/str.h"
 #include "daemon/role.h"
 #include "driver/container/container.h"
@@ -15,6 +16,7 @@ static int run(int argc, char **argv, struct error *err) {
 	struct role_options o;
 	int r = container_protect_self(err); /* its workers enter containers */
 	prctl(PR_SET_NAME, "wabe-agent");
+	proc_title_room(argv);
 	if (r == 0)
 		r = role_parse(argc, argv, &o, err);
 	if (r < 0)

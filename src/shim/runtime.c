@@ -1,4 +1,4 @@
-/* The little of a C library that wabe-shim calls, so that the program has two dozen pages instead of glibc's two
+/* The little of a C library that wabe-shim and wabe-machine call, so that they have two dozen pages instead of glibc's two
  * hundred: start, system calls under their usual names, and a few string functions. Not part of sanitizer
  * builds, which link the real one. */
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -112,6 +113,10 @@ int dup2(int from, int to) {
 	return from == to ? to : (int)CALL(SYS_dup3, from, to, 0);
 }
 
+int pipe2(int ends[2], int flags) {
+	return (int)CALL(SYS_pipe2, ends, flags);
+}
+
 int fcntl(int fd, int command, ...) {
 	va_list ap;
 	va_start(ap, command);
@@ -168,6 +173,18 @@ int epoll_wait(int poller, struct epoll_event *e, int n, int timeout) {
 	return (int)CALL(SYS_epoll_pwait, poller, e, n, timeout, NULL, SIGSET_SIZE);
 }
 
+int socket(int domain, int type, int protocol) {
+	return (int)CALL(SYS_socket, domain, type, protocol);
+}
+
+int bind(int fd, const struct sockaddr *address, socklen_t n) {
+	return (int)CALL(SYS_bind, fd, address, n);
+}
+
+int listen(int fd, int backlog) {
+	return (int)CALL(SYS_listen, fd, backlog);
+}
+
 int accept4(int fd, struct sockaddr *address, socklen_t *n, int flags) {
 	return (int)CALL(SYS_accept4, fd, address, n, flags);
 }
@@ -211,6 +228,27 @@ int prctl(int option, ...) {
 	unsigned long argument = va_arg(ap, unsigned long);
 	va_end(ap);
 	return (int)CALL(SYS_prctl, option, argument);
+}
+
+pid_t fork(void) {
+	return (pid_t)CALL(SYS_clone, SIGCHLD);
+}
+
+int execve(const char *path, char *const argv[], char *const env[]) {
+	return (int)CALL(SYS_execve, path, argv, env);
+}
+
+int kill(pid_t pid, int signo) {
+	return (int)CALL(SYS_kill, pid, signo);
+}
+
+int capset(void *header, const void *data);
+int capset(void *header, const void *data) {
+	return (int)CALL(SYS_capset, header, data);
+}
+
+int setitimer(__itimer_which_t which, const struct itimerval *value, struct itimerval *old) {
+	return (int)CALL(SYS_setitimer, which, value, old);
 }
 
 pid_t setsid(void) {

@@ -30,6 +30,8 @@ static const struct field hello_fields[] = {
 	FIELD(struct msg_hello, userns, FIELD_BOOL, .doc = "User name spaces can be made"),
 	FIELD(struct msg_hello, idmapped_mounts, FIELD_BOOL, .doc = "Bind mounts can be idmapped"),
 	FIELD(struct msg_hello, overlay_idmap, FIELD_BOOL, .doc = "Lower layers can be idmapped"),
+	FIELD(struct msg_hello, cpu_list, FIELD_STRING, .max = 4096, .doc = "Processors that are on line"),
+	FIELD(struct msg_hello, node_list, FIELD_STRING, .max = 4096, .doc = "Memory nodes that are on line"),
 	FIELD(struct msg_hello, swap_limit, FIELD_BOOL, .doc = "Swap can be limited"),
 	FIELD(struct msg_hello, directory, FIELD_STRING, .doc = "Where it keeps what it has, on the host"),
 };
@@ -352,7 +354,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("pool-delete", object, empty, "Removes an empty pool and what wabe made of it"),
 	REQUEST("pool-status", object, pool_state, "Looks at it now"),
 	REQUEST("pool-list", empty, pool_states, "All that the agent has"),
-	REQUEST("volume-create", volume_create, empty, "Makes a volume, maybe as a copy; progress"),
+	REQUEST("volume-create", volume_create, volume_usage, "Makes a volume, maybe as a copy; progress"),
 	REQUEST("volume-delete", volume_ref, empty, "Removes it and its snapshots; CONFLICT while it is in use"),
 	REQUEST("volume-resize", volume_resize, empty, "A new size"),
 	REQUEST("volume-usage", volume_ref, volume_usage, "What it takes"),

@@ -18,6 +18,7 @@ struct msg_hello { /* reply of "hello" */
 	int64_t cgroup_version; /* 1, 2 */
 	char *kernel, *architecture;
 	int64_t cpus, memory;
+	char *cpu_list, *node_list; /* processors and memory nodes that are on line: "0-3,7" */
 	bool userns, idmapped_mounts, overlay_idmap, swap_limit;
 	char *engine, *engine_reason; /* what runs machines: kvm | tcg, and why not kvm */
 	char *directory; /* STATE/agent: where files that people may look for lie */

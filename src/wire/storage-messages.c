@@ -45,6 +45,7 @@ static const struct field resize_fields[] = {
 TABLE(msg_volume_resize_table, "msg_volume_resize", struct msg_volume_resize, resize_fields, "A new size");
 
 static const struct field usage_fields[] = {
+	FIELD(struct msg_volume_usage, path, FIELD_STRING, .check = path_check, .doc = "Where the host has it while it is open"),
 	FIELD(struct msg_volume_usage, size, FIELD_SIZE, .def = "0", .doc = "Its size; 0: not known"),
 	FIELD(struct msg_volume_usage, used, FIELD_SIZE, .def = "0", .doc = "What it takes; 0: not known"),
 	FIELD(struct msg_volume_usage, snapshots, FIELD_LIST, .max = 4096, .sub = &snapshot_table, .doc = "Its snapshots"),

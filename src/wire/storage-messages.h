@@ -33,7 +33,8 @@ struct msg_volume_resize {
 	int64_t size; /* bytes; 0: no quota */
 };
 
-struct msg_volume_usage { /* reply of "volume-usage" */
+struct msg_volume_usage { /* reply of "volume-usage", and of "volume-create", which tells the path alone */
+	char *path; /* on the host, while it is open; NULL: a device, or an instance's root */
 	int64_t size, used; /* 0: not known */
 	snapshots snapshots; /* as far as the driver knows them: names and times */
 };

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import time
+import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from docker import Docker, load_busybox
@@ -124,7 +126,9 @@ def bad_creation(d):
             ("MemorySwap", 9000000, "You should always set the Memory limit"),
             ("NanoCpus", 10**15, "Range of CPUs is from 0.01"),
             ("CpuPeriod", 5, "CPU cfs period"), ("CpuQuota", 5, "CPU cfs quota"), ("CpuShares", -1, "invalid CPU shares"),
-            ("CpusetCpus", "x", "Invalid value x for cpuset cpus"), ("BlkioWeight", 5, "Range of blkio weight"),
+            ("CpusetCpus", "x", "Invalid value x for cpuset cpus"), ("CpusetCpus", "3-1", "Invalid value 3-1 for cpuset cpus"),
+            ("CpusetCpus", "0,8000", "Requested CPUs are not available - requested 0,8000, available: "),
+            ("CpusetMems", "1000", "Requested memory nodes are not available - requested 1000, available: "), ("BlkioWeight", 5, "Range of blkio weight"),
             ("CgroupParent", "/x", "HostConfig.CgroupParent"), ("CpuRealtimeRuntime", 5, "HostConfig.CpuRealtimeRuntime"),
             ("BlkioWeightDevice", [{"Path": "/dev/x", "Weight": 5}], "HostConfig.BlkioWeightDevice"),
             ("DeviceRequests", [{"Capabilities": [["gpu"]]}], 'could not select device driver "" with capabilities: [[gpu]]'),
@@ -205,7 +209,7 @@ def listed(d):
 
     def ids(**filters):
         text = json.dumps(filters).replace(" ", "")
-        got, answer = d.docker.api("GET", f"{V}/containers/json?all=1&filters=" + __import__("urllib.parse").parse.quote(text))
+        got, answer = d.docker.api("GET", f"{V}/containers/json?all=1&filters=" + urllib.parse.quote(text))
         assert got == 200, answer
         return [x["Names"][0][1:] for x in answer]
 
@@ -238,13 +242,72 @@ def listed(d):
     equal(ids(**{"is-task": ["true"]}), [])
     equal(ids(volume=["x"]), [])
     for bad in '{"colour":["red"]}', '{"status":["odd"]}', '{"exited":["x"]}', '{"publish":["x"]}', "{", '{"name":5}', "[]":
-        got, answer = d.docker.api("GET", f"{V}/containers/json?filters=" + __import__("urllib.parse").parse.quote(bad))
+        got, answer = d.docker.api("GET", f"{V}/containers/json?filters=" + urllib.parse.quote(bad))
         equal(got, 400, bad)
     api(d, "GET", '/containers/json?filters={"before":["nosuch"]}', status=404)
     line = api(d, "GET", "/containers/json?all=1&size=1", status=200)[1]
     equal((line["Command"], line["Image"], line["State"], line["Labels"]), ("sh -c 'exit 3'", "busybox", "exited", {"k": "2"}))
     contains(line["Status"], "Exited (3)")
     assert line["SizeRootFs"] >= line["SizeRw"] >= 0
+
+
+@test
+def patterns(d):
+    """names fit regular expressions, references globs; patterns that could cost much cost nothing"""
+    make(d, "a-1")
+    make(d, "b-2")
+
+    def listed(path, **filters):
+        text = urllib.parse.quote(json.dumps(filters))
+        return api(d, "GET", f"{path}filters={text}", status=200)
+
+    def names(*patterns):
+        return sorted(c["Names"][0][1:] for c in listed("/containers/json?all=1&", name=list(patterns)))
+
+    equal(names("^/a-[0-9]$"), ["a-1"])
+    equal(names("(a|b)-."), ["a-1", "b-2"])
+    for costly in "(a{1,255}){1,255}{1,255}", "(.*)\\1(.*)\\2(.*)\\3x", "(a*)*" * 200, "[":
+        equal(names(costly), [], costly)
+    for pattern, fits in (("busy*", True), ("busybox:lat?st", True), ("b[a-u]*x", True), ("b[^u]*", False), ("*", True), ("busy", False),
+                          ("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b" * 20, False), ("[a", False), ("a/*", False), ("bus\\ybox", True)):
+        equal(bool(listed("/images/json?", reference=[pattern])), fits, pattern)
+
+
+@test
+def as_dockerd_has_it(d):
+    """small things that scripts look at: Mounts without Tmpfs, addresses on the host's network, the kill behind a time limit"""
+    i = make(d, host={"Tmpfs": {"/t": "size=1m"}, "Mounts": [{"Type": "tmpfs", "Target": "/m"}]})
+    c = api(d, "GET", f"/containers/{i}/json", status=200)
+    equal([m["Destination"] for m in c["Mounts"]], ["/m"])
+    equal(c["HostConfig"]["Tmpfs"], {"/t": "size=1m"})
+    for mode in "host", "none":
+        body = {"Image": "busybox", "Cmd": SLEEP, "HostConfig": {"NetworkMode": mode},
+                "NetworkingConfig": {"EndpointsConfig": {mode: {"IPAMConfig": {"IPv4Address": "10.9.8.7"}}}}}
+        contains(message(api(d, "POST", "/containers/create", body, 400)),
+                 "user specified IP address is supported on user defined networks only")
+    make(d, "away")
+    contains(message(api(d, "POST", "/containers/create", {"Image": "busybox", "Cmd": SLEEP, "HostConfig": {"NetworkMode": "default", "Links": ["away:x"]}}, 400)),
+             "Cannot link to /away, as it does not belong to the default network")
+    contains(message(api(d, "POST", "/containers/create", {"Image": "busybox", "Cmd": SLEEP, "HostConfig": {"VolumesFrom": ["nosuch"]}}, 400)),
+             "No such container: nosuch")
+    since = time.time()
+    make(d, "deaf", start=True, Cmd=["sh", "-c", "trap '' TERM; while :; do sleep 1000; done"])
+    api(d, "POST", "/containers/deaf/stop?t=0", status=204)
+    text = d.docker.run("events", "--since", str(since), "--until", str(time.time()), "--filter", "container=deaf", "--filter", "event=kill",
+                        "--format", "{{.Actor.Attributes.signal}}").stdout
+    equal(text.split(), ["15", "9"])
+
+
+@test
+def health_outlives_the_run(d):
+    """what the checks found is shown after a stop, as unhealthy"""
+    make(d, "checked", start=True, Healthcheck={"Test": ["CMD-SHELL", "echo fine"], "Interval": 10**8})
+    wait_until(lambda: api(d, "GET", "/containers/checked/json", status=200)["State"]["Health"]["Status"] == "healthy", 20, "health")
+    api(d, "POST", "/containers/checked/kill", status=204)
+    health = api(d, "GET", "/containers/checked/json", status=200)["State"]["Health"]
+    equal((health["Status"], health["Log"][0]["Output"]), ("unhealthy", "fine\n"))
+    make(d, "fresh", Healthcheck={"Test": ["CMD-SHELL", "true"]})
+    assert "Health" not in api(d, "GET", "/containers/fresh/json", status=200)["State"]
 
 
 @test
@@ -271,13 +334,12 @@ def start_errors(d):
     """a start that fails: statuses 127, 126 and 128 of the container, and messages that clients know"""
     for command, text, code in ((["nosuch"], "executable file not found in $PATH", 127),
                                 (["/nosuch"], "no such file or directory", 127),
-                                (["/etc/hosts"], "permission denied", 126), (["/etc"], "is a directory", 126)):
+                                (["/etc/hosts"], "permission denied", 126), (["/etc"], "permission denied", 126)):
         i = make(d, Cmd=command)
         got, answer = d.docker.api("POST", f"{V}/containers/{i}/start")
         equal(got, 400)
         contains(answer["message"], text)
-        if command != ["/etc"] or d.docker.version() > 20:  # which does not know these words
-            equal(d.docker.run("run", "--rm", "--network", "none", "busybox", *command, check=False).returncode, code)
+        equal(d.docker.run("run", "--rm", "--network", "none", "busybox", *command, check=False).returncode, code)
         state = api(d, "GET", f"/containers/{i}/json", status=200)["State"]
         equal((state["Status"], state["ExitCode"]), ("created", code))
         assert state["Error"]
@@ -317,7 +379,7 @@ def committed(d):
     wait_until(lambda: any(c["Path"] == "/new" for c in api(d, "GET", "/containers/src/changes", status=200) or []), 10, "the file")
     kinds = {c["Path"]: c["Kind"] for c in api(d, "GET", "/containers/src/changes", status=200)}
     equal(kinds["/new"], 1)
-    query = "&".join("changes=" + __import__("urllib.parse").parse.quote(c) for c in (
+    query = "&".join("changes=" + urllib.parse.quote(c) for c in (
         'CMD ["echo","two words"]', "ENV B=2 C='x y'", "ENV D e f", "EXPOSE 80 53/udp", "LABEL a=b", "WORKDIR /tmp", "WORKDIR x",
         "USER 7", 'VOLUME ["/data"]', "STOPSIGNAL SIGINT", "HEALTHCHECK --interval=5s --retries=2 CMD true", 'ENTRYPOINT ["env"]'))
     answer = api(d, "POST", f"/commit?container=src&repo=mine&tag=one&comment=c&author=me&{query}", {"Labels": {"b": "c"}}, 201)

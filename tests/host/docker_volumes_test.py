@@ -96,6 +96,65 @@ def filled(_):
         equal(k.out("run", "--rm", "--mount", "type=volume,src=parts,dst=/p,volume-subpath=sub", "busybox", "cat", "/p/f"), "in")
 
 
+def volume(name, **options):
+    return k.api("POST", "/volumes/create", {"Name": name, "DriverOpts": options})
+
+
+@test
+def options_of_the_driver(_):
+    """type, device and o: a directory of the host, a tmpfs that lasts as long as it is used; what cannot be mounted is said"""
+    host = d.dir + "/exported"
+    os.makedirs(host + "/below")
+    with open(host + "/file", "w") as f:
+        f.write("of the host\n")
+    equal(volume("hostdir", type="none", o="bind", device=host)[0], 201)
+    equal(k.out("run", "--rm", "-v", "hostdir:/h", "busybox", "cat", "/h/file"), "of the host")
+    k.run("run", "--rm", "-v", "hostdir:/h", "busybox", "sh", "-c", "echo back > /h/new")
+    with open(host + "/new") as f:
+        equal(f.read(), "back\n")
+    equal(volume("readonly", type="none", o="bind,ro", device=host)[0], 201)
+    contains(k.run("run", "--rm", "-v", "readonly:/h", "busybox", "touch", "/h/x", check=False).stderr, "Read-only")
+    v = volume("memory", type="tmpfs", device="tmpfs", o="size=1m,mode=0700,noexec")[1]
+    equal(v["Options"], {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=0700,noexec"})
+    k.run("run", "-d", "--name", "keeps-it", "-v", "memory:/t", "busybox", "sh", "-c", "echo kept > /t/f; sleep 1000")
+    contains(k.out("run", "--rm", "-v", "memory:/t", "busybox", "sh", "-c", "until [ -s /t/f ]; do :; done; cat /t/f; mount | grep ' /t '"),
+             "kept\n")
+    contains(k.out("exec", "keeps-it", "grep", " /t ", "/proc/mounts"), "size=1024k")
+    where = k.inspect("keeps-it")["Mounts"][0]["Source"]
+    equal((where, os.path.exists(where + "/f")), (k.api("GET", "/volumes/memory")[1]["Mountpoint"], True))
+    d.kill()  # what was mounted for a run is unmounted at its end, whoever sees to that
+    d.start()
+    k.run("rm", "-f", "keeps-it")
+    equal(os.path.exists(where), False)
+    equal(k.out("run", "--rm", "-v", "memory:/t", "busybox", "ls", "/t"), "")
+    volume("nowhere", type="none", o="bind", device=host + "/nope")
+    r = k.run("run", "--rm", "-v", "nowhere:/h", "busybox", "true", check=False)
+    contains(r.stderr, f"failed to mount local volume: mount {host}/nope:")
+    contains(r.stderr, "no such file or directory")
+    volume("odd", type="tmpfs", device="tmpfs", o="colour=red")
+    contains(k.run("run", "--rm", "-v", "odd:/h", "busybox", "true", check=False).stderr, "colour")
+    volume("served", type="nfs", o="addr=127.0.0.1,rw", device=":/nothing")
+    equal(k.run("run", "--rm", "-v", "served:/h", "busybox", "true", check=False).returncode, 125)
+    refused(400, "missing required option: \"device\"", "POST", "/volumes/create", {"Name": "nn", "DriverOpts": {"type": "nfs"}})
+    refused(400, "DriverOpts", "POST", "/volumes/create", {"Name": "nn", "DriverOpts": {"type": "ext4", "device": "/dev/null"}})
+    for name in "hostdir", "readonly", "memory", "nowhere", "odd", "served":
+        k.run("volume", "rm", name)
+    equal(sorted(os.listdir(host)), ["below", "file", "new"])
+
+
+@test
+def found_on_the_host(_):
+    """Mountpoint of a volume and Source of a mount say where its files lie"""
+    k.run("run", "--name", "writes", "-v", "placed:/v", "busybox", "sh", "-c", "echo x > /v/f")
+    where = k.api("GET", "/volumes/placed")[1]["Mountpoint"]
+    equal(where, k.inspect("writes")["Mounts"][0]["Source"])
+    equal(where, [v["Mountpoint"] for v in k.api("GET", "/volumes")[1]["Volumes"] if v["Name"] == "placed"][0])
+    with open(where + "/f") as f:
+        equal(f.read(), "x\n")
+    k.run("rm", "writes")
+    k.run("volume", "rm", "placed")
+
+
 def setup():
     global d, k
     d = Daemon("docker-vol").start()

@@ -172,9 +172,9 @@ def confined(d):
 @test
 def bad_input(d):
     """errors that name the field; nothing is left"""
-    for args, text in ((["--chipset", "microvm", "--tpm"], "machine.chipset"), (["--disk-bus", "ide"], "machine.disk_bus"),
-                       (["--secure-boot"], "machine.secure_boot"), (["--privileged"], "privileged"),
-                       (["--root-size", "1m"], "root_size"), (["--cpu-model", "no such"], "cpu_model")):
+    for args, text in ((["--chipset", "microvm", "--tpm"], "chipset"), (["--disk-bus", "ide"], "disk_bus"),
+                       (["--secure-boot"], "secure_boot"), (["--privileged"], "privileged"),
+                       (["--root-size", "1m"], "root_size"), (["--cpu-model", "no such"], "cpu-model")):
         r = d.cli("create", "--vm", *args, IMAGE, check=False)
         equal(r.returncode, 125, r.stderr)
         contains(r.stderr, text)

@@ -84,6 +84,21 @@ class Terminal:
         os.close(self.slave)
 
 
+# ---- what can be seen inside ----
+@test
+def the_host_is_not_seen_in_a_command_line(d):
+    """the first process of --init, and one that waits for its start, do not show the agent's arguments"""
+    r = d.out("run", "--rm", "--init", IMAGE, "sh", "-c", "cat /proc/1/cmdline /proc/1/comm; ps -o pid,args")
+    assert r.startswith("wabe-init"), r
+    assert d.state not in r and d.run_dir not in r, r
+    d.cli("run", "-d", "--name", "shared", IMAGE, "sleep", "1000")
+    d.cli("create", "--name", "waits", "--pid", "container:shared", IMAGE, "sleep", "1000")
+    d.cli("start", "waits")
+    seen = d.out("exec", "shared", "ps", "-o", "args")
+    assert d.state not in seen, seen
+    d.cli("rm", "-f", "waits", "shared")
+
+
 # ---- streams and statuses ----
 @test
 def output_and_status(d):

@@ -200,8 +200,12 @@ class Daemon:
     def out(self, *args, **kw):
         return self.cli(*args, **kw).stdout.strip()
 
+    def json(self, command, *args):
+        """What a listing command prints for programs."""
+        return json.loads(self.out(command, "--json", *args))
+
     def show(self, name):
-        return json.loads(self.out("show", "--json", name))
+        return self.json("show", name)
 
     def connection(self):
         return UnixConnection(self.run_dir + "/wabe.sock")

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -240,6 +241,12 @@ static void run_contained(struct world *w, const char *skeleton, int out, int re
 	c.n_uid_maps = c.n_gid_maps = 1;
 	int r = machine_args(&w->config, &c.process.args, &pass, &n_pass, &err);
 	strv_add(&c.process.args, "-S");
+	for (size_t i = 0; i < 2; i++) {
+		static const char *const targets[] = {"/guest", "/tpm"};
+		c.mounts = alloc_resize(c.mounts, c.n_mounts + 1, sizeof *c.mounts);
+		c.mounts[c.n_mounts++] = (struct container_mount){.type = str_copy("bind"), .flags = MS_BIND, .target = str_copy(targets[i]),
+								  .source = str_format("%s%s", top, targets[i]), .idmap = true};
+	}
 	if (r == 0)
 		r = machine_confine(&w->config, skeleton, &c, &err);
 	for (size_t i = 0; r == 0 && i < n_pass; i++)
@@ -273,33 +280,58 @@ static void check_powers(int pid) {
 	assert_non_null(strstr(buf_str(&status), "\nNoNewPrivs:\t1\nSeccomp:\t2\n"));
 }
 
-static void contained(void **state) {
+/* Its processes beside wabe-machine. */
+static void check_companions(int first) {
+	_cleanup_(buf_free) struct buf children = BUF_INIT;
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", first, first);
+	assert_int_equal(fs_read(path, 4096, &children), 0);
+	struct str rest = str_view(buf_str(&children));
+	int n = 0;
+	while (rest.len) {
+		_cleanup_(buf_free) struct buf command = BUF_INIT;
+		struct str word = str_cut(&rest, ' ');
+		snprintf(path, sizeof path, "/proc/%.*s/cmdline", (int)word.len, word.p);
+		assert_int_equal(fs_read(path, 65536, &command), 0);
+		if (strcmp(buf_str(&command), VIRTIOFSD) != 0)
+			check_powers(atoi(word.p));
+		n++;
+	}
+	assert_int_equal(n, 3);
+}
+
+static void in_container(struct world *w, bool companions) {
 	static const char *const commands[] = {"{\"execute\":\"qmp_capabilities\"}", "{\"execute\":\"query-status\"}",
 					       "{\"execute\":\"quit\"}", NULL};
-	(void)state;
-	struct world w;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	_cleanup_(free_ptr) char *skeleton = str_format("%s/skeleton", top);
+	_cleanup_(free_ptr) char *skeleton = str_format("%s/skeleton", top), *guest = str_format("%s/guest", top), *tpm = str_format("%s/tpm", top);
 	for (int i = 0; i < 2; i++) /* again: as at every start */
 		assert_int_equal(machine_skeleton(skeleton, &err), 0);
-	world_begin(&w);
-	w.nics[w.config.n_nics++] = (struct machine_nic){.id = "nic0", .tap = "tap0", .mac = "02:00:00:00:00:05", .mtu = 1400};
-	add_disk(&w, "root", "virtio", false);
+	assert_int_equal(fs_mkdir_p(guest, 0755) | fs_mkdir_p(tpm, 0755), 0);
+	w->nics[w->config.n_nics++] = (struct machine_nic){.id = "nic0", .tap = "tap0", .mac = "02:00:00:00:00:05", .mtu = 1400};
+	add_disk(w, "root", "virtio", false);
 	int out[2], ready[2];
 	assert_int_equal(pipe2(out, O_CLOEXEC) | pipe2(ready, O_CLOEXEC), 0);
 	pid_t pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-		run_contained(&w, skeleton, out[1], ready[1]);
+		run_contained(w, skeleton, out[1], ready[1]);
 	}
 	close(out[1]);
 	close(ready[1]);
-	close_fd(&w.config.qmp_fd);
+	close_fd(&w->config.qmp_fd);
 	char line[32] = "";
 	assert_true(read(ready[0], line, sizeof line - 1) > 0);
-	if (atoi(line) > 0)
-		check_powers(atoi(line));
-	_cleanup_(free_ptr) char *answers = atoi(line) > 0 ? talk(w.socket, commands) : NULL;
+	_cleanup_(free_ptr) char *answers = NULL;
+	struct qmp *q = NULL; /* all is in place when QEMU answers */
+	if (atoi(line) > 0 && qmp_open(top, "qmp", time_mono_ns() + WAIT_MS * NS_PER_MS, &q, NULL) == 0) {
+		if (companions)
+			check_companions(atoi(line));
+		else
+			check_powers(atoi(line));
+		qmp_free(q);
+		answers = talk(w->socket, commands);
+	}
 	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(1 << 20);
 	fs_read_fd(out[0], 1 << 20, &text);
 	close(out[0]);
@@ -307,7 +339,28 @@ static void contained(void **state) {
 	int status = proc_wait(pid);
 	if (!answers || !strstr(answers, "\"prelaunch\"") || status != 0 || text.len)
 		fail_msg("status %d, said \"%s\", answered %s", status, buf_str(&text), answers ? answers : "nothing");
-	world_end(&w);
+	world_end(w);
+}
+
+static void contained(void **state) {
+	(void)state;
+	struct world w;
+	world_begin(&w);
+	in_container(&w, false);
+}
+
+static void companions(void **state) {
+	static const struct machine_share share = {.tag = "root", .path = "/guest"};
+	(void)state;
+	struct world w;
+	world_begin(&w);
+	w.config.shares = &share;
+	w.config.n_shares = 1;
+	w.spec.tpm = true;
+	w.config.tpm_dir = "/tpm";
+	w.config.launcher = getenv("WABE_MACHINE");
+	assert_non_null(w.config.launcher);
+	in_container(&w, true);
 }
 
 /* --- QMP --- */
@@ -536,7 +589,7 @@ static int teardown(void **state) {
 int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(accel), cmocka_unit_test(checks), cmocka_unit_test(buses), cmocka_unit_test(boards),
-		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
+		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(companions), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
 	};
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);

@@ -287,7 +287,8 @@ static void create_failed(struct http_request *req, const struct docker_create *
 		const char *mode = str_same(err->field, "pid_mode") ? d->h.pid_mode : d->h.ipc_mode;
 		return docker_fail(req, 404, "No such container: %s", mode ? mode + strlen("container:") : "");
 	}
-	if (err->field)
+	bool said = str_starts(error_text(err), "invalid mount config");
+	if (err->field && !said)
 		error_wrap(err, "%s", err->field);
 	fail(req, err);
 }

@@ -5,10 +5,16 @@
 
 /* ---- State ---- */
 
+static bool is_checked(const struct instance *i, const struct image_config *image) {
+	char *const *command = i->spec.health.command ? i->spec.health.command : image ? image->health.command : NULL;
+	return command && command[0] && command[1] && !str_same(command[0], "NONE");
+}
+
+/* Of one that has ended, dockerd says that it is unhealthy, and keeps what the checks of its last run have found. */
 static json_t *health(struct core *c, const struct instance *i) {
 	struct msg_health log;
 	json_t *o = json_object(), *entries = json_array();
-	json_set_str(o, "Status", i->status.health);
+	json_set_str(o, "Status", i->status.health ? i->status.health : "unhealthy");
 	if (instance_health(c, i->project, i->id, &log, NULL) < 0) {
 		json_set_int(o, "FailingStreak", 0);
 		json_object_set_new(o, "Log", entries);
@@ -29,7 +35,7 @@ static json_t *health(struct core *c, const struct instance *i) {
 	return o;
 }
 
-static json_t *state(struct core *c, const struct instance *i) {
+static json_t *state(struct core *c, const struct instance *i, const struct image_config *image) {
 	const struct instance_status *s = &i->status;
 	json_t *o = json_object();
 	set_text(o, "Status", docker_state(i));
@@ -43,7 +49,7 @@ static json_t *state(struct core *c, const struct instance *i) {
 	set_text(o, "Error", s->error);
 	json_object_set_new(o, "StartedAt", docker_time(s->started_at));
 	json_object_set_new(o, "FinishedAt", docker_time(s->finished_at));
-	if (s->health)
+	if (s->health || (s->started_at && !docker_runs(i) && is_checked(i, image)))
 		json_object_set_new(o, "Health", health(c, i));
 	return o;
 }
@@ -78,7 +84,7 @@ static json_t *describe(struct core *c, const struct instance *i, const struct i
 	set_text(o, "Id", i->id);
 	json_object_set_new(o, "Created", docker_time(i->created_at));
 	set_path(o, i, config);
-	json_object_set_new(o, "State", state(c, i));
+	json_object_set_new(o, "State", state(c, i, config));
 	set_text(o, "Image", i->image_id);
 	set_file(c, o, "ResolvConfPath", i, i->status.started_at ? "resolv.conf" : NULL);
 	set_file(c, o, "HostnamePath", i, i->status.started_at ? "hostname" : NULL);

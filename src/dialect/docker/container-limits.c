@@ -127,19 +127,52 @@ static char *text_or_null(const char *s) {
 	return s && *s ? str_copy(s) : NULL;
 }
 
-/* The first that is no list is named as dockerd names it; whether the host has them, the agent finds out. */
-static int take_cpuset(const char *given, const char *what, char **to, struct error *err) {
-	const char *allowed = "0123456789,-";
-	if (given && given[strspn(given, allowed)]) {
-		_cleanup_(free_ptr) char *shown = text_shown(given);
-		return error_set(err, ERROR_INVALID, "Invalid value %s for cpuset %s", shown, what);
+#define CPUSET_MAX 8192
+
+/* Marks what a list such as "0-3,7" names. -EINVAL: it is none. */
+static int cpuset_parse(const char *list, bool set[CPUSET_MAX]) {
+	_cleanup_(strv_free_ptr) char **parts = strv_split(list, ',');
+	for (char **p = parts; *p; p++) {
+		char *dash = strchr(*p, '-');
+		uint64_t first, last;
+		if (dash)
+			*dash = '\0';
+		if (str_to_u64(*p, 10, &first) < 0 || str_to_u64(dash ? dash + 1 : *p, 10, &last) < 0 || first > last ||
+		    last >= CPUSET_MAX)
+			return -EINVAL;
+		for (; first <= last; first++)
+			set[first] = true;
 	}
+	return 0;
+}
+
+static bool is_within(const bool wanted[CPUSET_MAX], const char *available) {
+	bool there[CPUSET_MAX] = {false};
+	if (!available || !*available || cpuset_parse(available, there) < 0)
+		return true; /* the agent finds out */
+	for (size_t i = 0; i < CPUSET_MAX; i++)
+		if (wanted[i] && !there[i])
+			return false;
+	return true;
+}
+
+/* cpus, or mems: what the host has is a list of the agent's. */
+static int take_cpuset(struct core *c, const char *given, bool cpus, char **to, struct error *err) {
+	bool wanted[CPUSET_MAX] = {false};
+	_cleanup_(free_ptr) char *shown = text_shown(given ? given : "");
+	if (given && *given && cpuset_parse(given, wanted) < 0)
+		return error_set(err, ERROR_INVALID, "Invalid value %s for cpuset %s", shown, cpus ? "cpus" : "mems");
+	_cleanup_(json_free_ptr) json_t *info = given && *given ? core_info(c) : NULL;
+	const char *available = json_get_str(json_object_get(info, "agent"), cpus ? "cpu_list" : "node_list");
+	if (!is_within(wanted, available))
+		return error_set(err, ERROR_INVALID, "Requested %s are not available - requested %s, available: %s",
+				 cpus ? "CPUs" : "memory nodes", shown, available);
 	free(*to);
 	*to = text_or_null(given);
 	return 0;
 }
 
-static int take_cpu(const struct docker_resources *r, struct limits *l, struct error *err) {
+static int take_cpu(struct core *c, const struct docker_resources *r, struct limits *l, struct error *err) {
 	int result = check_cpu(r, err);
 	if (result < 0)
 		return result;
@@ -147,8 +180,8 @@ static int take_cpu(const struct docker_resources *r, struct limits *l, struct e
 	l->cpu_period = r->cpu_period;
 	l->cpu_quota = r->cpu_quota < 0 ? -1 : r->cpu_quota;
 	l->cpu_shares = r->cpu_shares ? MIN(MAX(r->cpu_shares, SHARES_MIN), SHARES_MAX) : 0; /* as the kernel does */
-	result = take_cpuset(r->cpuset_cpus, "cpus", &l->cpuset_cpus, err);
-	return result < 0 ? result : take_cpuset(r->cpuset_mems, "mems", &l->cpuset_mems, err);
+	result = take_cpuset(c, r->cpuset_cpus, true, &l->cpuset_cpus, err);
+	return result < 0 ? result : take_cpuset(c, r->cpuset_mems, false, &l->cpuset_mems, err);
 }
 
 /* ---- block devices ---- */
@@ -179,7 +212,7 @@ int docker_limits(struct core *c, const struct docker_resources *r, struct limit
 	if (result == 0)
 		result = take_memory(c, r, l, warnings, err);
 	if (result == 0)
-		result = take_cpu(r, l, err);
+		result = take_cpu(c, r, l, err);
 	if (result == 0)
 		result = take_io(r, l, err);
 	if (result == 0)

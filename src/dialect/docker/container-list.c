@@ -5,8 +5,6 @@
 #include "base/map.h"
 #include "base/time.h"
 
-#include <regex.h>
-
 /* ---- filters ---- */
 
 struct wanted {
@@ -36,23 +34,10 @@ static bool fits_text(const char *value, const void *arg) {
 	return str_same(value, arg);
 }
 
-/* Repetitions by number and back references can take all memory or time. */
-static bool is_cheap(const char *pattern) {
-	bool cheap = strlen(pattern) <= 256 && !strchr(pattern, '{');
-	for (const char *s = pattern; cheap && (s = strchr(s, '\\')); s += 1 + (s[1] != '\0'))
-		cheap = s[1] < '0' || s[1] > '9';
-	return cheap;
-}
-
 /* A name fits where the filter is a part of it, as a regular expression, with or without Docker's slash. */
 static bool fits_name(const char *value, const void *arg) {
-	regex_t re;
 	_cleanup_(free_ptr) char *slashed = str_format("/%s", (const char *)arg);
-	if (!is_cheap(value) || regcomp(&re, value, REG_EXTENDED | REG_NOSUB) != 0)
-		return strstr(slashed, value);
-	bool fits = regexec(&re, slashed, 0, NULL, 0) == 0 || regexec(&re, arg, 0, NULL, 0) == 0;
-	regfree(&re);
-	return fits;
+	return docker_text_fits(value, slashed) || docker_text_fits(value, arg);
 }
 
 static bool fits_exit(const char *value, const void *arg) {

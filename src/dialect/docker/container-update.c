@@ -109,7 +109,6 @@ static void update(struct http_request *req, const json_t *body, struct docker_r
 	if (result < 0) {
 		if (err.field)
 			error_wrap(&err, "%s", err.field);
-		error_wrap(&err, "Cannot update container %s", i->id);
 		return fail(req, &err);
 	}
 	json_t *answer = json_object();

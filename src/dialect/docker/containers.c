@@ -72,7 +72,9 @@ static bool named(struct http_request *req, struct instance_snap **out) {
  * as Go writes them. */
 static void start_failed(struct http_request *req, const struct instance *i, const struct error *e) {
 	if (e->kind == ERROR_NO_COMMAND || e->kind == ERROR_NO_EXEC) {
-		_cleanup_(free_ptr) char *text = str_copy(error_text(e));
+		const char *own = error_text(e), *directory = strstr(own, "\": Is a directory");
+		_cleanup_(free_ptr) char *text = directory ? str_format("%.*s\": permission denied", (int)(directory - own), own)
+							   : str_copy(own); /* what the kernel says of one */
 		docker_lower_reason(text);
 		return docker_fail(req, 400, "failed to create task for container: failed to create shim task: OCI runtime "
 				   "create failed: unable to start container process: %s: unknown", text);

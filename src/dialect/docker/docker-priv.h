@@ -63,9 +63,12 @@ json_t *docker_filters(struct http_request *req, const char *const *known);
 /* The values of one filter: true from fits for any of them (and when there are none) is true. */
 bool docker_filter_any(const json_t *filters, const char *name, bool (*fits)(const char *value, const void *arg),
 		       const void *arg);
-/* For it: the value is a pattern or the text itself; the value is the text. */
+/* For it: some part of the text fits the value as a regular expression (one that could cost too much stands for itself); the
+ * value is the text. */
 bool docker_text_fits(const char *pattern, const void *text);
 bool docker_same_text(const char *wanted, const void *text);
+/* The whole text fits a pattern of Go's path.Match, in which stars stop at slashes. */
+bool docker_glob_fits(const char *pattern, const char *text);
 /* All of the label filters ("key" or "key=value", also "label!" for those that must not fit) against labels. */
 bool docker_filter_labels(const json_t *filters, const struct pairs *labels);
 /* The one boolean value of a filter such as dangling; otherwise where it is not given. -1: an error has been answered. */

@@ -232,6 +232,19 @@ static struct attachment *attachment_add(struct instance_spec *spec) {
 	return &all->items[all->n++];
 }
 
+/* The network of the host, of nobody or of another container: it is there as it is. */
+static int check_foreign(const char *name, const char *mode, const json_t *json, struct error *err) {
+	struct docker_endpoint e;
+	if (!str_same(name, mode))
+		return error_set(err, ERROR_INVALID, "EndpointsConfig: %s does not go with the network mode %s", name, mode);
+	int r = docker_parse_part(&docker_endpoint_table, json_is_null(json) ? NULL : json, &e, err);
+	if (r == 0) {
+		r = check_endpoint(&e, true, err);
+		fields_free(&docker_endpoint_table, &e);
+	}
+	return r;
+}
+
 /* One member of EndpointsConfig; the first attachment is that of NetworkMode, empty as yet. */
 static int add_endpoint(struct core *c, const char *name, const json_t *json, struct instance_spec *spec, struct error *err) {
 	_cleanup_(free_ptr) char *own = NULL;
@@ -262,10 +275,7 @@ static int add_endpoints(struct core *c, const char *mode, const json_t *endpoin
 	json_t *json;
 	int r = 0;
 	json_object_foreach((json_t *)endpoints, name, json) {
-		if (own)
-			r = add_endpoint(c, name, json, spec, err);
-		else if (!str_same(name, mode))
-			r = error_set(err, ERROR_INVALID, "EndpointsConfig: %s does not go with the network mode %s", name, mode);
+		r = own ? add_endpoint(c, name, json, spec, err) : check_foreign(name, mode, json, err);
 		if (r < 0)
 			return r;
 	}
@@ -286,6 +296,29 @@ static int add_mac(const char *mac, struct instance_spec *spec, struct error *er
 	return r < 0 ? error_wrap(err, "MacAddress") : 0;
 }
 
+static bool is_on(const struct instance *i, const char *network) {
+	if (!i->spec.networks.n && str_same(i->spec.network, "private"))
+		return str_same(network, OWN_BRIDGE);
+	for (size_t k = 0; k < i->spec.networks.n; k++)
+		if (str_same(i->spec.networks.items[k].network, network))
+			return true;
+	return false;
+}
+
+/* On the default network names are known by links alone, so both ends must be there. */
+static int check_links(struct core *c, const struct instance_spec *spec, struct error *err) {
+	if (!spec->networks.n || !str_same(spec->networks.items[0].network, OWN_BRIDGE))
+		return 0;
+	for (char **l = spec->links; l && *l; l++) {
+		_cleanup_(free_ptr) char *id = str_copyn(*l, strcspn(*l, ":"));
+		_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+		if (instance_get(c, DOCKER_PROJECT, id, &snap, NULL) == 0 && !is_on(&snap->instance, OWN_BRIDGE))
+			return error_set(err, ERROR_INVALID, "Cannot link to /%s, as it does not belong to the default network",
+					 snap->instance.spec.name);
+	}
+	return 0;
+}
+
 static bool is_plain(const struct attachment *a) {
 	return str_same(a->network, OWN_BRIDGE) && !a->mac;
 }
@@ -299,6 +332,8 @@ static int add_networks(struct core *c, const char *mode, const char *mac, const
 		r = add_endpoints(c, mode, endpoints, spec, err);
 	if (r == 0)
 		r = add_mac(mac, spec, err);
+	if (r == 0)
+		r = check_links(c, spec, err);
 	if (r == 0 && spec->networks.n == 1 && is_plain(spec->networks.items)) { /* what wabe does by itself */
 		fields_free(&attachment_table, spec->networks.items);
 		spec->networks.n = 0;

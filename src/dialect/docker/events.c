@@ -42,7 +42,7 @@ static char *docker_action(const struct event *e) {
 	static const char *const commands[] = {"exec_create", "exec_start", NULL}, *const own[] = {"snapshot", "restore", NULL};
 	const char *detail = pairs_get(&e->attributes, str_same(e->action, "health") ? "health" : "command");
 	if (str_same(e->type, "instance") && is_of(e->action, commands))
-		return str_format("%s: %s", e->action, detail ? detail : "");
+		return str_format("%s: %s%s", e->action, detail ? detail : "", detail && strchr(detail, ' ') ? "" : " ");
 	if (str_same(e->type, "instance") && str_same(e->action, "health"))
 		return str_format("health_status: %s", detail ? detail : "");
 	if (str_same(e->type, "instance") && str_same(e->action, "restart") && pairs_get(&e->attributes, "cause"))

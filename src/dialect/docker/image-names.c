@@ -3,7 +3,6 @@
 
 #include "base/time.h"
 
-#include <fnmatch.h>
 
 char *docker_familiar(const char *full) {
 	struct image_ref ref;
@@ -87,8 +86,7 @@ static bool fits(const json_t *patterns, const char *full) {
 	size_t i;
 	_cleanup_(free_ptr) char *shown = docker_familiar(full), *name = docker_familiar_name(full);
 	json_array_foreach(patterns, i, pattern)
-		if (fnmatch(json_string_value(pattern), shown, FNM_PATHNAME) == 0 ||
-		    fnmatch(json_string_value(pattern), name, FNM_PATHNAME) == 0)
+		if (docker_glob_fits(json_string_value(pattern), shown) || docker_glob_fits(json_string_value(pattern), name))
 			return true;
 	return json_array_size(patterns) == 0;
 }

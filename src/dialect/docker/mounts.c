@@ -3,6 +3,7 @@
 #include "core/volumes.h"
 
 #include "base/str.h"
+#include "dialect/docker/containers.h"
 #include "dialect/docker/networks-priv.h"
 
 /* ---- the bodies ---- */
@@ -87,7 +88,7 @@ static int add_from(struct core *c, const char *text, struct instance_spec *spec
 	if (text[strlen(name)] && read_only_from(text + strlen(name) + 1, &read_only, err) < 0)
 		return -ERROR_INVALID;
 	if (instance_get(c, DOCKER_PROJECT, name, &snap, NULL) < 0)
-		return error_set(err, ERROR_NOT_FOUND, "No such container: %s", name);
+		return error_set(err, ERROR_INVALID, "No such container: %s", name); /* 404 would mean the image */
 	for (size_t i = 0; i < snap->instance.spec.mounts.n; i++) {
 		const struct mount *from = &snap->instance.spec.mounts.items[i];
 		struct mount m;
@@ -243,10 +244,16 @@ static json_t *one_mount(struct core *c, const struct mount *m) {
 	return out;
 }
 
+/* What came as HostConfig.Tmpfs is shown there alone. */
 json_t *docker_mounts(struct core *c, const struct instance *i) {
+	_cleanup_(json_free_ptr) json_t *note = docker_note(i, NOTE_HOST);
+	const json_t *tmpfs = json_object_get(note, "Tmpfs");
 	json_t *list = json_array();
-	for (size_t k = 0; k < i->spec.mounts.n; k++)
-		json_array_append_new(list, one_mount(c, &i->spec.mounts.items[k]));
+	for (size_t k = 0; k < i->spec.mounts.n; k++) {
+		const struct mount *m = &i->spec.mounts.items[k];
+		if (!str_same(m->type, "tmpfs") || !json_object_get(tmpfs, m->target))
+			json_array_append_new(list, one_mount(c, m));
+	}
 	return list;
 }
 

@@ -5,7 +5,6 @@
 #include "base/time.h"
 
 #include <ctype.h>
-#include <regex.h>
 #include <stdarg.h>
 #include <strings.h>
 
@@ -275,17 +274,6 @@ int docker_filter_bool(struct http_request *req, const json_t *filters, const ch
 	_cleanup_(free_ptr) char *shown = text_shown(value);
 	docker_fail(req, 400, "invalid filter '%s=[%s]'", name, shown);
 	return -1;
-}
-
-bool docker_text_fits(const char *pattern, const void *text) {
-	regex_t re;
-	if (str_same(pattern, text))
-		return true;
-	if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB) != 0)
-		return false;
-	bool fits = regexec(&re, text, 0, NULL, 0) == 0;
-	regfree(&re);
-	return fits;
 }
 
 bool docker_same_text(const char *wanted, const void *text) {

@@ -23,8 +23,12 @@ int docker_volume_driver_check(const char *name, struct error *err) {
 static void take_options(const char *text, struct volume_mount_spec *m, char **address, bool *bind) {
 	_cleanup_(strv_free_ptr) char **words = strv_split(text, ',');
 	for (char **w = words; *w; w++) {
-		if (str_same(*w, "bind") || str_same(*w, "rbind"))
-			*bind = true;
+		bool deep = str_same(*w, "rbind");
+		*bind = *bind || deep || str_same(*w, "bind");
+		if (deep)
+			strv_add(&m->options, *w);
+		else if (str_same(*w, "bind"))
+			continue;
 		else if (str_starts(*w, "addr="))
 			*address = *address ? *address : str_copy(*w + strlen("addr="));
 		else if (**w)
@@ -32,7 +36,7 @@ static void take_options(const char *text, struct volume_mount_spec *m, char **a
 	}
 }
 
-static int known_options(const struct pairs *options, struct error *err) {
+static int known_options(const char *name, const struct pairs *options, struct error *err) {
 	static const char *const known[] = {"type", "device", "o"};
 	for (size_t i = 0; i < options->n; i++) {
 		_cleanup_(free_ptr) char *shown = text_shown(options->items[i].key);
@@ -40,17 +44,17 @@ static int known_options(const struct pairs *options, struct error *err) {
 		for (size_t k = 0; k < ARRAY_SIZE(known); k++)
 			is_known = is_known || str_same(options->items[i].key, known[k]);
 		if (!is_known)
-			return error_set(err, ERROR_INVALID, "invalid option: \"%s\"", shown);
+			return error_set(err, ERROR_INVALID, "create %s: invalid option: \"%s\"", name, shown);
 	}
 	return 0;
 }
 
 /* type, device and o as mount(8) has them. */
-static int mount_of(const struct pairs *options, struct volume_mount_spec *m, struct error *err) {
+static int mount_of(const char *name, const struct pairs *options, struct volume_mount_spec *m, struct error *err) {
 	const char *type = pairs_get(options, "type"), *device = pairs_get(options, "device"), *o = pairs_get(options, "o");
 	_cleanup_(free_ptr) char *address = NULL;
 	bool bind = false;
-	int r = known_options(options, err);
+	int r = known_options(name, options, err);
 	if (r < 0 || !options->n)
 		return r;
 	take_options(o ? o : "", m, &address, &bind);
@@ -82,7 +86,7 @@ static int make(struct core *c, const char *name, const struct docker_volume_dri
 	_cleanup_(free_ptr) char *text = json_print(options);
 	if (driver->options.n)
 		pairs_set(&spec.annotations, NOTE "options", text);
-	int r = mount_of(&driver->options, &spec.mount, err);
+	int r = mount_of(spec.name, &driver->options, &spec.mount, err);
 	if (r == 0)
 		return volume_create(c, DOCKER_PROJECT, &spec, out, err);
 	fields_free(&volume_spec_table, &spec);
@@ -94,9 +98,9 @@ static int make_or_find(struct core *c, const char *name, const struct docker_vo
 			const struct pairs *labels, struct noun **out, struct error *err) {
 	struct error why = ERROR_INIT;
 	int r = docker_volume_driver_check(driver->name, err);
-	if (r == 0 && name && *name)
-		r = docker_volume_name_check(name, err);
 	if (r < 0)
+		return name && *name ? error_wrap(err, "create %s", name) : r;
+	if (name && *name && (r = docker_volume_name_check(name, err)) < 0)
 		return r;
 	r = make(c, name, driver, labels, out, &why);
 	if (r == -ERROR_EXISTS) {

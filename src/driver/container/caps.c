@@ -95,7 +95,7 @@ static int set_of(char *const *list, uint64_t *out, struct error *err) {
 		bool all = strcasecmp(list[i], "ALL") == 0;
 		uint64_t bit = all ? cap_all() : cap_from_name(list[i]);
 		if (!bit)
-			return error_set(err, ERROR_INVALID, "“%s” is not a capability", list[i]);
+			return error_set(err, ERROR_INVALID, "unknown capability: \"%s\"", list[i]);
 		*out |= bit;
 	}
 	return 0;

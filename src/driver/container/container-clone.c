@@ -3,7 +3,8 @@
  * New namespaces alone need one clone3. To join some, a short-lived go-between enters them (the host's
  * root may enter any; the user namespace comes last) and clones the child with CLONE_PARENT, so that it is a
  * child of the caller all the same. Everybody is non-dumpable from before the first step inside: no process
- * of the container can trace it or reach its descriptors (CVE-2016-9962). */
+ * of the container can trace it or reach its descriptors (CVE-2016-9962), and its command line, which anybody may read, is
+ * that of "wabe-init" until it executes the container's. */
 #include "base/proc.h"
 #include "driver/container/container-priv.h"
 
@@ -87,6 +88,7 @@ static void go_between(const struct clone_request *q, int sync[2]) {
 	close_foreign(q, sync[1]);
 	if ((q->enter && cgroup_enter(q->enter, 0, &err) < 0) || join_all(q, &err) < 0)
 		sync_fail(sync[1], &err);
+	proc_set_title("wabe-init");
 	pid_t pid = clone3(q->flags | CLONE_PARENT, 0, -1, NULL);
 	if (pid == 0)
 		return;
@@ -129,9 +131,11 @@ pid_t clone_child(const struct clone_request *q, int sync[2], int *pidfd, struct
 	pid_t pid = clone3(q->flags, SIGCHLD, q->cgroup, pidfd);
 	if (pid < 0)
 		return error_errno(err, errno, "cannot make a process in new namespaces");
-	if (pid == 0)
+	if (pid == 0) {
+		proc_set_title("wabe-init");
 		close_foreign(q, sync[1]);
-	else
+	} else {
 		close_fd(&sync[1]);
+	}
 	return pid;
 }

@@ -189,6 +189,13 @@ static int set_seccomp(struct container_config *c, const struct container_defaul
 	return c->seccomp ? 0 : error_wrap(err, "the seccomp profile");
 }
 
+void container_mask_paths(struct container_config *c) {
+	if (!c->masked_paths)
+		c->masked_paths = strv_copy((char *const *)masked);
+	if (!c->readonly_paths)
+		c->readonly_paths = strv_copy((char *const *)readonly);
+}
+
 int container_apply_defaults(struct container_config *c, const struct container_defaults *d, struct error *err) {
 	int r = set_capabilities(c, d, err);
 	if (r == 0)
@@ -199,11 +206,7 @@ int container_apply_defaults(struct container_config *c, const struct container_
 	add_device_rules(c, d);
 	if (d->privileged)
 		add_host_devices(c, "/dev", 0);
-	if (d->privileged || d->unmask_paths)
-		return 0;
-	if (!c->masked_paths)
-		c->masked_paths = strv_copy((char *const *)masked);
-	if (!c->readonly_paths)
-		c->readonly_paths = strv_copy((char *const *)readonly);
+	if (!d->privileged && !d->unmask_paths)
+		container_mask_paths(c);
 	return 0;
 }

@@ -20,7 +20,6 @@ static int reap(pid_t command) {
 static void stay(pid_t command, const sigset_t *all) {
 	/* the terminal and the pipes are the command's: its last writer must be able to close them */
 	syscall(SYS_close_range, 0, ~0U, 0);
-	prctl(PR_SET_NAME, "wabe-init", 0, 0, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* in a shared pid namespace */
 	for (;;) {
 		siginfo_t info;

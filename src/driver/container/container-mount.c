@@ -110,19 +110,29 @@ int mount_check_target(const struct container_mount *m, int target, struct error
 /* --- single mounts --- */
 
 /* Is there something to copy? A volume keeps its own owner and mode where the image has no such directory. */
-static bool wants_copy(struct child *k, const struct container_mount *m) {
+static bool wants_copy(struct child *k, int root, const struct container_mount *m) {
 	if (!m->copy_up || !mount_is_parents(k->c, m))
 		return m->copy_up;
-	_cleanup_(close_fd) int there = fs_open_in_root(k->root, m->target, O_PATH | O_DIRECTORY, 0);
+	_cleanup_(close_fd) int there = fs_open_in_root(root, m->target, O_PATH | O_DIRECTORY, 0);
 	return there >= 0;
+}
+
+/* Where targets are looked up: what is mounted there by now. */
+static int open_within(struct child *k, const struct container_mount *m, struct error *err) {
+	int fd = fs_open_in_root(k->root, m->within, O_PATH | O_DIRECTORY, 0);
+	return fd < 0 ? error_errno(err, fd, "cannot open %s", m->within) : fd;
 }
 
 static int attach_mount(struct child *k, const struct container_mount *m, int mount, struct error *err) {
 	struct stat st;
 	if (fstatat(mount, "", &st, AT_EMPTY_PATH) < 0)
 		return error_errno(err, errno, "cannot read what is mounted on %s", m->target);
-	bool copy = wants_copy(k, m);
-	_cleanup_(close_fd) int target = mount_open_target(k->root, m->target, S_ISDIR(st.st_mode), err);
+	_cleanup_(close_fd) int within = m->within ? open_within(k, m, err) : -1;
+	if (m->within && within < 0)
+		return within;
+	int root = m->within ? within : k->root;
+	bool copy = wants_copy(k, root, m);
+	_cleanup_(close_fd) int target = mount_open_target(root, m->target, S_ISDIR(st.st_mode), err);
 	if (target < 0)
 		return target;
 	int r = mount_check_target(m, target, err);

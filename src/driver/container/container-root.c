@@ -413,7 +413,7 @@ bool mount_is_cgroup(const struct container_mount *m) {
 bool mount_is_parents(const struct container_config *c, const struct container_mount *m) {
 	if (mount_is_cgroup(m)) /* a user namespace is to own its /sys/fs/cgroup */
 		return is_type(m, "cgroup") && c->cgroup.path && cgroup_version() == 1 && !config_namespace(c, CLONE_NEWUSER);
-	return is_bind(m) || host_stand_in(c, m) || (dev_is_fresh(c) && str_same(m->target, "/dev"));
+	return m->root || is_bind(m) || host_stand_in(c, m) || (dev_is_fresh(c) && str_same(m->target, "/dev"));
 }
 
 static int open_subpath(const struct container_mount *m, struct error *err) {
@@ -476,6 +476,8 @@ static int fresh_dev(const struct container_config *c, const struct container_mo
 }
 
 int parent_mount(const struct container_config *c, const struct container_mount *m, int userns, struct error *err) {
+	if (m->root)
+		return root_mount(m->root, userns, err);
 	if (is_bind(m))
 		return bind_mount(c, m, userns, err);
 	const char *path = host_stand_in(c, m);

@@ -94,7 +94,7 @@ static int resolve_group(const struct buf *groups, const char *name, uint32_t *o
 	}
 	if (number(str_view(name), out))
 		return 0;
-	return error_set(err, ERROR_INVALID, "unable to find group %s: no matching entries in the container's /etc/group", name);
+	return error_set(err, ERROR_INVALID, "unable to find group %s: no matching entries in group file", name);
 }
 
 /* "user", "user:group", "1000", "1000:100". */
@@ -107,7 +107,7 @@ static int resolve_spec(const struct buf *users, const struct buf *groups, const
 	struct entry e;
 	bool known = find(users, true, name, NULL, &e);
 	if (!known && *name && !number(str_view(name), &out->uid))
-		return error_set(err, ERROR_INVALID, "unable to find user %s: no matching entries in the container's /etc/passwd",
+		return error_set(err, ERROR_INVALID, "unable to find user %s: no matching entries in passwd file",
 				 name);
 	if (!known && *name)
 		known = find(users, true, NULL, &out->uid, &e);

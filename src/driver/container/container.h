@@ -35,6 +35,8 @@ struct container_mount {
 	char *subpath;         /* bind: beneath source, links not followed out of it; NULL */
 	bool recursive_readonly, idmap;
 	bool copy_up; /* what is at the target is copied into it first: a directory that is empty */
+	const struct container_config *root; /* what is mounted is the root of that config, instead of a source; NULL */
+	const char *within; /* a directory of the root in which the target is looked up as in a root; NULL: the root */
 	struct id_map *uid_maps, *gid_maps; /* of the mount; NULL with idmap: the container's */
 	size_t n_uid_maps, n_gid_maps;
 };
@@ -217,4 +219,6 @@ struct container_defaults {
 };
 /* Adds the rules for what every container may use (null, zero, terminals …, and mknod of anything). */
 void container_allow_standard_devices(struct container_config *c);
+/* What of /proc and /sys no container sees, or only reads. */
+void container_mask_paths(struct container_config *c);
 int container_apply_defaults(struct container_config *c, const struct container_defaults *d, struct error *err);

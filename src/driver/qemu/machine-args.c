@@ -146,27 +146,25 @@ static void build_name(struct build *b) {
 		build_arg(b, "-uuid", "%s", b->m->uuid);
 }
 
-/* Its arguments: before each companion "+", the socket that it makes, and its command; after the last one "--". Sandboxes of
- * its own virtiofsd cannot make here, and has no need of: what it could leave is QEMU's container. */
+/* For wabe-machine (src/shim/machine.c). Sandboxes of its own virtiofsd cannot make here, and what it could leave is QEMU's
+ * container. Each finds its socket as descriptor 3. */
 static void build_companions(struct build *b) {
 	const struct machine_config *m = b->m;
 	if (!m->n_shares && !m->spec->tpm)
 		return;
 	strv_add(&b->args, LAUNCHER);
 	for (size_t i = 0; i < m->n_shares; i++) {
-		const struct machine_share *s = &m->shares[i];
-		_cleanup_(free_ptr) char *path = str_format(SHARE_SOCKET, i);
-		build_arg(b, "+", "%s", path);
-		strv_add(&b->args, VIRTIOFSD);
-		build_arg(b, "--socket-path", "%s", path);
-		build_arg(b, "-o", "source=%s,sandbox=chroot,xattr,posix_acl,no_writeback,announce_submounts%s", s->path, s->read_only ? ",readonly" : "");
+		build_arg(b, "++", SHARE_SOCKET, i);
+		build_arg(b, VIRTIOFSD, "--fd=3");
+		build_arg(b, "-f", "--rlimit-nofile=0");
+		build_arg(b, "-o", "source=%s,sandbox=chroot,xattr,posix_acl,announce_submounts,log_level=err", m->shares[i].path);
 	}
 	if (m->spec->tpm) {
-		build_arg(b, "+", "%s", TPM_SOCKET);
+		build_arg(b, "+", TPM_SOCKET);
 		build_arg(b, SWTPM, "socket");
-		strv_add(&b->args, "--tpm2");
-		build_arg(b, "--tpmstate", "dir=%s,mode=0600", m->tpm_dir);
-		build_arg(b, "--ctrl", "type=unixio,path=%s", TPM_SOCKET);
+		build_arg(b, "--tpm2", "--tpmstate");
+		strv_take(&b->args, str_format("dir=%s,mode=0600", m->tpm_dir));
+		build_arg(b, "--ctrl", "type=unixio,fd=3");
 	}
 	strv_add(&b->args, "--");
 }

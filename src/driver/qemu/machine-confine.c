@@ -53,7 +53,7 @@ static void add_mounts(const struct machine_config *m, struct container_config *
 	const unsigned long none = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 	struct container_mount *all = alloc_array(c->n_mounts + 6, sizeof *all), *next = all;
 	set_mount(next++, "bind", "/usr", "/usr", MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL);
-	set_mount(next++, "proc", "proc", "/proc", none, "subset=pid");
+	set_mount(next++, "proc", "proc", "/proc", none, m->n_shares ? NULL : "subset=pid"); /* virtiofsd wants /proc/sys/fs */
 	set_mount(next++, "tmpfs", "tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k");
 	set_mount(next++, "tmpfs", "tmpfs", "/tmp", none, "mode=1777,size=16m");
 	if (m->tty)
@@ -142,6 +142,13 @@ static void set_process(const struct machine_config *m, struct container_process
 	p->rlimits[p->n_rlimits++] = (struct container_rlimit){str_copy("RLIMIT_CORE"), 0, 0};
 }
 
+/* virtiofsd gives each of its threads a working directory of its own, which the usual profile does not let it. */
+static void allow_threads(json_t *profile) {
+	json_t *rule = json_pack("{s:[s],s:s,s:[{s:i,s:i,s:s}]}", "names", "unshare", "action", "SCMP_ACT_ALLOW", "args", "index", 0,
+				 "value", CLONE_FS, "op", "SCMP_CMP_EQ");
+	json_array_append_new(json_object_get(profile, "syscalls"), rule);
+}
+
 int machine_confine(const struct machine_config *m, const char *skeleton, struct container_config *c, struct error *err) {
 	if (access(QEMU, X_OK) < 0)
 		return error_set(err, ERROR_NO_COMMAND, "machines need QEMU, which is not installed on this host (package "
@@ -157,7 +164,13 @@ int machine_confine(const struct machine_config *m, const char *skeleton, struct
 	add_mounts(m, c);
 	set_process(m, &c->process);
 	c->seccomp = seccomp_default_profile(c->process.cap_bounding);
-	return c->seccomp ? 0 : error_set(err, ERROR_INTERNAL, "there is no seccomp profile");
+	if (!c->seccomp)
+		return error_set(err, ERROR_INTERNAL, "there is no seccomp profile");
+	if (!m->n_shares)
+		return 0;
+	allow_threads(c->seccomp);
+	container_mask_paths(c);
+	return 0;
 }
 
 int64_t machine_overhead(const struct machine_config *m) {

@@ -38,10 +38,10 @@ struct machine_nic {
 	bool vhost;      /* /dev/vhost-net is there */
 	int mtu;         /* told to the guest by virtio; 0: nothing is */
 };
-/* A directory of the container that the guest mounts by virtiofs. */
+/* A directory of the container that the guest mounts by virtiofs. What is to be read-only is mounted so in the container:
+ * virtiofsd of QEMU 7.2 has no such option. */
 struct machine_share {
 	const char *tag, *path;
-	bool read_only;
 };
 struct machine_config {
 	const struct machine_spec *spec;

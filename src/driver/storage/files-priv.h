@@ -74,6 +74,7 @@ int files_volume_usage(const struct storage_pool *p, const char *id, bool block,
 int files_volume_list(const struct storage_pool *p, char ***ids, struct error *err);
 int files_volume_open(const struct storage_pool *p, const char *id, bool block, const char *snapshot,
 		      struct storage_handle *out, struct error *err);
+char *files_volume_path(const struct storage_pool *p, const char *id);
 int files_volume_close(const struct storage_pool *p, const char *id, bool block, const char *snapshot, struct error *err);
 int files_snapshot_create(const struct storage_pool *p, const char *id, bool block, const char *name, struct error *err);
 int files_snapshot_remove(const struct storage_pool *p, const char *id, bool block, const char *name, struct error *err);
@@ -87,7 +88,7 @@ int files_recover(const struct storage_pool *p, struct error *err);
 #define FILES_OPERATIONS                                                                                               \
 	.volume_create = files_volume_create, .volume_remove = files_volume_remove, .volume_resize = files_volume_resize, \
 	.volume_usage = files_volume_usage, .volume_list = files_volume_list, .volume_open = files_volume_open,           \
-	.volume_close = files_volume_close, .snapshot_create = files_snapshot_create,                                     \
+	.volume_path = files_volume_path, .volume_close = files_volume_close, .snapshot_create = files_snapshot_create,                                     \
 	.snapshot_remove = files_snapshot_remove, .snapshot_restore = files_snapshot_restore,                             \
 	.snapshot_list = files_snapshot_list, .clone = files_clone, .recover = files_recover
 

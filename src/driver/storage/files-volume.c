@@ -270,6 +270,12 @@ int files_volume_open(const struct storage_pool *p, const char *id, bool block, 
 	return 0;
 }
 
+char *files_volume_path(const struct storage_pool *p, const char *id) {
+	_cleanup_(free_ptr) char *path = NULL;
+	enum content_kind kind = files_content(p, id, &path);
+	return kind == CONTENT_NONE || kind == CONTENT_IMAGE ? NULL : files_content_data(kind, path);
+}
+
 int files_volume_close(const struct storage_pool *p, const char *id, bool block, const char *snapshot,
 		       struct error *err) {
 	(void)block;

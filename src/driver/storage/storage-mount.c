@@ -63,8 +63,8 @@ static int new_mount(const char *type, const char *source, const struct pairs *o
 	return fd < 0 ? mount_failed(fs, errno, type, source, err) : fd;
 }
 
-/* The mount behind the descriptor goes on target; private, so that no other mount name space holds it in use. */
-static int attach(int mount, const char *target, struct error *err) {
+/* Private, so that no other mount name space holds it in use. */
+int storage_mount_attach(int mount, const char *target, struct error *err) {
 	struct mount_attr private = {.propagation = MS_PRIVATE};
 	if (mkdir(target, 0700) < 0 && errno != EEXIST)
 		return error_errno(err, errno, "cannot make the mount point %s", target);
@@ -82,7 +82,7 @@ int storage_mount(const char *type, const char *source, const struct pairs *opti
 	if (storage_is_mounted(target))
 		return 0;
 	_cleanup_(close_fd) int mount = new_mount(type, source, options, attrs, err);
-	return mount < 0 ? mount : attach(mount, target, err);
+	return mount < 0 ? mount : storage_mount_attach(mount, target, err);
 }
 
 int storage_mount_read_only(const char *dir, const char *target, struct error *err) {
@@ -92,7 +92,7 @@ int storage_mount_read_only(const char *dir, const char *target, struct error *e
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV, .propagation = MS_PRIVATE};
 	if (mount < 0 || mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof attr) < 0)
 		return error_errno(err, errno, "cannot mount %s read-only", dir);
-	return attach(mount, target, err);
+	return storage_mount_attach(mount, target, err);
 }
 
 bool storage_is_mounted(const char *target) {

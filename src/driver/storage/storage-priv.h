@@ -23,6 +23,8 @@ void storage_fault(const char *name);
  * NAME=VALUE, or NAME alone where the value is empty. MOUNT_ATTR_* of attrs beside nodev. */
 int storage_mount(const char *type, const char *source, const struct pairs *options, uint64_t attrs, const char *target,
 		  struct error *err);
+/* The mount behind the descriptor goes on target, private. */
+int storage_mount_attach(int mount, const char *target, struct error *err);
 /* A directory of a pool once more, read-only. */
 int storage_mount_read_only(const char *dir, const char *target, struct error *err);
 /* Takes away what is mounted on target, and target; nothing there is fine. BUSY: in use. */

@@ -21,6 +21,11 @@ void storage_handle_free(struct storage_handle *h) {
 	*h = (struct storage_handle){0};
 }
 
+char *storage_volume_path(const struct storage_pool *p, const char *id) {
+	char *path = p->driver->volume_path ? p->driver->volume_path(p, id) : NULL;
+	return path ? path : storage_mount_point(p, id, NULL);
+}
+
 void storage_fault(const char *name) {
 	const char *wanted = getenv("WABE_FAULT");
 	if (wanted && str_starts(wanted, "worker:") && strcmp(wanted + strlen("worker:"), name) == 0)

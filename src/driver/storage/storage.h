@@ -66,6 +66,8 @@ struct storage_driver {
 	/* A volume, or a snapshot of it (read-only), to be used: mapped, mounted below p->dir if need be. */
 	int (*volume_open)(const struct storage_pool *p, const char *id, bool block, const char *snapshot,
 			   struct storage_handle *out, struct error *err);
+	/* Where volume_open will have it, without opening it; NULL: where file systems are mounted. Free what it gives. */
+	char *(*volume_path)(const struct storage_pool *p, const char *id);
 	/* Undoes volume_open once nobody uses it any more (the caller counts). */
 	int (*volume_close)(const struct storage_pool *p, const char *id, bool block, const char *snapshot, struct error *err);
 
@@ -103,4 +105,12 @@ int storage_copy_block(const char *from, const char *to, const struct storage_co
 /* Shifts the owners of a whole tree in place (after a clone), by the same rules. Not to be repeated after a crash: the clone
  * is made again. */
 int storage_shift_owners(const char *dir, int64_t shift, struct error *err);
+/* What a volume mounts instead of content of its own: on storage_foreign_path, below p->dir/mnt, nodev; mounted already is
+ * fine. INVALID, in Docker's words: the kernel does not mount it; UNAVAILABLE: its server does not answer. */
+int storage_foreign_mount(const struct storage_pool *p, const char *id, const struct volume_mount_spec *m, char **path,
+			  struct error *err);
+int storage_foreign_unmount(const struct storage_pool *p, const char *id, struct error *err); /* nothing there is fine */
+char *storage_foreign_path(const struct storage_pool *p, const char *id);
+/* Where a file-system volume can be reached while it is open. */
+char *storage_volume_path(const struct storage_pool *p, const char *id);
 void storage_handle_free(struct storage_handle *h);

@@ -1,0 +1,203 @@
+/* wabe-machine: the first process of a machine's container where QEMU has companions, each of which serves it on a socket.
+ *
+ *   wabe-machine {+|++} SOCKET PROGRAM ARG … {+|++} SOCKET PROGRAM ARG … -- QEMU ARG …
+ *
+ * It makes the sockets itself and gives each to its companion, listening, as descriptor 3: so nobody waits for anybody. After
+ * "++" a companion keeps the container's capabilities; all others have none, QEMU neither. Descriptors from 3 on and the
+ * terminal are QEMU's. Ends with QEMU's status (128 + signal); a companion that ends while QEMU goes on ends the machine:
+ * it would stand still else. What companions say is kept (64 KiB), and told only when something has gone wrong: each of them
+ * complains of QEMU's end. Like wabe-shim it uses neither stdio nor the base room. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define GRACE_SECONDS 10 /* for QEMU to end after a companion that QEMU has let go */
+#define FAILED 125
+
+int capset(void *header, const void *data); /* of the C library, which declares it nowhere */
+
+static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+static char **environment;
+static sigset_t watched;
+static int complaints[2] = {-1, -1}; /* a pipe that never blocks */
+
+static void say(const char *what, const char *about) {
+	static const char *const frame[] = {"wabe-machine: ", ": ", "\n"};
+	const char *parts[] = {frame[0], what, about ? frame[1] : "", about ? about : "", frame[2]};
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+		if (write(2, parts[i], strlen(parts[i])) < 0)
+			return;
+}
+
+static void tell_complaints(void) {
+	char some[4096];
+	ssize_t n;
+	while (complaints[0] >= 0 && (n = read(complaints[0], some, sizeof some)) > 0)
+		if (write(2, some, (size_t)n) < 0)
+			return;
+}
+
+/* As the first process of its name space it takes all others with it. */
+__attribute__((noreturn)) static void fail(const char *what, const char *about) {
+	tell_complaints();
+	say(what, about);
+	_exit(FAILED);
+}
+
+static int listen_on(const char *path) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	size_t n = strlen(path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (n >= sizeof address.sun_path)
+		fail("the path of a socket is too long", path);
+	memcpy(address.sun_path, path, n);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 1) < 0)
+		fail("cannot make the socket", path);
+	return fd;
+}
+
+/* No capability, and none to be had again: no_new_privileges is set. */
+static void drop_powers(void) {
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	const struct __user_cap_data_struct none[2] = {{0}};
+	for (unsigned long c = 0; prctl(PR_CAPBSET_DROP, c) == 0; c++)
+		;
+	if (capset(&header, none) < 0)
+		fail("cannot drop the capabilities", NULL);
+}
+
+__attribute__((noreturn)) static void run(char **argv) {
+	sigprocmask(SIG_UNBLOCK, &watched, NULL);
+	execve(argv[0], argv, environment);
+	fail("cannot execute", argv[0]);
+}
+
+/* It has a session of its own: what is typed on the terminal is not for it. */
+static pid_t start_companion(const char *path, char **argv, bool powers) {
+	int sock = listen_on(path);
+	pid_t pid = fork();
+	if (pid < 0)
+		fail("cannot start", argv[0]);
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		setsid();
+		if (null < 0 || dup2(null, 0) < 0 || dup2(complaints[1], 1) < 0 || dup2(complaints[1], 2) < 0)
+			_exit(FAILED);
+		complaints[0] = -1; /* what fails from here on is told there */
+		if (sock != 3)
+			dup2(sock, 3);
+		else
+			fcntl(3, F_SETFD, 0);
+		close_range(4, ~0U, 0);
+		if (!powers)
+			drop_powers();
+		run(argv);
+	}
+	close(sock);
+	return pid;
+}
+
+static bool is_word(const char *arg, const char *word) {
+	return arg && strcmp(arg, word) == 0;
+}
+
+static bool is_mark(const char *arg) {
+	return is_word(arg, "+") || is_word(arg, "++");
+}
+
+/* Gives what comes after the last companion. */
+static char **start_companions(char **arg) {
+	while (is_mark(arg[0]) && arg[1] && arg[2]) {
+		bool powers = is_word(arg[0], "++");
+		char **argv = arg + 2, **end = argv, *next;
+		while (*end && !is_mark(*end) && !is_word(*end, "--"))
+			end++;
+		next = *end;
+		*end = NULL;
+		start_companion(arg[1], argv, powers);
+		*end = next;
+		arg = end;
+	}
+	if (!is_word(arg[0], "--") || !arg[1])
+		fail("usage: wabe-machine {+|++} SOCKET PROGRAM ARG ... -- QEMU ARG ...", NULL);
+	return arg + 1;
+}
+
+static pid_t start_qemu(char **argv) {
+	pid_t pid = fork();
+	if (pid < 0)
+		fail("cannot start", argv[0]);
+	if (pid == 0) {
+		drop_powers();
+		run(argv);
+	}
+	return pid;
+}
+
+static int status_of(int status) {
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* One that ends by itself may have been let go by QEMU, which is to follow. */
+static void companion_ended(int status) {
+	const struct itimerval grace = {.it_value.tv_sec = GRACE_SECONDS};
+	if (!WIFEXITED(status))
+		fail("what QEMU needs was killed: so is the machine", NULL);
+	setitimer(ITIMER_REAL, &grace, NULL);
+}
+
+/* QEMU first, if both have ended. */
+static void reap(pid_t qemu) {
+	int status, killed = 0;
+	pid_t pid = waitpid(qemu, &status, WNOHANG);
+	if (pid == qemu && status != 0)
+		tell_complaints();
+	if (pid == qemu)
+		_exit(status_of(status));
+	for (pid = -1; waitpid(-1, &status, WNOHANG) > 0; pid = 0)
+		killed = WIFEXITED(status) ? killed : status;
+	if (pid == 0)
+		companion_ended(killed);
+}
+
+static void watch(int signals, pid_t qemu) {
+	struct signalfd_siginfo info;
+	while (read(signals, &info, sizeof info) == (ssize_t)sizeof info || errno == EINTR) {
+		if (info.ssi_signo == SIGCHLD)
+			reap(qemu);
+		else if (info.ssi_signo == SIGALRM)
+			fail("what QEMU needs has ended, but QEMU has not", NULL);
+		else
+			kill(qemu, (int)info.ssi_signo);
+	}
+	fail("cannot wait", NULL);
+}
+
+int main(int argc, char **argv) {
+	environment = argv + argc + 1;
+	sigemptyset(&watched);
+	sigaddset(&watched, SIGCHLD);
+	sigaddset(&watched, SIGALRM);
+	for (size_t i = 0; i < sizeof passed_on / sizeof *passed_on; i++)
+		sigaddset(&watched, passed_on[i]);
+	sigprocmask(SIG_BLOCK, &watched, NULL);
+	int signals = signalfd(-1, &watched, SFD_CLOEXEC);
+	if (signals < 0 || argc < 1 || pipe2(complaints, O_CLOEXEC | O_NONBLOCK) < 0)
+		fail("cannot begin", NULL);
+	pid_t qemu = start_qemu(start_companions(argv + 1));
+	drop_powers();
+	close(complaints[1]);
+	close_range(3, (unsigned)signals - 1, 0); /* what is QEMU's */
+	watch(signals, qemu);
+}

@@ -1,0 +1,150 @@
+"""Machines whose root is a container image's, without wabe around them: a kernel image made by tests/host/kernel_tool, QEMU by
+hand, virtiofsd."""
+import base64
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+import lab  # noqa: E402
+
+BUILD = os.environ["WABE_BUILD"]
+APPLETS = "sh ls cat echo id mount ps ip sleep hostname env kill stty readlink wc seq date df blockdev true pwd ping head tail tr".split()
+BOOT_SECONDS = 240
+
+
+def kernel_image(folder):
+    """Files of Debian's cloud kernel, as `wabe image bootstrap --kernel` makes them."""
+    os.makedirs(lab.CACHE, exist_ok=True)
+    with open(lab.CACHE + "/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tree = lab.kernel()[2]
+    kernel, initrd = folder + "/kernel", folder + "/initrd"
+    tar = subprocess.Popen(["tar", "-C", tree, "-c", "./boot", "./lib"], stdout=subprocess.PIPE)
+    made = subprocess.run([BUILD + "/tests/host/kernel_tool", BUILD + "/wabe-init", kernel, initrd], stdin=tar.stdout, capture_output=True, text=True)
+    tar.stdout.close()
+    tar.wait()
+    assert made.returncode == 0, made.stderr
+    return kernel, initrd
+
+
+def busybox_root(path):
+    for d in "bin proc sys dev etc tmp work".split():
+        os.makedirs(f"{path}/{d}")
+    shutil.copy("/bin/busybox", path + "/bin/busybox")
+    for applet in APPLETS:
+        os.symlink("busybox", f"{path}/bin/{applet}")
+    for name, text in (("passwd", "root:x:0:0::/:/bin/sh\nbob:x:1000:1000::/:/bin/sh\n"), ("group", "root:x:0:\nbob:x:1000:\nmore:x:44:bob\n")):
+        with open(f"{path}/etc/{name}", "w") as f:
+            f.write(text)
+
+
+class Guest:
+    def __init__(self, image, args, arguments=(), append="", stdin=False, **config):
+        self.dir = tempfile.mkdtemp(prefix="wabe-guest-")
+        os.makedirs(self.dir + "/share/root")
+        busybox_root(self.dir + "/share/root")
+        config = {"version": 1, "id": "test", "args": args, "env": ["PATH=/bin"], **config}
+        with open(self.dir + "/share/config", "w") as f:
+            json.dump(config, f)
+        self.processes = []
+        self.agent = self.qmp = None
+        self.said = b""
+        fs = f"{self.dir}/fs"
+        self.run(["/usr/lib/qemu/virtiofsd", "--socket-path=" + fs, "-o", f"source={self.dir}/share,sandbox=chroot,xattr,announce_submounts"],
+                 stderr=subprocess.DEVNULL)
+        self.wait(lambda: os.path.exists(fs), "virtiofsd")
+        self.started = time.monotonic()
+        self.qemu = self.run([
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512",
+            "-machine", "q35,memory-backend=memory", "-object", "memory-backend-memfd,id=memory,size=512M,share=on",
+            "-kernel", image[0], "-initrd", image[1], "-append", "console=ttyS0 quiet panic=-1 " + append, "-no-reboot",
+            "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
+            "-chardev", f"socket,id=fs,path={fs}", "-device", "vhost-user-fs-pci,chardev=fs,tag=guest", "-device", "virtio-serial-pci",
+            "-chardev", f"socket,id=agent,path={self.dir}/agent,server=on,wait=off", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+            "-chardev", f"socket,id=qmp,path={self.dir}/qmp,server=on,wait=off", "-mon", "chardev=qmp,mode=control", *arguments],
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+    def run(self, argv, **kw):
+        p = subprocess.Popen(argv, preexec_fn=lab.die_with_parent, **kw)
+        self.processes.append(p)
+        return p
+
+    @staticmethod
+    def wait(condition, what):
+        end = time.monotonic() + BOOT_SECONDS
+        while not condition():
+            assert time.monotonic() < end, f"{what} does not come"
+            time.sleep(0.005)
+
+    def until(self, text):
+        """Reads the console until it has said text."""
+        os.set_blocking(self.qemu.stdout.fileno(), True)
+        while text.encode() not in self.said:
+            chunk = os.read(self.qemu.stdout.fileno(), 65536)
+            assert chunk, f"{text!r} is not in {self.said!r}"
+            self.said += chunk
+        return time.monotonic() - self.started
+
+    def end(self):
+        """What it said, and its status as it told the host (None: it did not)."""
+        self.said += self.qemu.stdout.read()
+        self.qemu.wait(BOOT_SECONDS)
+        path = self.dir + "/share/exit"
+        status = None
+        if os.path.exists(path):
+            with open(path) as f:
+                status = int(f.read())
+        return self.said.decode(), status
+
+    def press_power(self):
+        qmp = lab.Qmp(self.dir + "/qmp")
+        qmp.call("system_powerdown")
+
+    # ---- the agent ----
+
+    def connect(self):
+        self.agent = socket.socket(socket.AF_UNIX)
+        self.agent.settimeout(BOOT_SECONDS)
+        self.agent.connect(self.dir + "/agent")
+        self.file = self.agent.makefile("rb")
+        self.agent.sendall(b"\xff" + json.dumps({"execute": "guest-sync-delimited", "arguments": {"id": 4711}}).encode() + b"\n")
+        line = self.file.readline()
+        assert line.startswith(b"\xff"), line
+        assert json.loads(line[1:]) == {"return": 4711}, line
+
+    def send(self, name, **arguments):
+        self.agent.sendall(json.dumps({"execute": name, "arguments": {k.replace("_", "-"): v for k, v in arguments.items()}}).encode() + b"\n")
+
+    def call(self, name, **arguments):
+        self.send(name, **arguments)
+        return json.loads(self.file.readline())
+
+    def exec(self, *command, name="guest-exec", **arguments):
+        """(exit code or signal, output, errors) of a process inside."""
+        what = {"command": list(command)} if name != "guest-exec" else {"path": command[0], "arg": list(command[1:])}
+        reply = self.call(name, **what, capture_output=True, **arguments)
+        assert "return" in reply, reply
+        while True:
+            status = self.call("guest-exec-status", pid=reply["return"]["pid"])["return"]
+            if status["exited"]:
+                break
+            time.sleep(0.01)
+        texts = [base64.b64decode(status.get(k, "")).decode() for k in ("out-data", "err-data")]
+        return (status.get("exitcode", f"signal {status.get('signal')}"), *texts)
+
+    def close(self):
+        for p in self.processes:
+            p.kill()
+            p.wait()
+            if p.stdout:
+                p.stdout.close()
+        if self.agent:
+            self.agent.close()
+        shutil.rmtree(self.dir)
