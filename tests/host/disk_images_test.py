@@ -2,6 +2,7 @@
 """Images of machines: disks of every format in and out, hostile ones, archives and registries, and the disks that machines get."""
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -48,11 +49,14 @@ class Place:
         return json.loads(self.out("image", "show", "--json", name))
 
     def volumes(self):
-        """Of the pool local: templates and disks."""
-        found = []
-        for folder, _, files in os.walk(self.daemon.state + "/agent/storage"):
-            found += [os.path.join(folder, f) for f in files if f != "wabe-pool"]
-        return sorted(found)
+        """Templates and disks in the pool local: of each id, its files."""
+        found = {}
+        top = self.daemon.state + "/agent/storage"
+        for folder, _, files in os.walk(top):
+            for path in (os.path.join(folder, f) for f in files):
+                for id in re.findall("[0-9a-f]{64}", path[len(top):])[:1]:
+                    found.setdefault(id, []).append(path)
+        return found
 
     def machine(self, image, **spec):
         status, made = self.daemon.api("POST", "/v1/projects/default/instances", {"kind": "machine", "image": image, **spec})
@@ -219,23 +223,36 @@ def archives_and_registries(p):
 @test
 def machines_get_disks(p):
     """A machine's disk begins as its image's; nothing is left when machine and image go"""
-    equal(p.volumes(), [])
+    equal(p.volumes(), {})
     p.cli("image", "import", p.convert("qcow2"), "disk:1")
+    template = p.image("disk:1")["layers"][0]["digest"].split(":")[1]
     one = p.machine("disk:1", name="one")
     two = p.machine("disk:1", name="two", root_size=20 * MB)
-    files = {os.path.basename(v): v for v in p.volumes()}
-    equal(len(files), 3, "a template and two disks")
-    mine = next(v for k, v in files.items() if one["id"] in k)
-    p.same(mine, "raw")
-    larger = next(v for k, v in files.items() if two["id"] in k)
-    equal(os.path.getsize(larger), 20 * MB)
-    refused_api(p, "begins as has", name="three", image="disk:1", root_size=4 * MB)
-    equal(len(p.volumes()), 3)
+    volumes = p.volumes()
+    equal(set(volumes), {template, one["id"], two["id"]})
+    p.same(volumes[one["id"]][0], "raw")
+    equal(os.path.getsize(volumes[two["id"]][0]), 20 * MB)
+    refused_api(p, "the disk that it begins as has 8388608", name="three", image="disk:1", root_size=4 * MB)
+    blank = p.machine("scratch", name="blank")
+    equal(os.path.getsize(p.volumes()[blank["id"]][0]), 10 << 30)
+    equal(len(p.volumes()), 4)
     refused(p, "is used by instance", "image", "rm", "disk:1")
-    p.cli("rm", "one", "two")
-    equal(len(p.volumes()), 1, "the template stays")
+    p.cli("rm", "one", "two", "blank")
+    equal(set(p.volumes()), {template}, "the template stays")
     p.cli("image", "rm", "disk:1")
-    equal(p.volumes(), [], "and goes with its image")
+    equal(p.volumes(), {}, "and goes with its image")
+
+
+@test
+def a_killed_daemon(p):
+    """After SIGKILL the templates are known again, and go with their image"""
+    p.cli("image", "import", p.convert("qcow2"), "disk:1")
+    p.machine("disk:1", name="one")
+    p.cli("rm", "one")
+    p.daemon.kill()
+    p.daemon.start()
+    p.cli("image", "rm", "disk:1")
+    equal(p.volumes(), {}, "known again after a start")
 
 
 def refused_api(p, text, **spec):

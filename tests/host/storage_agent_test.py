@@ -699,8 +699,15 @@ POINTS = {
              "root.removed", "volume.closed"],
     "clone": ["freeze.frozen", "copy.cloned", "copy.created", "copy.written", "root.made", "root.filled", "create.root"],
     "import": ["volume.begun", "import.progress", "import.written", "volume.made", "volume.finished"],
+    "disk": ["disk.copied", "volume.begun", "template.progress", "template.written", "volume.made", "volume.finished", "copy.created",
+             "copy.written", "root.made", "root.filled", "create.root", "snapshot.taken", "restore.done", "root.removed",
+             "volume.renamed", "volume.undone"],
+    "disk_clone": ["template.written", "copy.cloned", "root.made", "create.root", "snapshot.taken", "root.removed", "volume.undone"],
     "block": ["volume.looped", "volume.closed", "volume.resized", "export.written"],
 }
+
+
+DISK = bytes(range(256)) * (2 * MIB // 256)
 
 
 def scenario(a, name, pool):
@@ -789,6 +796,20 @@ def scenario(a, name, pool):
             start(i)
             equal(a.sh(i, "cat /f"), "kept\n")
         delete(*ids[1:])
+    elif name in ("disk", "disk_clone"):
+        digest = hashlib.sha256(DISK).hexdigest()
+        with tempfile.TemporaryFile() as f:
+            f.write(DISK)
+            f.flush()
+            os.lseek(f.fileno(), 0, os.SEEK_SET)
+            a.full("template-make", {"pool_id": pool, "digest": "sha256:" + digest, "format": "raw", "size": len(DISK)}, [f.fileno()])
+        a.create(id=ids[1], kind="machine", layers=[], object={"pool_id": pool}, more={"disk": "sha256:" + digest})
+        for _ in range(2):
+            step("snapshot-create", pool_id=pool, id=ids[1], name="s", instance=True)
+        step("snapshot-restore", pool_id=pool, id=ids[1], name="s", instance=True)
+        equal(step("volume-usage", pool_id=pool, id=ids[1])["size"], len(DISK))
+        delete(ids[1])
+        remove(digest)
     elif name == "block":
         a.volume(pool, id=ids[0], kind="block", size=MIB)
         create(ids[1], [(ids[0], "/dev/disk", {"kind": "block"})])
@@ -857,9 +878,9 @@ def faults(name, driver=None):
 
 
 for name in POINTS:
-    if name != "clone":
+    if not name.endswith("clone"):
         faults(name)
-for name in ("volume", "snapshot", "root", "clone"):
+for name in ("volume", "snapshot", "root", "clone", "disk_clone"):
     faults(name, "btrfs")
 
 
