@@ -148,6 +148,7 @@ static void remove_orphan(void *arg) {
 	log_info("removing instance %.12s of an operation that was cut off", j->entry->snap->instance.id);
 	if (instance_remove_entry(j->core, j->entry, true, &err) < 0)
 		log_warn("removing instance %.12s: %s", j->entry->snap->instance.id, error_text(&err));
+	volumes_drop_left(j->core); /* which it may have used */
 	job_free(j);
 }
 
