@@ -519,6 +519,14 @@ def options_of_the_request(_):
 
 
 @test
+def squashed_by_the_client(_):
+    """which asks the engine for its experimental mode first"""
+    build("FROM busybox\nRUN echo 1 > /a\nRUN rm /a; echo 2 > /b\n", None, "--squash", name="sq")
+    equal(len(image("sq")["layers"]), len(image("busybox")["layers"]) + 1)
+    equal(inside("cat", "/b", name="sq"), "2\n")
+
+
+@test
 def squashed(_):
     status, lines = post("?t=t&squash=1&nocache=1", tar_of([("Dockerfile", b"""FROM busybox
 RUN mkdir /d && echo 1 > /d/one && echo 2 > /d/two && echo 3 > /top
@@ -623,6 +631,16 @@ RUN --network=none ip -o link | wc -l >> /bound
     equal(docker.api("GET", "/volumes")[1]["Volumes"], [])
     status, pruned = docker.api("POST", "/build/prune")
     equal((status, build_volumes()), (200, []))
+
+
+@test
+def platforms(_):
+    """the variables of the platform are there at the top, and in stages that declare them"""
+    arch = daemon.api("GET", "/v1/info")[1]["agent"]["architecture"]
+    build("FROM --platform=$BUILDPLATFORM busybox\nARG TARGETARCH\nARG TARGETPLATFORM\nRUN echo $TARGETARCH $TARGETPLATFORM [$TARGETOS] > /p\n")
+    equal(inside("cat", "/p"), f"{arch} linux/{arch} []\n")
+    build("FROM busybox\nARG TARGETARCH=mine\nRUN echo $TARGETARCH > /p\n", None, "--build-arg", "TARGETARCH=theirs")
+    equal(inside("cat", "/p"), "theirs\n")
 
 
 @test
