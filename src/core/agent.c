@@ -263,7 +263,7 @@ static int resync(struct core *c, struct error *err) {
 
 /* Those that no verb of the core's publishes itself. */
 static bool is_agents_own(const char *action) {
-	static const char *const own[] = {"start", "restart", "die", "oom", "health", "kill", "pause", "unpause", "exec_die"};
+	static const char *const own[] = {"start", "restart", "die", "oom", "health", "overdue", "pause", "unpause", "exec_die"};
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		if (str_same(action, own[i]))
 			return true;
@@ -306,8 +306,8 @@ static void event_publish(struct core *c, const struct msg_event *m, struct entr
 	else if (str_same(m->action, "health"))
 		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "health",
 			  m->status.health ? m->status.health : "none", NULL);
-	else if (str_same(m->action, "kill")) /* what did not stop in time */
-		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "signal", "KILL", NULL);
+	else if (str_same(m->action, "overdue")) /* it did not stop in time, and is killed */
+		event_add(c, "instance", "kill", i->project, i->id, i->spec.name, "image", i->spec.image, "signal", "KILL", NULL);
 	else if (again)
 		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "cause", "policy",
 			  NULL);
