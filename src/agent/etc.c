@@ -120,6 +120,8 @@ static void resolv_text(const struct agent *a, const struct msg_instance_create 
 		fs_read("/etc/resolv.conf", ETC_MAX, out);
 		return;
 	}
+	if (!spec->dns) /* as dockerd: before the search list, and given ones behind it */
+		add_servers(a, list, out);
 	_cleanup_(strv_free_ptr) char **own = spec->dns_search ? strv_copy(spec->dns_search) : search_of(a, list);
 	if (strv_has(own, ".")) { /* none */
 		strv_free(own);
@@ -131,8 +133,6 @@ static void resolv_text(const struct agent *a, const struct msg_instance_create 
 		buf_addf(out, "search %s\n", search);
 	for (size_t i = 0; spec->dns && spec->dns[i]; i++)
 		buf_addf(out, "nameserver %s\n", spec->dns[i]);
-	if (!spec->dns)
-		add_servers(a, list, out);
 	if (spec->dns_options)
 		buf_addf(out, "options %s\n", options);
 }

@@ -388,7 +388,7 @@ static int signal_and_wait(struct stop *s, int signo, int64_t timeout, struct er
 		if (wait_end(s->shim, QUIT_WAIT))
 			return 0;
 	}
-	job_report(s->job, "kill", &s->record.instance.status, NULL);
+	job_report(s->job, "overdue", &s->record.instance.status, NULL);
 	container_kill(&s->run.container, SIGKILL, true, NULL);
 	fault_point("stop.killed");
 	if (!wait_end(s->shim, KILL_WAIT))
@@ -452,7 +452,7 @@ int work_kill(struct job *j, struct error *err) {
 		r = thaw(&s, err);
 	if (r < 0)
 		return r;
-	job_report(j, NULL, &s.record.instance.status, NULL);
+	job_report(j, "kill", &s.record.instance.status, NULL);
 	return job_answer(j, NULL, NULL, 0, err);
 }
 

@@ -89,6 +89,7 @@ int stage_run(struct stage *s, struct error *err);
 int stage_step(struct stage *s, const struct instruction *i, struct error *err);
 /* With quotes, escapes and variables resolved. */
 int stage_expand(struct stage *s, const char *word, char **out, struct error *err);
+int stage_expand_text(struct stage *s, const char *text, char **out, struct error *err); /* of a here-document */
 
 /* cache.c */
 /* An image that was made of the same one by the same step: its id, or NULL. Free it. */
@@ -123,7 +124,28 @@ struct copy_sources {
 };
 int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
 		      struct error *err);
+/* A file of the name with that content. */
+int copy_source_text(struct stage *s, const char *name, mode_t mode, const char *text, struct copy_sources *out, struct error *err);
 void copy_sources_free(struct copy_sources *c);
+char *copy_sources_digest(const struct copy_sources *from); /* "file:<hex>", "dir:<hex>", "multi:<hex>" */
+/* A new volume with them in it, which goes at control's next start at the latest: its name. */
+int copy_to_volume(struct stage *s, const struct copy_sources *from, char **volume, struct error *err);
+/* mount.c: RUN --mount */
+struct bind {
+	struct copy_sources from;
+	size_t at; /* index in the list */
+};
+struct run_mounts {
+	FIELD_LIST_OF(struct mount) list;
+	struct bind *binds;
+	size_t n_binds;
+	char **taken;	/* caches that this step has for itself */
+	char **digests; /* of what binds show: they count for the step's cache */
+};
+int run_mounts_find(struct stage *s, const struct instruction *i, struct run_mounts *all, struct error *err);
+int run_mounts_add_script(struct stage *s, struct run_mounts *all, const struct heredoc *doc, struct error *err);
+int run_mounts_fill(struct stage *s, struct run_mounts *all, struct error *err); /* before the instance is made */
+void run_mounts_end(struct stage *s, struct run_mounts *all);			 /* after it is gone; also after a failure */
 /* owner.c: --chown in the image's users; uid and gid. */
 int owner_find(struct stage *s, const char *chown, uint32_t *uid, uint32_t *gid, struct error *err);
 /* from.c */

@@ -6,6 +6,8 @@
 #include "build/ignore.h"
 #include "build/words.h"
 
+#include <strings.h>
+
 int build_cancelled(struct error *err) {
 	return error_set(err, ERROR_CANCELLED, "build cancelled");
 }
@@ -96,6 +98,20 @@ static ssize_t stage_meant(struct builder *b, const char *word, size_t before, b
 	return dockerfile_stage(&b->file, name, before);
 }
 
+/* What --from and the from= of --mount say. */
+static char **stages_named(const struct instruction *i) {
+	char **names = NULL;
+	if (i->from)
+		strv_add(&names, i->from);
+	for (char **m = i->mounts; m && *m; m++) {
+		_cleanup_(strv_free_ptr) char **words = strv_split(*m, ',');
+		for (char **w = words; *w; w++)
+			if (strncasecmp(*w, "from=", 5) == 0)
+				strv_add(&names, *w + 5);
+	}
+	return names;
+}
+
 static void need(struct builder *b, ssize_t at) {
 	if (at < 0 || b->stages[at].needed)
 		return;
@@ -103,13 +119,15 @@ static void need(struct builder *b, ssize_t at) {
 	b->stages[at].needed = true;
 	need(b, stage_meant(b, text->from.args[0], (size_t)at, false));
 	for (size_t i = 0; i < text->n; i++) {
-		const struct instruction *one = &text->items[i];
-		/* a name that only the stage's own variables make: any of them may be meant */
-		bool open = one->from && strchr(one->from, '$');
-		for (ssize_t k = 0; open && k < at; k++)
-			need(b, k);
-		if (one->from && !open)
-			need(b, stage_meant(b, one->from, (size_t)at, true));
+		_cleanup_(strv_free_ptr) char **names = stages_named(&text->items[i]);
+		for (char **from = names; from && *from; from++) {
+			/* a name that only the stage's own variables make: any of them may be meant */
+			bool open = strchr(*from, '$');
+			for (ssize_t k = 0; open && k < at; k++)
+				need(b, k);
+			if (!open)
+				need(b, stage_meant(b, *from, (size_t)at, true));
+		}
 	}
 }
 
@@ -117,9 +135,10 @@ static bool stands_on(struct builder *b, const struct stage *s, const struct sta
 	if (stage_meant(b, s->text->from.args[0], s->index, false) == (ssize_t)other->index)
 		return true;
 	for (size_t i = 0; i < s->text->n; i++) {
-		const char *from = s->text->items[i].from;
-		if (from && (strchr(from, '$') || stage_meant(b, from, s->index, true) == (ssize_t)other->index))
-			return true;
+		_cleanup_(strv_free_ptr) char **names = stages_named(&s->text->items[i]);
+		for (char **from = names; from && *from; from++)
+			if (strchr(*from, '$') || stage_meant(b, *from, s->index, true) == (ssize_t)other->index)
+				return true;
 	}
 	return false;
 }

@@ -11,6 +11,9 @@
 #include "model/image.h"
 #include "model/instance.h"
 
+/* On volumes that RUN --mount=type=cache keeps between builds: its id. */
+#define BUILD_CACHE_LABEL "wabe.build-cache"
+
 struct build_login { /* for images of this registry */
 	char *server, *username, *password;
 };

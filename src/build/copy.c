@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "build/ignore.h"
 #include "core/instances.h"
+#include "core/volumes.h"
 #include "image/hash.h"
 
 #include <archive.h>
@@ -58,8 +59,7 @@ static void hash_node(struct hash *h, const struct tree_node *n, const char *pat
 	}
 }
 
-/* "file:<hex>", "dir:<hex>", "multi:<hex>" */
-static char *sources_digest(const struct copy_sources *from) {
+char *copy_sources_digest(const struct copy_sources *from) {
 	_cleanup_(hash_free_ptr) struct hash *h = hash_new();
 	for (size_t i = 0; i < from->n; i++) {
 		const struct copy_source *one = &from->items[i];
@@ -176,9 +176,8 @@ static void *write_all(void *arg) {
 	return NULL;
 }
 
-/* The tar is written by a thread while the agent reads it. */
-static int hand_over(struct copy *c, const struct image_step *step, const struct image_place *to, struct image_snap **out,
-		     struct error *err) {
+/* The tar is written by a thread while somebody reads it. */
+static int hand_over(struct copy *c, int (*read_it)(int fd, void *arg, struct error *err), void *arg, struct error *err) {
 	int pipe[2];
 	pthread_t thread;
 	if (pipe2(pipe, O_CLOEXEC) < 0)
@@ -191,7 +190,7 @@ static int hand_over(struct copy *c, const struct image_step *step, const struct
 		return error_errno(err, failed, "starting a thread");
 	}
 	struct error why = ERROR_INIT;
-	int r = image_step_files(c->s->b->core, c->s->b->o->project, step, to, pipe[0], out, &why);
+	int r = read_it(pipe[0], arg, &why);
 	close(pipe[0]); /* one that is not read to its end ends the writer */
 	pthread_join(thread, NULL);
 	if (r < 0 && w.result < 0 && w.err.kind != ERROR_UNAVAILABLE) {
@@ -200,6 +199,45 @@ static int hand_over(struct copy *c, const struct image_step *step, const struct
 	}
 	error_free(&w.err);
 	return r < 0 ? error_move(err, &why) : 0;
+}
+
+struct to_image {
+	struct stage *s;
+	const struct image_step *step;
+	const struct image_place *to;
+	struct image_snap **out;
+};
+
+static int read_into_image(int fd, void *arg, struct error *err) {
+	struct to_image *x = arg;
+	return image_step_files(x->s->b->core, x->s->b->o->project, x->step, x->to, fd, x->out, err);
+}
+
+static int hand_to_image(struct copy *c, const struct image_step *step, const struct image_place *to, struct image_snap **out,
+			 struct error *err) {
+	return hand_over(c, read_into_image, &(struct to_image){c->s, step, to, out}, err);
+}
+
+struct to_volume {
+	struct stage *s;
+	struct noun *out;
+};
+
+static int read_into_volume(int fd, void *arg, struct error *err) {
+	struct to_volume *x = arg;
+	struct volume_spec spec;
+	fields_init(&volume_spec_table, &spec);
+	return volume_import_passing(x->s->b->core, x->s->b->o->project, &spec, "tar", fd, &x->out, err);
+}
+
+int copy_to_volume(struct stage *s, const struct copy_sources *from, char **volume, struct error *err) {
+	struct copy c = {.s = s, .from = *from, .path = (char *)"/", .to_dir = true};
+	struct to_volume x = {.s = s};
+	int r = hand_over(&c, read_into_volume, &x, err);
+	if (r == 0)
+		*volume = str_copy(((const struct volume *)x.out->of)->spec.name);
+	noun_unref(x.out);
+	return r;
 }
 
 /* ---- where to ---- */
@@ -283,7 +321,7 @@ static int expand_words(struct copy *c, struct error *err) {
 }
 
 static char *describe(const struct copy *c) {
-	_cleanup_(free_ptr) char *digest = sources_digest(&c->from);
+	_cleanup_(free_ptr) char *digest = copy_sources_digest(&c->from);
 	_cleanup_(free_ptr) char *owner = c->chown && *c->chown ? str_format("--chown=%s ", c->chown) : str_copy("");
 	_cleanup_(free_ptr) char *mode = c->has_mode ? str_format("--chmod=%s ", c->i->chmod) : str_copy("");
 	_cleanup_(free_ptr) char *text = str_format("%s %s%s%s in %s ", c->command, owner, mode, digest, c->path);
@@ -304,7 +342,7 @@ static int copy_files(struct copy *c, const char *created_by, struct error *err)
 	const struct image_place to = {.path = dir, .uid = c->uid, .gid = c->gid};
 	struct image_step step = step_of(c->s, created_by);
 	struct image_snap *snap;
-	r = hand_over(c, &step, &to, &snap, err);
+	r = hand_to_image(c, &step, &to, &snap, err);
 	if (r == 0)
 		step_take(c->s, snap);
 	return r;
@@ -339,7 +377,7 @@ int workdir_step(struct stage *s, const char *path, struct error *err) {
 	} else {
 		struct copy c = {.s = s};
 		const struct image_place to = {.path = path};
-		r = hand_over(&c, &step, &to, &snap, err);
+		r = hand_to_image(&c, &step, &to, &snap, err);
 	}
 	if (r == 0)
 		step_take(s, snap);

@@ -22,7 +22,10 @@ struct reader {
 	char escape;
 	bool directives; /* a parser directive may still come */
 	bool has_escape, has_syntax;
+	int endless; /* here-documents without an end so far */
 };
+
+#define ENDLESS_MAX 64 /* the end of each is looked for in all that follows */
 
 static bool next_line(struct reader *r, struct str *out) {
 	if (!r->rest.len)
@@ -129,42 +132,92 @@ static int next_logical(struct reader *r, struct docker_line *out, bool *found, 
 	return 0;
 }
 
-/* ---- here-documents, which the classic builder has not ---- */
+/* ---- here-documents ---- */
 
-/* "<<WORD", "<<-'WORD'" at the start of a word; the word without its quotes. */
-static char *heredoc_word(const char *at) {
-	const char *p = at + 2;
-	p += *p == '-';
+/* "<<WORD", "3<<-'WORD'": the rest without its quotes is the name. */
+static bool heredoc_word(const char *word, struct heredoc *out, bool *dash) {
+	const char *p = word + strspn(word, "0123456789");
+	if (p[0] != '<' || p[1] != '<')
+		return false;
+	p += 2;
+	*dash = *p == '-';
+	p += *dash;
 	char quote = *p == '"' || *p == '\'' ? *p++ : 0;
-	size_t n = strspn(p, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
-	if (!n || isdigit((unsigned char)*p) || (quote && p[n] != quote))
-		return NULL;
-	return str_copyn(p, n);
+	size_t n = quote ? strcspn(p, (char[]){quote, 0}) : strcspn(p, "\"'\\<>|&;()$`");
+	if (!n || (quote ? p[n] != quote || p[n + 1] : p[n] != 0))
+		return false;
+	*out = (struct heredoc){.word = str_copy(word), .name = str_copyn(p, n), .expand = !quote};
+	return true;
 }
 
-static bool comes_alone(struct str rest, const char *word) {
-	while (rest.len) {
-		struct str line = trim(str_cut(&rest, '\n'));
-		if (str_is(line, word))
+/* The lines up to the one that is the name. false, and nothing is read: there is none. */
+static bool read_heredoc(struct reader *r, struct heredoc *doc, bool dash) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	struct reader at = *r;
+	struct str line;
+	while (next_line(&at, &line)) {
+		while (dash && line.len && *line.p == '\t')
+			line = (struct str){line.p + 1, line.len - 1};
+		if (str_is(line, doc->name)) {
+			doc->content = text.data ? buf_steal(&text) : str_copy("");
+			*r = at;
 			return true;
+		}
+		buf_add(&text, line.p, line.len);
+		buf_addc(&text, '\n');
 	}
 	return false;
 }
 
-/* One whose end mark comes in a line of its own further down. */
-static int refuse_heredoc(const struct reader *r, const struct docker_line *line, struct error *err) {
-	if (strncasecmp(line->text, "RUN", 3) != 0 && strncasecmp(line->text, "COPY", 4) != 0 &&
-	    strncasecmp(line->text, "ADD", 3) != 0)
-		return 0;
-	for (const char *at = line->text; (at = strstr(at, "<<")); at += 2) {
-		_cleanup_(free_ptr) char *word = heredoc_word(at);
-		if (word && comes_alone(r->rest, word))
-			return dockerfile_fail(line->number, err,
-					       "the here-document <<%s requires BuildKit, which this builder is not: write "
-					       "the file into the build context, or join the commands with &&",
-					       word);
+static void heredoc_clear(struct heredoc *doc) {
+	free(doc->word);
+	free(doc->name);
+	free(doc->content);
+}
+
+void heredocs_free(struct heredoc **list, size_t *n) {
+	for (size_t i = 0; i < *n; i++)
+		heredoc_clear(&(*list)[i]);
+	free(*list);
+	*list = NULL;
+	*n = 0;
+}
+
+static bool may_have_heredocs(const char *text) {
+	static const char *const names[] = {"RUN", "COPY", "ADD"};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		size_t n = strlen(names[i]);
+		if (strncasecmp(text, names[i], n) == 0 && isspace((unsigned char)text[n]))
+			return strstr(text, "<<") && text[n + strspn(text + n, " \t")] != '[';
 	}
-	return 0;
+	return false;
+}
+
+/* Words are split outside quotes; one whose end does not come is left to the shell. */
+static void take_heredocs(struct reader *r, struct docker_line *line) {
+	for (const char *p = may_have_heredocs(line->text) ? line->text : ""; *p;) {
+		while (isspace((unsigned char)*p))
+			p++;
+		const char *start = p;
+		for (char quote = 0; *p && (quote || !isspace((unsigned char)*p)); p++) {
+			if (*p == r->escape && p[1] && quote != '\'')
+				p++;
+			else if (quote ? *p == quote : *p == '"' || *p == '\'')
+				quote = quote ? 0 : *p;
+		}
+		_cleanup_(free_ptr) char *word = str_copyn(start, (size_t)(p - start));
+		struct heredoc doc = {0};
+		bool dash;
+		if (!heredoc_word(word, &doc, &dash))
+			continue;
+		line->heredocs = alloc_resize(line->heredocs, line->n_heredocs + 1, sizeof *line->heredocs);
+		line->heredocs[line->n_heredocs++] = doc;
+		if (r->endless < ENDLESS_MAX && read_heredoc(r, &line->heredocs[line->n_heredocs - 1], dash))
+			continue;
+		r->endless++;
+		heredoc_clear(&line->heredocs[--line->n_heredocs]);
+		return;
+	}
 }
 
 /* ---- stages ---- */
@@ -199,12 +252,13 @@ static int parse_all(struct reader *r, struct dockerfile *out, struct error *err
 		struct instruction one = {0};
 		int result = next_logical(r, &line, &found, err);
 		if (result == 0 && found)
-			result = refuse_heredoc(r, &line, err);
+			take_heredocs(r, &line);
 		if (result == 0 && found)
 			result = instruction_parse_line(&line, r->escape, &one, err);
 		if (result == 0 && found)
 			result = file_instruction(out, &one, err);
 		instruction_free(&one);
+		heredocs_free(&line.heredocs, &line.n_heredocs);
 		free(line.text);
 		if (result < 0)
 			return result;

@@ -26,6 +26,14 @@ enum instruction_kind {
 	DOCKER_KINDS,
 };
 
+/* A here-document of RUN, COPY or ADD: the lines behind the instruction. */
+struct heredoc {
+	char *word;    /* as it stands in the instruction: "<<-'EOF'" */
+	char *name;    /* "EOF" */
+	char *content; /* without the tabs that lines begin with, where a dash says so */
+	bool expand;   /* the name is not quoted: COPY and ADD put in variables */
+};
+
 /* One instruction. Nothing in it is expanded yet. */
 struct instruction {
 	enum instruction_kind kind;
@@ -36,7 +44,10 @@ struct instruction {
 	char **args;
 	struct pairs pairs; /* ENV, LABEL; ARG, whose values may be NULL */
 	bool literal;	    /* pairs are as they shall be, not to be expanded */
-	char *from, *chown, *chmod, *platform; /* flags; NULL: not given */
+	char *from, *chown, *chmod, *platform, *checksum, *network; /* flags; NULL: not given */
+	char **mounts;			       /* RUN: the values of --mount */
+	struct heredoc *heredocs;
+	size_t n_heredocs;
 	char *stage;			       /* FROM … AS stage, in lower case */
 	struct health_check health;
 };
@@ -74,7 +85,10 @@ void build_stage_add_label(struct build_stage *s, const char *key, const char *v
 struct docker_line {
 	int number;
 	char *text;
+	struct heredoc *heredocs; /* the instruction takes them over */
+	size_t n_heredocs;
 };
+void heredocs_free(struct heredoc **list, size_t *n);
 /* The text of one line as an instruction; line: its number, for messages. */
-int instruction_parse_line(const struct docker_line *line, char escape, struct instruction *out, struct error *err);
+int instruction_parse_line(struct docker_line *line, char escape, struct instruction *out, struct error *err);
 int dockerfile_fail(int line, struct error *err, const char *fmt, ...) PRINTF(3, 4);

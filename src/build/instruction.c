@@ -21,12 +21,12 @@ enum form {
 static const struct {
 	const char *name;
 	enum form form;
-	const char *flags; /* of a value: "=", switches: "!"; those of BuildKit alone: "~"; separated by spaces */
+	const char *flags; /* of a value: "=", of several: "+", switches: "!", those of BuildKit alone: "~"; separated by spaces */
 } kinds[DOCKER_KINDS] = {
-	[DOCKER_ADD] = {"ADD", FORM_WORDS_OR_JSON, "=chown =chmod ~link ~checksum ~keep-git-dir ~exclude ~unpack"},
+	[DOCKER_ADD] = {"ADD", FORM_WORDS_OR_JSON, "=chown =chmod !link =checksum ~keep-git-dir ~exclude ~unpack"},
 	[DOCKER_ARG] = {"ARG", FORM_ARGS, ""},
 	[DOCKER_CMD] = {"CMD", FORM_LINE_OR_JSON, ""},
-	[DOCKER_COPY] = {"COPY", FORM_WORDS_OR_JSON, "=from =chown =chmod ~link ~parents ~exclude"},
+	[DOCKER_COPY] = {"COPY", FORM_WORDS_OR_JSON, "=from =chown =chmod !link ~parents ~exclude"},
 	[DOCKER_ENTRYPOINT] = {"ENTRYPOINT", FORM_LINE_OR_JSON, ""},
 	[DOCKER_ENV] = {"ENV", FORM_PAIRS, ""},
 	[DOCKER_EXPOSE] = {"EXPOSE", FORM_WORDS, ""},
@@ -35,7 +35,7 @@ static const struct {
 	[DOCKER_LABEL] = {"LABEL", FORM_PAIRS, ""},
 	[DOCKER_MAINTAINER] = {"MAINTAINER", FORM_LINE, ""},
 	[DOCKER_ONBUILD] = {"ONBUILD", FORM_LINE, ""},
-	[DOCKER_RUN] = {"RUN", FORM_LINE_OR_JSON, "~mount ~network ~security"},
+	[DOCKER_RUN] = {"RUN", FORM_LINE_OR_JSON, "+mount =network =security"},
 	[DOCKER_SHELL] = {"SHELL", FORM_LINE_OR_JSON, ""},
 	[DOCKER_STOPSIGNAL] = {"STOPSIGNAL", FORM_LINE, ""},
 	[DOCKER_USER] = {"USER", FORM_LINE, ""},
@@ -78,7 +78,7 @@ static const char *read_flag(const char *p, char **out) {
 	return p;
 }
 
-/* '=' '!' '~' as in the table, 0: unknown. */
+/* '=' '+' '!' '~' as in the table, 0: unknown. */
 static char flag_sort(const char *flags, const char *name, size_t n) {
 	for (const char *p = flags; *p; p += strcspn(p, " "), p += *p == ' ')
 		if (strcspn(p + 1, " ") == n && strncmp(p + 1, name, n) == 0)
@@ -90,9 +90,15 @@ static int take_flag(struct parse *p, const char *word, struct error *err) {
 	const char *name = word + 2, *value = strchr(name, '=');
 	size_t n = value ? (size_t)(value - name) : strlen(name);
 	_cleanup_(free_ptr) char *key = str_copyn(name, n);
-	switch (flag_sort(kinds[p->out->kind].flags, name, n)) {
+	char sort = flag_sort(kinds[p->out->kind].flags, name, n);
+	switch (sort) {
 	case '=':
+	case '+':
 		break;
+	case '!':
+		if (value && strcasecmp(value + 1, "true") != 0 && strcasecmp(value + 1, "false") != 0)
+			return dockerfile_fail(p->line, err, "expecting boolean value for flag %s", key);
+		return 0; /* what it asks for is so, or makes no difference */
 	case '~':
 		return dockerfile_fail(p->line, err, "the --%s option requires BuildKit. Refer to "
 						     "https://docs.docker.com/go/buildkit/ to learn how to build images with "
@@ -104,7 +110,7 @@ static int take_flag(struct parse *p, const char *word, struct error *err) {
 	}
 	if (!value)
 		return dockerfile_fail(p->line, err, "missing a value on flag: %s", key);
-	if (strv_has(p->flag_names, key))
+	if (sort == '=' && strv_has(p->flag_names, key))
 		return dockerfile_fail(p->line, err, "duplicate flag specified: %s", key);
 	strv_add(&p->flag_names, key);
 	strv_add(&p->flag_values, value + 1);
@@ -347,7 +353,8 @@ static int check_copy(struct parse *p, struct error *err) {
 		size_t offset;
 	} flags[] = {{"from", offsetof(struct instruction, from)},
 		     {"chown", offsetof(struct instruction, chown)},
-		     {"chmod", offsetof(struct instruction, chmod)}};
+		     {"chmod", offsetof(struct instruction, chmod)},
+		     {"checksum", offsetof(struct instruction, checksum)}};
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
 		const char *value = flag_value(p, flags[i].name);
 		if (value)
@@ -370,7 +377,7 @@ static int check_onbuild(struct parse *p, struct error *err) {
 			*c = (char)toupper((unsigned char)*c);
 		return dockerfile_fail(p->line, err, "%s isn't allowed as an ONBUILD trigger", word);
 	}
-	struct docker_line line = {p->line, (char *)text};
+	struct docker_line line = {.number = p->line, .text = (char *)text};
 	int r = instruction_parse_line(&line, p->escape, &trigger, err);
 	instruction_free(&trigger);
 	return r;
@@ -381,6 +388,20 @@ static int check_volume(struct parse *p, struct error *err) {
 		if (!*skip_space(*v))
 			return dockerfile_fail(p->line, err, "VOLUME specified can not be an empty string");
 	return 0;
+}
+
+static int check_run(struct parse *p, struct error *err) {
+	const char *security = flag_value(p, "security"), *network = flag_value(p, "network");
+	_cleanup_(free_ptr) char *shown = text_shown(network ? network : "");
+	for (size_t i = 0; p->flag_names && p->flag_names[i]; i++)
+		if (str_same(p->flag_names[i], "mount"))
+			strv_add(&p->out->mounts, p->flag_values[i]);
+	if (security && !str_same(security, "sandbox"))
+		return dockerfile_fail(p->line, err, "--security=%.32s is not granted: commands run in the sandbox", security);
+	if (network && !str_same(network, "default") && !str_same(network, "none") && !str_same(network, "host"))
+		return dockerfile_fail(p->line, err, "invalid network mode: %s (default, none, host)", shown);
+	p->out->network = network ? str_copy(network) : NULL;
+	return p->out->args ? 0 : dockerfile_fail(p->line, err, "RUN requires at least one argument");
 }
 
 static int check(struct parse *p, struct error *err) {
@@ -405,9 +426,10 @@ static int check(struct parse *p, struct error *err) {
 		if (!o->json)
 			return dockerfile_fail(p->line, err, "SHELL requires the arguments to be in JSON form");
 		break;
+	case DOCKER_RUN:
+		return check_run(p, err);
 	case DOCKER_VOLUME:
 	case DOCKER_EXPOSE:
-	case DOCKER_RUN:
 		break;
 	default:
 		return 0;
@@ -452,14 +474,17 @@ static int find_kind(const struct docker_line *line, size_t n, enum instruction_
 	return dockerfile_fail(line->number, err, "unknown instruction: %s", shown);
 }
 
-int instruction_parse_line(const struct docker_line *line, char escape, struct instruction *out, struct error *err) {
-	*out = (struct instruction){.line = line->number};
+int instruction_parse_line(struct docker_line *line, char escape, struct instruction *out, struct error *err) {
+	*out = (struct instruction){.line = line->number, .heredocs = TAKE_PTR(line->heredocs), .n_heredocs = line->n_heredocs};
+	line->n_heredocs = 0;
 	size_t n = 0;
 	while (line->text[n] && !is_space(line->text[n]))
 		n++;
 	int r = find_kind(line, n, &out->kind, err);
-	if (r < 0)
+	if (r < 0) {
+		instruction_free(out);
 		return r;
+	}
 	struct parse p = {.line = line->number, .escape = escape, .out = out, .name = kinds[out->kind].name};
 	const char *rest = skip_space(line->text + n);
 	out->text = str_copy(line->text);
@@ -476,7 +501,7 @@ int instruction_parse_line(const struct docker_line *line, char escape, struct i
 }
 
 int instruction_parse(const char *text, char escape, struct instruction *out, struct error *err) {
-	struct docker_line line = {1, (char *)text};
+	struct docker_line line = {.number = 1, .text = (char *)text};
 	return instruction_parse_line(&line, escape, out, err);
 }
 
@@ -492,6 +517,10 @@ void instruction_free(struct instruction *i) {
 	free(i->chown);
 	free(i->chmod);
 	free(i->platform);
+	free(i->checksum);
+	free(i->network);
+	strv_free(i->mounts);
+	heredocs_free(&i->heredocs, &i->n_heredocs);
 	free(i->stage);
 	strv_free(i->health.command);
 	*i = (struct instruction){0};

@@ -11,23 +11,57 @@
 
 /* ---- the command ---- */
 
+/* The here-document that is all of the command; NULL. */
+static const struct heredoc *script_of(const struct instruction *i) {
+	return i->n_heredocs == 1 && str_same(i->args[0], i->heredocs[0].word) ? &i->heredocs[0] : NULL;
+}
+
+static bool has_interpreter(const struct heredoc *script) {
+	return script && str_starts(script->content, "#!");
+}
+
+/* What the shell gets: the line with its here-documents behind it, as it reads them itself; or the one that it is. */
+static char *shell_text(const struct instruction *i) {
+	struct buf text = BUF_INIT;
+	const struct heredoc *script = script_of(i);
+	if (script)
+		return str_copy(script->content);
+	buf_adds(&text, i->args[0]);
+	for (size_t k = 0; k < i->n_heredocs; k++)
+		buf_addf(&text, "\n%s%s", i->heredocs[k].content, i->heredocs[k].name);
+	return buf_steal(&text);
+}
+
 static char **command_of(const struct stage *s, const struct instruction *i) {
 	char **argv = NULL;
 	if (i->json)
 		return strv_copy(i->args);
+	if (has_interpreter(script_of(i))) {
+		strv_take(&argv, str_format("/dev/pipes/%s", i->heredocs[0].name));
+		return argv;
+	}
 	if (s->config.shell)
 		argv = strv_copy(s->config.shell);
 	else {
 		strv_add(&argv, "/bin/sh");
 		strv_add(&argv, "-c");
 	}
-	strv_add(&argv, i->args[0]);
+	strv_take(&argv, shell_text(i));
 	return argv;
 }
 
 /* The command as the history has it: "|2 A=1 B=2 " before it where arguments of the build counted. */
-static char *history_of(char *const *argv, char *const *args) {
-	_cleanup_(free_ptr) char *command = strv_join(argv, " ");
+static char *history_of(const struct instruction *i, char *const *argv, char *const *args, const struct run_mounts *mounts) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	_cleanup_(free_ptr) char *plain = strv_join(argv, " ");
+	buf_adds(&text, plain);
+	if (has_interpreter(script_of(i)))
+		buf_addf(&text, " <<%s\n%s%s", i->heredocs[0].name, i->heredocs[0].content, i->heredocs[0].name);
+	for (char **m = i->mounts; m && *m; m++)
+		buf_addf(&text, " # --mount=%s", *m);
+	for (char **d = mounts->digests; d && *d; d++)
+		buf_addf(&text, " # %s", *d);
+	_cleanup_(free_ptr) char *command = str_copy(buf_str(&text));
 	_cleanup_(strv_free_ptr) char **counted = NULL;
 	for (char *const *a = args; a && *a; a++) {
 		_cleanup_(free_ptr) char *name = str_copyn(*a, strcspn(*a, "="));
@@ -67,7 +101,8 @@ static void set_limits(struct limits *to, const struct limits *from) {
 		to->shm_size = from->shm_size;
 }
 
-static void fill_spec(const struct stage *s, char *const *argv, char *const *env, struct instance_spec *spec) {
+static void fill_spec(const struct stage *s, const struct instruction *i, char *const *argv, char *const *env,
+		      const struct run_mounts *mounts, struct instance_spec *spec) {
 	const struct build_request *o = s->b->o;
 	fields_init(&instance_spec_table, spec);
 	spec->image = str_copy(s->image);
@@ -84,7 +119,10 @@ static void fill_spec(const struct stage *s, char *const *argv, char *const *env
 	strv_add(&spec->health.command, "NONE");
 	free(spec->log.driver);
 	spec->log.driver = str_copy("none");
-	set_network(spec, o->network);
+	spec->mounts.items = alloc_array(mounts->list.n + 1, sizeof *spec->mounts.items);
+	for (; spec->mounts.n < mounts->list.n; spec->mounts.n++)
+		fields_copy(&mount_table, &mounts->list.items[spec->mounts.n], &spec->mounts.items[spec->mounts.n]);
+	set_network(spec, i->network && !str_same(i->network, "default") ? i->network : o->network);
 	set_limits(&spec->limits, &o->limits);
 }
 
@@ -184,12 +222,16 @@ static int commit(struct stage *s, const char *id, const char *created_by, struc
 }
 
 /* A failed command's instance stays to be looked at, unless it was asked for otherwise, or nobody is there. */
-static int run_command(struct stage *s, char *const *argv, char *const *env, const char *created_by, struct error *err) {
+static int run_command(struct stage *s, const struct instruction *i, char *const *argv, char *const *env, struct run_mounts *mounts,
+		       const char *created_by, struct error *err) {
 	const struct build_request *o = s->b->o;
 	struct instance_spec spec;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
-	fill_spec(s, argv, env, &spec);
-	int r = instance_create_passing(s->b->core, o->project, &spec, &snap, err);
+	int r = run_mounts_fill(s, mounts, err);
+	if (r < 0)
+		return r;
+	fill_spec(s, i, argv, env, mounts, &spec);
+	r = instance_create_passing(s->b->core, o->project, &spec, &snap, err);
 	if (r < 0)
 		return r;
 	const char *id = snap->instance.id;
@@ -198,7 +240,7 @@ static int run_command(struct stage *s, char *const *argv, char *const *env, con
 	if (r == 0)
 		r = commit(s, id, created_by, err);
 	bool gone = build_gone(s->b);
-	bool stays = gone ? false : r < 0 ? !o->force_remove : o->keep;
+	bool stays = gone || mounts->n_binds ? false : r < 0 ? !o->force_remove : o->keep;
 	struct error why = ERROR_INIT;
 	if (!stays)
 		remove_instance(s, id, !gone);
@@ -210,8 +252,16 @@ static int run_command(struct stage *s, char *const *argv, char *const *env, con
 
 int run_step(struct stage *s, const struct instruction *i, struct error *err) {
 	_cleanup_(strv_free_ptr) char **argv = command_of(s, i), **env = args_env(&s->args, &s->args.stage, s->config.env);
-	_cleanup_(free_ptr) char *created_by = history_of(argv, env);
+	struct run_mounts mounts = {0};
 	if (!s->image)
 		return error_set(err, ERROR_INVALID, "No image was generated. Is your Dockerfile empty?");
-	return step_cached(s, created_by) ? 0 : run_command(s, argv, env, created_by, err);
+	int r = run_mounts_find(s, i, &mounts, err);
+	_cleanup_(free_ptr) char *created_by = history_of(i, argv, env, &mounts);
+	if (r == 0 && !step_cached(s, created_by)) {
+		r = has_interpreter(script_of(i)) ? run_mounts_add_script(s, &mounts, &i->heredocs[0], err) : 0;
+		if (r == 0)
+			r = run_command(s, i, argv, env, &mounts, created_by, err);
+	}
+	run_mounts_end(s, &mounts);
+	return r;
 }

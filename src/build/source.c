@@ -1,11 +1,14 @@
 /* What the sources of COPY and ADD mean: files of the context, of a stage, of an image, of a URL. */
 #include "build/build-priv.h"
 
+#include "base/fs.h"
 #include "base/str.h"
 #include "build/ignore.h"
 #include "core/instances.h"
 
 #include <strings.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 void copy_sources_free(struct copy_sources *c) {
 	for (size_t i = 0; i < c->n; i++)
@@ -28,6 +31,33 @@ static struct tree *own_tree(struct stage *s, struct copy_sources *c, struct err
 		return NULL;
 	c->own = alloc_resize(c->own, c->n_own + 1, sizeof(*c->own));
 	return c->own[c->n_own++] = tree_new(spool);
+}
+
+int copy_source_text(struct stage *s, const char *name, mode_t mode, const char *text, struct copy_sources *out, struct error *err) {
+	struct tree *t = own_tree(s, out, err);
+	_cleanup_(close_fd) int fd = t ? memfd_create("here", MFD_CLOEXEC) : -1;
+	if (!t)
+		return -ERROR_INTERNAL;
+	int r = fd < 0 ? -errno : fs_write_all(fd, text, strlen(text));
+	if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
+		return error_errno(err, r < 0 ? r : errno, "keeping a here-document");
+	r = tree_add_file(t, name, mode, 0, fd, err);
+	if (r == 0)
+		add_source(out, t, tree_find(t, name), name, false);
+	return r;
+}
+
+static const struct heredoc *heredoc_of(const struct instruction *i, const char *word) {
+	for (size_t k = 0; k < i->n_heredocs; k++)
+		if (str_same(i->heredocs[k].word, word))
+			return &i->heredocs[k];
+	return NULL;
+}
+
+static int find_heredoc(struct stage *s, const struct heredoc *doc, struct copy_sources *out, struct error *err) {
+	_cleanup_(free_ptr) char *text = NULL;
+	int r = doc->expand ? stage_expand_text(s, doc->content, &text, err) : 0;
+	return r < 0 ? r : copy_source_text(s, doc->name, S_IFREG | 0644, doc->expand ? text : doc->content, out, err);
 }
 
 static const char *last_part(const char *clean) {
@@ -176,12 +206,14 @@ static bool is_url(const char *word) {
 	return str_starts(word, "http://") || str_starts(word, "https://");
 }
 
-static int find_url(struct stage *s, const char *url, struct copy_sources *out, struct error *err) {
+static int find_url(struct stage *s, const char *url, const char *checksum, struct copy_sources *out, struct error *err) {
 	struct tree *t = own_tree(s, out, err);
 	if (!t)
 		return -ERROR_INTERNAL;
 	int r = download(s->b, url, t, err);
 	_cleanup_(free_ptr) struct tree_node **list = tree_list(tree_root(t));
+	if (r == 0 && checksum && !str_same(list[0]->digest, checksum))
+		r = error_set(err, ERROR_INVALID, "digest mismatch of %s: %s, wanted %s", url, list[0]->digest ? list[0]->digest : "none", checksum);
 	if (r == 0)
 		add_source(out, t, list[0], list[0]->name, false);
 	return r;
@@ -189,16 +221,23 @@ static int find_url(struct stage *s, const char *url, struct copy_sources *out, 
 
 int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
 		      struct error *err) {
-	_cleanup_(free_ptr) char *image = NULL, *from = NULL;
+	_cleanup_(free_ptr) char *image = NULL, *from = NULL, *checksum = NULL;
 	bool add = i->kind == DOCKER_ADD;
 	int r = i->from ? stage_expand(s, i->from, &from, err) : 0;
+	if (r == 0 && i->checksum)
+		r = stage_expand(s, i->checksum, &checksum, err);
 	if (r == 0 && from)
 		r = from_what(s, from, &image, err);
 	for (size_t k = 0; r == 0 && words[k] && words[k + 1]; k++) {
-		if (from)
+		const struct heredoc *doc = i->args ? heredoc_of(i, i->args[k]) : NULL;
+		if (doc)
+			r = find_heredoc(s, doc, out, err);
+		else if (from)
 			r = find_in_image(s, image, words[k], out, err);
+		else if (checksum && !is_url(words[k]))
+			r = error_set(err, ERROR_INVALID, "checksum can't be specified for %s: it is for sources that are downloaded", words[k]);
 		else if (add && is_url(words[k]))
-			r = find_url(s, words[k], out, err);
+			r = find_url(s, words[k], checksum, out, err);
 		else if (add && (str_starts(words[k], "git@") || str_ends(words[k], ".git")) && strchr(words[k], ':'))
 			r = error_set(err, ERROR_UNSUPPORTED, "ADD from a git repository requires BuildKit");
 		else

@@ -15,6 +15,13 @@ int stage_expand(struct stage *s, const char *word, char **out, struct error *er
 	return word_expand(word, s->b->file.escape, env, out, err);
 }
 
+int stage_expand_text(struct stage *s, const char *text, char **out, struct error *err) {
+	_cleanup_(strv_free_ptr) char **args = args_env(&s->args, &s->args.stage, s->config.env), **env = strv_copy(s->config.env);
+	for (char **a = args; a && *a; a++)
+		strv_add(&env, *a);
+	return text_expand(text, s->b->file.escape, env, out, err);
+}
+
 static int expand_split(struct stage *s, const char *word, char ***out, struct error *err) {
 	_cleanup_(strv_free_ptr) char **args = args_env(&s->args, &s->args.stage, s->config.env), **env = strv_copy(s->config.env);
 	for (char **a = args; a && *a; a++)

@@ -218,6 +218,27 @@ int word_expand(const char *word, char escape, char *const *env, char **out, str
 	return r;
 }
 
+int text_expand(const char *text, char escape, char *const *env, char **out, struct error *err) {
+	_cleanup_(text_free) struct text t = {0};
+	struct lexer l = {.p = text, .escape = escape, .env = env, .err = err};
+	int r = 0;
+	while (r == 0 && *l.p) {
+		char c = *l.p++;
+		if (c == '$') {
+			r = read_dollar(&l, &t);
+			continue;
+		}
+		if (c == escape && (*l.p == '$' || *l.p == escape))
+			c = *l.p++;
+		add_quoted(&t, &c, 1);
+		if (t.all.len > LENGTH_MAX)
+			r = error_set(err, ERROR_TOO_LARGE, "a text of more than %zu bytes", LENGTH_MAX);
+	}
+	if (r == 0)
+		*out = t.all.data ? buf_steal(&t.all) : str_copy("");
+	return r;
+}
+
 int word_expand_split(const char *word, char escape, char *const *env, char ***out, struct error *err) {
 	_cleanup_(text_free) struct text t = {.split = true};
 	int r = expand(word, escape, env, &t, err);

@@ -158,6 +158,7 @@ static void remove_orphan(void *arg) {
 	log_info("removing instance %.12s of an operation that was cut off", j->entry->snap->instance.id);
 	if (instance_remove_entry(j->core, j->entry, true, &err) < 0)
 		log_warn("removing instance %.12s: %s", j->entry->snap->instance.id, error_text(&err));
+	volumes_drop_left(j->core); /* which it may have used */
 	job_free(j);
 }
 
@@ -272,7 +273,7 @@ static int resync(struct core *c, struct error *err) {
 
 /* Those that no verb of the core's publishes itself. */
 static bool is_agents_own(const char *action) {
-	static const char *const own[] = {"start", "restart", "die", "oom", "health", "kill", "pause", "unpause", "exec_die"};
+	static const char *const own[] = {"start", "restart", "die", "oom", "health", "overdue", "pause", "unpause", "exec_die"};
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		if (str_same(action, own[i]))
 			return true;
@@ -315,8 +316,8 @@ static void event_publish(struct core *c, const struct msg_event *m, struct entr
 	else if (str_same(m->action, "health"))
 		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "health",
 			  m->status.health ? m->status.health : "none", NULL);
-	else if (str_same(m->action, "kill")) /* what did not stop in time */
-		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "signal", "KILL", NULL);
+	else if (str_same(m->action, "overdue")) /* it did not stop in time, and is killed */
+		event_add(c, "instance", "kill", i->project, i->id, i->spec.name, "image", i->spec.image, "signal", "KILL", NULL);
 	else if (again)
 		event_add(c, "instance", m->action, i->project, i->id, i->spec.name, "image", i->spec.image, "cause", "policy",
 			  NULL);

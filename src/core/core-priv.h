@@ -139,6 +139,7 @@ struct core {
 
 	struct nouns *pools, *volumes, *workloads, *secrets, *configs, *clusters;
 	struct map *making;    /* ids of volumes that the agent is making */
+	char **left_volumes;   /* ids of those that an operation had when control ended; as they were at the start */
 	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */
 	pthread_t clock_thread;
 	pthread_cond_t clock_wanted;
@@ -283,6 +284,8 @@ int pools_read(struct core *c, struct error *err);
 int pools_resync(struct core *c, struct error *err);
 /* Pools and volumes. */
 int volumes_resync(struct core *c, struct error *err);
+void volumes_note_left(struct core *c); /* once, when they are loaded */
+void volumes_drop_left(struct core *c); /* those that nobody uses any more */
 int snapshots_load(struct core *c, struct error *err);
 void snapshots_run_schedules(struct core *c, int64_t now); /* takes and removes what schedules want */
 void *snapshots_clock(void *core); /* a thread that does so in time */

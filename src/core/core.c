@@ -113,6 +113,8 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 	if (r == 0)
 		r = nouns_load(c, c->volumes, err);
 	if (r == 0)
+		volumes_note_left(c);
+	if (r == 0)
 		r = nouns_load(c, c->workloads, err);
 	if (r == 0)
 		r = nouns_load(c, c->secrets, err);
@@ -206,6 +208,7 @@ void core_close(struct core *c) {
 	map_free(c->making);
 	nouns_free(c->pools);
 	nouns_free(c->volumes);
+	strv_free(c->left_volumes);
 	nouns_free(c->workloads);
 	nouns_free(c->secrets);
 	nouns_free(c->configs);

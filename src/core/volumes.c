@@ -117,16 +117,29 @@ int volume_create(struct core *c, const char *project, struct volume_spec *spec,
 	return r;
 }
 
-int volume_import(struct core *c, const char *project, struct volume_spec *spec, const char *format, int fd,
+static int import(struct core *c, const char *project, struct volume_spec *spec, bool transient, const char *format, int fd,
 		  struct noun **out, struct error *err) {
 	_cleanup_(making_end) struct making m;
+	if (!spec->name)
+		spec->name = random_hex(INSTANCE_ID_LEN / 2);
 	int r = making_begin(c, project, spec, &m, err);
+	m.volume.transient = transient;
 	if (r == 0) {
 		struct msg_volume_data body = {.pool_id = m.pool_id, .volume = m.volume, .format = (char *)format};
 		r = making_finish(c, &m, agent_call_fd(c, "volume-import", &body, fd, NULL, NULL, err), out, err);
 	}
 	fields_free(&volume_spec_table, spec);
 	return r;
+}
+
+int volume_import(struct core *c, const char *project, struct volume_spec *spec, const char *format, int fd,
+		  struct noun **out, struct error *err) {
+	return import(c, project, spec, false, format, fd, out, err);
+}
+
+int volume_import_passing(struct core *c, const char *project, struct volume_spec *spec, const char *format, int fd,
+			  struct noun **out, struct error *err) {
+	return import(c, project, spec, true, format, fd, out, err);
 }
 
 /* ---- looking ---- */
@@ -448,6 +461,26 @@ static void resync_pool(struct core *c, const struct pool *p) {
 	fields_free(&msg_volumes_table, &list);
 }
 
+void volumes_note_left(struct core *c) {
+	struct noun *o;
+	for (size_t i = 0; (o = nouns_next(c->volumes, &i));)
+		if (((const struct volume *)o->of)->transient)
+			strv_add(&c->left_volumes, ((const struct volume *)o->of)->id);
+}
+
+void volumes_drop_left(struct core *c) {
+	for (char **id = c->left_volumes; id && *id; id++) {
+		_cleanup_(free_ptr) char *project = NULL;
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		core_lock(c);
+		const struct noun *o = volume_user(c, *id, false) ? NULL : noun_by_id(c->volumes, *id);
+		project = o ? str_copy(((const struct volume *)o->of)->project) : NULL;
+		core_unlock(c);
+		if (project && volume_delete(c, project, *id, &err) < 0 && err.kind != ERROR_NOT_FOUND)
+			log_warn("volume %.12s of an operation that was cut off: %s", *id, error_text(&err));
+	}
+}
+
 int volumes_resync(struct core *c, struct error *err) {
 	struct noun *o, **pools;
 	size_t n = 0;
@@ -466,5 +499,6 @@ int volumes_resync(struct core *c, struct error *err) {
 		noun_unref(pools[i]);
 	}
 	free(pools);
+	volumes_drop_left(c);
 	return 0;
 }

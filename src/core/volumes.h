@@ -49,6 +49,10 @@ int volume_export(struct core *c, const char *project, const char *name, const c
 		  int *fd, struct error *err);
 int volume_import(struct core *c, const char *project, struct volume_spec *spec, const char *format, int fd,
 		  struct noun **out, struct error *err);
+/* The same for an operation of control's own: without a name it gets one, and should the operation be cut off the volume goes at
+ * control's next start. */
+int volume_import_passing(struct core *c, const char *project, struct volume_spec *spec, const char *format, int fd,
+			  struct noun **out, struct error *err);
 
 /* Of an instance that is gone: the volumes that were made for its mounts, as far as nobody else has them. */
 void volumes_drop_anonymous(struct core *c, const struct instance *i);

@@ -27,8 +27,22 @@ static CURL *curl_new(void) {
 
 /* --- tags --- */
 
-static int fetch_tags(struct endpoint *e, CURL *curl, const char *what, char ***tags, struct error *err) {
-	_cleanup_(free_ptr) char *url = endpoint_url(e, "tags/list");
+#define TAG_PAGES 1000
+
+/* Where the header Link has the next page: '</v2/x/tags/list?last=b>; rel="next"'. NULL: there is none, or a place of
+ * others', who shall see no credentials. */
+static char *next_page(const struct endpoint *e, const char *url, const char *link) {
+	const char *end = link && *link == '<' ? strchr(link, '>') : NULL;
+	if (!end || !strstr(end, "rel=\"next\""))
+		return NULL;
+	_cleanup_(free_ptr) char *place = str_copyn(link + 1, (size_t)(end - link - 1));
+	_cleanup_(free_ptr) char *next = http_resolve(url, place, NULL), *own = str_format("%s/v2/", e->base);
+	return next && str_starts(next, own) && !str_same(next, url) ? TAKE_PTR(next) : NULL;
+}
+
+/* One page; *next: where the one after it is. */
+static int fetch_page(struct endpoint *e, CURL *curl, const char *url, const char *what, char ***tags, char **next,
+		      struct error *err) {
 	_cleanup_(request_free) struct request q = {0};
 	int r = ask(e, curl, url, &q, err);
 	if (r < 0)
@@ -38,8 +52,26 @@ static int fetch_tags(struct endpoint *e, CURL *curl, const char *what, char ***
 	_cleanup_(json_free_ptr) json_t *o = json_parse(buf_str(&q.text), q.text.len, err);
 	if (!json_is_array(json_object_get(o, "tags")))
 		return error_set(err, ERROR_CORRUPT, "%s: the registry does not answer with a list of tags", what);
-	*tags = json_get_strv(o, "tags");
+	_cleanup_(strv_free_ptr) char **page = json_get_strv(o, "tags");
+	for (char **tag = page; tag && *tag; tag++)
+		strv_add(tags, *tag);
+	*next = page ? next_page(e, url, q.link) : NULL;
 	return 0;
+}
+
+static int fetch_tags(struct endpoint *e, CURL *curl, const char *what, char ***tags, struct error *err) {
+	char *url = endpoint_url(e, "tags/list");
+	int r = 0;
+	for (int pages = 0; r == 0 && url; pages++) {
+		_cleanup_(free_ptr) char *here = url;
+		url = NULL;
+		r = pages == TAG_PAGES ? error_set(err, ERROR_TOO_LARGE, "%s: more than %d pages", what, TAG_PAGES)
+				       : fetch_page(e, curl, here, what, tags, &url, err);
+	}
+	free(url);
+	if (r < 0)
+		strv_free(TAKE_PTR(*tags));
+	return r;
 }
 
 int registry_tags(const struct image_ref *ref, const struct registry_options *o, char ***tags, struct error *err) {

@@ -135,7 +135,7 @@ static void keep_header(struct str line, const char *name, char **to) {
 }
 
 static void drop_answer(struct request *q) {
-	char **fields[] = {&q->content_type, &q->digest, &q->location, &q->content_range, &q->challenge};
+	char **fields[] = {&q->content_type, &q->digest, &q->location, &q->content_range, &q->challenge, &q->link};
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
 		free(*fields[i]);
 		*fields[i] = NULL;
@@ -161,6 +161,7 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg) {
 	keep_header(line, "Content-Type", &q->content_type);
 	keep_header(line, "Docker-Content-Digest", &q->digest);
 	keep_header(line, "Location", &q->location);
+	keep_header(line, "Link", &q->link);
 	keep_header(line, "Content-Range", &q->content_range);
 	keep_header(line, "WWW-Authenticate", &q->challenge);
 	keep_header(line, "Retry-After", &retry);

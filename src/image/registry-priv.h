@@ -43,7 +43,7 @@ struct request {
 	bool strayed;	 /* a redirect has led to another origin: the answer is not the registry's own */
 	bool transient;	 /* the failure may pass: worth another try */
 	struct buf text; /* body of an answer without sink, or with an error status (then cut at 64 KiB) */
-	char *content_type, *digest, *location, *content_range, *challenge;
+	char *content_type, *digest, *location, *content_range, *challenge, *link;
 	int64_t retry_after; /* seconds */
 	/* while it runs */
 	struct endpoint *e;

@@ -205,6 +205,8 @@ static const struct field volume_fields[] = {
 	CREATED_FIELD(struct volume),
 	FIELD(struct volume, spec, FIELD_OBJECT, .sub = &volume_spec_table, .doc = "What is wanted"),
 	FIELD(struct volume, used, FIELD_SIZE, .flags = FIELD_READONLY, .def = "0", .doc = "Bytes; 0: not known"),
+	FIELD(struct volume, transient, FIELD_BOOL, .flags = FIELD_READONLY,
+	      .doc = "Part of an operation that is under way: gone after it"),
 	FIELD(struct volume, path, FIELD_STRING, .flags = FIELD_READONLY, .doc = "Where the host has it, or mounts it for its users"),
 };
 TABLE(volume_table, "volume", struct volume, volume_fields, "A piece of storage");

@@ -75,6 +75,7 @@ struct volume {
 	int64_t created_at;
 	struct volume_spec spec;
 	int64_t used; /* bytes, when asked for; 0: not known */
+	bool transient; /* part of an operation of control's: removed at control's start, should that have been cut off */
 	char *path;   /* where it is, or is mounted while it is used, on the host; NULL: it is a device, or nobody has asked */
 };
 

@@ -25,6 +25,11 @@ static void check_instruction(const struct instruction *i, char escape) {
 		check_word(i->pairs.items[k].key, escape);
 		check_word(i->pairs.items[k].value, escape);
 	}
+	for (size_t k = 0; k < i->n_heredocs; k++) {
+		char *text = NULL;
+		text_expand(i->heredocs[k].content, escape, env, &text, NULL);
+		free(text);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

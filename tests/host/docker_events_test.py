@@ -79,7 +79,7 @@ def life_of_a_container(d):
     own = [e for e in seen if e["Type"] == "container"]
     equal([e["Action"] for e in own],
           ["create", "start", "pause", "unpause", "exec_create: sh -c exit 4", "exec_start: sh -c exit 4", "exec_die", "rename",
-           "top", "kill", "die", "stop", "start", "kill", "die", "stop", "start", "restart", "kill", "kill", "die", "destroy"])
+           "top", "kill", "die", "stop", "start", "kill", "kill", "die", "stop", "start", "restart", "kill", "kill", "die", "destroy"])
     first = own[0]
     equal((first["status"], first["from"], first["scope"]), ("create", "busybox", "local"))
     equal(first["id"], first["Actor"]["ID"])

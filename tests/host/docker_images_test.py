@@ -146,6 +146,25 @@ def pull_of_all_tags(p):
 
 
 @test
+def tags_on_many_pages(p):
+    """-a takes the pages of a long list one after the other, and none from somebody else's place"""
+    r = p.registry()
+    image = Image()
+    for n in range(7):
+        r.add(image, "many", f"t{n}")
+    r.tags_page = 2
+    p.out("pull", "-a", f"{r.host}/many")
+    equal(sorted(n for n in p.names() if "/many:" in n), [f"{r.host}/many:t{n}" for n in range(7)])
+    equal(len(r.asked("/tags/list")), 4)
+    p.run("rmi", *[f"{r.host}/many:t{n}" for n in range(7)])
+    other = p.registry()
+    r.tags_next = f"http://{other.host}/v2/many/tags/list?last=t1"
+    p.out("pull", "-a", f"{r.host}/many")
+    equal(other.requests, [])
+    equal(sorted(n for n in p.names() if "/many:" in n), [f"{r.host}/many:t{n}" for n in range(2)])
+
+
+@test
 def digests(p):
     """RepoDigests is what the registry says, of an index too; pull, inspect and removal by it; it lasts, and goes with the name"""
     r = p.registry()

@@ -37,7 +37,7 @@ def ping(d):
     for path in ("/_ping", "/v1.24/_ping", "/v1.44/_ping"):
         r, data = request(d, "GET", path)
         equal((r.status, data, r.headers["Api-Version"], r.headers["Ostype"]), (200, b"OK", "1.44", "linux"))
-        equal((r.headers["Docker-Experimental"], r.headers["Swarm"]), ("false", "inactive"))
+        equal((r.headers["Docker-Experimental"], r.headers["Swarm"]), ("true", "inactive"))
         contains(r.headers["Cache-Control"], "no-cache")
         r, data = request(d, "HEAD", path)
         equal((r.status, data, r.headers["Api-Version"]), (200, b"", "1.44"))

@@ -79,6 +79,7 @@ class Registry:
         self.served, self.lock = {}, threading.Lock()
         self.fault = self.auth = self.realm = None
         self.users, self.tokens, self.issued = {}, set(), 0
+        self.tags_page, self.tags_next = 0, None  # tags of a page, 0: all; where the next page is said to be instead of here
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -198,11 +199,20 @@ class Registry:
                 return self.error(h, 404, "MANIFEST_UNKNOWN", "manifest unknown")
             return self.reply(h, 200, found[1], Content_Type=found[0] or "application/json",
                               Docker_Content_Digest=digest(found[1]))
+        if parts[-2:] == ["tags", "list"]:
+            return self.tags(h, "/".join(parts[2:-2]))
         if kind == "blob":
             return self.blob(h, parts[-1])
         if kind == "upload":
             return self.upload(h)
         return self.reply(h, 200, b"{}")
+
+    def tags(self, h, name):
+        last = dict(urllib.parse.parse_qsl(urllib.parse.urlparse(h.path).query)).get("last", "")
+        left = sorted(t for n, t in self.manifests if n == name and ":" not in t and t > last)
+        page = left[:self.tags_page] if self.tags_page else left
+        more = {"Link": f'<{self.tags_next or f"/v2/{name}/tags/list?last={page[-1]}"}>; rel="next"'} if len(page) < len(left) else {}
+        self.reply(h, 200, json.dumps({"name": name, "tags": page}).encode(), Content_Type="application/json", **more)
 
     def upload(self, h):
         """POST NAME/blobs/uploads/ answers with a relative Location; PUT there ends it."""

@@ -193,15 +193,74 @@ static void test_refused(UNUSED void **state) {
 		{"FROM a\nONBUILD ONBUILD RUN x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"},
 		{"FROM a\nONBUILD from x", "FROM isn't allowed as an ONBUILD trigger"},
 		{"FROM a\nONBUILD FOO x", "unknown instruction: FOO"},
-		{"FROM a\nRUN --mount=type=cache x", "the --mount option requires BuildKit"},
-		{"FROM a\nCOPY --link x y", "the --link option requires BuildKit"},
-		{"FROM a\nRUN cat <<EOF > /x\nhello\nEOF\n", "line 2: the here-document <<EOF requires BuildKit"},
-		{"FROM a\nCOPY <<-'END' /x\n\thello\n\tEND\n", "the here-document <<END requires BuildKit"},
+		{"FROM a\nCOPY --parents x y", "the --parents option requires BuildKit"},
+		{"FROM a\nCOPY --link=maybe x y", "expecting boolean value for flag link"},
+		{"FROM a\nRUN --security=insecure x", "--security=insecure is not granted"},
+		{"FROM a\nRUN --network=eth0 x", "invalid network mode: eth0"},
+		{"FROM a\nRUN --mount=type=cache", "RUN requires at least one argument"},
 		{"# escape=x\nFROM a", "invalid escape token 'x'"},
 		{"# escape=`\n# escape=`\nFROM a", "only one escape parser directive can be used"},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		refused(rows[i].text, rows[i].why);
+}
+
+/* ---- here-documents ---- */
+
+static void has_document(const char *text, const char *word, const char *content, bool expand, const char *next) {
+	struct dockerfile d;
+	struct error err = ERROR_INIT;
+	assert_int_equal(dockerfile_parse(text, strlen(text), &d, &err), 0);
+	const struct instruction *i = &d.stages[0].items[0];
+	assert_int_equal(i->n_heredocs, content ? 1 : 0);
+	if (content) {
+		assert_string_equal(i->heredocs[0].word, word);
+		assert_string_equal(i->heredocs[0].content, content);
+		assert_int_equal(i->heredocs[0].expand, expand);
+	}
+	assert_int_equal(d.stages[0].n, next ? 2 : 1);
+	if (next)
+		assert_string_equal(d.stages[0].items[1].text, next);
+	dockerfile_free(&d);
+}
+
+static void test_here_documents(UNUSED void **state) {
+	has_document("FROM a\nRUN cat <<EOF > /x\n# no comment\n\n  b \\\nEOF\nUSER b\n", "<<EOF", "# no comment\n\n  b \\\n", true, "USER b");
+	has_document("FROM a\nCOPY <<-'END' /x\n\tone\n\t\ttwo\n\tEND\nUSER b", "<<-'END'", "one\ntwo\n", false, "USER b");
+	has_document("FROM a\nADD --chown=1 \\\n 3<<\"E\" /x\nE\n", "3<<\"E\"", "", false, NULL);
+	has_document("FROM a\nRUN cat <<EOF\nUSER b\n", NULL, NULL, false, "USER b"); /* the shell says what it thinks of it */
+	has_document("FROM a\nRUN echo \"<<EOF\" $((1<<2))\nUSER b\n# EOF", NULL, NULL, false, "USER b"); /* in quotes */
+	has_document("FROM a\nRUN [\"cat\", \"<<EOF\"]\nUSER b\n", NULL, NULL, false, "USER b");
+	has_document("FROM a\nCMD cat <<EOF\nUSER b\n", NULL, NULL, false, "USER b");
+}
+
+static void test_several_here_documents(UNUSED void **state) {
+	static const char text[] = "FROM a\nCOPY <<a <<b /x/\none\na\ntwo\nb\n";
+	struct dockerfile d;
+	struct error err = ERROR_INIT;
+	assert_int_equal(dockerfile_parse(text, strlen(text), &d, &err), 0);
+	const struct instruction *i = &d.stages[0].items[0];
+	assert_int_equal(i->n_heredocs, 2);
+	assert_string_equal(i->heredocs[0].content, "one\n");
+	assert_string_equal(i->heredocs[1].name, "b");
+	assert_string_equal(i->heredocs[1].content, "two\n");
+	dockerfile_free(&d);
+}
+
+static void test_flags(UNUSED void **state) {
+	static const char text[] = "FROM a\nRUN --mount=type=cache,target=/a --mount=type=tmpfs,target=/b --network=none --security=sandbox x\n"
+				   "COPY --link --chmod=600 x y\nADD --checksum=sha256:1 http://x y\n";
+	struct dockerfile d;
+	struct error err = ERROR_INIT;
+	assert_int_equal(dockerfile_parse(text, strlen(text), &d, &err), 0);
+	const struct instruction *i = d.stages[0].items;
+	assert_string_equal(i[0].mounts[0], "type=cache,target=/a");
+	assert_string_equal(i[0].mounts[1], "type=tmpfs,target=/b");
+	assert_null(i[0].mounts[2]);
+	assert_string_equal(i[0].network, "none");
+	assert_string_equal(i[1].chmod, "600");
+	assert_string_equal(i[2].checksum, "sha256:1");
+	dockerfile_free(&d);
 }
 
 /* ---- words ---- */
@@ -383,6 +442,7 @@ int main(void) {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stages),	    cmocka_unit_test(test_lines),	cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_pairs),	    cmocka_unit_test(test_healthcheck), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_here_documents), cmocka_unit_test(test_several_here_documents), cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_words),	    cmocka_unit_test(test_split_words), cmocka_unit_test(test_bad_words),
 		cmocka_unit_test(test_match),	    cmocka_unit_test(test_ignore),	cmocka_unit_test(test_clean),
 	};

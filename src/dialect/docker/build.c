@@ -1,6 +1,7 @@
 /* Building images: POST /build with the classic builder, which src/build is. BuildKit's protocol is not there; the answers
  * to it say so. */
 #include "dialect/docker/images-priv.h"
+#include "dialect/docker/networks-priv.h"
 
 #include "base/fs.h"
 #include "build/build.h"
@@ -451,8 +452,11 @@ static void prune(struct http_request *req) {
 		return docker_fail(req, 501, "filters of build prune are not supported yet");
 	if (image_prune(core_of(req), DOCKER_PROJECT, false, &deleted, &freed, &err) < 0)
 		return fail(req, &err);
+	_cleanup_(json_free_ptr) json_t *caches = json_from_strv(deleted);
+	if (docker_prune_build_caches(core_of(req), caches, &freed, &err) < 0)
+		return fail(req, &err);
 	json_t *answer = json_object();
-	json_object_set_new(answer, "CachesDeleted", json_from_strv(deleted));
+	json_object_set(answer, "CachesDeleted", caches);
 	json_set_int(answer, "SpaceReclaimed", (int64_t)freed);
 	docker_reply(req, 200, answer);
 }
@@ -463,8 +467,9 @@ static void session(struct http_request *req) {
 
 const struct docker_route docker_build_routes[] = {
 	{"POST", "/build", build, HTTP_STREAM_BODY, DOCKER_DIFFERS,
-	 "the classic builder: version=2 (BuildKit), outputs, cgroupparent and git repositories are refused"},
-	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name; filters are refused"},
+	 "the classic builder, with here-documents, RUN --mount (cache, bind, tmpfs; no secrets and ssh agents), COPY --link and "
+	 "ADD --checksum beyond it; version=2 (BuildKit), outputs, cgroupparent and git repositories are refused"},
+	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name, and the caches of RUN --mount; filters are refused"},
 	{"POST", "/build/cancel", cancel, 0, DOCKER_WORKS, NULL},
 	{"POST", "/session", session, 0, DOCKER_MISSING, "part of BuildKit"},
 	{0},

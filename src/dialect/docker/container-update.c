@@ -47,7 +47,7 @@ static int refuse_fixed(const struct docker_resources *r, struct error *err) {
 }
 
 /* The limits that are there and those to come, as dockerd judges them together. */
-static int check_together(const struct docker_resources *r, const struct limits *have, struct error *err) {
+static int check_together(const char *id, const struct docker_resources *r, const struct limits *have, struct error *err) {
 	const char *text = NULL;
 	if (r->nano_cpus && have->cpu_period)
 		text = "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set";
@@ -59,7 +59,7 @@ static int check_together(const struct docker_resources *r, const struct limits 
 		text = "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set";
 	else if (r->memory && !r->memory_swap && have->memory_swap > 0 && r->memory > have->memory_swap)
 		text = "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time";
-	return text ? error_set(err, ERROR_INVALID, "%s", text) : 0;
+	return text ? error_set(err, ERROR_INVALID, "Cannot update container %s: %s", id, text) : 0;
 }
 
 static int restart_patch(const struct docker_resources *r, const struct instance *i, json_t *patch, struct error *err) {
@@ -86,7 +86,7 @@ static int build_patch(struct core *c, struct docker_resources *r, bool pids, co
 	if (result == 0)
 		result = docker_limits(c, r, &limits, warnings, err);
 	if (result == 0)
-		result = check_together(r, &i->spec.limits, err);
+		result = check_together(i->id, r, &i->spec.limits, err);
 	if (result == 0)
 		result = restart_patch(r, i, patch, err);
 	limits.memory = memory;

@@ -45,7 +45,7 @@ static int64_t times_mounted(struct instance_snap *const *containers, const char
 
 static json_t *volumes_usage(struct core *c, struct instance_snap *const *containers, struct error *err) {
 	_cleanup_(nouns_unref_ptr) struct noun **all = NULL;
-	if (volume_snaps(c, DOCKER_PROJECT, &all, err) < 0)
+	if (docker_volume_snaps(c, &all, err) < 0)
 		return NULL;
 	json_t *list = json_array();
 	for (struct noun **v = all; *v; v++) {

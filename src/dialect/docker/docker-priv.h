@@ -67,8 +67,6 @@ bool docker_filter_any(const json_t *filters, const char *name, bool (*fits)(con
  * value is the text. */
 bool docker_text_fits(const char *pattern, const void *text);
 bool docker_same_text(const char *wanted, const void *text);
-/* The whole text fits a pattern of Go's path.Match, in which stars stop at slashes. */
-bool docker_glob_fits(const char *pattern, const char *text);
 /* All of the label filters ("key" or "key=value", also "label!" for those that must not fit) against labels. */
 bool docker_filter_labels(const json_t *filters, const struct pairs *labels);
 /* The one boolean value of a filter such as dangling; otherwise where it is not given. -1: an error has been answered. */

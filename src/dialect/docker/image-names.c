@@ -2,7 +2,7 @@
 #include "dialect/docker/images-priv.h"
 
 #include "base/time.h"
-
+#include "build/ignore.h"
 
 char *docker_familiar(const char *full) {
 	struct image_ref ref;
@@ -86,7 +86,7 @@ static bool fits(const json_t *patterns, const char *full) {
 	size_t i;
 	_cleanup_(free_ptr) char *shown = docker_familiar(full), *name = docker_familiar_name(full);
 	json_array_foreach(patterns, i, pattern)
-		if (docker_glob_fits(json_string_value(pattern), shown) || docker_glob_fits(json_string_value(pattern), name))
+		if (path_match(json_string_value(pattern), shown, false) == 1 || path_match(json_string_value(pattern), name, false) == 1)
 			return true;
 	return json_array_size(patterns) == 0;
 }

@@ -75,6 +75,10 @@ int docker_volume_name_check(const char *name, struct error *err);
 
 /* ---- volumes.c ---- */
 json_t *docker_volume_json(const struct volume *v);
+/* All but those that the builder has for itself; see nouns_unref. */
+int docker_volume_snaps(struct core *c, struct noun ***out, struct error *err);
+/* The caches of RUN --mount that no build has just now; names are added to deleted. */
+int docker_prune_build_caches(struct core *c, json_t *deleted, uint64_t *freed, struct error *err);
 /* A volume of the driver "local" with such options and labels; one of that name that is there is fine. name NULL: an
  * anonymous one. *made: its name, to be freed. */
 int docker_volume_make(struct core *c, const char *name, const struct docker_volume_driver *driver, const struct pairs *labels,

@@ -12,7 +12,7 @@ static void ping(struct http_request *req) {
 	const char *state = json_get_str(swarm, "LocalNodeState");
 	http_reply_header(req, "Api-Version", DOCKER_API);
 	http_reply_header(req, "Ostype", "linux");
-	http_reply_header(req, "Docker-Experimental", "false");
+	http_reply_header(req, "Docker-Experimental", "true"); /* else the client offers no --squash */
 	http_reply_header(req, "Builder-Version", "1");
 	http_reply_header(req, "Swarm", state && str_same(state, "active") ? "active/manager" : "inactive");
 	http_reply_header(req, "Cache-Control", "no-cache, no-store, must-revalidate");
@@ -31,7 +31,7 @@ static const char *host_text(const json_t *info, const char *key, const char *ot
 
 static json_t *engine(const char *architecture, const char *kernel) {
 	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}}", "Name", "Engine", "Version", WABE_VERSION,
-			 "Details", "ApiVersion", DOCKER_API, "Arch", architecture, "BuildTime", "", "Experimental", "false",
+			 "Details", "ApiVersion", DOCKER_API, "Arch", architecture, "BuildTime", "", "Experimental", "true",
 			 "GitCommit", "", "GoVersion", "", "KernelVersion", kernel, "MinAPIVersion", DOCKER_API_MIN, "Os",
 			 "linux");
 }
@@ -88,9 +88,9 @@ static void add_counts(json_t *o, const json_t *info) {
 
 static void add_flags(json_t *o, bool swap) {
 	static const char *const yes[] = {"MemoryLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit",
-					  "IPv4Forwarding", "LiveRestoreEnabled", NULL},
+					  "IPv4Forwarding", "LiveRestoreEnabled", "ExperimentalBuild", NULL},
 		   *const no[] = {"KernelMemory", "KernelMemoryTCP", "OomKillDisable", "BridgeNfIptables", "BridgeNfIp6tables",
-				  "Debug", "ExperimentalBuild", NULL};
+				  "Debug", NULL};
 	for (size_t i = 0; yes[i]; i++)
 		json_set_bool(o, yes[i], true);
 	for (size_t i = 0; no[i]; i++)

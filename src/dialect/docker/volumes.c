@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "base/time.h"
+#include "build/build.h"
 #include "dialect/docker/networks-priv.h"
 
 
@@ -201,6 +202,24 @@ static bool labels_fit(const json_t *filters, const struct volume_spec *s) {
 	return fit;
 }
 
+/* What the builder has for itself is none of Docker's volumes. */
+static bool is_builders(const struct volume *v) {
+	return v->transient || pairs_get(&v->spec.labels, BUILD_CACHE_LABEL);
+}
+
+int docker_volume_snaps(struct core *c, struct noun ***out, struct error *err) {
+	int r = volume_snaps(c, DOCKER_PROJECT, out, err);
+	size_t n = 0;
+	for (struct noun **o = *out; r == 0 && *o; o++)
+		if (is_builders((*o)->of))
+			noun_unref(*o);
+		else
+			(*out)[n++] = *o;
+	if (r == 0)
+		(*out)[n] = NULL;
+	return r;
+}
+
 /* dangling 2: not asked for. */
 static bool fits(const json_t *filters, const struct volume *v, int dangling, struct instance_snap *const *all) {
 	return docker_filter_any(filters, "driver", docker_same_text, "local") &&
@@ -219,7 +238,7 @@ static void list(struct http_request *req) {
 	int dangling = json_object_get(filters, "dangling") ? docker_filter_bool(req, filters, "dangling", false) : 2;
 	if (dangling < 0)
 		return;
-	if (volume_snaps(core_of(req), DOCKER_PROJECT, &volumes, &err) < 0 || all_instances(core_of(req), &instances, &err) < 0)
+	if (docker_volume_snaps(core_of(req), &volumes, &err) < 0 || all_instances(core_of(req), &instances, &err) < 0)
 		return fail(req, &err);
 	json_t *shown = json_array(), *answer = json_object();
 	for (struct noun **v = volumes; *v; v++)
@@ -315,6 +334,20 @@ static int64_t prune_one(struct core *c, const struct volume *v) {
 	return volume_delete(c, DOCKER_PROJECT, v->id, NULL) == 0 ? used : -1;
 }
 
+int docker_prune_build_caches(struct core *c, json_t *deleted, uint64_t *freed, struct error *err) {
+	_cleanup_(nouns_unref_ptr) struct noun **volumes = NULL;
+	int r = volume_snaps(c, DOCKER_PROJECT, &volumes, err);
+	for (struct noun **o = volumes; r == 0 && *o; o++) {
+		const struct volume *v = (*o)->of;
+		int64_t size = pairs_get(&v->spec.labels, BUILD_CACHE_LABEL) ? prune_one(c, v) : -1;
+		if (size < 0)
+			continue;
+		*freed += (uint64_t)size;
+		json_array_append_new(deleted, json_from_str(v->spec.name));
+	}
+	return r;
+}
+
 static void prune(struct http_request *req) {
 	static const char *const known[] = {"all", "label", "label!", NULL};
 	_cleanup_(error_free) struct error err = ERROR_INIT;
@@ -325,7 +358,7 @@ static void prune(struct http_request *req) {
 	int64_t freed = 0;
 	if (all < 0)
 		return;
-	if (volume_snaps(core_of(req), DOCKER_PROJECT, &volumes, &err) < 0 || all_instances(core_of(req), &instances, &err) < 0)
+	if (docker_volume_snaps(core_of(req), &volumes, &err) < 0 || all_instances(core_of(req), &instances, &err) < 0)
 		return fail(req, &err);
 	json_t *deleted = json_array(), *answer = json_object();
 	for (struct noun **o = volumes; *o; o++) {

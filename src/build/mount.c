@@ -1,0 +1,300 @@
+/* RUN --mount: what a command has for its own time. A cache is a volume that stays for later builds, a bind a volume that is filled
+ * for this command and goes with it, a tmpfs is one. Secrets and agents of ssh come in BuildKit's session, which there is none of:
+ * where they are not required the command does without, as it does in BuildKit. */
+#include "build/build-priv.h"
+
+#include "base/str.h"
+#include "build/ignore.h"
+#include "core/volumes.h"
+#include "image/hash.h"
+
+#include <strings.h>
+
+/* ---- "type=cache,target=/x" ---- */
+
+struct run_mount {
+	char *type, *target, *source, *from, *id, *sharing;
+	bool read_only, required;
+	int64_t uid, gid, mode, size; /* mode -1: not given */
+};
+
+static void mount_free(struct run_mount *m) {
+	char *texts[] = {m->type, m->target, m->source, m->from, m->id, m->sharing};
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		free(texts[i]);
+}
+
+static int invalid(const char *key, const char *value, struct error *err) {
+	_cleanup_(free_ptr) char *shown = text_shown(value);
+	return error_set(err, ERROR_INVALID, "--mount: invalid value for %s: %s", key, shown);
+}
+
+static int take_bool(const char *key, const char *value, bool *out, struct error *err) {
+	*out = !*value || strcasecmp(value, "true") == 0 || str_same(value, "1");
+	return *out || strcasecmp(value, "false") == 0 || str_same(value, "0") ? 0 : invalid(key, value, err);
+}
+
+static int take_number(const char *key, const char *value, int base, int64_t max, int64_t *out, struct error *err) {
+	uint64_t n;
+	if (str_to_u64(value, base, &n) < 0 || n > (uint64_t)max)
+		return invalid(key, value, err);
+	*out = (int64_t)n;
+	return 0;
+}
+
+static int take_text(const char *value, char **out) {
+	free(*out);
+	*out = str_copy(value);
+	return 0;
+}
+
+static int take_one(struct run_mount *m, const char *key, const char *value, struct error *err) {
+	bool yes;
+	int r;
+	if (str_same(key, "type"))
+		return take_text(value, &m->type);
+	if (str_same(key, "target") || str_same(key, "dst") || str_same(key, "destination"))
+		return take_text(value, &m->target);
+	if (str_same(key, "source") || str_same(key, "src"))
+		return take_text(value, &m->source);
+	if (str_same(key, "from"))
+		return take_text(value, &m->from);
+	if (str_same(key, "id"))
+		return take_text(value, &m->id);
+	if (str_same(key, "sharing"))
+		return str_same(value, "shared") || str_same(value, "private") || str_same(value, "locked") ? take_text(value, &m->sharing)
+													: invalid(key, value, err);
+	if (str_same(key, "ro") || str_same(key, "readonly"))
+		return take_bool(key, value, &m->read_only, err);
+	if (str_same(key, "rw") || str_same(key, "readwrite")) {
+		r = take_bool(key, value, &yes, err);
+		m->read_only = !yes;
+		return r;
+	}
+	if (str_same(key, "required"))
+		return take_bool(key, value, &m->required, err);
+	if (str_same(key, "uid"))
+		return take_number(key, value, 10, 65535, &m->uid, err);
+	if (str_same(key, "gid"))
+		return take_number(key, value, 10, 65535, &m->gid, err);
+	if (str_same(key, "mode"))
+		return take_number(key, value, 8, 07777, &m->mode, err);
+	if (str_same(key, "size"))
+		return str_to_size(value, &m->size) < 0 || m->size < 0 ? invalid(key, value, err) : 0;
+	_cleanup_(free_ptr) char *shown = text_shown(key);
+	return error_set(err, ERROR_INVALID, "--mount: unexpected key '%s'", shown);
+}
+
+static int check(struct run_mount *m, struct error *err) {
+	static const char *const types[] = {"bind", "cache", "tmpfs", "secret", "ssh"};
+	bool known = false;
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+		known |= str_same(m->type, types[i]);
+	if (!known)
+		return error_set(err, ERROR_UNSUPPORTED, "--mount: unsupported mount type \"%.32s\"", m->type);
+	bool passed = str_same(m->type, "secret") || str_same(m->type, "ssh");
+	if (passed && m->required)
+		return error_set(err, ERROR_UNSUPPORTED, "--mount: %s %s: not found: this builder is given none", m->type, m->id ? m->id : "");
+	if (!passed && (!m->target || !*m->target))
+		return error_set(err, ERROR_INVALID, "--mount: a mount of type %s needs a target", m->type);
+	return 0;
+}
+
+static int parse(struct stage *s, const char *text, struct run_mount *m, struct error *err) {
+	_cleanup_(free_ptr) char *expanded = NULL;
+	*m = (struct run_mount){.type = str_copy("bind"), .mode = -1};
+	int r = stage_expand(s, text, &expanded, err);
+	_cleanup_(strv_free_ptr) char **words = strv_split(expanded ? expanded : "", ',');
+	bool ro_given = false;
+	for (char **w = words; r == 0 && *w; w++) {
+		size_t n = strcspn(*w, "=");
+		_cleanup_(free_ptr) char *key = str_copyn(*w, n);
+		for (char *c = key; *c; c++)
+			*c = (char)(*c >= 'A' && *c <= 'Z' ? *c | 0x20 : *c);
+		r = take_one(m, key, (*w)[n] ? *w + n + 1 : "", err);
+		ro_given |= str_starts(key, "r") && !str_same(key, "required");
+	}
+	if (r == 0 && !ro_given)
+		m->read_only = str_same(m->type, "bind");
+	return r < 0 ? r : check(m, err);
+}
+
+/* ---- the mount of an instance ---- */
+
+static struct mount *add_mount(struct stage *s, struct run_mounts *all, const char *type, const struct run_mount *m) {
+	all->list.items = alloc_resize(all->list.items, all->list.n + 1, sizeof *all->list.items);
+	struct mount *to = &all->list.items[all->list.n++];
+	fields_init(&mount_table, to);
+	free(to->type);
+	to->type = str_copy(type);
+	to->read_only = m->read_only;
+	_cleanup_(free_ptr) char *joined = *m->target == '/' ? str_copy(m->target)
+							     : str_format("%s/%s", s->config.workdir ? s->config.workdir : "", m->target);
+	_cleanup_(free_ptr) char *clean = path_clean(joined);
+	to->target = str_format("/%s", clean);
+	return to;
+}
+
+static void add_tmpfs(struct stage *s, struct run_mounts *all, const struct run_mount *m) {
+	add_mount(s, all, "tmpfs", m)->size = m->size;
+}
+
+/* ---- caches ---- */
+
+/* Who wants one for itself waits for the others of this process, which all builds run in. */
+static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cache_changed = PTHREAD_COND_INITIALIZER;
+static char **caches_taken;
+
+static bool take_cache(struct stage *s, const char *name) {
+	struct timespec until;
+	pthread_mutex_lock(&cache_lock);
+	while (strv_has(caches_taken, name) && !build_gone(s->b)) {
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec++; /* a build that is given up has no signal here */
+		pthread_cond_timedwait(&cache_changed, &cache_lock, &until);
+	}
+	bool gone = build_gone(s->b);
+	if (!gone)
+		strv_add(&caches_taken, name);
+	pthread_mutex_unlock(&cache_lock);
+	return !gone;
+}
+
+static void drop_cache(const char *name) {
+	pthread_mutex_lock(&cache_lock);
+	size_t n = strv_len(caches_taken);
+	for (size_t i = 0; i < n; i++)
+		if (str_same(caches_taken[i], name)) {
+			free(caches_taken[i]);
+			caches_taken[i] = caches_taken[n - 1];
+			caches_taken[n - 1] = NULL;
+			break;
+		}
+	pthread_cond_broadcast(&cache_changed);
+	pthread_mutex_unlock(&cache_lock);
+}
+
+static int make_cache(struct stage *s, const char *name, const char *id, const struct run_mount *m, struct error *err) {
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	struct volume_spec spec;
+	struct error why = ERROR_INIT;
+	if (volume_find(s->b->core, s->b->o->project, name, &o, NULL) == 0)
+		return 0;
+	fields_init(&volume_spec_table, &spec);
+	spec.name = str_copy(name);
+	spec.uid = m->uid;
+	spec.gid = m->gid;
+	spec.mode = m->mode >= 0 ? m->mode : 0755;
+	pairs_set(&spec.labels, BUILD_CACHE_LABEL, id);
+	int r = volume_create(s->b->core, s->b->o->project, &spec, &o, &why);
+	if (r == -ERROR_EXISTS) { /* by another build, just now */
+		error_free(&why);
+		return 0;
+	}
+	return r < 0 ? error_move(err, &why) : 0;
+}
+
+static int add_cache(struct stage *s, struct run_mounts *all, const struct run_mount *m, struct error *err) {
+	struct mount *to = add_mount(s, all, "volume", m);
+	if (m->from || m->source)
+		return error_set(err, ERROR_UNSUPPORTED, "--mount: a cache begins empty here: from and source are not taken");
+	_cleanup_(hash_free_ptr) struct hash *h = hash_new();
+	const char *id = m->id && *m->id ? m->id : to->target;
+	hash_add(h, id, strlen(id));
+	_cleanup_(free_ptr) char *digest = hash_digest(h), *name = str_format("build-cache-%.24s", digest + strlen("sha256:"));
+	if (m->sharing && !str_same(m->sharing, "shared") && !strv_has(all->taken, name)) {
+		if (!take_cache(s, name))
+			return build_cancelled(err);
+		strv_add(&all->taken, name);
+	}
+	to->source = TAKE_PTR(name);
+	strv_add(&to->options, "nocopy");
+	return make_cache(s, to->source, id, m, err);
+}
+
+/* ---- binds ---- */
+
+/* What it shows counts for the step's name in the cache; it is read there already. */
+static int find_bind(struct stage *s, struct run_mounts *all, const struct run_mount *m, struct error *err) {
+	struct instruction as_copy = {.kind = DOCKER_COPY, .from = m->from};
+	char *words[] = {m->source && *m->source ? m->source : (char *)".", (char *)"/", NULL};
+	all->binds = alloc_resize(all->binds, all->n_binds + 1, sizeof *all->binds);
+	struct bind *b = &all->binds[all->n_binds++];
+	*b = (struct bind){.at = all->list.n};
+	struct mount *to = add_mount(s, all, "volume", m);
+	strv_add(&to->options, "nocopy");
+	int r = copy_sources_find(s, &as_copy, words, &b->from, err);
+	if (r == 0 && b->from.n != 1)
+		r = error_set(err, ERROR_INVALID, "a pattern does not name one source");
+	if (r < 0)
+		return error_wrap(err, "--mount: %s", words[0]);
+	_cleanup_(free_ptr) char *digest = copy_sources_digest(&b->from);
+	strv_take(&all->digests, str_format("%s %s", to->target, digest));
+	return 0;
+}
+
+/* A script is a file that the command has for itself, too. */
+int run_mounts_add_script(struct stage *s, struct run_mounts *all, const struct heredoc *doc, struct error *err) {
+	_cleanup_(free_ptr) char *target = str_format("/dev/pipes/%s", doc->name);
+	struct run_mount m = {.target = target, .read_only = true};
+	all->binds = alloc_resize(all->binds, all->n_binds + 1, sizeof *all->binds);
+	struct bind *b = &all->binds[all->n_binds++];
+	*b = (struct bind){.at = all->list.n};
+	strv_add(&add_mount(s, all, "volume", &m)->options, "nocopy");
+	return copy_source_text(s, doc->name, 0755, doc->content, &b->from, err);
+}
+
+static int fill_bind(struct stage *s, struct run_mounts *all, struct bind *b, struct error *err) {
+	const struct copy_source *one = &b->from.items[0];
+	struct mount *to = &all->list.items[b->at];
+	int r = copy_to_volume(s, &b->from, &to->source, err);
+	if (r == 0 && !S_ISDIR(one->node->mode))
+		to->subpath = str_copy(one->name);
+	return r;
+}
+
+/* ---- all ---- */
+
+int run_mounts_find(struct stage *s, const struct instruction *i, struct run_mounts *all, struct error *err) {
+	int r = 0;
+	for (char **text = i->mounts; r == 0 && text && *text; text++) {
+		struct run_mount m;
+		r = parse(s, *text, &m, err);
+		if (r == 0 && str_same(m.type, "tmpfs"))
+			add_tmpfs(s, all, &m);
+		else if (r == 0 && str_same(m.type, "cache"))
+			r = add_cache(s, all, &m, err);
+		else if (r == 0 && str_same(m.type, "bind"))
+			r = find_bind(s, all, &m, err);
+		mount_free(&m);
+	}
+	return r;
+}
+
+int run_mounts_fill(struct stage *s, struct run_mounts *all, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < all->n_binds; i++)
+		r = fill_bind(s, all, &all->binds[i], err);
+	return r;
+}
+
+/* Volumes first: whoever waits for a cache may have it only when nobody writes to it any more. */
+void run_mounts_end(struct stage *s, struct run_mounts *all) {
+	for (size_t i = 0; i < all->n_binds; i++) {
+		const char *volume = all->list.items[all->binds[i].at].source;
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		if (volume && volume_delete(s->b->core, s->b->o->project, volume, &err) < 0)
+			output_text(&s->out, "Volume %s cannot be removed: %s\n", volume, error_text(&err));
+		copy_sources_free(&all->binds[i].from);
+	}
+	for (char **name = all->taken; name && *name; name++)
+		drop_cache(*name);
+	for (size_t i = 0; i < all->list.n; i++)
+		fields_free(&mount_table, &all->list.items[i]);
+	free(all->list.items);
+	free(all->binds);
+	strv_free(all->taken);
+	strv_free(all->digests);
+	*all = (struct run_mounts){0};
+}
