@@ -26,13 +26,12 @@ class Storage(Agent):
         return id
 
     def volume(self, pool=LOCAL, id=None, progress=None, **spec):
-        more = {k: spec.pop(k) for k in ("from_", "linked") if k in spec}
+        more = {k: spec.pop(k) for k in ("from_", "linked", "snapshots") if k in spec}
         id = id or os.urandom(32).hex()
         body = {"pool_id": pool, "volume": {"id": id, "spec": dict({"name": "v" + id[:8]}, **spec)}}
         if "from_" in more:
             body["from"] = more["from_"]
-        if "linked" in more:
-            body["linked"] = more["linked"]
+        body.update({k: more[k] for k in ("linked", "snapshots") if k in more})
         self.full("volume-create", body, progress=progress)
         return id
 
@@ -685,6 +684,10 @@ def cancelled(a):
     a.clean()
 
 
+def snapshots_of(a, pool, volume):
+    return [s["name"] for s in a.call("volume-usage", pool_id=pool, id=volume).get("snapshots", [])]
+
+
 POINTS = {
     "pool": ["pool.begun", "pool.created", "pool.activated", "pool.reported", "pool.renamed", "pool.deactivated", "pool.removed"],
     "volume": ["volume.begun", "volume.made", "volume.finished", "volume.renamed", "volume.undone"],
@@ -699,6 +702,7 @@ POINTS = {
              "root.removed", "volume.closed"],
     "clone": ["freeze.frozen", "copy.cloned", "copy.created", "copy.written", "root.made", "root.filled", "create.root"],
     "import": ["volume.begun", "import.progress", "import.written", "volume.made", "volume.finished"],
+    "move": ["volume.begun", "copy.created", "move.copied", "volume.made", "volume.finished", "volume.undone", "volume.closed"],
     "block": ["volume.looped", "volume.closed", "volume.resized", "export.written"],
 }
 
@@ -789,6 +793,27 @@ def scenario(a, name, pool):
             start(i)
             equal(a.sh(i, "cat /f"), "kept\n")
         delete(*ids[1:])
+    elif name == "move":
+        other = "btrfs" if pool != LOCAL else "tmpfs"
+        step("pool-create", id=ids[3], spec={"name": "target", "driver": other, "size": 128 * MIB})
+        if ids[0] in a.volumes(pool):
+            assert set(snapshots_of(a, pool, ids[0])) <= {"s1", "s2"}, snapshots_of(a, pool, ids[0])
+        a.volume(pool, id=ids[0])
+        for s in ("s1", "s2"):
+            if s not in snapshots_of(a, pool, ids[0]):
+                a.used([(ids[0], "/data", {"pool": pool})], f"echo {s} >/data/f; touch /data/{s}")
+                step("snapshot-create", pool_id=pool, id=ids[0], name=s)
+        a.used([(ids[0], "/data", {"pool": pool})], "echo now >/data/f; rm -f /data/s1")
+        a.volume(ids[3], id=ids[0], from_={"pool_id": pool, "id": ids[0]}, snapshots=["s1", "s2"])
+        equal((sorted(snapshots_of(a, pool, ids[0])), sorted(snapshots_of(a, ids[3], ids[0]))), (["s1", "s2"],) * 2)
+        look = "cat /data/f; ls /data"
+        equal(a.used([(ids[0], "/data", {"pool": ids[3]})], look), "now\nf\ns2\n")
+        remove(ids[0])
+        for s, there in (("s2", "f\ns1\ns2"), ("s1", "f\ns1")):
+            step("snapshot-restore", pool_id=ids[3], id=ids[0], name=s)
+            equal(a.used([(ids[0], "/data", {"pool": ids[3]})], look), f"{s}\n{there}\n")
+        step("volume-delete", pool_id=ids[3], id=ids[0])
+        step("pool-delete", id=ids[3])
     elif name == "block":
         a.volume(pool, id=ids[0], kind="block", size=MIB)
         create(ids[1], [(ids[0], "/dev/disk", {"kind": "block"})])
@@ -827,11 +852,15 @@ def killed_at(a, name, who, point, pool):
     return hit
 
 
+# A pool of its own kind takes a stream.
+STREAMED = ["volume.begun", "copy.received", "move.marked", "volume.made", "volume.finished", "volume.undone", "volume.closed"]
+
+
 def faults(name, driver=None):
     def killed(a):
         """placeholder"""
         pool = LOCAL if not driver else a.pool(driver, size=256 * MIB)
-        for point in POINTS[name]:
+        for point in STREAMED if driver and name == "move" else POINTS[name]:
             for who in ("worker", "both", "agent"):
                 try:
                     before = os.path.getsize(a.log_path)
@@ -859,7 +888,7 @@ def faults(name, driver=None):
 for name in POINTS:
     if name != "clone":
         faults(name)
-for name in ("volume", "snapshot", "root", "clone"):
+for name in ("volume", "snapshot", "root", "clone", "move"):
     faults(name, "btrfs")
 
 

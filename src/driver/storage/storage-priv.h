@@ -96,6 +96,8 @@ int storage_tree_walk(const char *root, const struct tree_visitor *v, struct err
 
 /* Has an entry with several links been met in this map of a walk? Notes that it has. */
 bool storage_seen_before(struct map *seen, const struct stat *st);
+/* All that is in it goes; the directory itself stays. */
+int storage_tree_empty(const char *root, struct error *err);
 /* Bytes that the files of a tree take on disk. */
 int storage_tree_usage(const char *root, int64_t *used, struct error *err);
 
