@@ -735,7 +735,7 @@ def scenario(a, name, pool):
 
     def used(pool_id, script):
         """Output of a script with the first volume."""
-        delete(*(i["id"] for i in a.call("instance-list")["instances"]))  # left of a crash
+        delete(*(i["id"] for i in a.call("instance-list").get("instances", [])))  # left of a crash
         return a.used([(ids[0], "/data", {"pool": pool_id})], script)
 
     if name == "pool":
