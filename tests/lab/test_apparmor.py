@@ -13,7 +13,8 @@ from tap import contains, equal, need, run, test
 
 WABE = os.environ.get("WABE_BUILD", "build") + "/wabe"
 # The rules of Docker's default profile in substance: everything but what reaches the kernel of the host.
-PROFILE = """profile wabe-lab flags=(attach_disconnected,mediate_deleted) {
+PROFILE = """@{PROC}=/proc/
+profile wabe-lab flags=(attach_disconnected,mediate_deleted) {
   network,
   capability,
   file,
