@@ -19,7 +19,7 @@ MORE_CLIENT_PACKAGES="ansible"
 
 # For the tests in lab machines. Some would start servers on this host, which only the machines are to have.
 LAB_PACKAGES="mmdebstrap cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli
-	ceph-common ceph-mon ceph-osd ceph-mgr"
+	ceph-common ceph-mon ceph-osd ceph-mgr apparmor"
 
 # need_root [sudo options] COMMAND …: runs the command again as root, unless we are
 need_root() {

@@ -237,6 +237,8 @@ void shim_ended(struct child *c);
 /* One file, instances/<id>/record.json, in the shape of msg_instance_create. */
 int record_load(const struct agent *a, const char *id, struct msg_instance_create *out, struct error *err);
 int record_save(const struct agent *a, const struct msg_instance_create *r, struct error *err);
+/* That it has ended. Of one that goes when it ends nobody asks for that after a power cut: it outlives processes alone. */
+int record_save_end(const struct agent *a, const struct msg_instance_create *r, struct error *err);
 /* Any object of a table as a file. Written: whole and on disk, or not at all. */
 int object_load(const struct field_table *t, const char *path, void *out, struct error *err);
 int object_save(const struct field_table *t, const char *path, const void *object, struct error *err);

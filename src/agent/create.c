@@ -141,11 +141,15 @@ int work_create(struct job *j, struct error *err) {
 			log_warn("the root of instance %.12s: %s", m->instance.id, error_text(&why));
 		return r;
 	}
-	fs_fsync_dir(a->instances);
+	/* its name need not be on disk: one that a power cut takes back is made again by control, and the start writes more */
 	fault_point("create.renamed");
 	job_report(j, "create", &m->instance.status, NULL);
 	fault_point("create.reported");
 	return job_answer_state(j, &m->instance, err);
+}
+
+static bool restarts_at_boot(const struct instance_spec *s) {
+	return s->restart.policy && !str_same(s->restart.policy, "no");
 }
 
 int work_delete(struct job *j, struct error *err) {
@@ -184,8 +188,9 @@ int work_delete(struct job *j, struct error *err) {
 	if (result == 0 && rename(path, gone) < 0)
 		result = error_errno(err, errno, "cannot remove %s", path);
 	if (result == 0) {
-		/* or a power cut could bring it back, and its restart policy start it before control has removed it again */
-		fs_fsync_dir(a->instances);
+		/* a power cut could bring it back, and its restart policy start it before control has removed it again */
+		if (damaged || restarts_at_boot(&r.instance.spec))
+			fs_fsync_dir(a->instances);
 		fault_point("delete.renamed");
 		fs_remove_tree(run_dir);
 		fault_point("delete.run");

@@ -344,14 +344,22 @@ static int change_links(const struct job *j, const struct msg_instance_create *r
 	return result < 0 ? result : name_all(a, r, err);
 }
 
-static int change_rules(const struct agent *a, const struct wiring *w, struct error *err) {
+/* Has the new one all that the old one had, in the same order? */
+static bool only_adds(const struct wiring *old, const struct wiring *new) {
+	struct wiring first = {.id = new->id, .name = old->name, .nics = {new->nics.items, old->nics.n},
+			       .ports = {new->ports.items, old->ports.n}};
+	return old->nics.n && old->nics.n <= new->nics.n && old->ports.n <= new->ports.n && fields_equal(&wiring_table, old, &first);
+}
+
+/* What only comes is added, in a time that does not grow with the number of instances. */
+static int change_rules(const struct agent *a, const struct wiring *old, const struct wiring *new, struct error *err) {
 	_cleanup_(instance_unlock) int lock = -1;
 	int r = firewall_lock(a, &lock, err);
 	if (r == 0)
-		r = wiring_save(a, w, err);
-	if (r == 0)
-		r = rules_apply(a, NULL, err);
-	return r;
+		r = wiring_save(a, new, err);
+	if (r < 0)
+		return r;
+	return only_adds(old, new) ? rules_add_instance(a, new, err) : rules_apply(a, NULL, err);
 }
 
 int network_sync(const struct job *j, const struct msg_instance_create *r, const struct run_state *run, struct error *err) {
@@ -380,7 +388,7 @@ int network_sync(const struct job *j, const struct msg_instance_create *r, const
 		result = change_links(j, r, &old, netns, err);
 	fault_point("net.sync.links");
 	if (result == 0)
-		result = change_rules(a, &new, err);
+		result = change_rules(a, &old, &new, err);
 	fault_point("net.sync.rules");
 	return result;
 }

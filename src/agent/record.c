@@ -97,6 +97,16 @@ int record_save(const struct agent *a, const struct msg_instance_create *r, stru
 	return record_write(path, r, err);
 }
 
+int record_save_end(const struct agent *a, const struct msg_instance_create *r, struct error *err) {
+	if (!r->instance.spec.auto_remove)
+		return record_save(a, r, err);
+	_cleanup_(free_ptr) char *path = instance_path(a, r->instance.id, "record.json");
+	_cleanup_(json_free_ptr) json_t *json = fields_print(&msg_instance_create_table, r);
+	_cleanup_(free_ptr) char *text = json_print(json);
+	int result = file_replace(path, text, strlen(text), 0600);
+	return result < 0 ? error_errno(err, result, "cannot write %s", path) : 0;
+}
+
 void record_free(struct msg_instance_create *r) {
 	fields_free(&msg_instance_create_table, r);
 }

@@ -167,7 +167,7 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 		st->stopped_by_user |= told->status.stopped_by_user;
 	if (whole && !known) {
 		record_end(j, r, oom);
-		result = record_save(j->agent, r, err);
+		result = record_save_end(j->agent, r, err);
 		if (result < 0) {
 			report_end(j, r, false);
 			job_report(j, NULL, NULL, json_pack("{sb}", "unsaved", 1));

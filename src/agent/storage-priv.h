@@ -96,6 +96,10 @@ int volume_sync(const struct pool_entry *e, const char *id, bool block, const ch
 int volume_device_resized(const struct pool_entry *e, const char *id, struct error *err);
 /* For who holds its lock exclusively. */
 int volume_close(const struct pool_entry *e, const char *id, bool block, struct error *err);
+int volume_snapshot_close(const struct pool_entry *e, const char *id, bool block, const char *snapshot, struct error *err);
+/* A volume as it is now, while it moves: no name that a user could give. It is gone when it is closed, also by recovery. */
+#define SNAPSHOT_MOVING "_moving"
+int volume_snapshot_moving(const struct pool_entry *e, const char *id, bool block, struct error *err);
 /* Closes it unless somebody else uses it. except: the instance whose run does not count; NULL. */
 void volume_close_unused(const struct agent *a, const struct pool_entry *e, const char *id, bool block,
 			 const char *snapshot, const char *except);
@@ -141,6 +145,10 @@ int volume_clone(struct volume_source *from, const struct pool_entry *e, const s
 /* A full one, of a size and kind that fit, with progress. On failure something may be left, which the caller's own record
  * of what it does has removed. */
 int volume_copy(const struct job *j, struct volume_source *from, const struct pool_entry *to,
+		const struct storage_volume *v, struct error *err);
+
+/* The same, with these of its snapshots, the oldest first; the source's lock is held exclusively. */
+int volume_move(const struct job *j, struct volume_source *from, char *const *snapshots, const struct pool_entry *to,
 		const struct storage_volume *v, struct error *err);
 
 int work_volume_create(struct job *j, struct error *err);

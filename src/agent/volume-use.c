@@ -212,19 +212,37 @@ static int close_locked(const struct pool_entry *e, const char *id, bool block, 
 	int r = file ? loop_detach(file, err) : !block && !snapshot ? storage_foreign_unmount(&e->ref, id, err) : 0;
 	if (r == 0)
 		r = e->driver->volume_close(&e->ref, id, block, snapshot, err);
+	if (r == 0 && str_same(snapshot, SNAPSHOT_MOVING))
+		r = e->driver->snapshot_remove(&e->ref, id, block, snapshot, err);
 	fault_point("volume.closed");
 	if (r == 0)
 		unlink(mark);
 	return r;
 }
 
-int volume_close(const struct pool_entry *e, const char *id, bool block, struct error *err) {
+int volume_snapshot_close(const struct pool_entry *e, const char *id, bool block, const char *snapshot, struct error *err) {
 	_cleanup_(volume_unlock) int busy = -1;
-	_cleanup_(free_ptr) char *mark = mark_path(e, id, NULL);
+	_cleanup_(free_ptr) char *mark = mark_path(e, id, snapshot);
 	if (!fs_exists(mark))
 		return 0;
 	int r = volume_busy_lock(e, id, &busy, err);
-	return r < 0 ? r : close_locked(e, id, block, NULL, err);
+	return r < 0 ? r : close_locked(e, id, block, snapshot, err);
+}
+
+int volume_close(const struct pool_entry *e, const char *id, bool block, struct error *err) {
+	return volume_snapshot_close(e, id, block, NULL, err);
+}
+
+int volume_snapshot_moving(const struct pool_entry *e, const char *id, bool block, struct error *err) {
+	_cleanup_(volume_unlock) int busy = -1;
+	_cleanup_(free_ptr) char *mark = mark_path(e, id, SNAPSHOT_MOVING);
+	int r = volume_snapshot_close(e, id, block, SNAPSHOT_MOVING, err); /* of a move that was cut off */
+	if (r == 0)
+		r = volume_busy_lock(e, id, &busy, err);
+	if (r == 0 && (r = file_replace(mark, "", 0, 0600)) < 0)
+		r = error_errno(err, r, "cannot make %s", mark);
+	fault_point("move.marked");
+	return r < 0 ? r : e->driver->snapshot_create(&e->ref, id, block, SNAPSHOT_MOVING, err);
 }
 
 void volume_close_unused(const struct agent *a, const struct pool_entry *e, const char *id, bool block,

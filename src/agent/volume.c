@@ -187,6 +187,8 @@ static int make(const struct job *j, const struct pool_entry *e, const struct st
 	const struct msg_volume_create *m = j->body;
 	if (!m->from.id)
 		return e->driver->volume_create(&e->ref, v, err);
+	if (m->snapshots && *m->snapshots)
+		return volume_move(j, arg, m->snapshots, e, v, err);
 	return m->linked ? volume_clone(arg, e, v, err) : volume_copy(j, arg, e, v, err);
 }
 
@@ -196,7 +198,7 @@ static int open_source(const struct job *j, struct volume_source *from, struct f
 	struct volume have;
 	int r = pool_ready(j, m->from.pool_id, &from->pool, err);
 	if (r == 0)
-		r = volume_hold(from->pool, m->from.id, LOCK_SH, &from->lock, &have, err);
+		r = volume_hold(from->pool, m->from.id, m->snapshots ? LOCK_EX : LOCK_SH, &from->lock, &have, err);
 	if (r < 0) {
 		error_in_field(err, "from");
 		return r;

@@ -8,7 +8,7 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, platform, STRING, "platform", .placeholder = "OS/ARCH", .doc = "As for such a machine; that of this host if not given"),
+	OPTION(struct options, platform, STRING, "platform", .placeholder = "OS/ARCH", .doc = "As for such a machine; that of this host if not given; all: the whole index, so that it is pushed and saved as it is"),
 	OPTION(struct options, username, STRING, "username,u", .placeholder = "NAME",
 	       .doc = "For the registry; the password is read from WABE_PASSWORD"),
 	OPTION(struct options, plain_http, BOOL, "plain-http",

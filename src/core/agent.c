@@ -115,7 +115,10 @@ static void start_job(struct core *c, struct entry *e, void (*fn)(void *)) {
 static void auto_remove(void *arg) {
 	struct instance_job *j = arg;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	if (instance_remove_entry(j->core, j->entry, false, &err) < 0)
+	core_lock(j->core);
+	bool dead = str_same(j->entry->snap->instance.status.state, "dead"); /* also: a power cut has damaged its record */
+	core_unlock(j->core);
+	if (instance_remove_entry(j->core, j->entry, dead, &err) < 0)
 		log_warn("removing %.12s, which was to go when it ends: %s", j->entry->snap->instance.id, error_text(&err));
 	job_free(j);
 }

@@ -30,6 +30,8 @@ void layer_note(struct core *c, const char *diff_id) {
 void image_keep(struct core *c, const struct image *image) {
 	content_has(c->content, image->id);
 	content_has(c->content, image->digest);
+	for (char **d = image->index_blobs; d && *d; d++)
+		content_has(c->content, *d);
 	for (size_t i = 0; i < image->layers.n; i++)
 		content_has(c->content, image->layers.items[i].digest);
 }
@@ -47,6 +49,8 @@ static struct needed needed_now(struct core *c) {
 		map_set(n.digests, m->id, c);
 		if (m->digest)
 			map_set(n.digests, m->digest, c);
+		for (char **d = m->index_blobs; d && *d; d++)
+			map_set(n.digests, *d, c);
 		for (size_t k = 0; k < m->layers.n; k++) {
 			map_set(n.digests, m->layers.items[k].digest, c);
 			map_set(n.diff_ids, m->layers.items[k].diff_id, c);

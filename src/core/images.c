@@ -276,6 +276,16 @@ static void fill_sizes(struct core *c, struct image *image) {
 	}
 }
 
+/* Is the index that was kept the one that this one came from as well? */
+static bool same_index(const struct image *old, const struct image *new) {
+	for (char **d = new->digests; old->index && d && *d; d++) {
+		const char *at = strchr(*d, '@');
+		if (at && str_same(at + 1, old->index))
+			return true;
+	}
+	return false;
+}
+
 /* What is to be kept, without names: image, with what is known of it from before. *next is to be freed. */
 static void next_state(struct core *c, const struct image *image, struct image *next) {
 	WITH_LOCK(c);
@@ -293,6 +303,10 @@ static void next_state(struct core *c, const struct image *image, struct image *
 			strv_add(&next->digests, *d);
 	if (!next->parent)
 		next->parent = copy_or_null(old->parent);
+	if (!next->index && same_index(old, image)) {
+		next->index = str_copy(old->index);
+		next->index_blobs = strv_copy(old->index_blobs);
+	}
 	if (!image->names)
 		next->tagged_at = old->tagged_at;
 }

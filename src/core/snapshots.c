@@ -45,9 +45,12 @@ int snapshots_load(struct core *c, struct error *err) {
 	return r;
 }
 
-size_t snapshots_count(struct core *c, const char *owner_id) {
+char **snapshots_names(struct core *c, const char *owner_id) {
 	const struct snapshot_set *s = map_get(c->snapshots, owner_id);
-	return s ? s->snapshots.n : 0;
+	char **names = NULL;
+	for (size_t i = 0; s && i < s->snapshots.n; i++)
+		strv_add(&names, s->snapshots.items[i].name);
+	return names;
 }
 
 void snapshots_forget(struct core *c, const char *owner_id) {

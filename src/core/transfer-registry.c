@@ -13,7 +13,7 @@
 struct transfer {
 	char *project, *image, *name, *username, *password;
 	char *os, *architecture, *variant;
-	bool plain_http, insecure_tls, all_tags;
+	bool plain_http, insecure_tls, all_tags, all_platforms;
 
 	/* progress over all blobs */
 	struct core *core;
@@ -54,9 +54,10 @@ static void transfer_free(void *arg) {
 	free(t);
 }
 
-/* "linux/amd64[/v8]" */
+/* "linux/amd64[/v8]", "all" */
 static int platform_parse(struct transfer *t, const char *platform, struct error *err) {
-	if (!platform || !*platform)
+	t->all_platforms = str_same(platform, "all");
+	if (!platform || !*platform || t->all_platforms)
 		return 0;
 	_cleanup_(strv_free_ptr) char **parts = strv_split(platform, '/');
 	size_t n = strv_len(parts);
@@ -199,6 +200,7 @@ static struct registry_options registry_options_of(struct transfer *t) {
 		.architecture = t->architecture,
 		.os = t->os,
 		.variant = t->variant,
+		.all_platforms = t->all_platforms,
 		.parallel = PARALLEL,
 		.progress = on_progress,
 		.arg = t,
@@ -330,7 +332,7 @@ static void show_layers(struct transfer *t, const struct image *image) {
 
 /* The repository knows the image by its manifest's digest from now on. */
 static int note_digest(struct transfer *t, const struct image *image, const struct image_ref *ref, struct error *err) {
-	_cleanup_(free_ptr) char *digest = image_ref_digest(ref, image->digest);
+	_cleanup_(free_ptr) char *digest = image_ref_digest(ref, image_pushed_digest(image, ref));
 	char *digests[] = {digest, NULL};
 	struct image known = *image;
 	known.names = NULL;
@@ -338,12 +340,12 @@ static int note_digest(struct transfer *t, const struct image *image, const stru
 	return image_store(t->core, t->project, &known, NULL, err);
 }
 
-static void show_pushed(struct transfer *t, const struct image *image) {
+static void show_pushed(struct transfer *t, const char *digest) {
 	uint64_t size = 0;
-	int fd = content_blob(t->core->content, image->digest, &size, NULL);
+	int fd = content_blob(t->core->content, digest, &size, NULL);
 	if (fd >= 0)
 		close_fd(&fd);
-	_cleanup_(free_ptr) char *step = str_format("pushed %s %llu", image->digest, (unsigned long long)size);
+	_cleanup_(free_ptr) char *step = str_format("pushed %s %llu", digest, (unsigned long long)size);
 	show(t, t->at, step, 0, 0);
 }
 
@@ -362,12 +364,13 @@ static int push_one(struct transfer *t, const char *image, const char *name, cha
 	r = registry_push(t->core->content, &snap->image, &ref, &o, err);
 	if (r == 0)
 		r = note_digest(t, &snap->image, &ref, err);
+	const char *digest = image_pushed_digest(&snap->image, &ref);
 	image_ref_free(&ref);
 	if (r == 0) {
 		image_publish(t->core, t->project, "push", snap->image.id, name);
-		show_pushed(t, &snap->image);
+		show_pushed(t, digest);
 		free(*result);
-		*result = str_copy(snap->image.digest);
+		*result = str_copy(digest);
 	}
 	return r;
 }

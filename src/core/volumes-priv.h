@@ -12,6 +12,6 @@ const char *volume_user(struct core *c, const char *id, bool running);
 int volume_take_hold(struct core *c, const char *project, const char *name, struct held *h, struct noun **out,
 		struct error *err);
 
-/* snapshots.c. snapshots_count needs the lock. */
-size_t snapshots_count(struct core *c, const char *owner_id);
+/* snapshots.c. The names, the oldest first: free them. Needs the lock. */
+char **snapshots_names(struct core *c, const char *owner_id);
 void snapshots_forget(struct core *c, const char *owner_id);

@@ -367,6 +367,7 @@ static int copy_run(struct core *c, struct task_run *t, void *arg, char **result
 /* The copy has the same id in the other pool; the store's word moves it. */
 static int move_held(struct core *c, struct task_run *t, const struct volume *v, const char *pool, struct error *err) {
 	_cleanup_(free_ptr) char *from_pool = NULL, *to_pool = NULL;
+	_cleanup_(strv_free_ptr) char **snapshots = NULL;
 	int r = pool_id_of(c, v->spec.pool, &from_pool, err);
 	if (r == 0)
 		r = pool_id_of(c, pool, &to_pool, err);
@@ -374,7 +375,11 @@ static int move_held(struct core *c, struct task_run *t, const struct volume *v,
 		return r;
 	struct volume moved = *v;
 	moved.spec.pool = (char *)pool;
-	struct msg_volume_create body = {.pool_id = to_pool, .volume = moved, .from = {.pool_id = from_pool, .id = v->id}};
+	core_lock(c);
+	snapshots = snapshots_names(c, v->id);
+	core_unlock(c);
+	struct msg_volume_create body = {.pool_id = to_pool, .volume = moved, .from = {.pool_id = from_pool, .id = v->id},
+					 .snapshots = snapshots};
 	r = agent_task(c, t, "volume-create", &body, NULL, err);
 	if (r < 0)
 		return r;
@@ -398,9 +403,6 @@ static int move_run(struct core *c, struct task_run *t, void *arg, char **result
 	const char *user = volume_user(c, v->id, false);
 	if (user)
 		r = error_set(err, ERROR_CONFLICT, "volume %s is mounted by instance %s: detach it first", v->spec.name, user);
-	else if (snapshots_count(c, v->id))
-		r = error_set(err, ERROR_CONFLICT, "volume %s has snapshots, which cannot move: remove them, or copy the volume",
-			      v->spec.name);
 	core_unlock(c);
 	if (r == 0)
 		r = move_held(c, t, v, k->pool, err);

@@ -40,8 +40,8 @@ struct volume_copy_options {
 	const char *snapshot; /* not for a move; NULL: as it is now */
 	bool linked;          /* sharing what is common; not for a move */
 };
-/* A task (JSON, to be freed). A move takes the snapshots along only within pools of a kind that can send; else CONFLICT
- * while there are any. */
+/* A task (JSON, to be freed). A move takes the snapshots along; UNSUPPORTED where there are some and the other pool has
+ * none. */
 int volume_duplicate(struct core *c, const char *project, const char *name, const struct volume_copy_options *o, char **task,
 		struct error *err);
 /* *fd: a stream of format tar, raw or qcow2. */

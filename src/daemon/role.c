@@ -50,7 +50,7 @@ int role_parse(int argc, char **argv, struct role_options *o, struct error *err)
 		if (r < 0)
 			return r;
 	}
-	if (optind < argc || !o->state || !o->run || !o->uid || !o->gid || !o->listening)
+	if (optind < argc || !o->state || !o->run || !o->uid || !o->listening)
 		return error_set(err, ERROR_INVALID, "this program is started by `wabe daemon`");
 	for (size_t i = 0; i < o->listening; i++)
 		fd_set_cloexec(o->listen_fds[i], true);

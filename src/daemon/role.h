@@ -7,7 +7,7 @@
 struct role_options {
 	const char *state, *run;
 	uid_t uid;
-	gid_t gid;
+	gid_t gid;      /* control's alone, and the mirrors */
 	char **mirrors;
 	int listen_fds[CONTROL_SOCKETS]; /* of the agent: one */
 	size_t listening;

@@ -82,8 +82,9 @@ static void role_exec(const struct supervisor *s, const struct role *r) {
 	strv_take(&argv, str_format("--state=%s", o->state));
 	strv_take(&argv, str_format("--run=%s", o->run));
 	strv_take(&argv, str_format("--uid=%u", o->uid));
-	strv_take(&argv, str_format("--gid=%u", o->gid));
-	for (char **m = o->mirrors; m && *m; m++)
+	if (r == &s->control)
+		strv_take(&argv, str_format("--gid=%u", o->gid));
+	for (char **m = r == &s->control ? o->mirrors : NULL; m && *m; m++)
 		strv_take(&argv, str_format("--mirror=%s", *m));
 	for (size_t i = 0; i < r->n_fds; i++) {
 		strv_take(&argv, str_format("--%s-fd=%d", i < CONTROL_SOCKETS ? "listen" : "ready", r->fds[i]));

@@ -11,8 +11,8 @@
 static int run(int argc, char **argv, struct error *err) {
 	struct role_options o;
 	int r = role_parse(argc, argv, &o, err);
-	if (r == 0 && o.listening != CONTROL_SOCKETS)
-		r = error_set(err, ERROR_INVALID, "a socket is missing");
+	if (r == 0 && (o.listening != CONTROL_SOCKETS || !o.gid))
+		r = error_set(err, ERROR_INVALID, "a socket or the group is missing");
 	if (r < 0)
 		return r;
 	struct control_options c = {

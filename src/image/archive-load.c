@@ -338,6 +338,23 @@ static int read_oci_image(struct loader *l, const struct descriptor *top, struct
 	return r < 0 ? r : image_from_parts(m, *digest, buf_str(&config), config.len, out, err);
 }
 
+static int need_part(const struct descriptor *d, void *arg, struct error *err) {
+	return need_blob(arg, d->digest, err);
+}
+
+/* An index that the archive holds whole stays whole. */
+static void keep_index(struct loader *l, const struct descriptor *top, struct image *image) {
+	struct index_parts parts;
+	if (str_same(top->digest, image->digest) || index_read(l->c, top->digest, need_part, l, &parts, NULL) < 0)
+		return;
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < parts.blobs.n; i++)
+		r = need_blob(l, parts.blobs.items[i].digest, NULL);
+	if (r == 0)
+		image_take_index(image, &parts);
+	index_parts_free(&parts);
+}
+
 static int load_oci_image(struct loader *l, const struct descriptor *top, struct error *err) {
 	struct manifest m = {0};
 	struct image image;
@@ -346,6 +363,7 @@ static int load_oci_image(struct loader *l, const struct descriptor *top, struct
 	manifest_free(&m);
 	if (r < 0)
 		return r;
+	keep_index(l, top, &image);
 	for (size_t i = 0; i < l->images.n; i++)
 		if (strcmp(l->images.items[i].digest, image.digest) == 0) { /* once more under another name */
 			fields_free(&image_table, &image);

@@ -88,6 +88,8 @@ static void collect_digests(struct saver *s, const struct image *images, size_t 
 	struct map *seen = map_new(NULL);
 	for (size_t i = 0; i < n; i++) {
 		map_set(seen, images[i].digest, s);
+		for (size_t k = 0; images[i].index_blobs && images[i].index_blobs[k]; k++)
+			map_set(seen, images[i].index_blobs[k], s);
 		map_set(seen, images[i].id, s);
 		for (size_t k = 0; k < images[i].layers.n; k++)
 			map_set(seen, images[i].layers.items[k].digest, s);
@@ -101,16 +103,21 @@ static void collect_digests(struct saver *s, const struct image *images, size_t 
 	qsort(s->digests, count, sizeof *s->digests, compare);
 }
 
-static json_t *index_entry(const struct image *image, uint64_t size, const char *name) {
-	json_t *o = json_object();
-	json_set_str(o, "mediaType", image->media_type);
-	json_set_str(o, "digest", image->digest);
-	json_set_int(o, "size", (int64_t)size);
+static json_t *platform_of(const struct image *image) {
 	json_t *platform = json_object();
 	json_set_str(platform, "architecture", image->architecture);
 	json_set_str(platform, "os", image->os);
 	json_set_str(platform, "variant", image->variant);
-	json_object_set_new(o, "platform", platform);
+	return platform;
+}
+
+static json_t *index_entry(const struct image *image, uint64_t size, const char *name) {
+	json_t *o = json_object();
+	json_set_str(o, "mediaType", image->index ? TYPE_OCI_INDEX : image->media_type);
+	json_set_str(o, "digest", image->index ? image->index : image->digest);
+	json_set_int(o, "size", (int64_t)size);
+	if (!image->index)
+		json_object_set_new(o, "platform", platform_of(image));
 	if (name) {
 		json_t *annotations = json_object();
 		const char *tag = strrchr(name, ':');
@@ -130,7 +137,7 @@ static int write_index(struct saver *s, const struct image *images, size_t n, st
 	json_object_set_new(o, "manifests", entries);
 	for (size_t i = 0; i < n; i++) {
 		uint64_t size;
-		_cleanup_(close_fd) int fd = content_blob(s->c, images[i].digest, &size, err);
+		_cleanup_(close_fd) int fd = content_blob(s->c, images[i].index ? images[i].index : images[i].digest, &size, err);
 		if (fd < 0)
 			return fd;
 		for (size_t k = 0; images[i].names && images[i].names[k]; k++)

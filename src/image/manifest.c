@@ -48,7 +48,7 @@ static int take_word(const json_t *o, const char *key, char **out, struct error 
 	return 0;
 }
 
-static void descriptor_free(struct descriptor *d) {
+void descriptor_free(struct descriptor *d) {
 	free(d->media_type);
 	free(d->digest);
 	free(d->os);

@@ -28,11 +28,14 @@ struct descriptor {
 	bool attestation;		   /* says something about another entry, is not an image */
 };
 
+typedef FIELD_LIST_OF(struct descriptor) descriptors;
+void descriptor_free(struct descriptor *d);
+
 struct manifest {
 	bool index;
 	char *media_type;
 	struct descriptor config;		/* of a manifest */
-	FIELD_LIST_OF(struct descriptor) items; /* layers, lowest first; or the entries of an index */
+	descriptors items; /* layers, lowest first; or the entries of an index */
 };
 
 /* media_type: what came along with the text (a Content-Type, a descriptor's), or NULL. INVALID,
@@ -56,6 +59,19 @@ char *manifest_print(const struct image *image, int64_t config_size);
 /* Joins what manifest and config say into *out, all but names. */
 int image_from_parts(const struct manifest *m, const char *manifest_digest, const char *config, size_t n,
 		     struct image *out, struct error *err);
+
+/* All that an index consists of, each thing once. */
+struct index_parts {
+	descriptors manifests; /* indexes too; what is referred to comes first, the index itself last */
+	descriptors blobs;     /* configs and layers */
+};
+/* Brings a manifest into the content store before it is read there. */
+typedef int index_need(const struct descriptor *d, void *arg, struct error *err);
+/* need NULL: they are there. Whether the blobs are there is not looked at. Attestations count like images. */
+int index_read(struct content *c, const char *digest, index_need *need, void *arg, struct index_parts *out, struct error *err);
+void index_parts_free(struct index_parts *p);
+/* Says of an image that it is one of that index, and that all of it is here. */
+void image_take_index(struct image *image, const struct index_parts *p);
 
 /* The host's architecture and variant in Go's words ("arm", "v7"). */
 const char *host_architecture(void);

@@ -11,8 +11,7 @@ struct push {
 	struct content *c;
 	const struct registry_options *o;
 	struct endpoint endpoint;
-	struct manifest manifest;
-	struct buf text;
+	struct index_parts parts; /* what is sent; of a single image as of an index */
 	char *what;
 	volatile bool stop;
 };
@@ -109,24 +108,27 @@ static int upload(struct push *p, CURL *curl, const struct descriptor *blob, str
 	}
 }
 
-/* Job 0 is the config, the others are the layers. */
 static int push_blob(size_t job, CURL *curl, void *arg, struct error *err) {
 	struct push *p = arg;
-	const struct descriptor *blob = job ? &p->manifest.items.items[job - 1] : &p->manifest.config;
+	const struct descriptor *blob = &p->parts.blobs.items[job];
 	int r = exists(p, curl, blob, err);
 	if (r > 0)
 		report(p, blob, (uint64_t)blob->size, "present");
 	return r > 0 ? 0 : r < 0 ? r : upload(p, curl, blob, err);
 }
 
-static int push_manifest(struct push *p, CURL *curl, const char *digest, const char *reference, struct error *err) {
+static int push_manifest(struct push *p, CURL *curl, const struct descriptor *d, const char *reference, struct error *err) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(2 * CONTENT_READ_MAX);
+	const char *digest = d->digest;
+	int r = content_read(p->c, digest, &text, err);
+	if (r < 0)
+		return r;
 	_cleanup_(free_ptr) char *url = endpoint_url(&p->endpoint, "manifests/%s", reference);
-	_cleanup_(free_ptr) char *type = str_format("Content-Type: %s", p->manifest.media_type);
+	_cleanup_(free_ptr) char *type = str_format("Content-Type: %s", d->media_type);
 	char *headers[] = {type, NULL};
 	_cleanup_(request_free) struct request q = {
-		.method = "PUT", .url = url, .headers = headers, .body = buf_str(&p->text), .body_size = p->text.len};
+		.method = "PUT", .url = url, .headers = headers, .body = buf_str(&text), .body_size = text.len};
 	struct retry t = retry_start(&p->endpoint, TRIES);
-	int r;
 	do
 		r = endpoint_request(&p->endpoint, curl, &q, err);
 	while (retry_again(&t, &p->endpoint, &q, r));
@@ -141,15 +143,34 @@ static int push_manifest(struct push *p, CURL *curl, const char *digest, const c
 	return 0;
 }
 
-static int push(struct push *p, const struct image *image, const struct image_ref *ref, struct error *err) {
-	if (ref->digest && strcmp(ref->digest, image->digest) != 0)
-		return error_set(err, ERROR_INVALID, "%s names another digest than the image's, %s", p->what,
-				 image->digest);
-	int r = content_read(p->c, image->digest, &p->text, err);
+const char *image_pushed_digest(const struct image *image, const struct image_ref *ref) {
+	return image->index && !str_same(ref->digest, image->digest) ? image->index : image->digest;
+}
+
+/* What there is to send. The types of a single image are looked at, those of an index's parts are the registry's affair. */
+static int find_parts(struct push *p, const struct image *image, const char *digest, struct error *err) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(2 * CONTENT_READ_MAX);
+	struct manifest m = {0};
+	int r = content_read(p->c, image->digest, &text, err);
 	if (r == 0)
-		r = manifest_parse(buf_str(&p->text), p->text.len, image->media_type, &p->manifest, err);
-	if (r == 0 && p->manifest.index)
+		r = manifest_parse(buf_str(&text), text.len, image->media_type, &m, err);
+	if (r == 0 && m.index)
 		r = error_set(err, ERROR_UNSUPPORTED, "%s is an index of images: push one of them", image->digest);
+	if (r == 0)
+		r = index_read(p->c, digest, NULL, NULL, &p->parts, err);
+	if (r == 0 && str_same(digest, image->digest)) {
+		free(p->parts.manifests.items[0].media_type);
+		p->parts.manifests.items[0].media_type = str_copy(m.media_type);
+	}
+	manifest_free(&m);
+	return r;
+}
+
+static int push(struct push *p, const struct image *image, const struct image_ref *ref, struct error *err) {
+	const char *digest = image_pushed_digest(image, ref);
+	if (ref->digest && strcmp(ref->digest, digest) != 0)
+		return error_set(err, ERROR_INVALID, "%s names another digest than the image's, %s", p->what, digest);
+	int r = find_parts(p, image, digest, err);
 	if (r == 0)
 		r = endpoint_open(&p->endpoint, ref->registry, ref->registry, ref->repository, "pull,push", p->o, err);
 	if (r < 0)
@@ -157,19 +178,23 @@ static int push(struct push *p, const struct image *image, const struct image_re
 	p->endpoint.username = p->o->username;
 	p->endpoint.password = p->o->password;
 	p->endpoint.stop = &p->stop;
-	r = run_parallel(p->o, p->manifest.items.n + 1, push_blob, p, &p->stop, err);
+	r = run_parallel(p->o, p->parts.blobs.n, push_blob, p, &p->stop, err);
 	if (r < 0)
 		return r;
 	_cleanup_(curl_cleanup) CURL *curl = curl_easy_init();
 	if (!curl)
 		abort(); /* memory */
-	return push_manifest(p, curl, image->digest, ref->tag ? ref->tag : image->digest, err);
+	for (size_t i = 0; r == 0 && i < p->parts.manifests.n; i++) {
+		const struct descriptor *d = &p->parts.manifests.items[i];
+		bool last = i + 1 == p->parts.manifests.n;
+		r = push_manifest(p, curl, d, last && ref->tag ? ref->tag : d->digest, err);
+	}
+	return r;
 }
 
 int registry_push(struct content *c, const struct image *image, const struct image_ref *ref,
 		  const struct registry_options *o, struct error *err) {
 	struct push p = {.c = c, .o = o, .what = image_ref_print(ref)};
-	p.text.max = 2 * CONTENT_READ_MAX;
 	int r = push(&p, image, ref, err);
 	if (r < 0)
 		error_wrap(err, "cannot push %s", p.what);
@@ -177,8 +202,7 @@ int registry_push(struct content *c, const struct image *image, const struct ima
 		error_free(err);
 	if (p.endpoint.o)
 		endpoint_close(&p.endpoint);
-	manifest_free(&p.manifest);
-	buf_free(&p.text);
+	index_parts_free(&p.parts);
 	free(p.what);
 	return r;
 }

@@ -247,6 +247,7 @@ int fetch_manifest(struct endpoint *e, CURL *curl, const char *reference, const 
 }
 
 struct pull {
+	struct index_parts parts; /* all_platforms */
 	struct content *c;
 	const struct image_ref *ref;
 	const struct registry_options *o;
@@ -390,6 +391,38 @@ static int fetch_layer(size_t job, CURL *curl, void *arg, struct error *err) {
 	return 0;
 }
 
+/* --- all platforms --- */
+
+struct needing {
+	struct pull *p;
+	CURL *curl;
+};
+
+static int need_manifest(const struct descriptor *d, void *arg, struct error *err) {
+	struct needing *x = arg;
+	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(2 * MANIFEST_MAX);
+	_cleanup_(free_ptr) char *type = NULL, *digest = NULL;
+	if (content_has(x->p->c, d->digest))
+		return 0;
+	int r = fetch_manifest(&x->p->source.endpoints[x->p->source.at], x->curl, d->digest, x->p->what, &text, &type, &digest, err);
+	return r < 0 ? r : content_put(x->p->c, buf_str(&text), text.len, NULL, err);
+}
+
+static int fetch_part(size_t job, CURL *curl, void *arg, struct error *err) {
+	struct pull *p = arg;
+	return fetch_blob(p->c, &p->source, p->o, &p->parts.blobs.items[job], curl, err);
+}
+
+static int fetch_index(struct pull *p, CURL *curl, struct error *err) {
+	struct needing x = {p, curl};
+	int r = index_read(p->c, p->top, need_manifest, &x, &p->parts, err);
+	if (r == 0)
+		r = run_parallel(p->o, p->parts.blobs.n, fetch_part, p, &p->source.stop, err);
+	if (r == 0)
+		image_take_index(&p->image, &p->parts);
+	return r < 0 ? error_wrap(err, "%s", p->what) : 0;
+}
+
 static int pull(struct pull *p, struct error *err) {
 	int r = source_open(&p->source, p->ref, p->o, err);
 	if (r < 0)
@@ -411,7 +444,8 @@ static int pull(struct pull *p, struct error *err) {
 	r = run_parallel(p->o, p->n_unique, fetch_layer, p, &p->source.stop, err);
 	if (r < 0)
 		return error_wrap(err, "%s", p->what);
-	return content_put(p->c, buf_str(&p->text), p->text.len, NULL, err);
+	r = content_put(p->c, buf_str(&p->text), p->text.len, NULL, err);
+	return r == 0 && p->o->all_platforms && !str_same(p->top, p->digest) ? fetch_index(p, curl, err) : r;
 }
 
 int registry_pull(struct content *c, const struct image_ref *ref, const struct registry_options *o, struct image *out,
@@ -436,6 +470,7 @@ int registry_pull(struct content *c, const struct image_ref *ref, const struct r
 	free(p.digest);
 	free(p.top);
 	manifest_free(&p.manifest);
+	index_parts_free(&p.parts);
 	free(p.unique);
 	pthread_mutex_destroy(&p.ready);
 	return r;

@@ -13,6 +13,7 @@ struct registry_options {
 	char *const *mirrors;	  /* for docker.io: "http://127.0.0.1:5000", tried first, in order, anonymously */
 	const char *architecture; /* NULL: the host's; as in GOARCH */
 	const char *os, *variant;
+	bool all_platforms; /* where the reference leads to an index: all that it consists of, so that it can be pushed as it is */
 	int parallel; /* blobs at once; 0: 3 */
 	void (*progress)(const char *blob, uint64_t done, uint64_t total, const char *what,
 			 void *arg); /* any thread; may be NULL */
@@ -53,7 +54,9 @@ int registry_login(const char *host, const struct registry_options *o, struct er
 /* An array of what the registry's search (Docker's API, version 1) finds. UNSUPPORTED: it has none. */
 int registry_search(const char *host, const char *term, int limit, const struct registry_options *o, json_t **out,
 		    struct error *err);
-/* Sends what the registry has not: blobs, then the manifest as it is, so that its digest stays. */
+/* What a push to that reference sends: the index, where all of it is here and no other digest is asked for; or the manifest. */
+const char *image_pushed_digest(const struct image *image, const struct image_ref *ref);
+/* Sends what the registry has not: blobs, then manifests and index as they are, so that the digest stays. */
 int registry_push(struct content *c, const struct image *image, const struct image_ref *ref,
 		  const struct registry_options *o, struct error *err);
 

@@ -28,6 +28,8 @@ struct image {
 	char *digest;   /* of the manifest blob */
 	char *kind;     /* oci (also NULL): a container's file systems | disk | iso | kernel: of machines, see image/artifact.h */
 	char *media_type; /* of the manifest */
+	char *index;      /* digest of the index that it is one of, where all of that is here; NULL */
+	char **index_blobs; /* what the index consists of, itself too */
 	char **names;   /* "docker.io/library/debian:bookworm", fully qualified; may be empty (dangling) */
 	char **digests; /* "docker.io/library/debian@sha256:…": what repositories that it came from or went to call it.
 			 * The digest is that of the index where there is one. Goes with the repository's last name */

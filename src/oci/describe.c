@@ -32,7 +32,7 @@ int oci_features(struct oci *o, int argc, char **argv, struct error *err) {
 		"ociVersionMin", "1.0.0", "ociVersionMax", OCI_VERSION, "hooks", json_from_strv((char *const *)hooks), "mountOptions",
 		json_from_strv((char *const *)mount_options), "linux", "namespaces", json_from_strv((char *const *)namespaces),
 		"capabilities", all_capabilities(), "cgroup", "v1", 1, "v2", 1, "systemd", 0, "systemdUser", 0, "rdma", 0, "seccomp",
-		"enabled", 1, "apparmor", "enabled", 0, "selinux", "enabled", 0, "intelRdt", "enabled", 0, "mountExtensions", "idmap",
+		"enabled", 1, "apparmor", "enabled", 1, "selinux", "enabled", 0, "intelRdt", "enabled", 0, "mountExtensions", "idmap",
 		"enabled", 1);
 	char *text = json_dumps(j, JSON_INDENT(2));
 	puts(text);

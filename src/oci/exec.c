@@ -9,7 +9,7 @@
 #include <sys/pidfd.h>
 
 struct exec_options {
-	const char *process_file, *user, *cwd, *pid_file, *console_socket;
+	const char *process_file, *user, *cwd, *pid_file, *console_socket, *apparmor, *label;
 	char **env, **caps;
 	uint32_t groups[64];
 	size_t n_groups;
@@ -68,9 +68,13 @@ static int one_option(struct oci *o, struct exec_options *q, int c, struct error
 		q->no_new_privs = true;
 		return 0;
 	case OPT_APPARMOR:
+		q->apparmor = optarg;
+		return 0;
 	case OPT_LABEL:
+		q->label = optarg;
+		return 0;
 	case OPT_CGROUP:
-		return error_set(err, ERROR_UNSUPPORTED, "exec with --apparmor, --process-label or --cgroup");
+		return error_set(err, ERROR_UNSUPPORTED, "exec with --cgroup");
 	default:
 		return oci_usage(o, "exec", err);
 	}
@@ -96,14 +100,20 @@ static int parse(struct oci *o, int argc, char **argv, struct exec_options *q, s
 	return 0;
 }
 
+static void replace(char **text, const char *by) {
+	if (!by)
+		return;
+	free(*text);
+	*text = str_copy(by);
+}
+
 static int from_options(const struct exec_options *q, char **argv, struct container_process *p, struct error *err) {
 	p->args = strv_copy(argv);
 	for (size_t i = 0; q->env && q->env[i]; i++)
 		strv_env_set(&p->env, q->env[i]);
-	if (q->cwd) {
-		free(p->cwd);
-		p->cwd = str_copy(q->cwd);
-	}
+	replace(&p->cwd, q->cwd);
+	replace(&p->apparmor_profile, q->apparmor);
+	replace(&p->selinux_label, q->label);
 	if (q->user) {
 		_cleanup_(strv_free_ptr) char **parts = strv_split(q->user, ':');
 		uint64_t uid, gid = 0;

@@ -34,6 +34,8 @@ static const struct field create_fields[] = {
 	FIELD(struct msg_volume_create, volume, FIELD_OBJECT, .sub = &volume_table, .doc = "The new volume"),
 	FIELD(struct msg_volume_create, from, FIELD_OBJECT, .sub = &msg_volume_ref_table, .doc = "What it is a copy of"),
 	FIELD(struct msg_volume_create, linked, FIELD_BOOL, .doc = "Sharing what is common"),
+	FIELD(struct msg_volume_create, snapshots, FIELD_STRINGS, .max = 4096, .check = instance_name_check,
+	      .doc = "Those that come along, the oldest first"),
 };
 TABLE(msg_volume_create_table, "msg_volume_create", struct msg_volume_create, create_fields, "A new volume");
 

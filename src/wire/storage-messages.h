@@ -26,6 +26,7 @@ struct msg_volume_create {
 	struct volume volume;
 	struct msg_volume_ref from; /* id NULL: a new, empty one */
 	bool linked;
+	char **snapshots; /* of `from`, the oldest first: these come along (a move). UNSUPPORTED where the pool has none */
 };
 
 struct msg_volume_resize {

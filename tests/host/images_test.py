@@ -159,6 +159,44 @@ def platforms(p):
 
 
 @test
+def whole_indexes(p):
+    """--platform all: the index stays whole, is pushed and saved under its digest, loaded again; it goes with its image"""
+    host, r = p.debian_registry(), p.registry()
+    arm, here = p.image(text_layer("arm"), architecture="arm64"), p.image(text_layer("here"))
+    name = r.add_index([arm, here])
+    index = digest(r.manifests["x", "1"][1])
+    parts = {index, arm.digest, here.digest, *(digest(i.config) for i in (arm, here)), *arm.layers, *here.layers}
+    equal(p.out("image", "pull", "--platform", "all", name), digest(here.config))
+    equal((p.out("run", "--rm", name), json.loads(p.out("image", "show", name))["index"]), ("here", index))
+    p.cli("image", "prune")
+    equal(p.blobs(), parts)
+
+    p.cli("image", "tag", name, f"{host}/all:1")
+    p.cli("image", "push", f"{host}/all:1")
+    raw = subprocess.run(["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{host}/all:1"], check=True,
+                         capture_output=True).stdout
+    equal(digest(raw), index)
+    equal(json.loads(skopeo("inspect", "--tls-verify=false", "--override-arch=arm64", f"docker://{host}/all:1"))["Layers"],
+          arm.layers)
+    contains(p.out("image", "show", name), f"{host}/all@{index}")
+
+    archive = p.dir + "/all.tar"
+    p.cli("image", "save", "-o", archive, name)
+    p.cli("image", "rm", "-f", digest(here.config))
+    p.cli("image", "prune", "-a")
+    equal((p.images(), p.blobs()), ([], set()))
+    p.cli("image", "load", "-i", archive)
+    equal((p.out("run", "--rm", name), json.loads(p.out("image", "show", name))["index"]), ("here", index))
+    equal(p.blobs(), parts)
+
+    other = r.add_index([here])  # the tag leads elsewhere now
+    p.cli("image", "pull", other)
+    assert "index" not in json.loads(p.out("image", "show", name))
+    p.cli("image", "prune", "-a")
+    equal(p.blobs() & {index, arm.digest}, set())
+
+
+@test
 def push_and_read_back(p):
     """push to a real registry: skopeo reads the same image, under the same digest; tag names it before"""
     host, r = p.debian_registry(), p.registry()

@@ -26,13 +26,12 @@ class Storage(Agent):
         return id
 
     def volume(self, pool=LOCAL, id=None, progress=None, **spec):
-        more = {k: spec.pop(k) for k in ("from_", "linked") if k in spec}
+        more = {k: spec.pop(k) for k in ("from_", "linked", "snapshots") if k in spec}
         id = id or os.urandom(32).hex()
         body = {"pool_id": pool, "volume": {"id": id, "spec": dict({"name": "v" + id[:8]}, **spec)}}
         if "from_" in more:
             body["from"] = more["from_"]
-        if "linked" in more:
-            body["linked"] = more["linked"]
+        body.update({k: more[k] for k in ("linked", "snapshots") if k in more})
         self.full("volume-create", body, progress=progress)
         return id
 
@@ -685,6 +684,10 @@ def cancelled(a):
     a.clean()
 
 
+def snapshots_of(a, pool, volume):
+    return [s["name"] for s in a.call("volume-usage", pool_id=pool, id=volume).get("snapshots", [])]
+
+
 POINTS = {
     "pool": ["pool.begun", "pool.created", "pool.activated", "pool.reported", "pool.renamed", "pool.deactivated", "pool.removed"],
     "volume": ["volume.begun", "volume.made", "volume.finished", "volume.renamed", "volume.undone"],
@@ -703,6 +706,7 @@ POINTS = {
              "copy.written", "root.made", "root.filled", "create.root", "snapshot.taken", "restore.done", "root.removed",
              "volume.renamed", "volume.undone"],
     "disk_clone": ["template.written", "copy.cloned", "root.made", "create.root", "snapshot.taken", "root.removed", "volume.undone"],
+    "move": ["volume.begun", "copy.created", "move.copied", "volume.made", "volume.finished", "volume.undone", "volume.closed"],
     "block": ["volume.looped", "volume.closed", "volume.resized", "export.written"],
 }
 
@@ -735,6 +739,11 @@ def scenario(a, name, pool):
 
     def start(id):
         step("instance-start", id=id, tolerate=("conflict",))
+
+    def used(pool_id, script):
+        """Output of a script with the first volume."""
+        delete(*(i["id"] for i in a.call("instance-list").get("instances", [])))  # left of a crash
+        return a.used([(ids[0], "/data", {"pool": pool_id})], script)
 
     if name == "pool":
         step("pool-create", id=ids[0], spec={"name": "faulty", "driver": "btrfs", "size": 128 * MIB})
@@ -810,6 +819,27 @@ def scenario(a, name, pool):
         equal(step("volume-usage", pool_id=pool, id=ids[1])["size"], len(DISK))
         delete(ids[1])
         remove(digest)
+    elif name == "move":
+        other = "btrfs" if pool != LOCAL else "tmpfs"
+        step("pool-create", id=ids[3], spec={"name": "target", "driver": other, "size": 128 * MIB})
+        if ids[0] in a.volumes(pool):
+            assert set(snapshots_of(a, pool, ids[0])) <= {"s1", "s2"}, snapshots_of(a, pool, ids[0])
+        a.volume(pool, id=ids[0])
+        for s in ("s1", "s2"):
+            if s not in snapshots_of(a, pool, ids[0]):
+                used(pool, f"echo {s} >/data/f; touch /data/{s}")
+                step("snapshot-create", pool_id=pool, id=ids[0], name=s)
+        used(pool, "echo now >/data/f; rm -f /data/s1")
+        a.volume(ids[3], id=ids[0], from_={"pool_id": pool, "id": ids[0]}, snapshots=["s1", "s2"])
+        equal((sorted(snapshots_of(a, pool, ids[0])), sorted(snapshots_of(a, ids[3], ids[0]))), (["s1", "s2"],) * 2)
+        look = "cat /data/f; ls /data"
+        equal(used(ids[3], look), "now\nf\ns2\n")
+        remove(ids[0])
+        for s, there in (("s2", "f\ns1\ns2"), ("s1", "f\ns1")):
+            step("snapshot-restore", pool_id=ids[3], id=ids[0], name=s)
+            equal(used(ids[3], look), f"{s}\n{there}\n")
+        step("volume-delete", pool_id=ids[3], id=ids[0])
+        step("pool-delete", id=ids[3])
     elif name == "block":
         a.volume(pool, id=ids[0], kind="block", size=MIB)
         create(ids[1], [(ids[0], "/dev/disk", {"kind": "block"})])
@@ -848,11 +878,15 @@ def killed_at(a, name, who, point, pool):
     return hit
 
 
+# A pool of its own kind takes a stream.
+STREAMED = ["volume.begun", "copy.received", "move.marked", "volume.made", "volume.finished", "volume.undone", "volume.closed"]
+
+
 def faults(name, driver=None):
     def killed(a):
         """placeholder"""
         pool = LOCAL if not driver else a.pool(driver, size=256 * MIB)
-        for point in POINTS[name]:
+        for point in STREAMED if driver and name == "move" else POINTS[name]:
             for who in ("worker", "both", "agent"):
                 try:
                     before = os.path.getsize(a.log_path)
@@ -880,7 +914,7 @@ def faults(name, driver=None):
 for name in POINTS:
     if not name.endswith("clone"):
         faults(name)
-for name in ("volume", "snapshot", "root", "clone", "disk_clone"):
+for name in ("volume", "snapshot", "root", "clone", "disk_clone", "move"):
     faults(name, "btrfs")
 
 

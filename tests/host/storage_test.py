@@ -345,14 +345,52 @@ def a_pool_on_a_device(d):
 
 
 @test
-def what_has_snapshots_does_not_move(d):
+def snapshots_move_along(d):
+    """between kinds of pools state by state, between two of btrfs as streams; the tree of snapshots stays as it was"""
+    def used(script):
+        return d.out("run", "--rm", "--network", "none", "-v", "v:/d", IMAGE, "sh", "-c", script)
+
+    d.cli("pool", "create", "fast2", "-d", "btrfs", "--size", "256m")
     d.cli("volume", "create", "v")
-    d.cli("snapshot", "create", "--volume", "v", "s")
-    refused(d, "volume", "move", "v", "fast", text="snapshots")
-    d.cli("volume", "copy", "--snapshot", "s", "--pool", "fast", "v", "w")
-    d.cli("snapshot", "rm", "--volume", "v", "s")
-    d.cli("volume", "move", "v", "fast")
-    equal(json.loads(d.out("volume", "show", "v"))["spec"]["pool"], "fast")
+    for s in ("s1", "s2"):
+        used(f"echo {s} > /d/f; touch /d/{s}; chown 7:8 /d/{s}")
+        d.cli("snapshot", "create", "--volume", "v", s)
+    d.cli("snapshot", "restore", "--volume", "v", "s1")
+    used("echo branch > /d/f")
+    d.cli("snapshot", "create", "--volume", "v", "branch")
+    used("echo now > /d/f; rm /d/s1")
+    before = d.out("snapshot", "ls", "--volume", "v", "--json")
+    for pool in ("ram", "fast", "fast2", "local"):
+        d.cli("volume", "move", "v", pool)
+        equal(json.loads(d.out("volume", "show", "v"))["spec"]["pool"], pool)
+        equal(d.out("snapshot", "ls", "--volume", "v", "--json"), before)
+        equal(used("cat /d/f; ls /d"), "now\nf")
+        d.cli("volume", "copy", "--snapshot", "s2", "v", "old")
+        equal(d.out("run", "--rm", "--network", "none", "-v", "old:/d", IMAGE, "sh", "-c", "cat /d/f; stat -c %u:%g /d/s1 /d/s2"),
+              "s2\n7:8\n7:8")
+        d.cli("volume", "rm", "old")
+    d.cli("snapshot", "restore", "--volume", "v", "branch")
+    equal(used("cat /d/f; ls /d"), "branch\nf\ns1")
+    d.cli("volume", "rm", "v")
+    d.cli("pool", "rm", "fast2")
+
+
+@test
+def blocks_move_with_snapshots(d):
+    d.cli("volume", "create", "--kind", "block", "--size", "16m", "disk")
+    write = "printf {} | dd of=/dev/disk bs=1 seek={} conv=notrunc 2>/dev/null; sync"
+    for s, at in (("s1", 0), ("s2", 8 << 20)):
+        d.cli("run", "--rm", "--network", "none", "-v", "disk:/dev/disk", IMAGE, "sh", "-c", write.format(s, at))
+        d.cli("snapshot", "create", "--volume", "disk", s)
+    d.cli("run", "--rm", "--network", "none", "-v", "disk:/dev/disk", IMAGE, "sh", "-c", write.format("s3", 0))
+    read = "for i in 0 8388608; do dd if=/dev/disk bs=1 skip=$i count=2 2>/dev/null | tr '\\0' -; echo; done"
+    for pool in ("fast", "local"):
+        d.cli("volume", "move", "disk", pool)
+        for s, want in ((None, "s3\ns2"), ("s2", "s1\ns2"), ("s1", "s1\n--")):
+            d.cli("volume", "copy", *(["--snapshot", s] if s else []), "disk", "look")
+            equal(d.out("run", "--rm", "--network", "none", "-v", "look:/dev/disk", IMAGE, "sh", "-c", read), want)
+            d.cli("volume", "rm", "look")
+    d.cli("volume", "rm", "disk")
 
 
 @test

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define CHUNK ((size_t)1 << 20)
+#define REFRESHED 4096
 #define AT_ONCE (INT64_C(64) << 20) /* by the kernel, between two reports */
 
 static void report(struct copying *c, int64_t n) {
@@ -113,6 +114,29 @@ int storage_copy_file(const char *from, const char *to, bool reflink_only, struc
 	return r < 0 ? error_errno(err, r, "cannot copy %s", from) : 0;
 }
 
+/* What is the same stays as it is, and so stays shared with the snapshots of it. */
+static int refresh_content(int from, int to, int64_t size, struct copying *c) {
+	_cleanup_(free_ptr) char *new = alloc_zero(CHUNK), *old = alloc_zero(CHUNK);
+	for (int64_t at = 0; at < size;) {
+		size_t step = (size_t)MIN((int64_t)CHUNK, size - at);
+		ssize_t n = RETRY_EINTR(pread(from, new, step, at)), have = RETRY_EINTR(pread(to, old, step, at));
+		if (n < 0 || have < 0)
+			return -errno;
+		if (n == 0)
+			return 0; /* it became shorter: the check finds it */
+		for (ssize_t i = 0; i < n; i += REFRESHED) {
+			size_t len = (size_t)MIN((ssize_t)REFRESHED, n - i);
+			bool same = i + (ssize_t)len <= have && memcmp(new + i, old + i, len) == 0;
+			int r = same ? 0 : write_at(to, new + i, len, at + i);
+			if (r < 0)
+				return r;
+		}
+		at += n;
+		report(c, n);
+	}
+	return 0;
+}
+
 bool storage_can_reflink(const char *dir) {
 	_cleanup_(close_fd) int a = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	_cleanup_(close_fd) int b = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -140,7 +164,9 @@ static int settle(int fd) {
 int storage_copy_tree(const char *from, const char *to, int64_t shift, const struct storage_copy *c, struct error *err) {
 	struct owner_shift s;
 	struct copying x = {.report = c};
-	int r = storage_owners_survey(from, shift, &s, &x.total, err);
+	int r = c && c->again ? storage_tree_empty(to, err) : 0;
+	if (r == 0)
+		r = storage_owners_survey(from, shift, &s, &x.total, err);
 	if (r == 0)
 		r = storage_tree_copy(from, to, &s, &x, err);
 	if (r < 0)
@@ -181,7 +207,7 @@ int storage_copy_block(const char *from, const char *to, const struct storage_co
 		return error_set(err, ERROR_INVALID, "%s (%jd bytes) does not fit into %s (%jd bytes)", from, (intmax_t)size, to,
 				 (intmax_t)room);
 	struct copying x = {.report = c, .total = size};
-	int r = storage_copy_content(in, out, size, &x);
+	int r = c && c->again ? refresh_content(in, out, size, &x) : storage_copy_content(in, out, size, &x);
 	struct stat st;
 	/* sharing extents and truncating gave it the size of what was copied */
 	if (r == 0 && fstat(out, &st) == 0 && S_ISREG(st.st_mode) && ftruncate(out, room) < 0)

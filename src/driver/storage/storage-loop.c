@@ -3,11 +3,15 @@
 
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <linux/major.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define TRIES 256
+#define WAIT_MS 10
+#define WAITS 500
 
 /* A free device: somebody else may take it before us (-EBUSY). */
 static int take(int control, int file, bool read_only, char **device) {
@@ -43,6 +47,21 @@ int storage_loop_attach(const char *file, bool read_only, char **device, struct 
 	for (int i = 0; i < TRIES && (r == -EBUSY || r == -ENXIO); i++)
 		r = take(control, backing, read_only, device);
 	return r < 0 ? error_errno(err, r, "cannot make a loop device of %s", file) : r;
+}
+
+char *storage_loop_file(dev_t dev) {
+	_cleanup_(free_ptr) char *path = str_format("/sys/dev/block/%u:%u/loop/backing_file", major(dev), minor(dev));
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	return major(dev) == LOOP_MAJOR && fs_read(path, 8192, &text) == 0 && text.len ? buf_steal(&text) : NULL;
+}
+
+void storage_loop_wait(dev_t dev, const char *file) {
+	for (int i = 0; i < WAITS; i++) {
+		_cleanup_(free_ptr) char *now = storage_loop_file(dev);
+		if (!str_same(now, file))
+			return;
+		poll(NULL, 0, WAIT_MS); /* nothing tells of it that every host has */
+	}
 }
 
 int storage_loop_grow(const char *mount, struct error *err) {

@@ -102,6 +102,8 @@ bool storage_is_mounted(const char *target) {
 }
 
 int storage_unmount(const char *target, struct error *err) {
+	struct stat st;
+	_cleanup_(free_ptr) char *file = storage_is_mounted(target) && stat(target, &st) == 0 ? storage_loop_file(st.st_dev) : NULL;
 	/* more than one is not expected, but would be ours as well */
 	for (int i = 0; i < 16 && storage_is_mounted(target); i++)
 		if (umount2(target, UMOUNT_NOFOLLOW) < 0)
@@ -109,6 +111,8 @@ int storage_unmount(const char *target, struct error *err) {
 					      : error_errno(err, errno, "cannot unmount %s", target);
 	if (rmdir(target) < 0 && errno != ENOENT)
 		return error_errno(err, errno, "cannot remove the mount point %s", target);
+	if (file)
+		storage_loop_wait(st.st_dev, file);
 	return 0;
 }
 

@@ -49,6 +49,11 @@ void storage_thaw(struct storage_frozen *f);
 
 /* A loop device on a file, gone with its last user. Gives the descriptor that holds it, and its path in *device. */
 int storage_loop_attach(const char *file, bool read_only, char **device, struct error *err);
+/* What the loop device is on; NULL: it is none, or on nothing. */
+char *storage_loop_file(dev_t dev);
+/* One that nobody uses any more lets go of its file, some seconds are waited for that: udev may be looking at it, and a file
+ * that is open cannot be removed from an NFS server. */
+void storage_loop_wait(dev_t dev, const char *file);
 /* The loop device of the mount has the size of its file again. */
 int storage_loop_grow(const char *mount, struct error *err);
 
@@ -98,6 +103,8 @@ int storage_tree_walk(const char *root, const struct tree_visitor *v, struct err
 
 /* Has an entry with several links been met in this map of a walk? Notes that it has. */
 bool storage_seen_before(struct map *seen, const struct stat *st);
+/* All that is in it goes; the directory itself stays. */
+int storage_tree_empty(const char *root, struct error *err);
 /* Bytes that the files of a tree take on disk. */
 int storage_tree_usage(const char *root, int64_t *used, struct error *err);
 

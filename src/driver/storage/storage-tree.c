@@ -135,6 +135,15 @@ int storage_tree_walk(const char *root, const struct tree_visitor *v, struct err
 	return r;
 }
 
+int storage_tree_empty(const char *root, struct error *err) {
+	_cleanup_(close_fd) int dir = open(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_(strv_free_ptr) char **names = NULL;
+	int r = dir < 0 ? -errno : fs_names(dir, &names);
+	for (size_t i = 0; r == 0 && names && names[i]; i++)
+		r = fs_remove_tree_at(dir, names[i]);
+	return r < 0 ? error_errno(err, r, "cannot empty %s", root) : 0;
+}
+
 struct usage {
 	struct map *seen;
 	int64_t used;

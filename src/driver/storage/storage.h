@@ -39,6 +39,7 @@ struct storage_handle {
 struct storage_copy { /* progress and cancelling of what takes long */
 	void (*progress)(void *arg, int64_t done, int64_t total);
 	void *arg;
+	bool again; /* `to` holds another state of the same: of blocks only those that differ are written, a tree is emptied first */
 };
 
 struct storage_driver {
