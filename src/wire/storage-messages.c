@@ -83,7 +83,7 @@ static const struct field template_fields[] = {
 	ID_FIELD(struct msg_template, pool_id, FIELD_REQUIRED, "Where it is made"),
 	FIELD(struct msg_template, digest, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check, .doc = "Of the disk image"),
 	FORMAT_FIELD(struct msg_template, format, FIELD_REQUIRED, "Of the disk image"),
-	FIELD(struct msg_template, size, FIELD_SIZE, .flags = FIELD_REQUIRED, .min = 512, .doc = "Of the disk"),
+	FIELD(struct msg_template, size, FIELD_SIZE, .def = "0", .max = (int64_t)1 << 60, .doc = "Of the disk"),
 };
 TABLE(msg_template_table, "msg_template", struct msg_template, template_fields, "A volume that machines' disks begin as");
 

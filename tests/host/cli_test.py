@@ -637,7 +637,7 @@ def test_images():
     with Fake() as f:
         f.on("GET", "/images", lambda h: h.reply({"images": [image]}))
         out = ok(f.wabe("image", "ls")).stdout
-        assert re.search(rb"debian:bookworm +0123456789ab +linux/amd64 .* 5.0 MiB", out) and b"ghcr.io/a/b:1" in out
+        assert re.search(rb"debian:bookworm +0123456789ab +oci +linux/amd64 .* 5.0 MiB", out) and b"ghcr.io/a/b:1" in out
         f.on("GET", "/images/debian%3Abookworm", lambda h: h.reply(image))
         eq(json.loads(ok(f.wabe("image", "show", "debian:bookworm")).stdout), image)
         f.on("DELETE", "/images/x", lambda h: h.reply({"untagged": ["x:latest"], "deleted": ["sha256:1"]}))
