@@ -249,7 +249,7 @@ def names(a):
     two = a.create(command=["/bin/sleep", "1000"], network="private", name="two", nics=[six], dns=["192.0.2.53"],
                    dns_search=["example.com"])
     a.call("instance-start", id=two)
-    equal(a.inside(two, "cat /etc/resolv.conf")[0], "nameserver 192.0.2.53\nsearch example.com\n")
+    equal(a.inside(two, "cat /etc/resolv.conf")[0], "search example.com\nnameserver 192.0.2.53\n")
     contains(a.inside(two, "ip -6 addr show eth0; ip -6 route")[0], "fd77:27::11/64")
     contains(a.inside(two, "ip -6 route")[0], "default via fd77:27::1")
     busy = "busybox nslookup -type=aaaa two.plain27.wabe 10.77.27.1"

@@ -67,7 +67,7 @@ class Guest:
         self.qemu = self.run([
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512",
             "-machine", "q35,memory-backend=memory", "-object", "memory-backend-memfd,id=memory,size=512M,share=on",
-            "-kernel", image[0], "-initrd", image[1], "-append", "console=ttyS0 quiet panic=-1 " + append, "-no-reboot",
+            "-kernel", image[0], "-initrd", image[1], "-append", "console=ttyS0 loglevel=1 panic=-1 " + append, "-no-reboot",
             "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
             "-chardev", f"socket,id=fs,path={fs}", "-device", "vhost-user-fs-pci,chardev=fs,tag=guest", "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=agent,path={self.dir}/agent,server=on,wait=off", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
