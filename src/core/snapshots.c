@@ -242,6 +242,8 @@ static int create_held(struct core *c, const struct owner *o, struct snapshot *n
 	new->created_at = time_now_ns();
 	new->parent = s.current ? str_copy(s.current) : NULL;
 	set_add(&s, new);
+	if (new->scheduled)
+		schedule_mark(&o->schedule, &s.snapshots);
 	int r = set_put(c, o, &s, "snapshot-create", new->name, err);
 	if (r == 0)
 		r = call_snapshot(c, o, "snapshot-create", new->name, err);
@@ -364,9 +366,6 @@ static void run_schedule(struct core *c, const struct owner *o, int64_t now) {
 	free(new.parent);
 	fields_free(&set_table, &s);
 	set_get(c, o, &s);
-	schedule_mark(&o->schedule, &s.snapshots);
-	if (set_put(c, o, &s, "snapshot-update", name, &err) < 0)
-		log_warn("snapshots of %s: %s", o->name, error_text(&err));
 	remove_unkept(c, o, &s);
 }
 
