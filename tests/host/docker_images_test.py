@@ -235,6 +235,8 @@ def who_leaves_cancels(p):
     r.fault = fault
     clients = [p.start("pull", name, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert reached.wait(60)
+    for c in clients:
+        contains(c.stdout.readline(), "Pulling from")  # both take part
     tasks = lambda: [t for t in json.loads(p.daemon.out("task", "ls", "--json")) if t["target"] == name]  # noqa: E731
     clients[0].kill()
     clients[0].wait()
