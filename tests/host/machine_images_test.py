@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from docker import Docker  # noqa: E402
 from guest import kernel_archive, kernel_image  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
 from wabe import Daemon, busybox_rootfs, status_field, wait_until  # noqa: E402
@@ -186,6 +187,27 @@ def terminal(d):
     text += p.stdout.read()
     contains(text.decode(), "got words")
     equal(p.wait(BOOT), 3)
+
+
+@test
+def by_docker(d):
+    """docker run --runtime machine is the same; a container's fields that a machine has no use for are refused by name"""
+    kernel(d)
+    docker = Docker.of(d)
+    d.cli("image", "tag", "busybox:1", "busybox:latest")
+    r = docker.run("run", "--runtime", "machine", "--name", "dm", "-m", "256m", "-e", "A=b", "busybox", "sh", "-c", "echo $A; cat /proc/1/comm; exit 7",
+                   check=False, timeout=BOOT)
+    equal((r.returncode, r.stdout), (7, "b\nsh\n"), r.stderr)
+    shown = docker.inspect("dm")
+    equal((shown["HostConfig"]["Runtime"], shown["State"]["ExitCode"]), ("machine", 7))
+    equal(d.show("dm")["spec"]["kind"], "machine")
+    contains(docker.out("info", "--format", "{{json .Runtimes}}"), "machine")
+    r = docker.run("run", "--runtime", "machine", "--privileged", "busybox", "true", check=False)
+    equal(r.returncode, 125)
+    contains(r.stderr, "privileged")
+    r = docker.run("create", "--runtime", "nosuch", "busybox", check=False)
+    contains(r.stderr, "unknown or invalid runtime name: nosuch")
+    remove(d, "dm")
 
 
 @test

@@ -344,7 +344,7 @@ json_t *docker_host_config(struct core *c, const struct instance *i, int api) {
 	set_names(o, i, note);
 	set_process(o, i, note, api);
 	json_object_set_new(o, "Links", docker_links(c, i));
-	set_noted(o, note, "Runtime", json_string("runc"));
+	set_noted(o, note, "Runtime", json_string(instance_is_machine(s) ? "machine" : "runc"));
 	set_noted(o, note, "Isolation", json_string(""));
 	set_limits(o, s);
 	set_paths(o, s);

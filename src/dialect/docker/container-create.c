@@ -265,7 +265,8 @@ static int fill_spec(struct docker_create *d, struct instance_spec *spec, struct
 	int r = docker_spec_config(d, spec, err);
 	if (r == 0)
 		r = docker_spec_host(d, spec, err);
-	if (r == 0 && !spec->command && !spec->entrypoint && !d->image->config.command && !d->image->config.entrypoint)
+	if (r == 0 && image_is_oci(d->image) && !spec->command && !spec->entrypoint && !d->image->config.command &&
+	    !d->image->config.entrypoint)
 		r = error_set(err, ERROR_INVALID, "no command specified");
 	if (r == 0)
 		r = docker_spec_networks(d->core, d->config, d->host, d->networking, spec, err);

@@ -233,14 +233,20 @@ static int take_log(const struct docker_log *from, struct log_config *log, struc
 
 /* ---- the rest ---- */
 
-static int take_runtime(const char *runtime, struct error *err) {
+#define MACHINE_STOP_TIMEOUT (60 * INT64_C(1000000000)) /* a whole system takes its time to power down */
+
+static int take_runtime(const struct docker_create *d, struct instance_spec *spec, struct error *err) {
 	static const char *const ours[] = {"runc", "wabe", "default", "io.containerd.runc.v2", NULL};
+	const char *runtime = d->h.runtime;
 	if (!given(runtime) || strv_has((char *const *)ours, runtime))
 		return 0;
-	if (str_same(runtime, "machine"))
-		return error_set(err, ERROR_UNSUPPORTED, "HostConfig.Runtime: machine: this wabe has no machines yet");
 	_cleanup_(free_ptr) char *shown = text_shown(runtime);
-	return error_set(err, ERROR_INVALID, "unknown or invalid runtime name: %s", shown);
+	if (!str_same(runtime, "machine"))
+		return error_set(err, ERROR_INVALID, "unknown or invalid runtime name: %s", shown);
+	set(&spec->kind, "machine");
+	if (!json_is_integer(json_object_get(d->config, "StopTimeout")))
+		spec->stop_timeout = MACHINE_STOP_TIMEOUT;
+	return 0;
 }
 
 static int take_storage(const struct pairs *options, struct instance_spec *spec, struct error *err) {
@@ -296,7 +302,7 @@ static int take_restart(const struct docker_host *h, struct instance_spec *spec,
 
 int docker_spec_host(struct docker_create *d, struct instance_spec *spec, struct error *err) {
 	const struct docker_host *h = &d->h;
-	int r = take_runtime(h->runtime, err);
+	int r = take_runtime(d, spec, err);
 	if (r == 0)
 		r = take_small(h, spec, err);
 	if (r == 0)

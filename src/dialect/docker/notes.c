@@ -18,7 +18,7 @@ const struct docker_field_note docker_field_notes[] = {
 	{"HostConfig.MemorySwappiness", DOCKER_DIFFERS, "left out with a warning, as dockerd does with cgroup v2"},
 	{"HostConfig.OomKillDisable", DOCKER_DIFFERS, "left out with a warning, as dockerd does with cgroup v2"},
 	{"HostConfig.ReadonlyPaths", DOCKER_DIFFERS, "the usual ones, or none ([])"},
-	{"HostConfig.Runtime", DOCKER_DIFFERS, "runc, wabe and default are the one that there is"},
+	{"HostConfig.Runtime", DOCKER_DIFFERS, "runc, wabe and default are the usual one; machine makes a virtual machine of the image, with a kernel of its own"},
 	{"HostConfig.SecurityOpt", DOCKER_DIFFERS, "no-new-privileges, seccomp=PROFILE, seccomp=unconfined, systempaths=unconfined; no AppArmor and SELinux profiles"},
 	{"HostConfig.StorageOpt", DOCKER_DIFFERS, "size alone"},
 	{"HostConfig.UsernsMode", DOCKER_DIFFERS, "without host a container has a range of user ids of its own"},

@@ -166,7 +166,8 @@ static void info_of_host(struct http_request *req) {
 	json_object_set_new(o, "RegistryConfig", registries(info));
 	json_object_set_new(o, "GenericResources", json_null());
 	json_object_set_new(o, "Labels", json_array());
-	json_object_set_new(o, "Runtimes", json_pack("{s:{s:s}}", "runc", "path", "wabe-shim"));
+	json_object_set_new(o, "Runtimes", json_pack("{s:{s:s}, s:{s:s}}", "machine", "path", "wabe-machine", "runc", "path",
+							"wabe-shim"));
 	json_object_set_new(o, "Swarm", docker_swarm_info(core_of(req)));
 	static const char *const commits[] = {"ContainerdCommit", "RuncCommit", "InitCommit", NULL};
 	for (size_t i = 0; commits[i]; i++)
