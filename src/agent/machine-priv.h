@@ -47,6 +47,8 @@ int machine_link(const struct msg_instance_create *r, const struct container_sta
 struct qmp;
 int machine_open(const struct job *j, int *lock, struct msg_instance_create *r, struct qmp **q, struct error *err);
 int work_machine_display(struct job *j, struct error *err);
+int work_machine_screen(struct job *j, struct error *err);
+int work_machine_input(struct job *j, struct error *err);
 
 /* Asks the guest to power down; it need not. */
 int machine_power_down(const struct agent *a, const char *id, struct error *err);
