@@ -285,6 +285,35 @@ def keys_and_pointer(d):
 
 
 @test
+def uefi(d):
+    """UEFI comes up to its shell on the console, finds the TPM where it belongs, and keeps a variable over a stop"""
+    id = d.out("run", "--vm", "-d", "-t", "-m", "256m", "--root-size", "16m", "--firmware", "uefi", "--tpm", "scratch").strip()
+    with Console(d, id) as c:
+        c.expect("Shell>", 120)
+        c.send("set kept yes-it-is\r")
+        c.expect("Shell>")
+        c.send("mm FED40030 -w 4 -MMIO -n\r")  # the interface's own id: of a TPM 2.0 with command response buffers
+        c.expect("FED40030 : 0x00025811")
+        c.expect("Shell>")
+    d.cli("stop", "-t", "1", id)
+    assert os.path.getsize(f"{d.state}/agent/instances/{id}/tpm/tpm2-00.permall"), "the TPM keeps nothing"
+    d.cli("start", id)
+    with Console(d, id) as c:
+        c.expect("Shell>", 120)
+        c.send("set kept\r")
+        c.expect("yes-it-is")
+    remove(d, id)
+
+
+@test
+def secure_boot(d):
+    """with Secure Boot a shell that nobody has signed is not started"""
+    id = d.out("run", "--vm", "-d", "-t", "-m", "256m", "--root-size", "16m", "--firmware", "uefi", "--secure-boot", "scratch").strip()
+    wait_until(lambda: "Security Violation" in d.out("logs", id), 120, "the refusal")
+    remove(d, id)
+
+
+@test
 def limits(d):
     """the guest's memory is its own; the control group has room for QEMU besides"""
     id = machine(d, "--cpus", "1")
