@@ -31,6 +31,10 @@ bool guest_is(const struct msg_instance_create *r);
 int guest_build(const struct job *j, const struct msg_instance_create *r, const char *root, const struct volume_mounts *volumes,
 		struct machine_start *m, struct container_config *c, struct error *err);
 
+/* machine-firmware.c: variables of its UEFI, state of its TPM, where it has them. */
+int machine_firmware(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct container_config *c,
+		     struct error *err);
+
 /* --- media.c --- */
 
 /* Into the directory of an instance: of the job's descriptors those from the first on. */
@@ -47,6 +51,8 @@ int machine_link(const struct msg_instance_create *r, const struct container_sta
 struct qmp;
 int machine_open(const struct job *j, int *lock, struct msg_instance_create *r, struct qmp **q, struct error *err);
 int work_machine_display(struct job *j, struct error *err);
+int work_machine_screen(struct job *j, struct error *err);
+int work_machine_input(struct job *j, struct error *err);
 
 /* Asks the guest to power down; it need not. */
 int machine_power_down(const struct agent *a, const char *id, struct error *err);

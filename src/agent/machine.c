@@ -227,6 +227,8 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 	if (result == 0)
 		result = add_media(a, r, m, err);
 	if (result == 0)
+		result = machine_firmware(a, r, m, c, err);
+	if (result == 0)
 		result = guest_is(r) ? guest_build(j, r, root, volumes, m, c, err) : add_disks(root, volumes, m, err);
 	if (result == 0)
 		result = open_sockets(j, m, err);

@@ -1,15 +1,32 @@
-/* What only machines have: a screen. */
+/* What only machines have: a screen, keys and a pointer. */
 #include "core/machines.h"
 
 #include "core/core-priv.h"
 
-int machine_display(struct core *c, const char *project, const char *name, int *fd, struct error *err) {
+static int call_stream(struct core *c, const char *project, const char *name, const char *request, int *fd, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	int r = instance_get(c, project, name, &snap, err);
 	if (r < 0)
 		return r;
 	struct msg_id body = {.id = snap->instance.id};
 	*fd = -1;
-	r = agent_call_fd(c, "machine-display", &body, -1, NULL, fd, err);
+	r = agent_call_fd(c, request, &body, -1, NULL, fd, err);
 	return r < 0 || *fd >= 0 ? r : error_set(err, ERROR_INTERNAL, "the agent gave no stream");
+}
+
+int machine_display(struct core *c, const char *project, const char *name, int *fd, struct error *err) {
+	return call_stream(c, project, name, "machine-display", fd, err);
+}
+
+int machine_screen(struct core *c, const char *project, const char *name, int *fd, struct error *err) {
+	return call_stream(c, project, name, "machine-screen", fd, err);
+}
+
+int machine_input(struct core *c, const char *project, const char *name, const struct machine_input *in, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	struct msg_machine_input body = {.id = snap->instance.id, .input = *in};
+	return agent_call(c, "machine-input", &body, NULL, err);
 }

@@ -113,3 +113,26 @@ const struct field_table machine_spec_table = {
 	"machine_spec", "What is wanted of a machine", sizeof(struct machine_spec), machine_fields, ARRAY_SIZE(machine_fields),
 	machine_validate,
 };
+
+static int input_validate(const void *object, struct error *err) {
+	const struct machine_input *in = object;
+	if (!in->keys && !in->text && !in->move && !in->click)
+		return error_set(err, ERROR_INVALID, "nothing is to be done: give keys, text, move or click");
+	return !in->move && (in->x || in->y) ? error_field(err, "move", "must say whether x and y are where to, or by how much") : 0;
+}
+
+static const struct field input_fields[] = {
+	FIELD(struct machine_input, keys, FIELD_STRINGS, .max = 64, .check = text_check, .doc = "Keys, those with - between them at once: ctrl-alt-delete"),
+	FIELD(struct machine_input, text, FIELD_STRING, .max = 256, .doc = "What is typed then, as on an American keyboard"),
+	FIELD(struct machine_input, move, FIELD_ENUM, .values = (const char *const[]){"to", "by", NULL},
+	      .doc = "The pointer: to a point of the screen (with a USB tablet), or by so many steps of a mouse"),
+	FIELD(struct machine_input, x, FIELD_INT, .min = -32768, .max = 32767, .doc = "To the right"),
+	FIELD(struct machine_input, y, FIELD_INT, .min = -32768, .max = 32767, .doc = "Down"),
+	FIELD(struct machine_input, click, FIELD_ENUM,
+	      .values = (const char *const[]){"left", "middle", "right", "wheel-up", "wheel-down", NULL}, .doc = "A button of the pointer"),
+	FIELD(struct machine_input, times, FIELD_INT, .def = "1", .min = 1, .max = 16, .doc = "How often it is clicked"),
+};
+const struct field_table machine_input_table = {
+	"machine_input", "What a person in front of a machine does", sizeof(struct machine_input), input_fields, ARRAY_SIZE(input_fields),
+	input_validate,
+};

@@ -39,4 +39,14 @@ struct machine_spec {
 	struct cloud_init cloud_init;
 };
 
-extern const struct field_table machine_spec_table, cloud_init_table;
+/* What a person in front of it does: the keys, one after the other, then the text, then the pointer. */
+struct machine_input {
+	char **keys; /* each a key, or several that are held together: "ctrl-alt-delete" */
+	char *text;
+	char *move;  /* the pointer: to | by; NULL: it stays */
+	int64_t x, y; /* points of the screen; of `by` steps of the mouse */
+	char *click; /* a button; NULL: none */
+	int64_t times; /* of the click */
+};
+
+extern const struct field_table machine_spec_table, cloud_init_table, machine_input_table;

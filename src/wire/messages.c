@@ -56,6 +56,12 @@ static const struct field media_fields[] = {
 	ID_FIELD(struct msg_instance_media),
 	FIELD(struct msg_instance_media, media, FIELD_LIST, .max = MEDIA_MAX, .sub = &medium_table, .doc = "In the order of the descriptors"),
 };
+static const struct field input_fields[] = {
+	ID_FIELD(struct msg_machine_input),
+	FIELD(struct msg_machine_input, input, FIELD_OBJECT, .sub = &machine_input_table, .doc = "What is done"),
+};
+TABLE(msg_machine_input_table, "msg_machine_input", struct msg_machine_input, input_fields, "Keys and pointer of a machine");
+
 TABLE(msg_instance_media_table, "msg_instance_media", struct msg_instance_media, media_fields, "What a machine gets besides its disk");
 
 static const struct field create_fields[] = {
@@ -337,6 +343,8 @@ const struct wire_request wire_requests[] = {
 	REQUEST("instance-list", empty, instance_states, "All that the agent has"),
 	REQUEST("attach", attach, empty, "Reply: a descriptor that speaks shim/protocol.h"),
 	REQUEST("machine-display", id, empty, "Reply: a descriptor that speaks RFB to a machine's screen"),
+	REQUEST("machine-screen", id, empty, "Reply: a pipe with a picture (PNG) of what its screen shows"),
+	REQUEST("machine-input", machine_input, empty, "Keys and pointer"),
 	REQUEST("exec-start", exec_start, exec_started, "Reply: the same, unless detached"),
 	REQUEST("exec-state", exec, exec_state, "Whether it runs, or how it ended"),
 	REQUEST("exec-attach", attach, empty, "As attach, to an exec: exec_id is given"),

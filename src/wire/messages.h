@@ -40,6 +40,11 @@ struct msg_instance_media { /* "instance-media": these instead of those that it 
 	media media;
 };
 
+struct msg_machine_input {
+	char *id;
+	struct machine_input input;
+};
+
 /* "instance-create": makes directories, uid range and the agent's own record. Idempotent for the same id. The descriptors: what is
  * in its files, where it has any, then its media. */
 struct msg_instance_create {
@@ -222,7 +227,7 @@ struct msg_event { /* body of each further "ok" of "events", after a first, empt
 	struct instance_status status;
 };
 
-extern const struct field_table msg_instance_media_table, msg_empty_table, msg_hello_table, msg_id_table, msg_instance_create_table,
+extern const struct field_table msg_machine_input_table, msg_instance_media_table, msg_empty_table, msg_hello_table, msg_id_table, msg_instance_create_table,
 	msg_instance_state_table, msg_instance_states_table, msg_instance_stop_table, msg_instance_kill_table,
 	msg_instance_delete_table, msg_instance_update_table, msg_attach_table, msg_exec_start_table,
 	msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table, msg_health_table,

@@ -2,8 +2,10 @@
 """Machines from the outside: the verbs of containers on a guest with a boot sector of its own (tests/lib/tiny-guest.s)."""
 import os
 import signal
+import struct
 import subprocess
 import sys
+import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from machine import Console, qemu_of, tiny_disk  # noqa: E402
@@ -200,6 +202,115 @@ def variants(d):
                  ["--watchdog", "reset"], ["--cpu-model", "qemu64"]):
         id = machine(d, *args)
         remove(d, id)
+
+
+def picture(path):
+    """Width, height and the colours of a PNG as QEMU writes it: eight bits of RGB, each line behind its filter."""
+    with open(path, "rb") as f:
+        data = f.read()
+    equal(data[:8], b"\x89PNG\r\n\x1a\n")
+    at, packed, head = 8, b"", None
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at:at + 8])
+        head = data[at + 8:at + 8 + size] if kind == b"IHDR" else head
+        packed += data[at + 8:at + 8 + size] if kind == b"IDAT" else b""
+        at += size + 12
+    width, height, depth, colour = struct.unpack(">IIBB", head[:10])
+    equal((depth, colour), (8, 2))
+    raw, line, before = zlib.decompress(packed), bytearray(3 * width), bytearray(3 * width)
+    colours = set()
+    for y in range(height):
+        kind, row = raw[y * (3 * width + 1)], raw[y * (3 * width + 1) + 1:(y + 1) * (3 * width + 1)]
+        for x, value in enumerate(row):
+            left, up, corner = (line[x - 3], before[x], before[x - 3]) if x >= 3 else (0, before[x], 0)
+            paeth = min((left, up, corner), key=lambda p: abs(left + up - corner - p))
+            line[x] = (value + (0, left, up, (left + up) // 2, paeth)[kind]) & 255
+        colours |= {bytes(line[x:x + 3]) for x in range(0, 3 * width, 3)}
+        line, before = bytearray(3 * width), line
+    return width, height, colours
+
+
+@test
+def screen(d):
+    """a picture shows what the guest shows, by the command and to a pipe; without a graphics card that is said"""
+    id = machine(d, "--video", "vga")
+    d.cli("screenshot", id, d.dir + "/words.png")
+    width, height, colours = picture(d.dir + "/words.png")
+    assert width >= 640 and height >= 400 and len(colours) > 1, (width, height, colours)
+    with Console(d, id) as c:
+        c.send("v")
+        c.expect("V")
+    r = subprocess.run(d.line("screenshot", id), env=d.env, stdout=subprocess.PIPE, check=True)
+    with open(d.dir + "/red.png", "wb") as f:
+        f.write(r.stdout)
+    width, height, colours = picture(d.dir + "/red.png")
+    equal((width / height, colours), (1.6, {b"\xa8\0\0"}))  # the VGA has six bits of each colour: 42 of 63
+    remove(d, id)
+    id = machine(d)
+    r = d.cli("screenshot", id, d.dir + "/none.png", check=False)
+    equal(r.returncode, 125)
+    contains(r.stderr, "graphics card")
+    assert not os.path.exists(d.dir + "/none.png")
+    remove(d, id)
+
+
+@test
+def keys_and_pointer(d):
+    """keys reach the guest, text as it is typed, ctrl-alt-delete resets it; what is none of it is refused and nothing of it done"""
+    id = machine(d, "--video", "vga")
+    with Console(d, id) as c:
+        d.cli("send-key", id, "x", "shift-y")
+        c.expect("kx")
+        c.expect("kY")
+        d.cli("send-key", "--text", "Az 09!~\\{", id)
+        c.expect("".join("k" + k for k in "Az 09!~\\{"))
+        for args, text in ((["q", "nokey"], "nokey"), (["--text", "q\u00e9"], "text")):
+            r = d.cli("send-key", id, *args, check=False)
+            equal(r.returncode, 125)
+            contains(r.stderr, text)
+        d.cli("send-key", id, "ctrl-alt-delete")
+        c.expect("tiny guest is up")
+        assert "kq" not in c.seen, c.seen
+    d.cli("mouse", id, "100", "100")
+    d.cli("mouse", "--by", "--click", "left", "-n", "2", id, "--", "-5", "3")
+    contains(d.cli("mouse", id, "99999", "1", check=False).stderr, "x")
+    contains(d.cli("mouse", id, "1", "2000", check=False).stderr, "points")
+    contains(d.cli("mouse", "--click", "nose", id, check=False).stderr, "click")
+    d.cli("pause", id)
+    contains(d.cli("send-key", id, "x", check=False).stderr, "paused")
+    remove(d, id)
+    box = d.out("run", "--vm", "-d", "-m", "64m", "--root-size", "16m", "--chipset", "microvm", "scratch").strip()
+    contains(d.cli("send-key", box, "x", check=False).stderr, "microvm")
+    remove(d, box)
+
+
+@test
+def uefi(d):
+    """UEFI comes up to its shell on the console, finds the TPM where it belongs, and keeps a variable over a stop"""
+    id = d.out("run", "--vm", "-d", "-t", "-m", "256m", "--root-size", "16m", "--firmware", "uefi", "--tpm", "scratch").strip()
+    with Console(d, id) as c:
+        c.expect("Shell>", 120)
+        c.send("set kept yes-it-is\r")
+        c.expect("Shell>")
+        c.send("mm FED40030 -w 4 -MMIO -n\r")  # the interface's own id: of a TPM 2.0 with command response buffers
+        c.expect("FED40030 : 0x00025811")
+        c.expect("Shell>")
+    d.cli("stop", "-t", "1", id)
+    assert os.path.getsize(f"{d.state}/agent/instances/{id}/tpm/tpm2-00.permall"), "the TPM keeps nothing"
+    d.cli("start", id)
+    with Console(d, id) as c:
+        c.expect("Shell>", 120)
+        c.send("set kept\r")
+        c.expect("yes-it-is")
+    remove(d, id)
+
+
+@test
+def secure_boot(d):
+    """with Secure Boot a shell that nobody has signed is not started"""
+    id = d.out("run", "--vm", "-d", "-t", "-m", "256m", "--root-size", "16m", "--firmware", "uefi", "--secure-boot", "scratch").strip()
+    wait_until(lambda: "Security Violation" in d.out("logs", id), 120, "the refusal")
+    remove(d, id)
 
 
 @test

@@ -3,6 +3,8 @@
 #   w   writes sector 1 of its disk: the character that follows, 512 times; answers W
 #   r   reads sector 1, answers with its first byte
 #   p   powers off      b   resets
+#   v   fills the screen with red (320 by 200 points); answers V
+# A key of its keyboard comes as k and its character.
 	.code16
 	.globl _start
 _start:
@@ -28,7 +30,7 @@ again:
 	mov $0x3fd, %dx
 	in %dx, %al
 	test $1, %al
-	jz next
+	jz keyboard
 	call getc
 	cmp $'w', %al
 	je write
@@ -38,6 +40,32 @@ again:
 	je off
 	cmp $'b', %al
 	je reset
+	cmp $'v', %al
+	je video
+	call putc
+	jmp again
+keyboard:
+	mov $1, %ah
+	int $0x16
+	jz next
+	mov $'k', %al
+	call putc
+	mov $0, %ah
+	int $0x16
+	call putc
+	jmp again
+video:
+	mov $0x13, %ax
+	int $0x10
+	push %es
+	mov $0xa000, %cx
+	mov %cx, %es
+	xor %di, %di
+	mov $64000, %cx
+	mov $4, %al
+	rep stosb
+	pop %es
+	mov $'V', %al
 	call putc
 	jmp again
 write:

@@ -1,4 +1,5 @@
-/* Routes of what only machines have: the graphical console, as a raw stream for programs and as a websocket for browsers. */
+/* Routes of what only machines have: the graphical console, as a raw stream for programs and as a websocket for browsers, and as a
+ * picture; keys and pointer. */
 #include "core/machines.h"
 #include "dialect/native/native-priv.h"
 #include "http/websocket.h"
@@ -29,9 +30,31 @@ static void display_websocket(struct http_request *req) {
 		websocket_relay(req, client, &early, fd);
 }
 
+static void screen(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	int fd;
+	if (machine_screen(core_of(req), project_of(req), name_of(req), &fd, &err) < 0)
+		return fail(req, &err);
+	reply_stream_fd(req, "image/png", fd);
+}
+
+static void input(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct machine_input in;
+	if (!dto_parse(req, &machine_input_table, &in, NULL))
+		return;
+	int r = machine_input(core_of(req), project_of(req), name_of(req), &in, &err);
+	fields_free(&machine_input_table, &in);
+	if (r < 0)
+		return fail(req, &err);
+	http_reply_empty(req, 204);
+}
+
 const struct native_route machine_routes[] = {
 	{"POST", ONE "/display", display, .summary = "A machine's graphical console", .what = "upgrade to rfb (RFC 6143)", .status = 101},
 	{"GET", ONE "/display", display_websocket, .summary = "The same for browsers", .what = "upgrade to websocket with the stream in binary messages",
 	 .status = 101},
+	{"GET", ONE "/screen", screen, .summary = "A picture of it", .what = "PNG", .status = 200},
+	{"POST", ONE "/input", input, .summary = "Keys and pointer of a machine", .request = &machine_input_table, .status = 204},
 	{0},
 };
