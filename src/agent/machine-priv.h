@@ -48,6 +48,15 @@ struct qmp;
 int machine_open(const struct job *j, int *lock, struct msg_instance_create *r, struct qmp **q, struct error *err);
 int work_machine_display(struct job *j, struct error *err);
 
+/* --- machine-exec.c: further processes inside --- */
+
+/* One in a machine of a container's image, as container_exec has it: *pid is a process that stands for it here. With the lock held,
+ * which is given back meanwhile. */
+int machine_exec(const struct job *j, const struct msg_instance_create *r, const struct run_state *run,
+		 const struct msg_exec_start *m, int *lock, struct container_stdio *io, pid_t *pid, struct error *err);
+/* Unplugs the ports of processes that have ended, or all of them: before the machine's devices are written down. */
+int machine_ports_sweep(struct qmp *q, bool all, struct error *err);
+
 /* Asks the guest to power down; it need not. */
 int machine_power_down(const struct agent *a, const char *id, struct error *err);
 /* Halts or continues the processors. */

@@ -1,4 +1,4 @@
-/* What the guest's agent can do: those commands of QEMU's own agent that make sense here, and io.wabe-exec. */
+/* What the guest's agent can do: those commands of QEMU's own agent that make sense here. */
 #include "guest/guest-priv.h"
 
 #include "base/fs.h"
@@ -47,11 +47,7 @@ static int run_info(UNUSED struct guest *g, UNUSED struct execs *x, UNUSED const
 /* --- processes --- */
 
 static int run_exec(UNUSED struct guest *g, struct execs *x, const json_t *arguments, json_t **out, struct error *err) {
-	return execs_start(x, arguments, false, out, err);
-}
-
-static int run_own_exec(UNUSED struct guest *g, struct execs *x, const json_t *arguments, json_t **out, struct error *err) {
-	return execs_start(x, arguments, true, out, err);
+	return execs_start(x, arguments, out, err);
 }
 
 static int run_exec_status(UNUSED struct guest *g, struct execs *x, const json_t *arguments, json_t **out, struct error *err) {
@@ -191,7 +187,6 @@ static const struct command commands[] = {
 	{"guest-info", run_info, false},
 	{"guest-exec", run_exec, false},
 	{"guest-exec-status", run_exec_status, false},
-	{"io.wabe-exec", run_own_exec, false},
 	{"guest-shutdown", run_shutdown, true},
 	{"guest-fsfreeze-status", run_freeze_status, false},
 	{"guest-fsfreeze-freeze", run_freeze, false},
