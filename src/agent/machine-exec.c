@@ -162,6 +162,8 @@ int machine_exec(const struct job *j, const struct msg_instance_create *r, const
 	_cleanup_(close_fd) int port = -1;
 	if (str_same(r->instance.status.state, "paused"))
 		return error_set(err, ERROR_CONFLICT, "machine %.12s is paused", j->id);
+	if (!guest_is(r))
+		return machine_guest_exec(j, m, lock, io, pid, err);
 	signal(SIGPIPE, SIG_IGN);
 	int result = open_port(j, m->exec_id, &port, err);
 	instance_unlock(lock); /* the guest may take its time */

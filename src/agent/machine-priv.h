@@ -57,7 +57,25 @@ int machine_exec(const struct job *j, const struct msg_instance_create *r, const
 /* Unplugs the ports of processes that have ended, or all of them: before the machine's devices are written down. */
 int machine_ports_sweep(struct qmp *q, bool all, struct error *err);
 
-/* Asks the guest to power down; it need not. */
+/* --- machine-guest.c: the agent in a guest that has its own system --- */
+
+/* UNAVAILABLE at once where none has opened the channel. Others wait as long as it is open. */
+struct guest;
+struct guest_result;
+int machine_guest_open(const struct agent *a, const char *id, int64_t deadline, struct guest **out, struct error *err);
+/* As machine_exec, which calls it. */
+int machine_guest_exec(const struct job *j, const struct msg_exec_start *m, int *lock, struct container_stdio *io, pid_t *pid,
+		       struct error *err);
+/* A command of the guest's, to its end. */
+int machine_guest_run(const struct agent *a, const char *id, char *const *argv, struct guest_result *out, struct error *err);
+/* Whether the agent does it; where there is none nothing happens. */
+bool machine_guest_freeze(const struct agent *a, const char *id);
+void machine_guest_thaw(const struct agent *a, const char *id);
+bool machine_guest_shutdown(const struct agent *a, const char *id);
+
+/* One command by QMP. */
+int machine_call(const struct agent *a, const char *id, const char *name, json_t **ret, struct error *err);
+/* Asks the guest to power down, its agent or by the power button; it need not. */
 int machine_power_down(const struct agent *a, const char *id, struct error *err);
 /* Halts or continues the processors. */
 int machine_pause(const struct agent *a, const char *id, bool on, struct error *err);
