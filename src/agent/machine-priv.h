@@ -27,6 +27,7 @@ const char *machine_keep(struct machine_start *m, char *text);
 int machine_add_disk(struct machine_start *m, const char *path, bool read_only, const char *serial, struct error *err);
 /* guest.c: the same for one whose root is an image's layers upon which `root` has been changed. c has what every machine's has;
  * gets mounts and files. */
+#define GUEST_DIR "/guest" /* of QEMU's container: what virtiofsd serves; its root is in there */
 bool guest_is(const struct msg_instance_create *r);
 int guest_build(const struct job *j, const struct msg_instance_create *r, const char *root, const struct volume_mounts *volumes,
 		struct machine_start *m, struct container_config *c, struct error *err);
@@ -72,6 +73,19 @@ int machine_guest_run(const struct agent *a, const char *id, char *const *argv, 
 bool machine_guest_freeze(const struct agent *a, const char *id);
 void machine_guest_thaw(const struct agent *a, const char *id);
 bool machine_guest_shutdown(const struct agent *a, const char *id);
+
+/* --- machine-files.c: copies by the agent in a guest, with its own tar. They answer --- */
+
+int machine_file_stat(struct job *j, const struct msg_archive *m, struct error *err);
+int machine_file_get(struct job *j, const struct msg_archive *m, struct error *err);
+int machine_file_put(struct job *j, const struct msg_archive *m, struct error *err);
+
+/* --- machine-top.c --- */
+
+/* What runs inside, as the guest tells it. */
+int machine_processes(const struct agent *a, const struct msg_instance_create *r, struct msg_processes *out, struct error *err);
+/* Is it the tap device beside an interface of a machine's? */
+bool machine_is_tap(const char *interface);
 
 /* One command by QMP. */
 int machine_call(const struct agent *a, const char *id, const char *name, json_t **ret, struct error *err);

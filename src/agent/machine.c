@@ -150,6 +150,10 @@ static char *tap_name(size_t n) {
 	return str_format("tap%zu", n);
 }
 
+bool machine_is_tap(const char *interface) {
+	return str_starts(interface, "tap") && strspn(interface + 3, "0123456789") == strlen(interface + 3);
+}
+
 static void add_nics(const struct msg_instance_create *r, struct machine_start *m) {
 	const nics *list = &r->instance.nics;
 	m->nics = alloc_array(list->n + 1, sizeof *m->nics);

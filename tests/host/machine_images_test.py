@@ -187,6 +187,32 @@ def exec_as_in_a_container(d):
 
 
 @test
+def copies_and_processes(d):
+    """wabe cp, top, stats and diff of one that runs are of what is inside"""
+    kernel(d)
+    d.cli("run", "--vm", "-m", "256m", "-d", "--name", "c", "--tmpfs", "/mem", "busybox:1", "sh", "-c", "echo there >/tmp/one; chown alice /tmp/one; echo up; sleep 1003")
+    said(d, "c", "up")
+    with tempfile.TemporaryDirectory() as folder:
+        d.cli("cp", "c:/tmp/one", folder + "/got")
+        with open(folder + "/got") as f:
+            equal(f.read(), "there\n")
+        os.makedirs(folder + "/dir/sub")
+        with open(folder + "/dir/sub/file", "w") as f:
+            f.write("brought\n" * 100000)
+        d.cli("cp", folder + "/dir", "c:/tmp")
+        equal(d.out("exec", "c", "wc", "-c", "/tmp/dir/sub/file").split()[0], "800000")
+        equal(d.out("exec", "c", "stat", "-c", "%u", "/tmp/dir/sub/file"), "0")
+        contains(d.cli("cp", folder + "/dir", "c:/mem", check=False).stderr, "in the memory of machine")
+        contains(d.cli("cp", "c:/none", folder, check=False).stderr, "/none")
+    rows = d.out("top", "c")
+    contains(rows, "sleep 1003")
+    assert "qemu" not in rows and "wabe-init" not in rows, rows
+    contains(d.out("diff", "c"), "/tmp/dir/sub/file")
+    equal([i["name"] for i in d.json("stats", "--no-stream", "c")["c"]["interfaces"]], ["eth0"])
+    remove(d, "c")
+
+
+@test
 def health_check(d):
     """A health check runs inside"""
     kernel(d)
