@@ -149,6 +149,8 @@ struct child {
 
 /* Forks a worker for j; *j's descriptors stay the caller's. */
 int worker_start(struct agent *a, const struct job *j, struct error *err);
+/* In a process of a worker's that deals with strangers: no capability from here on, whatever it executes. Not 0: it failed. */
+int worker_drop_powers(void);
 /* Watches a shim that runs already. */
 struct child *child_watch(struct agent *a, enum child_kind kind, pid_t pid, int pidfd, const char *id,
 			  const char *exec_id);

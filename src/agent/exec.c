@@ -1,6 +1,6 @@
 /* Further processes in a running instance. Each has a shim of its own, and a directory RUN/shim/<id>/exec/<exec
  * id> that outlives it, for those who ask how it ended, until it is deleted or the instance is. */
-#include "agent/agent-priv.h"
+#include "agent/machine-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -59,8 +59,6 @@ static int load_instance(struct exec *x, struct error *err) {
 	if (r == 0 && (run_load(a, id, &x->run, NULL) < 0 || !x->run.created ||
 		       !container_state_alive(&x->run.container)))
 		r = error_set(err, ERROR_CONFLICT, "instance %.12s does not run", id);
-	if (r == 0 && instance_is_machine(&x->record.instance.spec)) /* it would be in QEMU's container */
-		r = error_set(err, ERROR_UNSUPPORTED, "a machine's processes cannot be started from outside");
 	return r;
 }
 
@@ -85,7 +83,7 @@ static int open_dir(struct exec *x, const struct msg_exec_start *m, struct error
 	return x->stream < 0 ? x->stream : 0;
 }
 
-static int start_process(struct exec *x, const struct msg_exec_start *m, struct error *err) {
+static int start_in_container(struct exec *x, const struct msg_exec_start *m, struct error *err) {
 	int r = config_exec(&x->record, m->command, m->env, m->user, m->workdir, &x->config, err);
 	if (r < 0)
 		return r;
@@ -94,9 +92,15 @@ static int start_process(struct exec *x, const struct msg_exec_start *m, struct 
 	x->config.process.columns = (uint16_t)m->columns;
 	if (m->tty && !strv_env_get(x->config.process.env, "TERM"))
 		strv_add(&x->config.process.env, "TERM=xterm");
-	r = stdio_pipes_open(&x->pipes, m->tty, m->stdin_open, (uid_t)x->record.instance.uid_base, &x->io, err);
-	if (r == 0)
-		r = container_exec(&x->run.container, &x->config.process, m->privileged, &x->io, &x->pid, err);
+	return container_exec(&x->run.container, &x->config.process, m->privileged, &x->io, &x->pid, err);
+}
+
+static int start_process(struct exec *x, const struct msg_exec_start *m, struct error *err) {
+	int r = stdio_pipes_open(&x->pipes, m->tty, m->stdin_open, (uid_t)x->record.instance.uid_base, &x->io, err);
+	if (r == 0 && instance_is_machine(&x->record.instance.spec))
+		r = machine_exec(x->job, &x->record, &x->run, m, &x->lock, &x->io, &x->pid, err);
+	else if (r == 0)
+		r = start_in_container(x, m, err);
 	fault_point("exec.started");
 	return r == 0 ? save_state(x, err) : r;
 }

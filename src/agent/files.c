@@ -1,6 +1,6 @@
 /* Files of an instance, whether it runs or not: copies in and out, what has changed, exports, logs. Paths are
  * looked up inside the instance's root by the layer code; nothing here joins one to a path of the host. */
-#include "agent/storage-priv.h"
+#include "agent/machine-priv.h"
 
 #include "base/fs.h"
 #include "base/str.h"
@@ -71,18 +71,50 @@ static int access_open(struct job *j, struct access *x, struct error *err) {
 	return r;
 }
 
+/* Of a machine that began as a disk the files are its guest's alone. */
+static bool has_own_files(const struct access *x) {
+	return instance_is_machine(&x->record.instance.spec) && root_is_block(&x->record);
+}
+
+static int no_files(const struct access *x, const char *what, struct error *err) {
+	return error_set(err, ERROR_UNSUPPORTED, "machine %.12s has a disk, of which wabe does not know the files: %s",
+			 x->record.instance.id, what);
+}
+
+/* In the machine of a container's image it lies beneath QEMU's own. */
+static int running_root(const struct access *x, struct error *err) {
+	int root = container_root_open(&x->run.container, err);
+	if (root < 0 || !instance_is_machine(&x->record.instance.spec))
+		return root;
+	int inner = fs_open_in_root(root, GUEST_DIR "/root", O_PATH | O_DIRECTORY, 0);
+	close_fd(&root);
+	return inner < 0 ? error_errno(err, inner, "cannot open the machine's root") : inner;
+}
+
+/* What is in the guest's memory does not show in its root. */
+static int check_memory(const struct access *x, const char *path, struct error *err) {
+	const struct instance_spec *s = &x->record.instance.spec;
+	for (size_t i = 0; x->up && instance_is_machine(s) && path && i < s->mounts.n; i++) {
+		const char *target = s->mounts.items[i].target;
+		size_t n = strlen(target);
+		if (str_same(s->mounts.items[i].type, "tmpfs") && str_starts(path, target) && (path[n] == '/' || !path[n]))
+			return error_set(err, ERROR_UNSUPPORTED, "%s lies in the memory of machine %.12s: take it by wabe exec and tar", path,
+					 x->record.instance.id);
+	}
+	return 0;
+}
+
 /* And the root. While the instance runs the lock is not needed any more; else it is kept, so that nothing
  * starts on the same files. */
 static int access_root(struct job *j, struct access *x, struct error *err) {
-	int r = access_open(j, x, err);
-	if (r < 0)
-		return r;
+	if (has_own_files(x))
+		return no_files(x, "stop it and export the image or a snapshot of its disk", err);
 	if (x->up) {
-		x->root = container_root_open(&x->run.container, err);
+		x->root = running_root(x, err);
 		instance_unlock(&x->lock);
 	} else {
 		struct container_config c;
-		r = root_hold(j, &x->record, &x->volume, &x->path, err);
+		int r = root_hold(j, &x->record, &x->volume, &x->path, err);
 		if (r < 0)
 			return r;
 		config_root(j->agent, &x->record, x->path, &c);
@@ -135,7 +167,11 @@ int work_archive_stat(struct job *j, struct error *err) {
 	const struct msg_archive *m = j->body;
 	_cleanup_(access_free) struct access x = ACCESS_INIT;
 	struct msg_file file = {0};
-	int r = access_root(j, &x, err);
+	int r = access_open(j, &x, err);
+	if (r == 0 && has_own_files(&x) && x.up)
+		return instance_unlock(&x.lock), machine_file_stat(j, m, err);
+	if (r == 0)
+		r = access_root(j, &x, err);
 	if (r == 0)
 		r = look_at(&x, m->path, &file, err);
 	if (r == 0)
@@ -164,7 +200,13 @@ int work_archive_get(struct job *j, struct error *err) {
 	_cleanup_(access_free) struct access x = ACCESS_INIT;
 	_cleanup_(close_fd) int writer = -1;
 	struct msg_file file = {0};
-	int r = access_root(j, &x, err);
+	int r = access_open(j, &x, err);
+	if (r == 0 && has_own_files(&x) && x.up)
+		return instance_unlock(&x.lock), machine_file_get(j, m, err);
+	if (r == 0)
+		r = check_memory(&x, m->path, err);
+	if (r == 0)
+		r = access_root(j, &x, err);
 	if (r == 0)
 		r = look_at(&x, m->path, &file, err);
 	if (r == 0)
@@ -180,7 +222,13 @@ int work_archive_get(struct job *j, struct error *err) {
 int work_archive_put(struct job *j, struct error *err) {
 	const struct msg_archive *m = j->body;
 	_cleanup_(access_free) struct access x = ACCESS_INIT;
-	int r = access_root(j, &x, err);
+	int r = access_open(j, &x, err);
+	if (r == 0 && has_own_files(&x) && x.up)
+		return instance_unlock(&x.lock), machine_file_put(j, m, err);
+	if (r == 0)
+		r = check_memory(&x, m->path, err);
+	if (r == 0)
+		r = access_root(j, &x, err);
 	struct unpack_options o = {access_base(&x), m->keep_owner, m->no_overwrite_dir};
 	if (r == 0)
 		r = tree_unpack(j->fds[0], x.root, m->path, &o, err);
@@ -190,7 +238,9 @@ int work_archive_put(struct job *j, struct error *err) {
 int work_export(struct job *j, struct error *err) {
 	_cleanup_(access_free) struct access x = ACCESS_INIT;
 	_cleanup_(close_fd) int writer = -1;
-	int r = access_root(j, &x, err);
+	int r = access_open(j, &x, err);
+	if (r == 0)
+		r = access_root(j, &x, err);
 	if (r == 0)
 		r = answer_stream(j, NULL, &writer, err);
 	if (r == 0)
@@ -232,6 +282,8 @@ int work_commit(struct job *j, struct error *err) {
 	_cleanup_(access_free) struct access x = ACCESS_INIT;
 	_cleanup_(close_fd) int writer = -1;
 	int r = access_open(j, &x, err);
+	if (r == 0 && has_own_files(&x))
+		r = no_files(&x, "a snapshot keeps its state", err);
 	if (r < 0)
 		return r;
 	_cleanup_(close_fd) int upper = open_upper(j, &x, err);
@@ -269,6 +321,8 @@ int work_diff(struct job *j, struct error *err) {
 	_cleanup_(buf_free) struct buf all = BUF_INIT_MAX(CHANGES_MAX);
 	_cleanup_(close_fd) int writer = -1;
 	int r = access_open(j, &x, err);
+	if (r == 0 && has_own_files(&x))
+		r = no_files(&x, "a snapshot keeps its state", err);
 	if (r < 0)
 		return r;
 	_cleanup_(close_fd) int upper = open_upper(j, &x, err);

@@ -13,7 +13,6 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
-#define GUEST_DIR "/guest" /* of QEMU's container: what virtiofsd serves */
 #define FILES_MAX ((size_t)16 << 20)
 /* Beside what the spec says: nothing is said before the first process speaks; a panic ends the machine; ciphers are not tried out
  * at each start, which takes a translator 300 ms. */

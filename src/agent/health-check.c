@@ -1,6 +1,6 @@
 /* One health check, in a worker: an exec that is waited for and judged by its exit status. The last results are kept
  * beside the run (RUN/shim/<id>/health.json) for whoever asks. */
-#include "agent/agent-priv.h"
+#include "agent/machine-priv.h"
 
 #include "base/fs.h"
 #include "base/proc.h"
@@ -93,11 +93,16 @@ static char **check_command(const struct health_check *h) {
 	return command;
 }
 
-static int start_check(const struct msg_instance_create *record, const struct run_state *run, int output, pid_t *pid,
-		       struct error *err) {
+static int start_check(const struct job *j, const struct msg_instance_create *record, const struct run_state *run, int *lock,
+		       int output, pid_t *pid, struct error *err) {
 	_cleanup_(strv_free_ptr) char **command = check_command(health_effective(record));
+	_cleanup_(free_ptr) char *exec_id = random_hex(32);
 	struct container_stdio io = {-1, output, output, 0, -1};
 	struct container_config c;
+	if (instance_is_machine(&record->instance.spec)) {
+		const struct msg_exec_start m = {.id = (char *)j->id, .exec_id = exec_id, .command = command};
+		return machine_exec(j, record, run, &m, lock, &io, pid, err);
+	}
 	int r = config_exec(record, command, NULL, NULL, NULL, &c, err);
 	if (r == 0)
 		r = container_exec(&run->container, &c.process, false, &io, pid, err);
@@ -106,7 +111,7 @@ static int start_check(const struct msg_instance_create *record, const struct ru
 }
 
 /* r tells how it went in any case; an error is one of wabe's own. */
-static int run_check(const struct msg_instance_create *record, const struct run_state *run, int *lock,
+static int run_check(const struct job *j, const struct msg_instance_create *record, const struct run_state *run, int *lock,
 		     struct health_result *r, struct error *err) {
 	_cleanup_(buf_free) struct buf out = BUF_INIT;
 	_cleanup_(close_fd) int reader = -1;
@@ -116,7 +121,7 @@ static int run_check(const struct msg_instance_create *record, const struct run_
 		return error_errno(err, errno, "cannot make a pipe");
 	reader = pair[0];
 	fd_set_nonblock(reader, true);
-	int result = start_check(record, run, pair[1], &pid, err);
+	int result = start_check(j, record, run, lock, pair[1], &pid, err);
 	close(pair[1]);
 	instance_unlock(lock);
 	if (result == 0) {
@@ -141,7 +146,7 @@ static int check(struct job *j, bool *ok, struct error *err) {
 	if (r < 0)
 		return r;
 	struct health_result result = {.started_at = time_now_ns(), .exit_code = -1};
-	r = run_check(&record, &run, &lock, &result, err);
+	r = run_check(j, &record, &run, &lock, &result, err);
 	result.finished_at = time_now_ns();
 	*ok = result.exit_code == 0;
 	log_add(j, &result, result.started_at >= run.started_at + health_effective(&record)->start_period);

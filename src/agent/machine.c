@@ -150,6 +150,10 @@ static char *tap_name(size_t n) {
 	return str_format("tap%zu", n);
 }
 
+bool machine_is_tap(const char *interface) {
+	return str_starts(interface, "tap") && strspn(interface + 3, "0123456789") == strlen(interface + 3);
+}
+
 static void add_nics(const struct msg_instance_create *r, struct machine_start *m) {
 	const nics *list = &r->instance.nics;
 	m->nics = alloc_array(list->n + 1, sizeof *m->nics);
@@ -253,18 +257,20 @@ static int qmp_of(const struct agent *a, const char *id, struct qmp **q, struct 
 	return qmp_open(dir, "qmp", time_mono_ns() + QMP_WAIT, q, err);
 }
 
-static int command(const struct agent *a, const char *id, const char *name, json_t **ret, struct error *err) {
+int machine_call(const struct agent *a, const char *id, const char *name, json_t **ret, struct error *err) {
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	int r = qmp_of(a, id, &q, err);
 	return r < 0 ? r : qmp_call(q, name, NULL, -1, time_mono_ns() + QMP_WAIT, ret, err);
 }
 
 int machine_power_down(const struct agent *a, const char *id, struct error *err) {
-	return command(a, id, "system_powerdown", NULL, err);
+	if (machine_guest_shutdown(a, id))
+		return 0;
+	return machine_call(a, id, "system_powerdown", NULL, err);
 }
 
 int machine_pause(const struct agent *a, const char *id, bool on, struct error *err) {
-	return command(a, id, on ? "stop" : "cont", NULL, err);
+	return machine_call(a, id, on ? "stop" : "cont", NULL, err);
 }
 
 int work_machine_resume(struct job *j, struct error *err) {
@@ -272,17 +278,18 @@ int work_machine_resume(struct job *j, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *status = NULL;
 	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
 	if (r == 0)
-		r = command(j->agent, j->id, "query-status", &status, err);
+		r = machine_call(j->agent, j->id, "query-status", &status, err);
 	return r == 0 && str_same(json_get_str(status, "status"), "io-error") ? machine_pause(j->agent, j->id, false, err) : r;
 }
 
-/* One that halts for want of space, or after a panic, has another word for it. */
+/* Also one whose guest holds its file systems still. One that halts for want of space, or after a panic, has another word for it. */
 void machine_recover(const struct agent *a, const char *id) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(json_free_ptr) json_t *status = NULL;
-	int r = command(a, id, "query-status", &status, &err);
+	int r = machine_call(a, id, "query-status", &status, &err);
 	if (r == 0 && str_same(json_get_str(status, "status"), "paused"))
 		r = machine_pause(a, id, false, &err);
 	if (r < 0)
 		log_warn("machine %.12s: %s", id, error_text(&err));
+	machine_guest_thaw(a, id);
 }

@@ -7,7 +7,6 @@
 #include "base/str.h"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -47,14 +46,9 @@ static int make_tree(int in, int out) {
 
 static int drop_powers(void) {
 	struct rlimit none = {0, 0}, memory = {MEMORY_MAX, MEMORY_MAX};
-	for (unsigned c = 0; prctl(PR_CAPBSET_READ, c, 0, 0, 0) >= 0; c++)
-		if (prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0)
-			return -1;
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2] = {0};
-	if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_AS, &memory) < 0 || syscall(SYS_capset, &header, data) < 0)
+	if (setrlimit(RLIMIT_CORE, &none) < 0 || setrlimit(RLIMIT_AS, &memory) < 0)
 		return -1;
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	return worker_drop_powers();
 }
 
 /* In the child of a child, which is the first process of a name space of its own. */

@@ -1,16 +1,15 @@
 /* What an instance uses, and its processes. Reads alone. */
-#include "agent/agent-priv.h"
+#include "agent/machine-priv.h"
 
 #include "base/fs.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "driver/container/processes.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#define COMMAND_SHOWN ((size_t)4096)
 
 static bool load_running(const struct job *j, struct run_state *run) {
 	return run_load(j->agent, j->id, run, NULL) == 0 && run->created;
@@ -55,8 +54,9 @@ static bool read_counters(struct str line, struct nic_counters *out) {
 	return true;
 }
 
-/* Those of the network name space of pid, unless that is ours. */
-static void read_interfaces(pid_t pid, struct msg_stats *out) {
+/* Those of the network name space of pid, unless that is ours. Beside each interface of a machine is its tap device, which has the
+ * same packets once more. */
+static void read_interfaces(pid_t pid, bool machine, struct msg_stats *out) {
 	_cleanup_(free_ptr) char *space = str_format("/proc/%d/ns/net", pid), *path = str_format("/proc/%d/net/dev", pid);
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	struct stat own, its;
@@ -68,6 +68,10 @@ static void read_interfaces(pid_t pid, struct msg_stats *out) {
 		struct nic_counters one;
 		if (!read_counters(str_cut(&rest, '\n'), &one))
 			continue;
+		if (machine && machine_is_tap(one.name)) {
+			free(one.name);
+			continue;
+		}
 		out->interfaces.items = alloc_resize(out->interfaces.items, out->interfaces.n + 1, sizeof one);
 		out->interfaces.items[out->interfaces.n++] = one;
 	}
@@ -77,6 +81,7 @@ int work_stats(struct job *j, struct error *err) {
 	_cleanup_(run_free) struct run_state run = {0};
 	int64_t memory = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
 	struct cgroup_stats s = {0};
+	const struct inst *known = inst_get(j->agent, j->id);
 	if (load_running(j, &run)) {
 		int r = cgroup_stats(&run.container.cgroup, &s, err);
 		if (r < 0)
@@ -106,7 +111,7 @@ int work_stats(struct job *j, struct error *err) {
 		.system_cpu_ns = system_cpu_ns(),
 	};
 	if (run.created)
-		read_interfaces(run.container.pid, &reply);
+		read_interfaces(run.container.pid, known && known->machine, &reply);
 	int r = job_answer(j, &reply, NULL, 0, err);
 	fields_free(&msg_stats_table, &reply);
 	return r;
@@ -114,85 +119,54 @@ int work_stats(struct job *j, struct error *err) {
 
 /* --- processes --- */
 
-static int64_t boot_time_ns(void) {
-	return time_now_ns() - time_mono_ns();
-}
-
-static void read_owner(pid_t pid, uint32_t base, struct process_row *row) {
-	_cleanup_(free_ptr) char *path = str_format("/proc/%d/status", pid);
-	_cleanup_(buf_free) struct buf text = BUF_INIT;
-	if (fs_read(path, 65536, &text) < 0)
-		return;
-	const char *line = strstr(buf_str(&text), "\nUid:");
-	uint64_t uid = line ? strtoull(line + 5, NULL, 10) : 0;
+static char *shown_user(uint32_t uid, uint32_t base) {
 	bool mapped = base && uid >= base && uid < (uint64_t)base + UID_RANGE;
-	row->user = str_format("%llu", (unsigned long long)(mapped ? uid - base : uid));
-}
-
-static void read_command(pid_t pid, struct str name, struct process_row *row) {
-	_cleanup_(free_ptr) char *path = str_format("/proc/%d/cmdline", pid);
-	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(COMMAND_SHOWN + 16384);
-	fs_read(path, COMMAND_SHOWN, &text);
-	size_t n = MIN(text.len, COMMAND_SHOWN);
-	while (n && text.data[n - 1] == '\0')
-		n--;
-	row->command = n ? str_copyn(text.data, n) : str_format("[%.*s]", (int)name.len, name.p);
-	for (size_t i = 0; n && i < n; i++) {
-		unsigned char c = (unsigned char)text.data[i];
-		row->command[i] = c == '\0' ? ' ' : c < ' ' || c >= 0x7f ? '?' : (char)c;
-	}
-	row->command[n ? n : strlen(row->command)] = '\0';
+	return str_format("%u", mapped ? uid - base : uid);
 }
 
 static bool read_process(pid_t pid, uint32_t base, struct process_row *row) {
-	_cleanup_(free_ptr) char *path = str_format("/proc/%d/stat", pid);
-	_cleanup_(buf_free) struct buf text = BUF_INIT;
-	if (fs_read(path, 65536, &text) < 0)
+	struct process_info p;
+	if (process_look(pid, &p) < 0)
 		return false;
-	const char *from = strchr(buf_str(&text), '('), *end = strrchr(buf_str(&text), ')');
-	char state;
-	int parent;
-	unsigned long long user, system, start;
-	long resident;
-	if (!from || !end ||
-	    sscanf(end + 1,
-		   " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu %*u %ld", &state,
-		   &parent, &user, &system, &start, &resident) != 6)
-		return false;
-	int64_t tick = NS_PER_SEC / sysconf(_SC_CLK_TCK);
 	*row = (struct process_row){
 		.pid = pid,
-		.parent = parent,
-		.state = str_format("%c", state),
-		.memory = resident * sysconf(_SC_PAGESIZE),
-		.cpu_ns = (int64_t)(user + system) * tick,
-		.started_at = boot_time_ns() + (int64_t)start * tick,
+		.parent = p.parent,
+		.user = shown_user(p.uid, base),
+		.state = str_format("%c", p.state),
+		.command = p.command,
+		.memory = p.memory,
+		.cpu_ns = p.cpu_ns,
+		.started_at = p.started_at,
 	};
-	read_owner(pid, base, row);
-	read_command(pid, (struct str){from + 1, (size_t)(end - from - 1)}, row);
 	return true;
+}
+
+static int list_processes(const struct run_state *run, const struct msg_instance_create *record, struct msg_processes *out,
+			  struct error *err) {
+	_cleanup_(free_ptr) pid_t *pids = NULL;
+	size_t n = 0;
+	int r = cgroup_pids(&run->container.cgroup, &pids, &n, err);
+	if (r < 0)
+		return r;
+	out->processes.items = alloc_array(n + 1, sizeof *out->processes.items);
+	for (size_t i = 0; i < n; i++)
+		out->processes.n += read_process(pids[i], (uint32_t)record->instance.uid_base, &out->processes.items[out->processes.n]);
+	return 0;
 }
 
 int work_top(struct job *j, struct error *err) {
 	_cleanup_(run_free) struct run_state run = {0};
 	_cleanup_(record_free) struct msg_instance_create record = {0};
+	struct msg_processes reply = {0};
 	int r = record_load(j->agent, j->id, &record, err);
 	if (r < 0)
 		return r;
 	if (!load_running(j, &run))
 		return error_set(err, ERROR_CONFLICT, "instance %.12s does not run", j->id);
-	_cleanup_(free_ptr) pid_t *pids = NULL;
-	size_t n = 0;
-	r = cgroup_pids(&run.container.cgroup, &pids, &n, err);
-	if (r < 0)
-		return r;
-	struct msg_processes reply = {0};
-	reply.processes.items = alloc_array(n + 1, sizeof *reply.processes.items);
-	for (size_t i = 0; i < n; i++)
-		if (read_process(pids[i], (uint32_t)record.instance.uid_base,
-				 &reply.processes.items[reply.processes.n]))
-			reply.processes.n++;
-	r = job_answer(j, &reply, NULL, 0, err);
+	r = instance_is_machine(&record.instance.spec) ? machine_processes(j->agent, &record, &reply, err)
+						       : list_processes(&run, &record, &reply, err);
+	if (r == 0)
+		r = job_answer(j, &reply, NULL, 0, err);
 	fields_free(&msg_processes_table, &reply);
 	return r;
 }

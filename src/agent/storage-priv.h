@@ -177,8 +177,10 @@ int work_template_make(struct job *j, struct error *err);
 /* --- instances that run, held still (freeze.c) --- */
 
 struct frozen {
+	const struct agent *agent;
 	int *locks;
 	struct run_state *runs;
+	char **guests; /* ids of machines whose file systems their guests hold still */
 	size_t n;
 };
 /* Locks and freezes the instances that run with a volume; what a crash leaves frozen, recovery thaws. */

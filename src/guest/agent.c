@@ -136,25 +136,29 @@ static void on_port(UNUSED struct loop_source *s, UNUSED uint32_t events, void *
 
 /* --- the port --- */
 
-static char *port_path(void) {
+char **ports_find(const char *begin, char ***names) {
 	_cleanup_(close_fd) int dir = open("/sys/class/virtio-ports", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_(strv_free_ptr) char **names = NULL;
-	if (dir < 0 || fs_names(dir, &names) < 0)
+	_cleanup_(strv_free_ptr) char **all = NULL;
+	char **found = NULL;
+	if (dir < 0 || fs_names(dir, &all) < 0)
 		return NULL;
-	for (char **n = names; n && *n; n++) {
+	for (char **n = all; n && *n; n++) {
 		_cleanup_(free_ptr) char *file = str_format("%s/name", *n);
 		_cleanup_(buf_free) struct buf text = BUF_INIT;
-		if (fs_read_at(dir, file, 256, &text) >= 0 && str_starts(buf_str(&text), PORT "\n"))
-			return str_format("/dev/%s", *n);
+		if (fs_read_at(dir, file, 256, &text) < 0 || !str_starts(buf_str(&text), begin))
+			continue;
+		strv_take(&found, str_format("/dev/%s", *n));
+		if (names)
+			strv_take(names, str_copyn(text.data, text.len - 1)); /* without the end of the line */
 	}
-	return NULL;
+	return found;
 }
 
 void guest_agent_look(struct guest_agent *a) {
 	if (a->fd >= 0)
 		return;
-	_cleanup_(free_ptr) char *path = port_path();
-	a->fd = path ? open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC) : -1;
+	_cleanup_(strv_free_ptr) char **paths = ports_find(PORT, NULL);
+	a->fd = paths ? open(paths[0], O_RDWR | O_NONBLOCK | O_CLOEXEC) : -1;
 	if (a->fd >= 0)
 		loop_add_fd(a->guest->loop, a->fd, EPOLLIN | EPOLLOUT | EPOLLET, on_port, a);
 }

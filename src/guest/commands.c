@@ -1,8 +1,9 @@
-/* What the guest's agent can do: those commands of QEMU's own agent that make sense here, and io.wabe-exec. */
+/* What the guest's agent can do: those commands of QEMU's own agent that make sense here, and what its ps would tell. */
 #include "guest/guest-priv.h"
 
 #include "base/fs.h"
 #include "base/time.h"
+#include "driver/container/processes.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -47,15 +48,38 @@ static int run_info(UNUSED struct guest *g, UNUSED struct execs *x, UNUSED const
 /* --- processes --- */
 
 static int run_exec(UNUSED struct guest *g, struct execs *x, const json_t *arguments, json_t **out, struct error *err) {
-	return execs_start(x, arguments, false, out, err);
-}
-
-static int run_own_exec(UNUSED struct guest *g, struct execs *x, const json_t *arguments, json_t **out, struct error *err) {
-	return execs_start(x, arguments, true, out, err);
+	return execs_start(x, arguments, out, err);
 }
 
 static int run_exec_status(UNUSED struct guest *g, struct execs *x, const json_t *arguments, json_t **out, struct error *err) {
 	return execs_status(x, arguments, out, err);
+}
+
+static json_t *print_process(pid_t pid, const struct process_info *p) {
+	_cleanup_(free_ptr) char *user = str_format("%u", p->uid);
+	char state[2] = {p->state, '\0'}, started[TIME_TEXT_MAX];
+	time_format(p->started_at, started);
+	return json_pack("{s:i,s:I,s:s,s:s,s:s,s:I,s:I,s:s}", "pid", (int)pid, "parent", (json_int_t)p->parent, "user", user, "state", state,
+			 "command", p->command, "memory", (json_int_t)p->memory, "cpu_ns", (json_int_t)p->cpu_ns, "started_at", started);
+}
+
+/* Those of the container: this program, its helpers and the kernel's threads are none. */
+static int run_processes(struct guest *g, UNUSED struct execs *x, UNUSED const json_t *arguments, json_t **out, struct error *err) {
+	_cleanup_(free_ptr) pid_t *pids = NULL;
+	size_t n = 0;
+	int r = cgroup_pids(&g->state.cgroup, &pids, &n, err);
+	if (r < 0)
+		return r;
+	json_t *list = json_array();
+	for (size_t i = 0; i < n; i++) {
+		struct process_info p;
+		if (process_look(pids[i], &p) < 0)
+			continue;
+		json_array_append_new(list, print_process(pids[i], &p));
+		free(p.command);
+	}
+	*out = json_pack("{s:o}", "processes", list);
+	return 0;
 }
 
 static int run_shutdown(struct guest *g, UNUSED struct execs *x, const json_t *arguments, UNUSED json_t **out, struct error *err) {
@@ -191,7 +215,7 @@ static const struct command commands[] = {
 	{"guest-info", run_info, false},
 	{"guest-exec", run_exec, false},
 	{"guest-exec-status", run_exec_status, false},
-	{"io.wabe-exec", run_own_exec, false},
+	{"io.wabe-processes", run_processes, false},
 	{"guest-shutdown", run_shutdown, true},
 	{"guest-fsfreeze-status", run_freeze_status, false},
 	{"guest-fsfreeze-freeze", run_freeze, false},

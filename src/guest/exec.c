@@ -94,30 +94,27 @@ static void exec_free(struct exec *e) {
 	free(e);
 }
 
-
-/* As QEMU's agent: path and arg, as root. As wabe: a command, by default as the container's own user, where it works. */
-static int describe(const struct guest_config *g, const json_t *q, bool own, struct container_process *p, struct error *err) {
-	_cleanup_(strv_free_ptr) char **args = json_get_strv(q, own ? "command" : "arg"), **env = json_get_strv(q, "env");
-	const char *path = json_get_str(q, "path"), *user = json_get_str(q, "user"), *workdir = json_get_str(q, "workdir");
-	if (own ? !strv_len(args) : !path)
-		return error_set(err, ERROR_INVALID, "%s is missing", own ? "command" : "path");
-	if (!own)
-		strv_add(&p->args, path);
+/* As root, at the root. */
+static int describe(const struct guest_config *g, const json_t *q, struct container_process *p, struct error *err) {
+	_cleanup_(strv_free_ptr) char **args = json_get_strv(q, "arg"), **env = json_get_strv(q, "env");
+	const char *path = json_get_str(q, "path");
+	if (!path)
+		return error_set(err, ERROR_INVALID, "path is missing");
+	strv_add(&p->args, path);
 	for (char **a = args; a && *a; a++)
 		strv_add(&p->args, *a);
 	p->env = strv_copy(g->env);
 	for (char **e = env; e && *e; e++)
 		strv_env_set(&p->env, *e);
-	p->user = str_copy(own && user ? user : own && g->user ? g->user : "0");
-	p->groups = own && !user ? strv_copy(g->groups) : NULL;
-	p->cwd = str_copy(own && workdir ? workdir : own && g->workdir ? g->workdir : "/");
+	p->user = str_copy("0");
+	p->cwd = str_copy("/");
 	return 0;
 }
 
-static int run(struct execs *x, const json_t *q, bool own, struct exec *e, struct error *err) {
+static int run(struct execs *x, const json_t *q, struct exec *e, struct error *err) {
 	_cleanup_(container_process_free) struct container_process p = {0};
 	_cleanup_(close_fd) int in = -1, out = -1, errors = -1;
-	int r = describe(&x->guest->config, q, own, &p, err);
+	int r = describe(&x->guest->config, q, &p, err);
 	if (r == 0)
 		r = input_open(json_get_str(q, "input-data"), &in, err);
 	if (r == 0 && json_get_bool(q, "capture-output")) {
@@ -136,12 +133,12 @@ static size_t count(const struct execs *x) {
 	return n;
 }
 
-int execs_start(struct execs *x, const json_t *arguments, bool own, json_t **out, struct error *err) {
+int execs_start(struct execs *x, const json_t *arguments, json_t **out, struct error *err) {
 	if (count(x) >= EXECS_MAX)
 		return error_set(err, ERROR_BUSY, "%d processes were started whose end nobody has asked about", EXECS_MAX);
 	struct exec *e = NEW(struct exec);
 	e->out.fd = e->err.fd = -1;
-	int r = run(x, arguments, own, e, err);
+	int r = run(x, arguments, e, err);
 	if (r < 0) {
 		exec_free(e);
 		return r;

@@ -46,15 +46,20 @@ int console_open(struct guest *g, struct container_stdio *io, struct error *err)
 int console_relay(struct guest *g, struct container_stdio *io, struct error *err);
 void console_drain(void);
 
-/* --- exec.c: what the host has run beside the first process --- */
+/* --- session.c: what the host has run beside the first process, with its streams --- */
+
+/* There may be a port for another one. */
+void sessions_look(const struct guest *g);
+
+/* --- exec.c: the same by the agent's protocol --- */
 
 struct execs;
 struct execs *execs_new(struct guest *g);
 /* A process has ended with this wait status, perhaps one of them. */
 void execs_ended(struct execs *x, pid_t pid, int how);
-/* The arguments and results of guest-exec and guest-exec-status, by docs/interop/qemu-ga-ref of QEMU; in container's words for
- * io.wabe-exec. The result is the caller's. */
-int execs_start(struct execs *x, const json_t *arguments, bool own, json_t **out, struct error *err);
+/* The arguments and results of guest-exec and guest-exec-status, by docs/interop/qemu-ga-ref of QEMU. The result is the
+ * caller's. */
+int execs_start(struct execs *x, const json_t *arguments, json_t **out, struct error *err);
 int execs_status(struct execs *x, const json_t *arguments, json_t **out, struct error *err);
 
 /* --- agent.c: QEMU's guest agent protocol on a virtio port --- */
@@ -63,6 +68,8 @@ struct guest_agent;
 struct guest_agent *guest_agent_new(struct guest *g, struct execs *x);
 /* The port may be there now. */
 void guest_agent_look(struct guest_agent *a);
+/* Paths of the virtio ports whose names begin so; with `names` those, in the same order. strv_free them. */
+char **ports_find(const char *begin, char ***names);
 
 /* --- commands.c --- */
 

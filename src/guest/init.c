@@ -93,13 +93,14 @@ static void on_children(UNUSED int signo, void *arg) {
 		loop_stop(g->loop);
 }
 
-/* The kernel tells of what has come; nothing is wanted of it but that the agent's port may be there now. */
+/* The kernel tells of what has come; nothing is wanted of it but that the agent's port may be there now, or one for an exec. */
 static void on_uevent(UNUSED struct loop_source *s, UNUSED uint32_t events, void *arg) {
 	struct context *x = arg;
 	char message[8192];
 	while (recv(x->uevents, message, sizeof message, MSG_DONTWAIT) >= 0 || errno == ENOBUFS)
 		;
 	guest_agent_look(x->agent);
+	sessions_look(x->guest);
 }
 
 static int watch_uevents(struct context *x, struct error *err) {
@@ -200,6 +201,7 @@ static int serve(struct guest *g, struct error *err) {
 	if (r < 0)
 		return r;
 	guest_agent_look(x.agent);
+	sessions_look(g);
 	if (boot_module(g, "button", NULL) == 0 && boot_module(g, "evdev", NULL) == 0)
 		watch_buttons(g);
 	static const char *const later[] = {"pvpanic_mmio", "virtio_balloon", "virtio_rng"};

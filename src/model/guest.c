@@ -80,3 +80,17 @@ static const struct field config_fields[] = {
 const struct field_table guest_config_table = {
 	"guest_config", "What a guest is told", sizeof(struct guest_config), config_fields, ARRAY_SIZE(config_fields), NULL,
 };
+
+static const struct field run_fields[] = {
+	FIELD(struct guest_run, command, FIELD_STRINGS, .flags = FIELD_REQUIRED, .max = 65536, .doc = "What to run"),
+	FIELD(struct guest_run, env, FIELD_STRINGS, .max = 65536, .doc = "Besides the container's"),
+	FIELD(struct guest_run, user, FIELD_STRING, .doc = "As whom, not as the container's user"),
+	FIELD(struct guest_run, workdir, FIELD_STRING, .doc = "Where, not in the container's directory"),
+	FIELD(struct guest_run, tty, FIELD_BOOL, .doc = "It has a terminal"),
+	FIELD(struct guest_run, stdin_open, FIELD_BOOL, .doc = "It has an input"),
+	FIELD(struct guest_run, rows, FIELD_INT, .max = 65535, .doc = "Of the terminal"),
+	FIELD(struct guest_run, columns, FIELD_INT, .max = 65535, .doc = "Of the terminal"),
+};
+const struct field_table guest_run_table = {
+	"guest_run", "A further process of a guest", sizeof(struct guest_run), run_fields, ARRAY_SIZE(run_fields), NULL,
+};

@@ -3,7 +3,12 @@
  *
  *   config   this, read once at the guest's start
  *   root/    the root, with the files and volumes that are mounted into it
- *   exit     written by the guest before it powers off: the status of the process, in decimal, and a newline */
+ *   exit     written by the guest before it powers off: the status of the process, in decimal, and a newline
+ *
+ * A further process (wabe exec) has a virtio port of its own, plugged in for it, whose name begins with GUEST_PORT. Frames of
+ * shim/protocol.h go over it, and those of enum guest_frame. The guest says hello, the host what to run, the guest that it does
+ * (SHIM_READY) or why it cannot; then SHIM_STDIN and SHIM_RESIZE one way, SHIM_STDOUT, SHIM_STDERR and last SHIM_EXIT the other
+ * way. A port that the host closes is the process's end. */
 #pragma once
 
 #include "model/field.h"
@@ -12,6 +17,14 @@
 #define GUEST_VERSION 1
 #define GUEST_CONFIG_MAX ((size_t)32 << 20)
 #define GUEST_FILE_MAX (16 << 20) /* bytes of base64 */
+#define GUEST_PORT "io.wabe.exec."
+#define GUEST_RUN_MAX ((size_t)4 << 20)
+
+enum guest_frame {
+	GUEST_RUN = 32,    /* to the guest: a guest_run as JSON, at most GUEST_RUN_MAX */
+	GUEST_FAILED = 33, /* from the guest: {"kind", "message"} of an error, at most SHIM_FRAME_MAX */
+	GUEST_HELLO = 34,  /* from the guest: it has opened the port. A second one is another guest's: it has been started anew */
+};
 
 struct guest_nic {
 	char *interface, *mac;
@@ -55,4 +68,11 @@ struct guest_config {
 	FIELD_LIST_OF(struct guest_nic) nics;
 };
 
-extern const struct field_table guest_config_table;
+struct guest_run {
+	char **command, **env; /* env: besides the container's */
+	char *user, *workdir;  /* NULL: the container's */
+	bool tty, stdin_open;
+	int64_t rows, columns; /* 0: unknown */
+};
+
+extern const struct field_table guest_config_table, guest_run_table;

@@ -6,7 +6,9 @@
  * "++" a companion keeps the container's capabilities; all others have none, QEMU neither. Descriptors from 3 on and the
  * terminal are QEMU's. Ends with QEMU's status (128 + signal), or where that is 0 with the one that the guest has written to FILE; a companion that ends while QEMU goes on ends the machine:
  * it would stand still else. What companions say is kept (64 KiB), and told only when something has gone wrong: each of them
- * complains of QEMU's end. Like wabe-shim it uses neither stdio nor the base room. */
+ * complains of QEMU's end. Like wabe-shim it uses neither stdio nor the base room. "wabe-machine exec" is relay.c's. */
+#include "shim/shim-priv.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -24,6 +26,7 @@
 
 #define GRACE_SECONDS 10 /* for QEMU to end after a companion that QEMU has let go */
 #define FAILED 125
+#define COMPANIONS_MAX 16
 
 int capset(void *header, const void *data); /* of the C library, which declares it nowhere */
 
@@ -31,6 +34,8 @@ static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUS
 static char **environment;
 static const char *status_path; /* FILE */
 static sigset_t watched;
+static pid_t companions[COMPANIONS_MAX];
+static size_t n_companions;
 static int complaints[2] = {-1, -1}; /* a pipe that never blocks */
 
 static void say(const char *what, const char *about) {
@@ -85,9 +90,9 @@ __attribute__((noreturn)) static void run(char **argv) {
 }
 
 /* It has a session of its own: what is typed on the terminal is not for it. */
-static pid_t start_companion(const char *path, char **argv, bool powers) {
+static void start_companion(const char *path, char **argv, bool powers) {
 	int sock = listen_on(path);
-	pid_t pid = fork();
+	pid_t pid = n_companions < COMPANIONS_MAX ? fork() : -1;
 	if (pid < 0)
 		fail("cannot start", argv[0]);
 	if (pid == 0) {
@@ -106,7 +111,7 @@ static pid_t start_companion(const char *path, char **argv, bool powers) {
 		run(argv);
 	}
 	close(sock);
-	return pid;
+	companions[n_companions++] = pid;
 }
 
 static bool is_word(const char *arg, const char *word) {
@@ -172,18 +177,29 @@ static void companion_ended(int status) {
 	setitimer(ITIMER_REAL, &grace, NULL);
 }
 
-/* QEMU first, if both have ended. */
+static bool is_companion(pid_t pid) {
+	for (size_t i = 0; i < n_companions; i++)
+		if (companions[i] == pid)
+			return true;
+	return false;
+}
+
+/* QEMU first, if both have ended. Others are orphans of those who stood for processes inside (relay.c). */
 static void reap(pid_t qemu) {
-	int status, killed = 0;
+	int status, how = 0;
+	bool some = false;
 	pid_t pid = waitpid(qemu, &status, WNOHANG);
 	if (pid == qemu && status != 0)
 		tell_complaints();
 	if (pid == qemu)
 		_exit(status == 0 ? guest_status() : status_of(status));
-	for (pid = -1; waitpid(-1, &status, WNOHANG) > 0; pid = 0)
-		killed = WIFEXITED(status) ? killed : status;
-	if (pid == 0)
-		companion_ended(killed);
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (is_companion(pid)) {
+			some = true;
+			how = WIFEXITED(status) ? how : status;
+		}
+	if (some)
+		companion_ended(how);
 }
 
 __attribute__((noreturn)) static void watch(int signals, pid_t qemu) {
@@ -200,6 +216,8 @@ __attribute__((noreturn)) static void watch(int signals, pid_t qemu) {
 }
 
 int main(int argc, char **argv) {
+	if (argc == 2 && is_word(argv[1], "exec"))
+		relay_run();
 	environment = argv + argc + 1;
 	sigemptyset(&watched);
 	sigaddset(&watched, SIGCHLD);

@@ -49,3 +49,7 @@ void client_resume(void);  /* there is room for input again */
 void client_send_exit(void);
 /* Drops those that took nothing for too long; when to call again, in ms from now, or -1. */
 int64_t client_expire(int64_t now, int64_t patience_ms);
+
+/* --- relay.c, of wabe-machine --- */
+
+__attribute__((noreturn)) void relay_run(void);

@@ -2,6 +2,7 @@
 """wabe-init in a real machine, under QEMU's translator: what a container image's process finds there, and what the host is told."""
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -66,8 +67,6 @@ def agent(place):
     names = [c["name"] for c in g.call("guest-info")["return"]["supported_commands"]]
     contains(names, "guest-exec")
     equal(g.exec("/bin/sh", "-c", "echo out; echo err >&2; id -u; pwd; exit 3"), (3, "out\n0\n/\n", "err\n"))
-    equal(g.exec("sh", "-c", "id -u; pwd; echo $X", name="io.wabe-exec", env=["X=y"])[1], "1000\n/work\ny\n")
-    equal(g.exec("sh", "-c", "id -u; pwd", name="io.wabe-exec", user="root", workdir="/tmp")[1], "0\n/tmp\n")
     equal(g.exec("/bin/cat", input_data="aGVsbG8=")[1], "hello")
     equal(g.exec("/bin/sh", "-c", "kill -9 $$")[0], "signal 9")
     equal(g.exec("/bin/sh", "-c", "cat /proc/1/comm")[1], "sh\n", "the same process name space")
@@ -92,6 +91,53 @@ def agent(place):
     text, status = g.end()
     contains(text, "told\n")
     equal(status, 5)
+
+
+@test
+def ports(place):
+    """A port is a process: what it says is checked, it ends with the host's hanging up, and serves one"""
+    path = place.dir + "/ports"
+    devices = []
+    for n in 0, 1, 2:
+        devices += ["-chardev", f"socket,id=p{n},path={path}{n},server=on,wait=off", "-device", f"virtserialport,chardev=p{n},name=io.wabe.exec.{n}"]
+    g = place.guest("echo up; sleep 1000", arguments=devices, user="bob", workdir="/work")
+
+    def frame(s, type, data=b""):
+        s.sendall(bytes([type, 0, 0, 0]) + len(data).to_bytes(4, "big") + data)
+
+    def opened(n):
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(f"{path}{n}")
+        return s, s.makefile("rb")
+
+    def read(f):
+        h = f.read(8)
+        return h[0], f.read(int.from_bytes(h[4:], "big"))
+    g.until("up\n")
+    s, f = opened(0)
+    equal(read(f), (34, b""))
+    frame(s, 32, b'{"command": ["sh", "-c", "id -u; pwd; echo $X; cat; exit 4"], "env": ["X=y"], "stdin_open": true}')
+    equal(read(f), (4, b""))
+    frame(s, 0, b"input")
+    frame(s, 0)
+    out = b""
+    while (got := read(f))[0] == 1:
+        out += got[1]
+    equal((out, got), (b"1000\n/work\ny\ninput", (3, b"\0\0\0\4")))
+    s, f = opened(1)
+    equal(read(f), (34, b""))
+    frame(s, 0, b"not this")
+    equal(read(f)[0], 33)
+    s, f = opened(2)
+    equal(read(f), (34, b""))
+    frame(s, 32, b'{"command": ["sleep", "1002"]}')
+    equal(read(f), (4, b""))
+    g.connect()
+    contains(g.exec("/bin/ps")[1], "sleep 1002")
+    f.close()
+    s.close()
+    while "sleep 1002" in g.exec("/bin/ps")[1]:
+        time.sleep(0.1)
 
 
 @test

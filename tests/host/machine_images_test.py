@@ -67,6 +67,19 @@ def qemu_of(d, name):
     return None
 
 
+def stand_ins(d, name):
+    """Processes of the host that stand for one inside."""
+    found = []
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            with open(path) as f, open(os.path.dirname(path) + "/cgroup") as groups:
+                if f.read() == "/wabe-machine\0exec\0" and d.show(name)["id"] in groups.read():
+                    found.append(int(path.split("/")[2]))
+        except OSError:
+            pass
+    return found
+
+
 @test
 def without_a_kernel(d):
     """Without a kernel's image nothing is made, and the error says how to get one"""
@@ -137,13 +150,85 @@ def its_root_lasts(d):
 
 
 @test
+def exec_as_in_a_container(d):
+    """wabe exec: streams, input and its end, user, environment, directory, terminal and status are the container's"""
+    kernel(d)
+    d.cli("run", "--vm", "-m", "256m", "-d", "--name", "x", "-u", "alice", "-e", "A=b", "busybox:1", "sh", "-c", "echo up; sleep 1000")
+
+    def run_in(*args, **kw):
+        r = d.cli("exec", *args, check=False, timeout=BOOT, **kw)
+        return r.returncode, r.stdout, r.stderr
+    # at once: it waits for the machine
+    equal(run_in("x", "sh", "-c", "echo out; echo err >&2; id -un; echo $A; exit 7"), (7, "out\nalice\nb\n", "err\n"))
+    equal(run_in("-u", "root", "-w", "/etc", "-e", "A=c", "-e", "B=d e", "x", "sh", "-c", 'id -un; pwd; echo "$A $B"'), (0, "root\n/etc\nc d e\n", ""))
+    equal(run_in("-i", "x", "wc", "-c", input="x" * 3000000), (0, "3000000\n", ""))
+    equal(run_in("-i", "x", "cat", input="words\n" * 300000), (0, "words\n" * 300000, ""))
+    equal(run_in("x", "cat"), (0, "", ""))
+    equal(run_in("x", "sh", "-c", "kill -9 $$")[0], 137)
+    code, _, text = run_in("x", "/bin/none")
+    equal(code, 127)
+    contains(text, "/bin/none")
+    equal(run_in("x", "/etc/passwd")[0], 126)
+    equal(run_in("-u", "nobody-such", "x", "true")[0], 125)
+    equal(run_in("x", "sh", "-c", "cat /proc/1/comm")[1], "sleep\n", "the same process name space")
+    both = [subprocess.Popen(d.line("exec", "-i", "x", "cat"), env=d.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    for n, p in enumerate(both):
+        equal(p.communicate(b"%d\n" % n, BOOT)[0], b"%d\n" % n)
+    r = subprocess.run(["script", "-qec", "stty rows 33 cols 99; " + " ".join(d.line("exec", "-it", "x", "sh", "-c", "'stty size; tty; echo $TERM; read l; echo got $l; exit 3'")), "/dev/null"],
+                       env=d.env, input=b"some\n", stdout=subprocess.PIPE, timeout=BOOT)
+    equal(r.returncode, 3, r.stdout)
+    for part in b"33 99", b"/dev/pts/", b"xterm", b"got some":
+        contains(r.stdout, part)
+    d.cli("exec", "-d", "x", "sleep", "1001")
+    wait_until(lambda: "sleep 1001" in run_in("x", "ps")[1], BOOT, "the process")
+    for pid in stand_ins(d, "x"):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "sleep 1001" not in run_in("x", "ps")[1], BOOT, "its end, with that of the process that stands for it")
+    remove(d, "x")
+
+
+@test
+def copies_and_processes(d):
+    """wabe cp, top, stats and diff of one that runs are of what is inside"""
+    kernel(d)
+    d.cli("run", "--vm", "-m", "256m", "-d", "--name", "c", "--tmpfs", "/mem", "busybox:1", "sh", "-c", "echo there >/tmp/one; chown alice /tmp/one; echo up; sleep 1003")
+    said(d, "c", "up")
+    with tempfile.TemporaryDirectory() as folder:
+        d.cli("cp", "c:/tmp/one", folder + "/got")
+        with open(folder + "/got") as f:
+            equal(f.read(), "there\n")
+        os.makedirs(folder + "/dir/sub")
+        with open(folder + "/dir/sub/file", "w") as f:
+            f.write("brought\n" * 100000)
+        d.cli("cp", folder + "/dir", "c:/tmp")
+        equal(d.out("exec", "c", "wc", "-c", "/tmp/dir/sub/file").split()[0], "800000")
+        equal(d.out("exec", "c", "stat", "-c", "%u", "/tmp/dir/sub/file"), "0")
+        contains(d.cli("cp", folder + "/dir", "c:/mem", check=False).stderr, "in the memory of machine")
+        contains(d.cli("cp", "c:/none", folder, check=False).stderr, "/none")
+    rows = d.out("top", "c")
+    contains(rows, "sleep 1003")
+    assert "qemu" not in rows and "wabe-init" not in rows, rows
+    contains(d.out("diff", "c"), "/tmp/dir/sub/file")
+    equal([i["name"] for i in d.json("stats", "--no-stream", "c")["c"]["interfaces"]], ["eth0"])
+    remove(d, "c")
+
+
+@test
+def health_check(d):
+    """A health check runs inside"""
+    kernel(d)
+    d.cli("run", "--vm", "-m", "256m", "-d", "--name", "h", "--health-cmd", "test $(cat /proc/1/comm) = sleep && cat /mark", "--health-interval", "1s",
+          "busybox:1", "sh", "-c", "echo well >/mark; exec sleep 1000")
+    wait_until(lambda: status(d, "h").get("health") == "healthy", BOOT, "health")
+    remove(d, "h")
+
+
+@test
 def stopping(d):
     """wabe stop is the container's stop signal; one that does not listen is ended after its time"""
     kernel(d)
     d.cli("run", "--vm", "-m", "256m", "-d", "--name", "s", "busybox:1", "sh", "-c", "trap 'echo told; exit 9' TERM; echo up; while :; do sleep 0.1; done")
     said(d, "s", "up")
-    # until there is exec for machines: not in QEMU's own container
-    contains(d.cli("exec", "s", "true", check=False).stderr, "cannot be started from outside")
     # the button is watched only after the first words
     d.cli("stop", "-t", "120", "s", timeout=BOOT)
     equal(status(d, "s")["exit_code"], 9)

@@ -129,10 +129,9 @@ class Guest:
         self.send(name, **arguments)
         return json.loads(self.file.readline())
 
-    def exec(self, *command, name="guest-exec", **arguments):
+    def exec(self, *command, **arguments):
         """(exit code or signal, output, errors) of a process inside."""
-        what = {"command": list(command)} if name != "guest-exec" else {"path": command[0], "arg": list(command[1:])}
-        reply = self.call(name, **what, capture_output=True, **arguments)
+        reply = self.call("guest-exec", path=command[0], arg=list(command[1:]), capture_output=True, **arguments)
         assert "return" in reply, reply
         while True:
             status = self.call("guest-exec-status", pid=reply["return"]["pid"])["return"]

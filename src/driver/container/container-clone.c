@@ -139,3 +139,33 @@ pid_t clone_child(const struct clone_request *q, int sync[2], int *pidfd, struct
 	}
 	return pid;
 }
+
+/* --- descriptors of the caller's that are passed on --- */
+
+void numbers_occupy(const struct container_stdio *io, struct numbers *out) {
+	for (int fd; io->pass && io->preserve_fds && (fd = fcntl(io->pass[0], F_DUPFD_CLOEXEC, 3)) >= 0;) {
+		if (fd >= 3 + io->preserve_fds) {
+			close(fd);
+			return;
+		}
+		out->items = alloc_resize(out->items, out->n + 1, sizeof *out->items);
+		out->items[out->n++] = fd;
+	}
+}
+
+void numbers_release(struct numbers *n) {
+	for (size_t i = 0; i < n->n; i++)
+		close(n->items[i]);
+	free(n->items);
+}
+
+int *stdio_kept(const struct container_stdio *io, const int gate[2], int result, size_t *n) {
+	const int own[] = {io->in, io->out, io->err, gate[0], gate[1], result};
+	size_t passed = io->pass ? (size_t)io->preserve_fds : 0;
+	int *keep = alloc_array(ARRAY_SIZE(own) + passed, sizeof *keep);
+	memcpy(keep, own, sizeof own);
+	if (passed)
+		memcpy(keep + ARRAY_SIZE(own), io->pass, passed * sizeof *keep);
+	*n = ARRAY_SIZE(own) + passed;
+	return keep;
+}

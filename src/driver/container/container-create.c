@@ -214,48 +214,13 @@ static void kill_process(struct container_state *s) {
 	proc_wait(s->pid);
 }
 
-struct numbers {
-	int *items;
-	size_t n;
-};
-
-/* The numbers that the first process has descriptors from the caller under: what is opened from here on gets higher ones. */
-static void occupy_numbers(const struct container_stdio *io, struct numbers *out) {
-	for (int fd; io->pass && io->preserve_fds && (fd = fcntl(io->pass[0], F_DUPFD_CLOEXEC, 3)) >= 0;) {
-		if (fd >= 3 + io->preserve_fds) {
-			close(fd);
-			return;
-		}
-		out->items = alloc_resize(out->items, out->n + 1, sizeof *out->items);
-		out->items[out->n++] = fd;
-	}
-}
-
-static void numbers_release(struct numbers *n) {
-	for (size_t i = 0; i < n->n; i++)
-		close(n->items[i]);
-	free(n->items);
-}
-
-/* All that the first process inherits. */
-static int *kept_descriptors(const struct container_stdio *io, const struct pipes *p, size_t *n) {
-	const int own[] = {io->in, io->out, io->err, p->gate[0], p->gate[1], p->result[1]};
-	size_t passed = io->pass ? (size_t)io->preserve_fds : 0;
-	int *keep = alloc_array(ARRAY_SIZE(own) + passed, sizeof *keep);
-	memcpy(keep, own, sizeof own);
-	if (passed)
-		memcpy(keep + ARRAY_SIZE(own), io->pass, passed * sizeof *keep);
-	*n = ARRAY_SIZE(own) + passed;
-	return keep;
-}
-
 /* Clones, and gives the child what it needs. On failure the child is dead and reaped. */
 static int make_process(struct container_config *c, const struct container_stdio *io, int cgroup, struct container_state *out,
 			struct error *err) {
 	_cleanup_(pipes_close) struct pipes pipes = {{-1, -1}, {-1, -1}};
 	_cleanup_(numbers_release) struct numbers taken = {0};
 	int sync[2];
-	occupy_numbers(io, &taken);
+	numbers_occupy(io, &taken);
 	if (pipe2(pipes.gate, O_CLOEXEC) < 0 || pipe2(pipes.result, O_CLOEXEC) < 0 || sync_pair(sync) < 0)
 		return error_errno(err, errno, "cannot make a pipe");
 	out->gate[0] = pipes.gate[0];
@@ -267,7 +232,7 @@ static int make_process(struct container_config *c, const struct container_stdio
 		out->gate_inodes[i] = st.st_ino;
 	}
 	size_t n_keep;
-	_cleanup_(free_ptr) int *keep = kept_descriptors(io, &pipes, &n_keep);
+	_cleanup_(free_ptr) int *keep = stdio_kept(io, pipes.gate, pipes.result[1], &n_keep);
 	struct clone_request q = {
 		.keep = keep, .n_keep = n_keep, .preserve_fds = io->preserve_fds, .flags = clone_flags(c), .joined = c->namespaces, .n_joined = c->n_namespaces, .pidfd = -1, .cgroup = cgroup,
 		.enter = c->cgroup.path ? &out->cgroup : NULL,

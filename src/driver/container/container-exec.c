@@ -101,11 +101,14 @@ static int exec_in(const struct container_state *s, const struct container_confi
 	int sync[2];
 	_cleanup_(close_pair) int gate[2] = {-1, -1};
 	_cleanup_(close_pair) int result[2] = {-1, -1};
+	_cleanup_(numbers_release) struct numbers taken = {0};
+	numbers_occupy(io, &taken);
 	if (pipe2(gate, O_CLOEXEC) < 0 || pipe2(result, O_CLOEXEC) < 0 || sync_pair(sync) < 0)
 		return error_errno(err, errno, "cannot make a pipe");
 	_cleanup_(close_fd) int cgroup = s->cgroup.path ? cgroup_open_v2_beside(&s->cgroup, s->pid) : -1;
-	const int keep[] = {io->in, io->out, io->err, gate[0], gate[1], result[1]};
-	struct clone_request q = {.keep = keep, .n_keep = ARRAY_SIZE(keep), .preserve_fds = io->preserve_fds, .pidfd = first, .cgroup = cgroup, .enter = s->cgroup.path ? &s->cgroup : NULL};
+	size_t n_keep;
+	_cleanup_(free_ptr) int *keep = stdio_kept(io, gate, result[1], &n_keep);
+	struct clone_request q = {.keep = keep, .n_keep = n_keep, .preserve_fds = io->preserve_fds, .pidfd = first, .cgroup = cgroup, .enter = s->cgroup.path ? &s->cgroup : NULL};
 	pid_t pid = clone_child(&q, sync, &pidfd, err);
 	if (pid == 0)
 		run_child(c, p, io, sync[1], gate, result[1]);

@@ -166,6 +166,15 @@ struct clone_request {
 pid_t clone_child(const struct clone_request *q, int sync[2], int *pidfd, struct error *err);
 /* Closes all descriptors from `from` on but those in keep (any order, -1: none), which gets sorted. */
 void close_all_but(unsigned from, int *keep, size_t n);
+/* The numbers under which the process has descriptors from the caller: what is opened from here on gets higher ones. */
+struct numbers {
+	int *items;
+	size_t n;
+};
+void numbers_occupy(const struct container_stdio *io, struct numbers *out);
+void numbers_release(struct numbers *n);
+/* All that the process inherits; free it. */
+int *stdio_kept(const struct container_stdio *io, const int gate[2], int result, size_t *n);
 
 /* container-hooks.c */
 int hooks_run(const struct container_hook *hooks, size_t n, const char *state, struct error *err);

@@ -133,7 +133,7 @@ struct container_stdio {
 	int in, out, err;   /* -1: /dev/null */
 	int preserve_fds;   /* further descriptors 3 … 2 + n that are passed on (LISTEN_FDS) */
 	int terminal_master; /* out */
-	const int *pass;    /* of a first process: the caller's descriptors that become 3 … instead; NULL: they are its own 3 … */
+	const int *pass;    /* the caller's descriptors that become 3 … instead; NULL: they are its own 3 … */
 };
 
 /* What is kept of a created container, as JSON on disk by the caller: enough for exec, kill, freeze,

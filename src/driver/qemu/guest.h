@@ -14,6 +14,7 @@ int guest_open(const char *dir, const char *name, int64_t deadline, struct guest
 /* The same over a connected descriptor, which is taken over. */
 int guest_adopt(int fd, int64_t deadline, struct guest **out, struct error *err);
 void guest_free(struct guest *g);
+DEFINE_CLEANUP(guest_free_ptr, struct guest *, guest_free);
 
 /* Any command. args is consumed, may be NULL; ret may be NULL, else *ret is the caller's. What the agent refuses: UNSUPPORTED
  * when it has no such command or it is disabled there, NOT_FOUND and DENIED where it says so, else CONFLICT; with its words. */

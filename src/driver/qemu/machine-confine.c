@@ -48,6 +48,11 @@ static void set_mount(struct container_mount *m, const char *type, const char *s
 	};
 }
 
+/* The console, or those of wabe-machine exec. */
+static bool has_terminals(const struct machine_config *m) {
+	return m->tty || m->launcher;
+}
+
 /* Before what c has. */
 static void add_mounts(const struct machine_config *m, struct container_config *c) {
 	const unsigned long none = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -56,7 +61,7 @@ static void add_mounts(const struct machine_config *m, struct container_config *
 	set_mount(next++, "proc", "proc", "/proc", none, m->n_shares ? NULL : "subset=pid"); /* virtiofsd wants /proc/sys/fs */
 	set_mount(next++, "tmpfs", "tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k");
 	set_mount(next++, "tmpfs", "tmpfs", "/tmp", none, "mode=1777,size=16m");
-	if (m->tty)
+	if (has_terminals(m))
 		set_mount(next++, "devpts", "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620");
 	if (m->launcher)
 		set_mount(next++, "bind", m->launcher, LAUNCHER, MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL);
@@ -101,7 +106,7 @@ static int add_devices(const struct machine_config *m, struct container_config *
 	add_rule(c, false, 'a', -1, -1, "rwm");
 	for (size_t i = 0; i < ARRAY_SIZE(standard); i++)
 		add_rule(c, true, 'c', standard[i][0], standard[i][1], "rw");
-	if (m->tty) {
+	if (has_terminals(m)) {
 		add_rule(c, true, 'c', 5, 2, "rw");
 		add_rule(c, true, 'c', 136, -1, "rw");
 	}

@@ -14,7 +14,7 @@
 #define VIRTIOFSD "/usr/lib/qemu/virtiofsd"
 
 /* Inside the container. */
-#define LAUNCHER "/wabe-machine"
+#define LAUNCHER MACHINE_LAUNCHER
 #define TPM_SOCKET "/tmp/tpm"
 #define SHARE_SOCKET "/tmp/share%zu"
 

@@ -7,6 +7,8 @@
 #include "driver/container/container.h"
 #include "model/machine.h"
 
+#define MACHINE_LAUNCHER "/wabe-machine" /* in the container of a machine that has companions */
+
 /* What runs guests. */
 struct accel {
 	bool kvm;        /* else the translator */

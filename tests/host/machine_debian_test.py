@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""A whole Debian as a machine: from a disk image that its own boot loader starts, set up by cloud-init, reached by Debian's
+qemu-guest-agent. Takes minutes under the translator: suite "long"."""
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from debianimage import debian_image  # noqa: E402
+from tap import LONG, contains, equal, need, note, run, test  # noqa: E402
+from wabe import Daemon, wait_until  # noqa: E402
+
+BOOT = 600
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGFsaWNlIG9mIHRoZSB0ZXN0IG9mIG1hY2hpbmVzIHRvZGF5 alice"
+
+
+class Place:
+    """One daemon and one machine for all tests: a boot takes a minute."""
+
+    def __init__(self):
+        need("WABE_TEST_LONG", LONG)
+        need("mmdebstrap", shutil.which("mmdebstrap"))
+        need("mkfs.btrfs", shutil.which("mkfs.btrfs"))
+        self.disk = debian_image()
+        self.d = d = Daemon("mdebian")
+        try:
+            d.start()
+            d.cli("pool", "create", "fs", "--driver", "btrfs", "--size", "6GiB")
+            d.cli("image", "import", "--kind", "disk", "--format", "raw", self.disk, "debian:12", timeout=BOOT)
+            d.cli("run", "--vm", "-d", "--name", "deb", "--hostname", "deb.example", "--pool", "fs", "-m", "768m", "--cloud-user", "alice",
+                  "--ssh-key", KEY, "--user-data", "#cloud-config\nruncmd:\n- echo run >/root/mark\n", "debian:12", timeout=BOOT)
+            started = time.monotonic()
+            wait_until(lambda: self.exec("true")[0] == 0, BOOT, "the guest's agent")
+            note(f"the agent answers after {time.monotonic() - started:.0f} s")
+            equal(self.exec("cloud-init", "status", "--wait")[0], 0, "cloud-init")
+        except BaseException:
+            print("# " + d.cli("logs", "deb", check=False).stdout[-3000:].replace("\n", "\n# "))
+            self.close()
+            raise
+
+    def exec(self, *args, **kw):
+        r = self.d.cli("exec", *kw.pop("options", ()), "deb", *args, check=False, timeout=BOOT, **kw)
+        return r.returncode, r.stdout, r.stderr
+
+    def sh(self, script):
+        code, out, err = self.exec("sh", "-c", script)
+        equal(code, 0, err)
+        return out
+
+    def close(self):
+        self.d.cli("rm", "-f", "deb", check=False)
+        self.d.close()
+
+
+@test
+def boots_by_its_own_loader(p):
+    """GRUB's and the system's words are on the console"""
+    text = p.d.out("logs", "deb")
+    contains(text, "GRUB starts Debian")
+    contains(text, "login:")
+
+
+@test
+def seed(p):
+    """cloud-init has made user, key, host name and network of the medium, and run what it was told"""
+    equal(p.sh("hostname -f").strip(), "deb.example")
+    contains(p.sh("cat /home/alice/.ssh/authorized_keys"), KEY)
+    equal(p.sh("cat /root/mark"), "run\n")
+    address = p.d.show("deb")["nics"][0]["ipv4"]
+    contains(p.sh("ip -o -4 addr"), address)
+    contains(p.sh("ip route"), "default via")
+
+
+@test
+def execs(p):
+    """Commands have their output, input, user, environment, directory and status"""
+    equal(p.exec("sh", "-c", "echo out; echo err >&2; exit 7"), (7, "out\n", "err\n"))
+    equal(p.exec("cat", options=["-i"], input="words\n" * 10000), (0, "words\n" * 10000, ""))
+    equal(p.exec("sh", "-c", 'id -un; pwd; echo "$A"', options=["-u", "alice", "-w", "/etc", "-e", "A=b c"]), (0, "alice\n/etc\nb c\n", ""))
+    code, _, err = p.exec("/bin/none")
+    equal(code, 127, err)
+    equal(p.exec("sh", "-c", "kill -9 $$")[0], 137)
+    code, _, err = p.exec("true", options=["-t"])
+    equal(code, 125)
+    contains(err, "no terminal")
+
+
+if __name__ == "__main__":
+    run(Place, Place.close)
