@@ -2,6 +2,7 @@
 # button. Commands are single characters; anything else comes back as it is.
 #   w   writes sector 1 of its disk: the character that follows, 512 times; answers W
 #   r   reads sector 1, answers with its first byte
+#   s   keeps the character that follows in memory      g   gives it back, at first "-"
 #   p   powers off      b   resets
 	.code16
 	.globl _start
@@ -34,6 +35,10 @@ again:
 	je write
 	cmp $'r', %al
 	je read
+	cmp $'s', %al
+	je set
+	cmp $'g', %al
+	je get
 	cmp $'p', %al
 	je off
 	cmp $'b', %al
@@ -54,6 +59,14 @@ read:
 	mov $0x0201, %ax
 	call disk
 	mov 0x8000, %al
+	call putc
+	jmp again
+set:
+	call wait
+	mov %al, kept
+	jmp again
+get:
+	mov kept, %al
 	call putc
 	jmp again
 reset:
@@ -109,5 +122,6 @@ putc:
 hello:	.asciz "tiny guest is up\r\n"
 bye:	.asciz "powering off\r\n"
 drive:	.byte 0
+kept:	.byte '-'
 	.org 510
 	.word 0xaa55
