@@ -177,9 +177,10 @@ enum states {
 	S_RESTARTING = 8,
 	S_EXITED = 16,
 	S_DEAD = 32,
+	S_SUSPENDED = 64,
 	S_UP = S_RUNNING | S_PAUSED,
-	S_DOWN = S_CREATED | S_EXITED | S_DEAD,
-	S_ANY = 63,
+	S_DOWN = S_CREATED | S_EXITED | S_DEAD | S_SUSPENDED,
+	S_ANY = 127,
 };
 
 /* A row of what the agent does about a request. */

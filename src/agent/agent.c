@@ -102,7 +102,7 @@ static int make_base(struct agent *a, struct error *err) {
 /* Is there anything to do about it before requests come? */
 static bool needs_recovery(const struct agent *a, const struct msg_instance_create *r) {
 	_cleanup_(free_ptr) char *run = run_path(a, r->instance.id, "state.json");
-	return !(state_bit(r->instance.status.state) & (S_CREATED | S_EXITED)) || fs_exists(run);
+	return !(state_bit(r->instance.status.state) & (S_CREATED | S_EXITED | S_SUSPENDED)) || fs_exists(run);
 }
 
 /* It can be seen and removed, and its uid range stays its own. */

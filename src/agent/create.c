@@ -56,7 +56,7 @@ static int fill(const char *dir, struct msg_instance_create *m, uint32_t uid_bas
 	m->instance.uid_base = uid_base;
 	fields_free(&instance_status_table, &m->instance.status);
 	fields_init(&instance_status_table, &m->instance.status);
-	status_set_state(&m->instance.status, "created");
+	status_set_state(&m->instance.status, m->memory ? "suspended" : "created");
 	_cleanup_(free_ptr) char *record = str_format("%s/record.json", dir);
 	return record_write(record, m, err);
 }
@@ -101,6 +101,18 @@ static int check_binds(const struct instance_spec *s, struct error *err) {
 	return 0;
 }
 
+/* A clone that goes on has the disk of the very moment of its memory. */
+static int make_root(const struct job *j, const struct msg_instance_create *m, const char *dir, struct error *err) {
+	_cleanup_(memory_saver_free) struct memory_saver s = MEMORY_SAVER_INIT;
+	_cleanup_(free_ptr) char *to = str_format("%s/resume", dir);
+	int r = m->memory ? memory_take(j->agent, m, dir, &s, err) : 0;
+	if (r == 0)
+		r = root_create(j, m, s.lock >= 0, err);
+	if (r == 0)
+		r = memory_cont(&s, err);
+	return r == 0 && s.q ? memory_keep(&s, to, err) : r;
+}
+
 int work_create(struct job *j, struct error *err) {
 	const struct agent *a = j->agent;
 	struct msg_instance_create *m = j->body;
@@ -129,7 +141,7 @@ int work_create(struct job *j, struct error *err) {
 	if (r == 0)
 		r = media_take(j, temporary, &m->media, m->instance.spec.files.n ? 1 : 0, err);
 	if (r == 0)
-		r = root_create(j, m, err);
+		r = make_root(j, m, temporary, err);
 	fault_point("create.root");
 	if (r == 0 && rename(temporary, path) < 0) /* writing the record has put the directory on disk */
 		r = error_errno(err, errno, "cannot make %s", path);

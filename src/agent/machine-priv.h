@@ -13,6 +13,8 @@ struct machine_start {
 	char **names; /* text that those point to */
 	int *pass;
 	size_t n_pass;
+	int state_fd; /* of saved memory, which goes on; -1 */
+	bool other;   /* that is another machine's */
 	struct container_config inner; /* the container inside, of a machine whose root is an image's layers */
 	struct machine_share share;
 };
@@ -105,5 +107,66 @@ void machine_watch_stop(struct inst *i);
 /* A worker's: one that halted because a disk could not be written to goes on. */
 int work_machine_resume(struct job *j, struct error *err);
 extern const struct handler job_machine_resume;
-/* Continues one that a killed worker has left halted. */
-void machine_recover(const struct agent *a, const char *id);
+/* Continues one that a killed worker has left halted, unless its memory has been saved for its end: then it ends. paused: by a
+ * user. */
+void machine_recover(const struct agent *a, const char *id, int64_t run, bool paused);
+
+/* --- saved memory (memory.c) ---
+ * A directory with "memory" (the guest's, as large as it is, with holes), "state" (the rest that QEMU has said) and "machine.json":
+ * of an instance memory/<snapshot>/, and resume/, which the next start goes on from while the instance is suspended, and only then.
+ * saving/ is one that is being made, dropped/ one that is being removed: never of use after a crash. */
+
+struct saved_memory { /* machine.json */
+	char **shape; /* of the machine */
+	char *board;  /* its version */
+	int64_t size; /* of the memory */
+	int64_t run;  /* in which it was saved; 0: in none of this machine's */
+	bool other;   /* another machine's: it is to learn who it is */
+};
+int saved_load(const char *dir, struct saved_memory *out, struct error *err);
+int saved_save(const char *dir, const struct saved_memory *s, struct error *err);
+void saved_free(struct saved_memory *s);
+char *machine_uuid(const char *digits); /* of 32 hexadecimal digits or more; free it */
+#define GENERATION_FILE "generation" /* of an instance: an UUID */
+/* A directory becomes `to`, whole and on disk. */
+int memory_settle(const char *dir, const char *to, struct error *err);
+/* QEMU tells how its migrations end, which memory_await waits for. */
+int memory_events(struct qmp *q, int64_t deadline, struct error *err);
+int memory_await(struct qmp *q, int64_t deadline, bool *completed, struct error *err);
+
+/* A machine whose memory is being saved: locked, and halted once that is done. */
+struct memory_saver {
+	const struct agent *agent;
+	const char *id;
+	struct msg_instance_create record;
+	struct run_state run;
+	struct qmp *q;
+	int lock, memory, state;
+	bool halted;
+	char *dir; /* saving/ */
+};
+#define MEMORY_SAVER_INIT ((struct memory_saver){.lock = -1, .memory = -1, .state = -1})
+/* Writes all of it into saving/, while the guest runs as far as that can be, and halts it. disk: with a snapshot or copy of its disk,
+ * which takes in no volume: it may write to none. CONFLICT, UNSUPPORTED: it is no machine, does not run, has what cannot be saved. */
+int memory_save(const struct agent *a, const char *id, bool disk, struct memory_saver *s, struct error *err);
+/* The guest goes on, unless a user has paused it. */
+int memory_cont(struct memory_saver *s, struct error *err);
+/* What has been saved is on disk as `to`, replacing what is there. */
+int memory_keep(struct memory_saver *s, const char *to, struct error *err);
+/* The guest goes on if it is halted; what was not kept goes. */
+void memory_saver_free(struct memory_saver *s);
+char *memory_path(const struct agent *a, const char *id, const char *snapshot); /* NULL: resume/ */
+/* The same memory once more, of the same or of another machine, as `to`. NOT_FOUND: there is none. */
+int memory_share(const char *from, const char *to, bool other, struct error *err);
+/* A directory of saved memory goes, by way of dropped/. */
+int memory_drop(const struct agent *a, const char *id, const char *dir, struct error *err);
+/* Whether resume/ is the memory of that run. */
+bool memory_is_of(const struct agent *a, const char *id, int64_t run);
+/* For a new instance in `dir`: the memory of the source that m names. s: halted or held meanwhile, if it is its present state. */
+int memory_take(const struct agent *a, const struct msg_instance_create *m, const char *dir, struct memory_saver *s, struct error *err);
+/* A start: what the machine is is written down in its run directory; a suspended one gets its memory. */
+int memory_prepare(const struct job *j, const struct msg_instance_create *r, struct machine_start *m, struct error *err);
+/* The new QEMU reads the state, and waits for memory_go: from then on the memory is used up. */
+int memory_load(const struct agent *a, const char *id, const struct machine_start *m, struct error *err);
+int memory_go(const struct agent *a, const char *id, struct error *err);
+int work_machine_suspend(struct job *j, struct error *err);

@@ -22,12 +22,13 @@ void machine_start_init(struct machine_start *m) {
 	*m = (struct machine_start){0};
 	container_config_init(&m->inner);
 	m->config = (struct machine_config){.qmp_fd = -1, .events_fd = -1, .guest_fd = -1, .kernel_fd = -1,
-					    .initrd_fd = -1, .vars_fd = -1};
+					    .initrd_fd = -1, .vars_fd = -1, .memory_fd = -1};
+	m->state_fd = -1;
 }
 
 void machine_start_free(struct machine_start *m) {
 	int fds[] = {m->config.qmp_fd, m->config.events_fd, m->config.guest_fd, m->config.kernel_fd,
-		     m->config.initrd_fd, m->config.vars_fd};
+		     m->config.initrd_fd, m->config.vars_fd, m->config.memory_fd, m->state_fd};
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		close_fd(&fds[i]);
 	for (size_t i = 0; i < m->config.n_disks; i++)
@@ -188,8 +189,8 @@ int machine_link(const struct msg_instance_create *r, const struct container_sta
 
 /* --- the whole --- */
 
-/* As RFC 9562 has it, version 4, from the instance's id. */
-static char *uuid_of(const char *id) {
+/* As RFC 9562 has it, version 4. */
+char *machine_uuid(const char *id) {
 	return str_format("%.8s-%.4s-4%.3s-8%.3s-%.12s", id, id + 8, id + 13, id + 17, id + 20);
 }
 
@@ -205,7 +206,7 @@ static int describe(const struct agent *a, const struct msg_instance_create *r, 
 	struct machine_config *c = &m->config;
 	c->spec = &spec->machine;
 	c->name = spec->name;
-	c->uuid = machine_keep(m, uuid_of(r->instance.id));
+	c->uuid = machine_keep(m, machine_uuid(r->instance.id));
 	c->memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : MEMORY_DEFAULT;
 	c->cpus = processors(spec);
 	c->tty = spec->tty;
@@ -244,6 +245,8 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 	if (result == 0)
 		result = machine_check(&m->config, err);
 	if (result == 0)
+		result = memory_prepare(j, r, m, err);
+	if (result == 0)
 		result = machine_args(&m->config, &c->process.args, &m->pass, &m->n_pass, err);
 	if (result == 0)
 		result = machine_confine(&m->config, skeleton, c, err);
@@ -280,16 +283,4 @@ int work_machine_resume(struct job *j, struct error *err) {
 	if (r == 0)
 		r = machine_call(j->agent, j->id, "query-status", &status, err);
 	return r == 0 && str_same(json_get_str(status, "status"), "io-error") ? machine_pause(j->agent, j->id, false, err) : r;
-}
-
-/* Also one whose guest holds its file systems still. One that halts for want of space, or after a panic, has another word for it. */
-void machine_recover(const struct agent *a, const char *id) {
-	_cleanup_(error_free) struct error err = ERROR_INIT;
-	_cleanup_(json_free_ptr) json_t *status = NULL;
-	int r = machine_call(a, id, "query-status", &status, &err);
-	if (r == 0 && str_same(json_get_str(status, "status"), "paused"))
-		r = machine_pause(a, id, false, &err);
-	if (r < 0)
-		log_warn("machine %.12s: %s", id, error_text(&err));
-	machine_guest_thaw(a, id);
 }

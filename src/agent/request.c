@@ -22,6 +22,7 @@ unsigned state_bit(const char *state) {
 	} names[] = {
 		{"created", S_CREATED}, {"running", S_RUNNING}, {"paused", S_PAUSED},
 		{"restarting", S_RESTARTING}, {"exited", S_EXITED}, {"dead", S_DEAD},
+		{"suspended", S_SUSPENDED},
 	};
 	for (size_t i = 0; state && i < ARRAY_SIZE(names); i++)
 		if (strcmp(names[i].name, state) == 0)
@@ -260,6 +261,14 @@ static int do_delete(struct job *j, struct error *err) {
 	return do_stop(j, err);
 }
 
+/* It changes what an instance is. */
+static int do_snapshot_restore(struct job *j, struct error *err) {
+	const struct msg_snapshot *m = j->body;
+	if (m->instance && inst_get(j->agent, m->id))
+		memcpy(j->id, m->id, sizeof j->id);
+	return worker_start(j->agent, j, err);
+}
+
 static int do_shutdown(struct job *j, struct error *err) {
 	struct agent *a = j->agent;
 	const struct msg_shutdown *m = j->body;
@@ -300,6 +309,7 @@ static struct handler handlers[] = {
 	{"instance-media", .work = work_media, .states = S_ANY, .id = ID(msg_instance_media)},
 	{"attach", .inline_ = do_attach, .states = S_ANY, .id = ID(msg_attach)},
 	{"exec-attach", .inline_ = do_exec_attach, .states = S_UP, .id = ID(msg_attach)},
+	{"machine-suspend", .work = work_machine_suspend, .states = S_UP, .id = ID(msg_id), .freezes = true},
 	{"machine-display", .work = work_machine_display, .states = S_UP, .id = ID(msg_id)},
 	{"machine-screen", .work = work_machine_screen, .states = S_UP, .id = ID(msg_id)},
 	{"machine-input", .work = work_machine_input, .states = S_RUNNING, .id = ID(msg_machine_input)},
@@ -353,7 +363,7 @@ static struct handler handlers[] = {
 	{"volume-detach", .work = work_volume_detach, .states = S_UP, .id = ID(msg_volume_attach)},
 	{"snapshot-create", .work = work_snapshot_create, .id = NO_ID, .freezes = true},
 	{"snapshot-delete", .work = work_snapshot_delete, .id = NO_ID},
-	{"snapshot-restore", .work = work_snapshot_restore, .id = NO_ID},
+	{"snapshot-restore", .inline_ = do_snapshot_restore, .work = work_snapshot_restore, .id = NO_ID},
 };
 
 const struct handler job_recover = {"-recover", .work = work_recover, .id = NO_ID};

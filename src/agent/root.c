@@ -82,7 +82,7 @@ static struct storage_volume root_volume(const struct msg_instance_create *m) {
 
 /* A source that is an instance's root: held still if it is the present state that is copied. Its volume's lock keeps
  * snapshots of it from going away. */
-static int open_source(const struct job *j, const struct msg_instance_create *m, struct volume_source *from,
+static int open_source(const struct job *j, const struct msg_instance_create *m, bool held, struct volume_source *from,
 		       struct frozen *frozen, struct error *err) {
 	_cleanup_(record_free) struct msg_instance_create r = {0};
 	char *ids[] = {m->root.id, NULL};
@@ -102,8 +102,8 @@ static int open_source(const struct job *j, const struct msg_instance_create *m,
 	from->id = m->root.id;
 	from->block = root_is_block(m);
 	from->snapshot = m->root.snapshot;
-	result = freeze_users(j, ids, frozen, err);
-	if (result == 0 && !frozen->n)
+	result = held ? 0 : freeze_users(j, ids, frozen, err);
+	if (result == 0 && !held && !frozen->n)
 		result = error_set(err, ERROR_NOT_FOUND, "the agent has no instance %s", m->root.id);
 	if (result == 0)
 		result = volume_lock(from->pool, from->id, LOCK_SH, &from->lock, err);
@@ -147,11 +147,11 @@ static int copy_volume(const struct job *j, struct volume_source *from, const st
 	return r;
 }
 
-static int copy(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, struct error *err) {
+static int copy(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, bool held, struct error *err) {
 	struct volume_source from = {.lock = -1};
 	struct frozen frozen = {0};
 	struct storage_volume v = root_volume(m);
-	int r = open_source(j, m, &from, &frozen, err);
+	int r = open_source(j, m, held, &from, &frozen, err);
 	if (r == 0)
 		r = copy_volume(j, &from, e, m->linked, m->instance.spec.root_size, &v, err);
 	volume_source_close(j->agent, &from);
@@ -175,15 +175,15 @@ static int from_template(const struct job *j, const struct msg_instance_create *
 	return r;
 }
 
-static int make_root(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, struct error *err) {
+static int make_root(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, bool held, struct error *err) {
 	struct storage_pool ref = ref_for_root(e);
 	struct storage_volume v = root_volume(m);
 	if (m->root.id)
-		return copy(j, m, e, err);
+		return copy(j, m, e, held, err);
 	return m->disk ? from_template(j, m, e, err) : e->driver->volume_create(&ref, &v, err);
 }
 
-int root_create(const struct job *j, const struct msg_instance_create *m, struct error *err) {
+int root_create(const struct job *j, const struct msg_instance_create *m, bool held, struct error *err) {
 	const struct pool_entry *e;
 	_cleanup_(volume_unlock) int pool = -1;
 	bool block = root_is_block(m);
@@ -195,7 +195,7 @@ int root_create(const struct job *j, const struct msg_instance_create *m, struct
 				 e->driver->name, block ? "block" : "file-system", block ? "disks of machines" : "roots");
 	r = block ? 0 : check_size(e, m->instance.spec.root_size, err);
 	if (r == 0)
-		r = make_root(j, m, e, err);
+		r = make_root(j, m, e, held, err);
 	fault_point("root.made");
 	if (r == 0 && !block)
 		r = make_parts(e, m->instance.id, m->root.id != NULL, err);

@@ -10,10 +10,13 @@
 #include "base/time.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LAST_WORDS_MS 200
 
 struct start {
 	struct job *job;
@@ -147,6 +150,20 @@ static int record_running(struct start *s, struct error *err) {
 	return record_save(s->job->agent, &s->record, err);
 }
 
+/* What QEMU says when it does not take a state, it says before it ends. */
+static int load_memory(struct start *s, struct error *err) {
+	char text[4096];
+	int r = memory_load(s->job->agent, s->job->id, &s->machine, err);
+	int from = s->io.terminal_master >= 0 ? s->io.terminal_master : s->pipes.err[0];
+	struct pollfd p = {from, POLLIN, 0};
+	ssize_t n = r < 0 && poll(&p, 1, LAST_WORDS_MS) > 0 ? read(from, text, sizeof text - 1) : 0;
+	if (n <= 0)
+		return r;
+	text[n] = '\0';
+	_cleanup_(free_ptr) char *words = text_shown(text);
+	return error_wrap(err, "QEMU says \"%.400s\"", words);
+}
+
 /* All that was begun is undone; what is left of a process is killed. */
 static void undo(struct start *s) {
 	_cleanup_(free_ptr) char *state = str_format("%s/state.json", s->dir);
@@ -191,9 +208,16 @@ static int start_steps(struct start *s, struct error *err) {
 	if (r == 0)
 		r = container_start(&s->run.container, err);
 	fault_point("start.started");
+	bool goes_on = s->machine.config.incoming;
+	if (r == 0 && goes_on)
+		r = load_memory(s, err);
 	if (r == 0)
 		r = record_running(s, err);
 	fault_point("start.recorded");
+	if (r == 0 && goes_on)
+		r = memory_go(s->job->agent, s->job->id, err);
+	if (r < 0 && goes_on)
+		status_set_state(&s->record.instance.status, "suspended"); /* it has not run */
 	if (r < 0)
 		undo(s);
 	return r;

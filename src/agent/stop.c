@@ -86,7 +86,8 @@ static void record_end(const struct job *j, struct msg_instance_create *r, bool 
 	st->pid = 0;
 	free(st->health);
 	st->health = NULL;
-	status_set_state(st, restart_wanted(r) ? "restarting" : "exited");
+	bool suspended = instance_is_machine(&r->instance.spec) && memory_is_of(j->agent, j->id, st->started_at);
+	status_set_state(st, suspended ? "suspended" : restart_wanted(r) ? "restarting" : "exited");
 }
 
 /* Has an earlier try to put the run away, which could not save it, told its end? */
@@ -216,8 +217,8 @@ static void report_running(const struct job *j, const struct msg_instance_create
 	bool running = str_same(r->instance.status.state, "running");
 	if (running && cgroup_is_frozen(&run->container.cgroup))
 		cgroup_freeze(&run->container.cgroup, false, NULL);
-	if (running && instance_is_machine(&r->instance.spec))
-		machine_recover(j->agent, j->id);
+	if (instance_is_machine(&r->instance.spec))
+		machine_recover(j->agent, j->id, r->instance.status.started_at, !running);
 	volumes_recover(j, run);
 	json_t *extra = json_object();
 	json_set_int(extra, "shim_pid", run->shim);
@@ -343,16 +344,25 @@ static int thaw(struct stop *s, struct error *err) {
 	return hold(s, false, err);
 }
 
-/* It does not run: nothing to stop but a restart that is due. */
+/* Its memory is given up, before anything can say that it is still of use. */
+static int give_up_memory(struct stop *s, struct error *err) {
+	_cleanup_(free_ptr) char *dir = memory_path(s->job->agent, s->job->id, NULL);
+	status_set_state(&s->record.instance.status, "exited");
+	int r = record_save(s->job->agent, &s->record, err);
+	return r < 0 ? r : memory_drop(s->job->agent, s->job->id, dir, err);
+}
+
+/* It does not run: nothing to stop but a restart that is due, or memory that waits. */
 static int stop_idle(struct stop *s, bool user, struct error *err) {
 	struct instance_status *st = &s->record.instance.status;
-	bool was_due = str_same(st->state, "restarting");
+	bool was_due = str_same(st->state, "restarting"), suspended = str_same(st->state, "suspended");
 	if (was_due)
 		status_set_state(st, "exited");
 	st->stopped_by_user |= user;
-	int r = record_save(s->job->agent, &s->record, err);
+	/* a shutdown of the host leaves a machine suspended */
+	int r = suspended && user ? give_up_memory(s, err) : record_save(s->job->agent, &s->record, err);
 	if (r == 0)
-		job_report(s->job, was_due ? "stop" : NULL, st, NULL);
+		job_report(s->job, was_due || suspended ? "stop" : NULL, st, NULL);
 	return r;
 }
 

@@ -201,7 +201,8 @@ const char *root_pool_id(const struct instance *i); /* "local" where none is giv
 bool root_is_block(const struct msg_instance_create *r);
 bool root_recorded_block(const struct agent *a, const char *id); /* also false: there is no such instance */
 /* Makes the root volume of a new instance: empty, or as a copy of another's or of its image's disk. */
-int root_create(const struct job *j, const struct msg_instance_create *m, struct error *err);
+/* held: the source is the caller's, and does not write. */
+int root_create(const struct job *j, const struct msg_instance_create *m, bool held, struct error *err);
 /* *path: its directory; of a disk the device, or a raw file. Free it. */
 int root_open(const struct job *j, const struct msg_instance_create *r, char **path, struct error *err);
 /* Once nothing of the instance's run is mounted from it any more; the instance's lock is held. */

@@ -5,8 +5,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -136,6 +138,33 @@ int fs_copy(int from, int to, uint64_t *copied) {
 	if (copied)
 		*copied = total;
 	return 0;
+}
+
+static int copy_range(int from, int to, off_t at, off_t end) {
+	if (lseek(from, at, SEEK_SET) < 0 || lseek(to, at, SEEK_SET) < 0)
+		return -errno;
+	while (at < end) {
+		ssize_t n = RETRY_EINTR(copy_file_range(from, NULL, to, NULL, (size_t)(end - at), 0));
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO; /* it became shorter */
+		at += n;
+	}
+	return 0;
+}
+
+int fs_clone(int from, int to) {
+	struct stat st;
+	if (ioctl(to, FICLONE, from) == 0)
+		return 0;
+	if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+		return -errno;
+	for (off_t at = 0, end; (at = lseek(from, at, SEEK_DATA)) >= 0; at = end) {
+		end = lseek(from, at, SEEK_HOLE);
+		int r = end < 0 ? -errno : copy_range(from, to, at, end);
+		if (r < 0)
+			return r;
+	}
+	return errno == ENXIO ? 0 : -errno;
 }
 
 int fs_mkdir_p(const char *path, mode_t mode) {

@@ -21,6 +21,8 @@ int fs_write_all(int fd, const void *data, size_t n); /* blocking descriptor */
 ssize_t fs_read_full(int fd, void *to, size_t n);
 /* Copies until end of file, with copy_file_range/splice where they can. *copied may be NULL. */
 int fs_copy(int from, int to, uint64_t *copied);
+/* All of a file in an empty one: what they have in common is shared where the file system can, else copied; holes stay. */
+int fs_clone(int from, int to);
 
 int fs_mkdir_p(const char *path, mode_t mode);
 int fs_fsync_dir(const char *path);

@@ -21,7 +21,7 @@ static void add_children(struct table *t, const json_t *list, const char *parent
 		_cleanup_(free_ptr) char *age = format_age(json_get_str(one, "created_at")),
 					 *shown = str_format("%*s%s%s", depth * 2, "", name,
 							     current && strcmp(current, name) == 0 ? " *" : "");
-		table_add(t, shown, age, json_get_str(one, "kept_as"), json_get_str(one, "description"));
+		table_add(t, shown, age, json_get_bool(one, "memory") ? "yes" : "", json_get_str(one, "kept_as"), json_get_str(one, "description"));
 		add_children(t, list, name, current, depth + 1);
 	}
 }
@@ -36,7 +36,7 @@ static int run(struct invocation *in, struct error *err) {
 		print_json(reply);
 		return 0;
 	}
-	struct table *t = table_new((const char *const[]){"NAME", "CREATED", "KEPT AS", "DESCRIPTION", NULL});
+	struct table *t = table_new((const char *const[]){"NAME", "CREATED", "MEMORY", "KEPT AS", "DESCRIPTION", NULL});
 	add_children(t, json_object_get(reply, "snapshots"), NULL, json_get_str(reply, "current"), 0);
 	table_print(t, true);
 	return 0;

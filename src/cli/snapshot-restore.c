@@ -21,6 +21,7 @@ const struct command command_snapshot_restore = {
 	.group = "Pools, volumes and snapshots",
 	.usage = "[OPTION…] NAME SNAPSHOT",
 	.doc = "Go back to a snapshot; what has changed since is lost",
+	.details = "A machine whose snapshot has its memory runs again, from that moment on.",
 	.examples = "wabe snapshot restore web before-upgrade",
 	.options = options,
 	.options_size = sizeof(struct options),

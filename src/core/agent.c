@@ -132,7 +132,7 @@ static void make_again(void *arg) {
 	core_lock(c);
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = instance_snap_ref(j->entry->snap);
 	core_unlock(c);
-	if (instance_make(c, &snap->instance, NULL, false, &state, &err) < 0) {
+	if (instance_make(c, &snap->instance, NULL, &state, &err) < 0) {
 		log_warn("making instance %.12s again: %s", snap->instance.id, error_text(&err));
 	} else {
 		WITH_LOCK(c);
@@ -166,7 +166,8 @@ static void remove_orphan(void *arg) {
 }
 
 static bool ended_for_good(const struct instance *i) {
-	return i->spec.auto_remove && !state_is_up(i->status.state) && !str_same(i->status.state, "created");
+	return i->spec.auto_remove && !state_is_up(i->status.state) && !str_same(i->status.state, "created") &&
+	       !str_same(i->status.state, "suspended");
 }
 
 /* Needs the lock. */

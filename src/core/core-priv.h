@@ -223,18 +223,24 @@ char *instance_key(const char *project, const char *id);
 bool label_fits(const struct pairs *labels, const char *wanted);
 /* "NAME:ALIAS" of its links becomes "ID:ALIAS". Needs the lock. */
 int links_resolve(struct core *c, const char *project, struct instance_spec *s, struct error *err);
-/* instance_create whose root begins as a copy of another one (NULL: empty); linked: sharing what is common. */
-int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
-			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err);
+/* Another instance, as which one begins. */
+struct instance_origin {
+	struct msg_volume_ref root;
+	bool linked; /* sharing what is common */
+	bool memory; /* of a machine: going on with its memory */
+};
+/* instance_create, with an origin. */
+int instance_create_from(struct core *c, const char *project, struct instance_spec *spec, const struct instance_origin *from,
+			 struct instance_snap **out, struct error *err);
 /* instance_update that may change mounts of type volume also while it runs: who calls it mounts them. */
 /* Another host port takes the place of the k-th, which was picked. */
 int instance_repick_port(struct core *c, const struct instance *i, size_t k, struct error *err);
 int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
 			   struct instance_snap **out, struct error *err);
 int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);
-/* Has the agent make the instance (again). */
-int instance_make(struct core *c, const struct instance *i, const struct msg_volume_ref *root, bool linked,
-		  struct msg_instance_state *state, struct error *err);
+/* Has the agent make the instance (again). from NULL: of its image alone. */
+int instance_make(struct core *c, const struct instance *i, const struct instance_origin *from, struct msg_instance_state *state,
+		  struct error *err);
 
 /* ---- nouns.c ---- */
 struct nouns *nouns_new(const struct noun_kind *kind);

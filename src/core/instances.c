@@ -193,7 +193,7 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 }
 
 /* What the root begins as is there: layers, or a disk. *layers is to be freed, not what is in it. */
-static int prepare_root(struct core *c, const struct instance *i, const struct image *image, const struct msg_volume_ref *root,
+static int prepare_root(struct core *c, const struct instance *i, const struct image *image, bool copied,
 			struct msg_instance_create *body, char ***layers, struct error *err) {
 	if (image_is_oci(image)) {
 		*layers = body->layers = alloc_array(image->layers.n + 1, sizeof **layers);
@@ -205,11 +205,11 @@ static int prepare_root(struct core *c, const struct instance *i, const struct i
 		return error_field(err, "image", str_same(image->kind, "disk") ? "is a machine's disk, and no container's: --vm"
 						 : "is a medium or kernel of machines, and none starts from it alone");
 	body->disk = image->layers.items[0].digest;
-	return root && root->id ? 0 : template_ensure(c, image, i->pool_id ? i->pool_id : POOL_LOCAL_ID, err);
+	return copied ? 0 : template_ensure(c, image, i->pool_id ? i->pool_id : POOL_LOCAL_ID, err);
 }
 
-int instance_make(struct core *c, const struct instance *i, const struct msg_volume_ref *root, bool linked,
-		  struct msg_instance_state *state, struct error *err) {
+int instance_make(struct core *c, const struct instance *i, const struct instance_origin *from, struct msg_instance_state *state,
+		  struct error *err) {
 	core_lock(c);
 	struct image_entry *found = i->image_id ? image_find(c, i->image_id, err) : NULL;
 	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
@@ -218,13 +218,16 @@ int instance_make(struct core *c, const struct instance *i, const struct msg_vol
 		return failed(err, ERROR_NOT_FOUND);
 	struct msg_instance_create body = {.instance = *i};
 	_cleanup_(free_ptr) char **layers = NULL;
-	int r = image ? prepare_root(c, i, &image->image, root, &body, &layers, err) : 0;
+	int r = image ? prepare_root(c, i, &image->image, from != NULL, &body, &layers, err) : 0;
 	if (r < 0)
 		return r;
 	if (image)
 		body.config = image->image.config;
-	body.root = root ? *root : (struct msg_volume_ref){0};
-	body.linked = linked;
+	if (from) {
+		body.root = from->root;
+		body.linked = from->linked;
+		body.memory = from->memory;
+	}
 	_cleanup_(media_close) struct media_files media = {.files = -1};
 	_cleanup_(free_ptr) struct instance_file *sized = alloc_array(i->spec.files.n + 1, sizeof *sized);
 	if (i->spec.files.n)
@@ -266,14 +269,13 @@ static void unreserve(struct core *c, struct entry *e) {
 
 /* The instance stands in the store before the agent hears of it: were this process to die in between, the
  * next one would have it made. */
-static int create_reserved(struct core *c, struct entry *e, const struct msg_volume_ref *root, bool linked,
-			   struct error *err) {
+static int create_reserved(struct core *c, struct entry *e, const struct instance_origin *from, struct error *err) {
 	const struct instance *i = &e->snap->instance; /* nobody else changes it yet */
 	struct msg_instance_state state = {0};
 	int r = store_new(c, e->snap, err);
 	if (r < 0)
 		return r;
-	r = instance_make(c, i, root, linked, &state, err);
+	r = instance_make(c, i, from, &state, err);
 	if (r < 0) {
 		_cleanup_(error_free) struct error undo = ERROR_INIT;
 		if (store_gone(c, i, &undo) < 0)
@@ -316,7 +318,7 @@ static void complete_machine(struct core *c, struct instance_spec *s) {
 }
 
 static int create(struct core *c, const char *project, struct instance_spec *spec, bool transient,
-		  const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
+		  const struct instance_origin *from, struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
 	_cleanup_(strv_free_ptr) char **made = NULL;
 	complete_machine(c, spec);
@@ -336,7 +338,7 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 		return r;
 	r = resolve_storage(c, ref.entry, &made, err);
 	if (r == 0)
-		r = create_reserved(c, ref.entry, root, linked, err);
+		r = create_reserved(c, ref.entry, from, err);
 	if (r < 0) {
 		unreserve(c, ref.entry);
 		volumes_drop(c, project, made);
@@ -349,17 +351,17 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 
 int instance_create(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
 		    struct error *err) {
-	return create(c, project, spec, false, NULL, false, out, err);
+	return create(c, project, spec, false, NULL, out, err);
 }
 
-int instance_create_from(struct core *c, const char *project, struct instance_spec *spec,
-			 const struct msg_volume_ref *root, bool linked, struct instance_snap **out, struct error *err) {
-	return create(c, project, spec, false, root, linked, out, err);
+int instance_create_from(struct core *c, const char *project, struct instance_spec *spec, const struct instance_origin *from,
+			 struct instance_snap **out, struct error *err) {
+	return create(c, project, spec, false, from, out, err);
 }
 
 int instance_create_passing(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
 			    struct error *err) {
-	return create(c, project, spec, true, NULL, false, out, err);
+	return create(c, project, spec, true, NULL, out, err);
 }
 
 int instance_keep(struct core *c, const char *project, const char *name, struct error *err) {

@@ -42,6 +42,8 @@ int instance_restart(struct core *c, const char *project, const char *name, cons
 		     struct instance_snap **out, struct error *err);
 /* With SIGKILL (signal NULL) it returns when the instance has ended. */
 int instance_kill(struct core *c, const char *project, const char *name, const char *signal, struct error *err);
+/* A machine's memory goes to disk, and it ends: suspended. Starting it goes on from there, stopping it gives the memory up. */
+int instance_suspend(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err);
 int instance_pause(struct core *c, const char *project, const char *name, bool pause, struct instance_snap **out,
 		   struct error *err);
 

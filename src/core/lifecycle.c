@@ -120,7 +120,8 @@ static unsigned told(struct core *c, const unsigned *counter) {
 
 static int stop_entry(struct core *c, struct entry *e, const char *signal, int64_t timeout, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *before = entry_snap(c, e);
-	if (!state_is_up(before->instance.status.state))
+	bool suspended = str_same(before->instance.status.state, "suspended");
+	if (!state_is_up(before->instance.status.state) && !suspended)
 		return 0;
 	struct msg_instance_stop body = {
 		.id = before->instance.id,
@@ -129,12 +130,13 @@ static int stop_entry(struct core *c, struct entry *e, const char *signal, int64
 	};
 	_cleanup_(free_ptr) char *used = signal ? str_copy(signal) : stop_signal_of(c, &before->instance);
 	unsigned ends = told(c, &e->ends);
-	if (!str_same(before->instance.status.state, "restarting"))
+	bool ends_now = !suspended && !str_same(before->instance.status.state, "restarting");
+	if (ends_now)
 		kill_event(c, &before->instance, used);
 	int r = call_state(c, e, "instance-stop", &body, err);
 	if (r < 0)
 		return r;
-	if (!str_same(before->instance.status.state, "restarting"))
+	if (ends_now)
 		event_await(c, &e->ends, ends);
 	entry_event(c, e, "stop");
 	return 0;
@@ -226,18 +228,28 @@ int instance_kill(struct core *c, const char *project, const char *name, const c
 	return 0;
 }
 
-int instance_pause(struct core *c, const char *project, const char *name, bool pause, struct instance_snap **out,
-		   struct error *err) {
+/* One request by the id alone that gives another state. */
+static int instance_turn(struct core *c, const char *project, const char *name, const char *request, struct instance_snap **out,
+			 struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
 	int r = entry_get(c, project, name, &ref.entry, err);
 	if (r < 0)
 		return r;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *before = entry_snap(c, ref.entry);
 	struct msg_id body = {.id = before->instance.id};
-	r = call_state(c, ref.entry, pause ? "instance-pause" : "instance-unpause", &body, err);
+	r = call_state(c, ref.entry, request, &body, err);
 	if (r == 0)
 		*out = entry_snap(c, ref.entry);
 	return r;
+}
+
+int instance_pause(struct core *c, const char *project, const char *name, bool pause, struct instance_snap **out,
+		   struct error *err) {
+	return instance_turn(c, project, name, pause ? "instance-pause" : "instance-unpause", out, err);
+}
+
+int instance_suspend(struct core *c, const char *project, const char *name, struct instance_snap **out, struct error *err) {
+	return instance_turn(c, project, name, "machine-suspend", out, err);
 }
 
 /* ---- waiting ---- */

@@ -194,7 +194,7 @@ int volume_detach(struct core *c, const char *project, const char *instance, con
 
 struct clone {
 	char *project, *instance, *name, *snapshot;
-	bool linked;
+	bool linked, memory;
 };
 
 static void clone_free(void *arg) {
@@ -220,6 +220,17 @@ static void clone_spec(const struct instance *from, const char *name, struct ins
 		out->ports.items[i].host_port = 0;
 }
 
+/* One that does not go on as its original is of no use. */
+static int clone_start(struct core *c, const struct instance_snap *made, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *started = NULL;
+	_cleanup_(error_free) struct error undo = ERROR_INIT;
+	const struct instance *i = &made->instance;
+	int r = instance_start(c, i->project, i->id, &started, err);
+	if (r < 0 && instance_delete(c, i->project, i->id, true, &undo) < 0)
+		log_warn("removing %s, which did not start: %s", i->spec.name, error_text(&undo));
+	return r;
+}
+
 static int clone_run(struct core *c, struct task_run *t UNUSED, void *arg, char **result, struct error *err) {
 	struct clone *k = arg;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *from = NULL, *made = NULL;
@@ -227,29 +238,36 @@ static int clone_run(struct core *c, struct task_run *t UNUSED, void *arg, char 
 	if (r < 0)
 		return r;
 	_cleanup_(held_release) struct held h = hold(c, "instance", from->instance.id); /* its snapshots stay meanwhile */
-	struct msg_volume_ref root = {
-		.pool_id = from->instance.pool_id ? from->instance.pool_id : (char *)POOL_LOCAL_ID,
-		.id = from->instance.id,
-		.snapshot = k->snapshot,
+	struct instance_origin origin = {
+		.root = {
+			.pool_id = from->instance.pool_id ? from->instance.pool_id : (char *)POOL_LOCAL_ID,
+			.id = from->instance.id,
+			.snapshot = k->snapshot,
+		},
+		.linked = k->linked,
+		.memory = k->memory,
 	};
 	struct instance_spec spec;
 	clone_spec(&from->instance, k->name, &spec);
-	r = instance_create_from(c, k->project, &spec, &root, k->linked, &made, err);
-	if (r == 0)
-		*result = str_copy(made->instance.id);
-	return r;
+	r = instance_create_from(c, k->project, &spec, &origin, &made, err);
+	if (r < 0)
+		return r;
+	*result = str_copy(made->instance.id);
+	return k->memory ? clone_start(c, made, err) : 0;
 }
 
-int instance_clone(struct core *c, const char *project, const char *instance, const char *name, const char *snapshot,
-		   bool linked, char **task, struct error *err) {
+int instance_clone(struct core *c, const char *project, const char *instance, const struct volume_copy_options *o, char **task,
+		   struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *from = NULL;
 	int r = instance_get(c, project, instance, &from, err);
-	if (r == 0 && name)
-		r = instance_name_check(name, err);
+	if (r == 0 && o->name)
+		r = instance_name_check(o->name, err);
+	if (r == 0 && o->memory && !instance_is_machine(&from->instance.spec))
+		r = error_field(err, "memory", "is a machine's: instance %s is a container", from->instance.spec.name);
 	if (r < 0)
 		return r;
 	struct clone *k = NEW(struct clone);
-	*k = (struct clone){str_copy(project), str_copy(from->instance.id), name ? str_copy(name) : NULL,
-			    snapshot ? str_copy(snapshot) : NULL, linked};
+	*k = (struct clone){str_copy(project), str_copy(from->instance.id), o->name ? str_copy(o->name) : NULL,
+			    o->snapshot ? str_copy(o->snapshot) : NULL, o->linked, o->memory};
 	return task_start(c, project, "instance-clone", from->instance.spec.name, NULL, clone_run, k, clone_free, task, err);
 }

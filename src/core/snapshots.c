@@ -222,8 +222,9 @@ static char *name_of_time(const char *prefix, int64_t now) {
 	return str_format("%s-%s", prefix, text);
 }
 
-static int call_snapshot(struct core *c, const struct owner *o, const char *request, const char *name, struct error *err) {
-	struct msg_snapshot body = {.pool_id = o->pool_id, .id = o->id, .name = (char *)name, .instance = o->instance};
+static int call_snapshot(struct core *c, const struct owner *o, const char *request, const struct snapshot *s, struct error *err) {
+	struct msg_snapshot body = {
+		.pool_id = o->pool_id, .id = o->id, .name = s->name, .instance = o->instance, .memory = s->memory};
 	return agent_call(c, request, &body, NULL, err);
 }
 
@@ -246,7 +247,7 @@ static int create_held(struct core *c, const struct owner *o, struct snapshot *n
 		schedule_mark(&o->schedule, &s.snapshots);
 	int r = set_put(c, o, &s, "snapshot-create", new->name, err);
 	if (r == 0)
-		r = call_snapshot(c, o, "snapshot-create", new->name, err);
+		r = call_snapshot(c, o, "snapshot-create", new, err);
 	if (r < 0) {
 		struct snapshot *failed = set_find(&s, new->name);
 		set_drop(&s, failed);
@@ -266,9 +267,13 @@ int snapshot_create(struct core *c, const struct snapshot_owner *of, const struc
 	_cleanup_(held_release) struct held h = owner_hold(c, &o);
 	struct snapshot new;
 	fields_copy(&snapshot_table, wanted, &new);
+	if (new.memory && !o.instance)
+		r = error_field(err, "memory", "is a machine's: a volume has none");
+	else if (new.memory && !o.running)
+		r = error_set(err, ERROR_CONFLICT, "instance %s does not run: it has no memory to be saved", o.name);
 	if (!new.name)
 		new.name = name_of_time("snap", time_now_ns());
-	r = create_held(c, &o, &new, json, err);
+	r = r < 0 ? r : create_held(c, &o, &new, json, err);
 	fields_free(&snapshot_table, &new);
 	return r;
 }
@@ -299,7 +304,7 @@ static int delete_held(struct core *c, const struct owner *o, const char *name, 
 	struct snapshot *one = set_need(&s, o, name, err);
 	if (!one)
 		return -ERROR_NOT_FOUND;
-	int r = call_snapshot(c, o, "snapshot-delete", name, err);
+	int r = call_snapshot(c, o, "snapshot-delete", one, err);
 	if (r < 0)
 		return r;
 	_cleanup_(free_ptr) char *kept = str_copy(name); /* may be its own */
@@ -316,6 +321,13 @@ int snapshot_delete(struct core *c, const struct snapshot_owner *of, const char 
 	return delete_held(c, &o, name, err);
 }
 
+/* It is suspended at the moment of the snapshot. */
+static int go_on(struct core *c, const struct owner *o, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *started = NULL;
+	int r = instance_start(c, o->project, o->id, &started, err);
+	return r < 0 ? error_wrap(err, "%s is back at the snapshot, but does not start", o->name) : 0;
+}
+
 int snapshot_restore(struct core *c, const struct snapshot_owner *of, const char *name, struct error *err) {
 	_cleanup_(owner_free) struct owner o;
 	int r = owner_get(c, of, &o, err);
@@ -324,18 +336,20 @@ int snapshot_restore(struct core *c, const struct snapshot_owner *of, const char
 	_cleanup_(held_release) struct held h = owner_hold(c, &o);
 	_cleanup_(set_free_members) struct snapshot_set s;
 	set_get(c, &o, &s);
-	if (!set_need(&s, &o, name, err))
+	const struct snapshot *one = set_need(&s, &o, name, err);
+	if (!one)
 		return -ERROR_NOT_FOUND;
 	if (o.running)
 		return error_set(err, ERROR_CONFLICT, o.instance ? "instance %s runs: stop it first"
 								 : "volume %s is mounted by a running instance: stop that first",
 				 o.name);
-	r = call_snapshot(c, &o, "snapshot-restore", name, err);
+	r = call_snapshot(c, &o, "snapshot-restore", one, err);
 	if (r < 0)
 		return r;
 	free(s.current);
 	s.current = str_copy(name);
-	return set_put(c, &o, &s, "snapshot-restore", name, err);
+	r = set_put(c, &o, &s, "snapshot-restore", name, err);
+	return r == 0 && one->memory ? go_on(c, &o, err) : r;
 }
 
 /* ---- the schedule ---- */

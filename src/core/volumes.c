@@ -34,7 +34,7 @@ const char *volume_user(struct core *c, const char *id, bool running) {
 	for (size_t i = 0; map_next(c->by_id, &i, NULL, &value);) {
 		const struct entry *e = value;
 		const struct instance *one = &e->snap->instance;
-		if (e->leaving || (running && !state_is_up(one->status.state)))
+		if (e->leaving || (running && !state_is_up(one->status.state) && !str_same(one->status.state, "suspended")))
 			continue;
 		for (size_t k = 0; k < one->volumes.n; k++)
 			if (str_same(one->volumes.items[k].volume_id, id))

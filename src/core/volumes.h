@@ -39,6 +39,7 @@ struct volume_copy_options {
 	const char *pool;     /* NULL: the same */
 	const char *snapshot; /* not for a move; NULL: as it is now */
 	bool linked;          /* sharing what is common; not for a move */
+	bool memory;          /* of a machine: goes on with its memory, and runs; not for volumes */
 };
 /* A task (JSON, to be freed). A move takes the snapshots along; UNSUPPORTED where there are some and the other pool has
  * none. */
@@ -76,9 +77,10 @@ int snapshot_create(struct core *c, const struct snapshot_owner *of, const struc
 int snapshot_update(struct core *c, const struct snapshot_owner *of, const char *snapshot, const char *description,
 		    char **json, struct error *err);
 int snapshot_delete(struct core *c, const struct snapshot_owner *of, const char *snapshot, struct error *err);
-/* CONFLICT while it is in use: a volume by a running instance, an instance that runs. */
+/* CONFLICT while it is in use: a volume by a running instance, an instance that runs. A machine whose snapshot has its memory runs
+ * afterwards. */
 int snapshot_restore(struct core *c, const struct snapshot_owner *of, const char *snapshot, struct error *err);
 /* A new instance of the same spec whose root begins as that of another one, or of a snapshot of it (NULL: as it is now).
  * Static addresses, MACs and host ports are not taken along. A full copy takes long: a task, whose result is the id. */
-int instance_clone(struct core *c, const char *project, const char *instance, const char *name, const char *snapshot,
-		   bool linked, char **task, struct error *err);
+int instance_clone(struct core *c, const char *project, const char *instance, const struct volume_copy_options *o, char **task,
+		   struct error *err);

@@ -368,7 +368,7 @@ const struct field_table instance_spec_table = {
 
 static const struct field status_fields[] = {
 	FIELD(struct instance_status, state, FIELD_ENUM, .def = "created",
-	      .values = (const char *const[]){"created", "running", "paused", "restarting", "exited", "dead", NULL},
+	      .values = (const char *const[]){"created", "running", "paused", "restarting", "suspended", "exited", "dead", NULL},
 	      .doc = "What it does now"),
 	FIELD(struct instance_status, pid, FIELD_INT, .def = "0", .doc = "Its first process on the host; 0: none"),
 	FIELD(struct instance_status, exit_code, FIELD_INT, .def = "0", .min = -1, .max = 255,

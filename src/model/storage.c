@@ -217,6 +217,7 @@ static const struct field snapshot_fields[] = {
 	CREATED_FIELD(struct snapshot),
 	FIELD(struct snapshot, parent, FIELD_STRING, .flags = FIELD_READONLY, .max = 128, .check = instance_name_check,
 	      .doc = "The snapshot before it"),
+	FIELD(struct snapshot, memory, FIELD_BOOL, .flags = FIELD_READONLY, .doc = "With the memory of a machine that ran"),
 	FIELD(struct snapshot, scheduled, FIELD_BOOL, .flags = FIELD_READONLY, .doc = "Taken by the schedule"),
 	FIELD(struct snapshot, kept_as, FIELD_ENUM, .flags = FIELD_READONLY,
 	      .values = NAMES("hourly", "daily", "weekly", "monthly"), .doc = "What the schedule keeps it for"),

@@ -84,6 +84,7 @@ struct snapshot {
 	char *description;
 	int64_t created_at;
 	char *parent;      /* name of the snapshot that was the newest, or that was restored last; NULL */
+	bool memory;       /* of a machine: with its memory */
 	bool scheduled;    /* made by the schedule, removed by it */
 	char *kept_as;     /* scheduled: hourly | daily | weekly | monthly, the longest that it stands for */
 };

@@ -73,6 +73,7 @@ static const struct field create_fields[] = {
 	FIELD(struct msg_instance_create, root, FIELD_OBJECT, .sub = &msg_volume_ref_table,
 	      .doc = "Another instance's root that its own begins as"),
 	FIELD(struct msg_instance_create, linked, FIELD_BOOL, .doc = "Sharing what is common with it"),
+	FIELD(struct msg_instance_create, memory, FIELD_BOOL, .doc = "Going on with that one's memory"),
 	FIELD(struct msg_instance_create, media, FIELD_LIST, .max = MEDIA_MAX, .sub = &medium_table, .doc = "What it gets besides"),
 };
 TABLE(msg_instance_create_table, "msg_instance_create", struct msg_instance_create, create_fields, "A new instance");
@@ -342,6 +343,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("instance-update", instance_update, instance_state, "A new spec; limits take effect at once"),
 	REQUEST("instance-list", empty, instance_states, "All that the agent has"),
 	REQUEST("attach", attach, empty, "Reply: a descriptor that speaks shim/protocol.h"),
+	REQUEST("machine-suspend", id, instance_state, "Saves a machine's memory and ends it; the next start goes on from there"),
 	REQUEST("machine-display", id, empty, "Reply: a descriptor that speaks RFB to a machine's screen"),
 	REQUEST("machine-screen", id, empty, "Reply: a pipe with a picture (PNG) of what its screen shows"),
 	REQUEST("machine-input", machine_input, empty, "Keys and pointer"),

@@ -54,6 +54,8 @@ struct msg_instance_create {
 	char *disk;    /* that begins as this template (digest of the disk image, made before); NULL: empty */
 	struct msg_volume_ref root; /* its root begins as a copy of this root of another instance; id NULL: empty */
 	bool linked;   /* that copy shares what is common */
+	bool memory;   /* and goes on with that one's memory, at its first start: of a machine that runs or is suspended, or of a snapshot
+			* with memory */
 	media media;
 };
 

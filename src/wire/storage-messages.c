@@ -92,6 +92,7 @@ static const struct field snapshot_fields[] = {
 	ID_FIELD(struct msg_snapshot, id, FIELD_REQUIRED, "Of the volume or instance"),
 	SNAPSHOT_FIELD(struct msg_snapshot, name, FIELD_REQUIRED),
 	FIELD(struct msg_snapshot, instance, FIELD_BOOL, .doc = "Of an instance's root"),
+	FIELD(struct msg_snapshot, memory, FIELD_BOOL, .doc = "With the memory of a machine"),
 };
 TABLE(msg_snapshot_table, "msg_snapshot", struct msg_snapshot, snapshot_fields, "A snapshot");
 

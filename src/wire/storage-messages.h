@@ -75,6 +75,7 @@ struct msg_template {
 struct msg_snapshot {
 	char *pool_id, *id, *name;
 	bool instance;
+	bool memory; /* of a machine: with its memory, which runs and goes on (create); it is suspended afterwards (restore) */
 };
 
 /* "volume-attach", "volume-detach": mounts in a running instance; the spec and volumes of instance-update follow. */

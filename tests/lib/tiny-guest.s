@@ -2,6 +2,7 @@
 # button. Commands are single characters; anything else comes back as it is.
 #   w   writes sector 1 of its disk: the character that follows, 512 times; answers W
 #   r   reads sector 1, answers with its first byte
+#   s   keeps the character that follows in memory      g   gives it back, at first "-"
 #   p   powers off      b   resets
 #   v   fills the screen with red (320 by 200 points); answers V
 # A key of its keyboard comes as k and its character.
@@ -36,6 +37,10 @@ again:
 	je write
 	cmp $'r', %al
 	je read
+	cmp $'s', %al
+	je set
+	cmp $'g', %al
+	je get
 	cmp $'p', %al
 	je off
 	cmp $'b', %al
@@ -82,6 +87,14 @@ read:
 	mov $0x0201, %ax
 	call disk
 	mov 0x8000, %al
+	call putc
+	jmp again
+set:
+	call wait
+	mov %al, kept
+	jmp again
+get:
+	mov kept, %al
 	call putc
 	jmp again
 reset:
@@ -137,5 +150,6 @@ putc:
 hello:	.asciz "tiny guest is up\r\n"
 bye:	.asciz "powering off\r\n"
 drive:	.byte 0
+kept:	.byte '-'
 	.org 510
 	.word 0xaa55

@@ -55,7 +55,7 @@ static void world_begin(struct world *w) {
 	w->config = (struct machine_config){
 		.spec = &w->spec, .name = "test,one", .uuid = "9a1e5f0e-4c1b-4d54-8f3c-0b51a9d7c001", .memory = INT64_C(64) << 20, .cpus = 2,
 		.disks = w->disks, .nics = w->nics, .qmp_fd = sock_listen_unix(w->socket, 0600), .events_fd = -1, .guest_fd = -1,
-		.kernel_fd = -1, .initrd_fd = -1, .vars_fd = -1,
+		.kernel_fd = -1, .initrd_fd = -1, .vars_fd = -1, .memory_fd = -1,
 	};
 	assert_true(w->config.qmp_fd >= 0);
 }

@@ -10,7 +10,10 @@ bool docker_runs(const struct instance *i) {
 	return str_same(s, "running") || str_same(s, "paused") || str_same(s, "restarting");
 }
 
+/* Docker has no word for what is suspended. */
 const char *docker_state(const struct instance *i) {
+	if (str_same(i->status.state, "suspended"))
+		return "exited";
 	return i->status.state ? i->status.state : "created";
 }
 

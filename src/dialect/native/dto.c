@@ -74,6 +74,7 @@ static const struct field copy_fields[] = {
 	FIELD(struct copy_request, snapshot, FIELD_STRING, .min = 1, .max = 128, .check = instance_name_check,
 	      .doc = "The snapshot that is copied; not given: what is there now"),
 	FIELD(struct copy_request, linked, FIELD_BOOL, .doc = "Shares with its original what they have in common"),
+	FIELD(struct copy_request, memory, FIELD_BOOL, .doc = "Of a machine: the clone goes on with its memory, and runs"),
 };
 TABLE(copy_request, copy_fields, "A copy");
 
@@ -81,6 +82,7 @@ static const struct field snapshot_fields[] = {
 	FIELD(struct snapshot_request, name, FIELD_STRING, .min = 1, .max = 128, .check = instance_name_check,
 	      .doc = "Not given: made of the time"),
 	FIELD(struct snapshot_request, description, FIELD_STRING, .check = text_check, .doc = "What it is for"),
+	FIELD(struct snapshot_request, memory, FIELD_BOOL, .doc = "Of a machine that runs: with its memory"),
 };
 TABLE(snapshot_request, snapshot_fields, "A snapshot");
 

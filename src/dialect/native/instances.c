@@ -118,6 +118,14 @@ static void pause_instance(struct http_request *req) {
 	pause_by(req, true);
 }
 
+static void suspend(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct instance_snap *snap = NULL;
+	if (instance_suspend(core_of(req), project_of(req), name_of(req), &snap, &err) < 0)
+		return fail(req, &err);
+	reply_instance(req, 200, snap);
+}
+
 static void unpause(struct http_request *req) {
 	pause_by(req, false);
 }
@@ -183,6 +191,8 @@ const struct native_route instance_routes[] = {
 	 .reply = &instance_table, .status = 200},
 	{"POST", ONE "/kill", kill_instance, .summary = "Sends a signal to its first process", .request = &kill_request_table, .status = 204},
 	{"POST", ONE "/pause", pause_instance, .summary = "Freezes all its processes", .reply = &instance_table, .status = 200},
+	{"POST", ONE "/suspend", suspend, .summary = "Saves a machine's memory and ends it; a start goes on from there",
+	 .reply = &instance_table, .status = 200},
 	{"POST", ONE "/unpause", unpause, .summary = "Lets them go on", .reply = &instance_table, .status = 200},
 	{"POST", ONE "/wait", wait_instance, .summary = "Waits for its end; headers come at once", .query = "condition",
 	 .what = "{\"exit_code\":N,\"oom_killed\":false,\"error\":null}", .status = 200},

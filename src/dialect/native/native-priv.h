@@ -43,10 +43,11 @@ struct shutdown_request {
 };
 struct copy_request { /* of volumes and of instances */
 	char *name, *pool, *snapshot;
-	bool linked;
+	bool linked, memory;
 };
 struct snapshot_request {
 	char *name, *description;
+	bool memory;
 };
 struct volume_attach_request {
 	char *volume, *target, *subpath;

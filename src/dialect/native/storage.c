@@ -114,11 +114,11 @@ static void copy_by(struct http_request *req, bool move) {
 	char *task = NULL;
 	if (!dto_parse(req, &copy_request_table, &dto, NULL))
 		return;
-	struct volume_copy_options o = {dto.name, dto.pool, dto.snapshot, dto.linked};
-	int r = 0;
-	if (move && (dto.name || dto.snapshot || dto.linked))
+	struct volume_copy_options o = {dto.name, dto.pool, dto.snapshot, dto.linked, false};
+	int r = dto.memory ? error_field(&err, "memory", "is a machine's: a volume has none") : 0;
+	if (r == 0 && move && (dto.name || dto.snapshot || dto.linked))
 		r = error_set(&err, ERROR_INVALID, "a volume moves as it is: give a pool alone");
-	else if (!move && !dto.name)
+	else if (r == 0 && !move && !dto.name)
 		r = error_field(&err, "name", "give the copy a name");
 	if (r == 0)
 		r = volume_duplicate(core_of(req), project_of(req), name_of(req), &o, &task, &err);
@@ -230,7 +230,7 @@ static void create_by(struct http_request *req, bool instance) {
 	char *json = NULL;
 	if (!dto_parse(req, &snapshot_request_table, &dto, NULL))
 		return;
-	struct snapshot s = {.name = dto.name, .description = dto.description};
+	struct snapshot s = {.name = dto.name, .description = dto.description, .memory = dto.memory};
 	int r = snapshot_create(core_of(req), &of, &s, &json, &err);
 	fields_free(&snapshot_request_table, &dto);
 	reply_json(req, r, 201, &json, &err);
@@ -244,6 +244,8 @@ static void patch_by(struct http_request *req, bool instance) {
 	if (!dto_parse(req, &snapshot_request_table, &dto, NULL))
 		return;
 	int r = dto.name ? error_field(&err, "name", "a snapshot cannot be renamed") : 0;
+	if (r == 0 && dto.memory)
+		r = error_field(&err, "memory", "is there from a snapshot's beginning, or not at all");
 	if (r == 0)
 		r = snapshot_update(core_of(req), &of, http_param(req, "snapshot"), dto.description, &json, &err);
 	fields_free(&snapshot_request_table, &dto);
@@ -281,9 +283,10 @@ static void clone(struct http_request *req) {
 	char *task = NULL;
 	if (!dto_parse(req, &copy_request_table, &dto, NULL))
 		return;
+	struct volume_copy_options o = {dto.name, NULL, dto.snapshot, dto.linked, dto.memory};
 	int r = dto.pool ? error_field(&err, "pool", "a clone lives in the pool of its original") : 0;
 	if (r == 0)
-		r = instance_clone(core_of(req), project_of(req), name_of(req), dto.name, dto.snapshot, dto.linked, &task, &err);
+		r = instance_clone(core_of(req), project_of(req), name_of(req), &o, &task, &err);
 	fields_free(&copy_request_table, &dto);
 	reply_json(req, r, 202, &task, &err);
 }

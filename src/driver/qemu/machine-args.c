@@ -41,15 +41,16 @@ static bool wants_video(const struct machine_spec *s) {
 static void build_machine(struct build *b) {
 	const struct machine_spec *s = b->m->spec;
 	_cleanup_(buf_free) struct buf line = BUF_INIT;
-	buf_addf(&line, "%s,usb=off,dump-guest-core=off", s->chipset ? s->chipset : "q35");
+	const char *board = b->m->board ? b->m->board : s->chipset ? s->chipset : "q35";
+	buf_addf(&line, "%s,usb=off,dump-guest-core=off", board);
 	if (!machine_is(b->m, "microvm"))
 		buf_adds(&line, ",vmport=off");
 	if (s->secure_boot)
 		buf_adds(&line, ",smm=on");
 	if (str_same(s->firmware, "uefi"))
 		buf_adds(&line, ",pflash0=firmware,pflash1=variables");
-	if (b->m->n_shares)
-		buf_adds(&line, ",memory-backend=memory");
+	if (b->m->n_shares || b->m->memory_fd >= 0)
+		buf_addf(&line, ",memory-backend=%s", b->m->n_shares ? "memory" : machine_memory_block(b->m));
 	build_arg(b, "-machine", "%s", buf_str(&line));
 	build_arg(b, "-accel", b->m->kvm ? "kvm" : "tcg,thread=multi,tb-size=%d", TRANSLATION_MIB);
 	/* tables of five levels only make the translator's work longer */
@@ -62,6 +63,18 @@ static void build_processors(struct build *b) {
 	int64_t sockets = s->sockets ? s->sockets : (b->m->cpus + cores * threads - 1) / (cores * threads);
 	build_arg(b, "-smp", "cpus=%lld,sockets=%lld,cores=%lld,threads=%lld,maxcpus=%lld", (long long)b->m->cpus, (long long)sockets,
 		  (long long)cores, (long long)threads, (long long)(sockets * cores * threads));
+}
+
+const char *machine_memory_block(const struct machine_config *m) {
+	return machine_is(m, "microvm") ? "microvm.ram" : "pc.ram";
+}
+
+/* A file that is there already: what the guest changes is its own. */
+static void build_memory_file(struct build *b) {
+	_cleanup_(free_ptr) char *path = str_format("/proc/self/fd/%d", build_pass(b, b->m->memory_fd));
+	build_json(b, "-object", json_pack("{s:s,s:s,s:I,s:s,s:b,s:b}", "qom-type", "memory-backend-file", "id",
+					   machine_memory_block(b->m), "size", (json_int_t)b->m->memory, "mem-path", path, "share", 0,
+					   "x-use-canonical-path-for-ramblock-id", 0));
 }
 
 /* What virtiofsd is to see of it can be mapped by others. */
@@ -192,8 +205,30 @@ static void build_qemu(struct build *b) {
 	build_disks(b);
 	build_nics(b);
 	build_others(b);
-	if (b->m->incoming)
-		build_arg(b, "-incoming", "defer");
+	if (b->m->memory_fd >= 0)
+		build_memory_file(b);
+	if (!b->m->incoming)
+		return;
+	build_arg(b, "-incoming", "defer");
+	strv_add(&b->args, "-S");
+}
+
+int machine_shape(const struct machine_config *m, char ***shape, struct error *err) {
+	struct machine_config c = *m;
+	struct machine_nic *nics = alloc_array(m->n_nics + 1, sizeof *nics);
+	_cleanup_(free_ptr) int *pass = NULL;
+	size_t n_pass;
+	for (size_t i = 0; i < m->n_nics; i++) {
+		nics[i] = m->nics[i];
+		nics[i].mac = NULL;
+	}
+	c.nics = nics;
+	c.name = c.uuid = c.board = c.generation = NULL;
+	c.incoming = false;
+	c.memory_fd = -1;
+	int r = machine_args(&c, shape, &pass, &n_pass, err);
+	free(nics);
+	return r;
 }
 
 int machine_args(const struct machine_config *m, char ***args, int **pass, size_t *n_pass, struct error *err) {

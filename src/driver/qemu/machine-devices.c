@@ -176,6 +176,9 @@ void build_others(struct build *b) {
 	build_shares(b);
 	if (machine_is(b->m, "microvm"))
 		return;
+	const char *generation = b->m->generation ? b->m->generation : b->m->uuid;
+	if (generation)
+		build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "vmgenid", "id", "generation", "guid", generation));
 	build_device(b, json_pack("{s:s,s:s}", "driver", "pvpanic", "id", "panic"));
 	if (b->m->spec->watchdog && strcmp(b->m->spec->watchdog, "none") != 0)
 		build_device(b, json_pack("{s:s,s:s}", "driver", "i6300esb", "id", "watchdog"));

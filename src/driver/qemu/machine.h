@@ -66,7 +66,11 @@ struct machine_config {
 	const char *tpm_dir;      /* directory of the container in which swtpm keeps its state, for spec->tpm */
 	const char *launcher;     /* path of wabe-machine on the host, for what needs companions: shares and tpm */
 	const char *status_file;  /* of the container: with shares, a file in which the guest writes a status that is to be QEMU's, or NULL */
-	bool incoming;            /* waits for a state: migrate-incoming by QMP */
+	bool incoming;            /* waits for a state, and then for cont: migrate-incoming by QMP */
+	int memory_fd;            /* of the guest: a file of its size that is this machine's alone, which QEMU opens once more, to
+				   * write (QEMU 7.2 maps nothing else, and takes away what the balloon has); -1: none */
+	const char *board;        /* the very version of the chipset, as the state that comes in has it; NULL: the newest */
+	const char *generation;   /* UUID: another one tells the guest that it is not what it was; NULL: uuid */
 	bool tty;                 /* the serial console is a terminal */
 };
 /* The file of this host that a new machine's variables are a copy of; NULL: it has none (BIOS). */
@@ -82,5 +86,10 @@ int machine_args(const struct machine_config *m, char ***args, int **pass, size_
 int machine_confine(const struct machine_config *m, const char *skeleton, struct container_config *c, struct error *err);
 /* Makes the directories and links of the root of all machines; nothing if they are there. */
 int machine_skeleton(const char *dir, struct error *err);
+/* QEMU's name for the guest's memory in what it saves. */
+const char *machine_memory_block(const struct machine_config *m);
+/* What must be the same when a machine goes on with the state of another one or of its own: QEMU's arguments, but for names and
+ * addresses; strv_free them. */
+int machine_shape(const struct machine_config *m, char ***shape, struct error *err);
 /* What QEMU needs of memory besides the guest's, bytes: for the control group. */
 int64_t machine_overhead(const struct machine_config *m);

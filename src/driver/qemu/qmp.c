@@ -117,16 +117,24 @@ static int await_answer(struct qmp *q, const char *command, int64_t deadline, js
 	}
 }
 
-int qmp_call(struct qmp *q, const char *command, json_t *args, int fd, int64_t deadline, json_t **ret, struct error *err) {
+static int send_command(struct qmp *q, const char *command, json_t *args, int fd, int64_t deadline, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *call = json_pack("{s:s,s:I}", "execute", command, "id", ++q->number);
 	if (args)
 		json_object_set_new(call, "arguments", args);
 	_cleanup_(free_ptr) char *body = json_print(call);
 	_cleanup_(free_ptr) char *text = str_format("%s\n", body);
+	return of_qemu(lines_send(&q->lines, text, strlen(text), fd, deadline, err), command, err);
+}
+
+int qmp_call(struct qmp *q, const char *command, json_t *args, int fd, int64_t deadline, json_t **ret, struct error *err) {
 	if (ret)
 		*ret = NULL;
-	int r = lines_send(&q->lines, text, strlen(text), fd, deadline, err);
-	return r < 0 ? of_qemu(r, command, err) : await_answer(q, command, deadline, ret, err);
+	int r = send_command(q, command, args, fd, deadline, err);
+	return r < 0 ? r : await_answer(q, command, deadline, ret, err);
+}
+
+int qmp_post(struct qmp *q, const char *command, int64_t deadline, struct error *err) {
+	return send_command(q, command, NULL, -1, deadline, err);
 }
 
 static int greet(struct qmp *q, int64_t deadline, struct error *err) {

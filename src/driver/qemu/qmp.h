@@ -20,6 +20,8 @@ struct qmp *qmp_adopt(int fd);
  * come meanwhile are kept for qmp_event. The error that QEMU gives: its desc, kind by class (DeviceNotFound: NOT_FOUND,
  * DeviceNotActive: CONFLICT, CommandNotFound: UNSUPPORTED, else INTERNAL). UNAVAILABLE: it has ended meanwhile. */
 int qmp_call(struct qmp *q, const char *command, json_t *args, int fd, int64_t deadline, json_t **ret, struct error *err);
+/* The same without waiting for the answer, which is nobody's. */
+int qmp_post(struct qmp *q, const char *command, int64_t deadline, struct error *err);
 /* The next event whose name is `name` (NULL: any), with its data (NULL where it has none); what is not NULL is the caller's. */
 int qmp_event(struct qmp *q, const char *name, int64_t deadline, char **event, json_t **data, struct error *err);
 /* For an event loop: one event that is there already. 1, 0: none yet, negative: the end. Never blocks; called until it gives 0

@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+"""The state of machines: snapshots with memory, suspend, clones that go on where their original was. On a guest of one sector
+(tests/lib/tiny-guest.s), which keeps one character in memory and one on its disk."""
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from machine import Console, qemu_of, tiny_disk  # noqa: E402
+from tap import contains, equal, run, test  # noqa: E402
+from wabe import Daemon, wait_until  # noqa: E402
+
+IMAGE = "tiny:1"
+
+
+def setup():
+    d = Daemon("mstate")
+    try:
+        d.start()
+        d.cli("image", "import", "--kind", "disk", "--format", "raw", tiny_disk(d.dir + "/tiny.raw"), IMAGE)
+    except BaseException:
+        d.close()
+        raise
+    return d
+
+
+def machine(d, *args):
+    """A machine that has come up: its id."""
+    id = d.out("run", "--vm", "-d", "-m", "64m", *args, IMAGE).strip()
+    wait_until(lambda: "tiny guest is up" in d.out("logs", id), 30, "the guest's first words")
+    return id
+
+
+def snapshots(d, id):
+    return json.loads(d.out("snapshot", "ls", "--json", id))["snapshots"]
+
+
+def status(d, id):
+    return d.json("show", id)["status"]
+
+
+def state(d, id):
+    return status(d, id)["state"]
+
+
+def put(d, id, memory=None, disk=None):
+    with Console(d, id) as c:
+        if memory:
+            c.send("s" + memory)
+        if disk:
+            c.send("w" + disk)
+            c.expect("W")
+        c.send("g")
+        c.expect(memory or "")
+
+
+def get(d, id):
+    """What it has in memory, and on its disk."""
+    with Console(d, id) as c:
+        c.send(".g")
+        c.expect(".")
+        while not c.seen:
+            assert c.read(30)
+        memory, c.seen = c.seen[0], c.seen[1:]
+        c.send(".r")
+        c.expect(".")
+        while not c.seen:
+            assert c.read(30)
+        return memory, c.seen[0]
+
+
+def boots(d, id):
+    return d.out("logs", id).count("tiny guest is up")
+
+
+def files(d, id):
+    """What lies beneath its directory of saved memory."""
+    top = f"{d.state}/agent/instances/{id}"
+    found = [os.path.join(at, f)[len(top) + 1:] for at, _, names in os.walk(top) for f in names]
+    return sorted(f for f in found if f.split("/")[0] in ("memory", "resume", "saving", "dropped"))
+
+
+def remove(d, *ids):
+    for id in ids:
+        d.cli("rm", "-f", id)
+    wait_until(lambda: not any(d.leftovers().values()), 20, f"removal of everything: {d.leftovers()}")
+
+
+def snapshot(d, id):
+    """A disk of A, a memory of a; afterwards both are others."""
+    put(d, id, "a", "A")
+    d.cli("snapshot", "create", "--memory", id, "then")
+    put(d, id, "b", "B")
+
+
+@test
+def snapshot_and_restore(d):
+    """memory and disk go back to the same moment, and the guest goes on from there"""
+    id = machine(d)
+    snapshot(d, id)
+    equal(get(d, id), ("b", "B"))
+    one = snapshots(d, id)[0]
+    equal((one["name"], one["memory"]), ("then", True))
+    for _ in range(2):
+        d.cli("kill", id)
+        d.cli("snapshot", "restore", id, "then")
+        equal(state(d, id), "running")
+        equal(get(d, id), ("a", "A"))
+        equal(boots(d, id), 1)
+        equal(files(d, id), ["memory/then/machine.json", "memory/then/memory", "memory/then/state"])
+        put(d, id, "c", "C")
+    d.cli("stop", id)
+    equal(status(d, id)["exit_code"], 0)
+    d.cli("snapshot", "rm", id, "then")
+    equal(files(d, id), [])
+    remove(d, id)
+
+
+@test
+def restore_of_a_running_one(d):
+    """is refused, and changes nothing"""
+    id = machine(d)
+    snapshot(d, id)
+    r = d.cli("snapshot", "restore", id, "then", check=False)
+    equal(r.returncode, 125)
+    contains(r.stderr, "stop it first")
+    equal(get(d, id), ("b", "B"))
+    remove(d, id)
+
+
+@test
+def tree(d):
+    """snapshots with memory of machines that came of snapshots with memory"""
+    id = machine(d)
+    snapshot(d, id)
+    d.cli("snapshot", "create", "--memory", id, "later")
+    d.cli("kill", id)
+    d.cli("snapshot", "restore", id, "then")
+    put(d, id, "d")
+    d.cli("snapshot", "create", "--memory", id, "aside")
+    tree = {s["name"]: s.get("parent") for s in snapshots(d, id)}
+    equal(tree, {"then": None, "later": "then", "aside": "then"})
+    d.cli("snapshot", "rm", id, "then")
+    for name, expected in (("later", ("b", "B")), ("aside", ("d", "A"))):
+        d.cli("kill", id)
+        d.cli("snapshot", "restore", id, name)
+        equal(get(d, id), expected)
+    equal(boots(d, id), 1)
+    remove(d, id)
+
+
+@test
+def suspend_and_resume(d):
+    """the memory is on disk meanwhile, and is used once"""
+    id = machine(d)
+    put(d, id, "a", "A")
+    d.cli("suspend", id)
+    equal(state(d, id), "suspended")
+    equal(status(d, id)["pid"], 0)
+    equal(files(d, id), ["resume/machine.json", "resume/memory", "resume/state"])
+    d.cli("start", id)
+    equal(get(d, id), ("a", "A"))
+    equal((boots(d, id), files(d, id)), (1, []))
+    d.cli("kill", id)
+    wait_until(lambda: state(d, id) == "exited", 20, "the end")
+    d.cli("start", id)
+    wait_until(lambda: boots(d, id) == 2, 30, "a start from the beginning")
+    equal(get(d, id), ("-", "A"))
+    remove(d, id)
+
+
+@test
+def suspended(d):
+    """outlives the daemon; stop gives the memory up; a restore of its disk does as well; a policy leaves it alone"""
+    id = machine(d, "--restart", "always")
+    put(d, id, "a", "A")
+    d.cli("snapshot", "create", id, "disk")
+    d.cli("suspend", id)
+    d.kill()
+    d.start()
+    equal(state(d, id), "suspended")
+    d.cli("start", id)
+    equal(get(d, id), ("a", "A"))
+    d.cli("suspend", id)
+    d.cli("stop", id)
+    equal((state(d, id), files(d, id)), ("exited", []))
+    d.cli("start", id)
+    wait_until(lambda: boots(d, id) == 2, 30, "a start from the beginning")
+    put(d, id, "b", "B")
+    d.cli("suspend", id)
+    d.cli("snapshot", "restore", id, "disk")
+    equal((state(d, id), files(d, id)), ("exited", []))
+    d.cli("start", id)
+    wait_until(lambda: boots(d, id) == 3, 30, "a start from the beginning")
+    equal(get(d, id), ("-", "A"))
+    remove(d, id)
+
+
+@test
+def paused(d):
+    """one that is paused can be saved, stays paused, and runs when it comes back"""
+    id = machine(d)
+    put(d, id, "a", "A")
+    d.cli("pause", id)
+    d.cli("snapshot", "create", "--memory", id, "then")
+    equal(state(d, id), "paused")
+    with Console(d, id) as c:
+        c.send("x")
+        c.silent("x", 0.3)
+        d.cli("unpause", id)
+        c.expect("x")
+    d.cli("pause", id)
+    d.cli("suspend", id)
+    d.cli("start", id)
+    equal((state(d, id), get(d, id)), ("running", ("a", "A")))
+    remove(d, id)
+
+
+@test
+def changed_meanwhile(d):
+    """a machine that is another one by now does not go on, and says what has changed; nothing is lost"""
+    id = machine(d)
+    put(d, id, "a")
+    d.cli("suspend", id)
+    d.cli("update", "-m", "128m", id)
+    r = d.cli("start", id, check=False)
+    equal(r.returncode, 125)
+    contains(r.stderr, "size=128M now, size=64M then")
+    equal(state(d, id), "suspended")
+    d.cli("update", "-m", "64m", id)
+    d.cli("start", id)
+    equal(get(d, id)[0], "a")
+    remove(d, id)
+
+
+@test
+def clones(d):
+    """of a running machine, of a snapshot, of one that is suspended: each goes on by itself"""
+    id = machine(d, "--name", "first")
+    put(d, id, "a", "A")
+    one = d.out("clone", "--memory", "first", "second").strip()
+    equal((state(d, one), get(d, one), get(d, id)), ("running", ("a", "A"), ("a", "A")))
+    put(d, one, "c", "C")
+    equal(get(d, id), ("a", "A"))
+    d.cli("snapshot", "create", "--memory", id, "then")
+    put(d, id, "b", "B")
+    for name in ("third", "fourth"):
+        d.cli("clone", "--memory", "--snapshot", "then", "first", name)
+        equal(get(d, name), ("a", "A"))
+        put(d, name, "x", "X")
+    d.cli("suspend", "first")
+    d.cli("clone", "--memory", "first", "fifth")
+    equal(get(d, "fifth"), ("b", "B"))
+    d.cli("start", "first")
+    equal(get(d, id), ("b", "B"))
+    equal([boots(d, n) for n in ("second", "third", "fourth", "fifth")], [0, 0, 0, 0])
+    d.cli("suspend", "third")
+    d.cli("start", "third")
+    equal(get(d, "third"), ("x", "X"))
+    ids = [i["id"] for i in d.json("ls", "-a")]
+    equal([files(d, i) for i in ids if i != id], [[]] * 4)
+    remove(d, *ids)
+
+
+@test
+def bad_input(d):
+    """what has no memory to be saved says so, and nothing is left"""
+    id = machine(d)
+    d.cli("snapshot", "create", id, "disk")
+    for args, text in ((["clone", "--memory", "--snapshot", "disk", id], "memory"),
+                       (["clone", "--memory", "--snapshot", "none", id], "none"),
+                       (["snapshot", "restore", id, "none"], "none")):
+        r = d.cli(*args, check=False)
+        equal(r.returncode, 125, r.stderr)
+        contains(r.stderr, text)
+    d.cli("kill", id)
+    wait_until(lambda: state(d, id) == "exited", 20, "the end")
+    for args in (["snapshot", "create", "--memory", id], ["suspend", id], ["clone", "--memory", id]):
+        r = d.cli(*args, check=False)
+        equal(r.returncode, 125, r.stderr)
+    equal(len(d.json("ls", "-a")), 1)
+    equal([s["name"] for s in snapshots(d, id)], ["disk"])
+    equal(files(d, id), [])
+    d.cli("volume", "create", "v")
+    r = d.cli("snapshot", "create", "--memory", "--volume", "v", check=False)
+    contains(r.stderr, "memory")
+    d.cli("volume", "rm", "v")
+    remove(d, id)
+
+
+if __name__ == "__main__":
+    run(setup, lambda d: d.close())
