@@ -51,6 +51,8 @@ struct build_result {
 	int64_t exit_code; /* of a RUN that failed */
 };
 
+/* What a URL of http or https leads to, in a file without a name: a descriptor at its beginning. */
+int build_fetch(struct core *c, const char *url, struct error *err);
 /* A context from elsewhere: the URL of a tar, which becomes the context, or of a text, which becomes its Dockerfile.
  * UNSUPPORTED for a git repository. *dockerfile: what it is called then. */
 int build_fetch_context(struct core *c, const char *url, struct tree *context, const char **dockerfile, struct error *err);

@@ -66,16 +66,32 @@ static int fetch(const char *url, struct transfer *t, int64_t *mtime, struct err
 	return 0;
 }
 
+/* *t has the file then. */
+static int fetch_to_file(struct core *c, const char *url, struct transfer *t, int64_t *mtime, struct error *err) {
+	t->fd = core_spool(c, err);
+	if (t->fd < 0)
+		return t->fd;
+	int r = fetch(url, t, mtime, err);
+	if (r == 0 && lseek(t->fd, 0, SEEK_SET) < 0)
+		r = error_errno(err, errno, "reading what came from %s", url);
+	if (r < 0)
+		close_fd(&t->fd);
+	return r;
+}
+
+int build_fetch(struct core *c, const char *url, struct error *err) {
+	struct transfer t = {.fd = -1};
+	int64_t mtime;
+	int r = fetch_to_file(c, url, &t, &mtime, err);
+	return r < 0 ? r : t.fd;
+}
+
 int download(struct builder *b, const char *url, struct tree *to, struct error *err) {
 	_cleanup_(free_ptr) char *given = name_of(url), *name = given ? TAKE_PTR(given) : str_copy("download");
-	_cleanup_(close_fd) int fd = core_spool(b->core, err);
+	struct transfer t = {.b = b, .fd = -1};
 	int64_t mtime;
-	if (fd < 0)
-		return fd;
-	struct transfer t = {.b = b, .fd = fd};
-	int r = fetch(url, &t, &mtime, err);
-	if (r == 0 && lseek(fd, 0, SEEK_SET) < 0)
-		r = error_errno(err, errno, "reading what came from %s", url);
+	int r = fetch_to_file(b->core, url, &t, &mtime, err);
+	_cleanup_(close_fd) int fd = t.fd;
 	return r < 0 ? r : tree_add_file(to, name, 0600, mtime, fd, err);
 }
 
@@ -105,16 +121,11 @@ int build_fetch_context(struct core *c, const char *url, struct tree *context, c
 							 "build the directory", shown);
 	if (!str_starts(url, "http://") && !str_starts(url, "https://"))
 		return error_set(err, ERROR_INVALID, "remote context %s: a URL of http or https is wanted", shown);
-	_cleanup_(close_fd) int fd = core_spool(c, err);
 	int64_t mtime;
-	if (fd < 0)
-		return fd;
-	struct transfer t = {.fd = fd};
-	int r = fetch(url, &t, &mtime, err);
-	if (r < 0)
+	struct transfer t = {.fd = -1};
+	if (fetch_to_file(c, url, &t, &mtime, err) < 0)
 		return error_wrap(err, "unable to download remote context");
-	if (lseek(fd, 0, SEEK_SET) < 0)
-		return error_errno(err, errno, "reading what came from %s", shown);
+	_cleanup_(close_fd) int fd = t.fd;
 	if (!is_text(fd))
 		return tree_read(context, fd, "", false, err);
 	*dockerfile = "Dockerfile";

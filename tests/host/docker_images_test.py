@@ -2,6 +2,7 @@
 """Images through the docker client and the Docker API: registries, archives, names, lists, what goes and what stays."""
 import base64
 import gzip
+import http.server
 import json
 import os
 import shutil
@@ -540,6 +541,32 @@ def imports(p):
     contains(p.message("POST", "/v1.44/images/create?fromSrc=-&repo=BAD", 400, body=data), "invalid reference format")
     equal(p.api("POST", "/v1.44/images/create?fromSrc=-&repo=bad&changes=RUN%20x", body=data)[0], 400)
     equal(p.names(), ["<none>:<none>", "tree:1"])
+
+
+@test
+def imports_of_urls(p):
+    """a tree comes from a server as well; what it refuses, and what is no URL, makes no image"""
+    data = gzip.compress(tar([("file", b"hello")]))
+
+    class Files(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/root.tar.gz" else 404)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = f"127.0.0.1:{server.server_port}"
+        p.run("import", f"http://{at}/root.tar.gz", "tree:2")
+        equal(p.inspect("tree:2")["Comment"], f"Imported from http://{at}/root.tar.gz")
+        equal(p.lines("POST", f"/v1.44/images/create?fromSrc={at}/root.tar.gz&repo=tree&tag=3")[0], 200)
+        contains(p.run("import", f"http://{at}/none", check=False).stderr, "404")
+        server.shutdown()
+    contains(p.message("POST", "/v1.44/images/create?fromSrc=file:///etc/passwd", 400), "a URL of http or https is wanted")
+    equal(p.names(), ["tree:2", "tree:3"])
 
 
 if __name__ == "__main__":

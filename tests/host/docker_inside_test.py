@@ -302,6 +302,23 @@ def attach_over_a_websocket(w):
 
 
 @test
+def details_of_logs(w):
+    """logs --details shows the labels, variables and the tag that the log options name; a tag that cannot be had is refused"""
+    w.k.run(*["run", "--name", "said", "--network", "none", "--label", "app=a b", "--label", "app.kind=k", "--label", "other=o", "-e", "VERSION=1", "-e", "SECRET=s",
+                                           "--log-opt", "labels=app", "--log-opt", "labels-regex=^app\\.", "--log-opt", "env=VERSION",
+                                           "--log-opt", "tag={{.Name}}/{{.ID}}"], IMAGE, "echo", "x")
+    id = w.k.inspect("said")["Id"][:12]
+    equal(w.k.api("GET", "/containers/said/logs?stdout=1&details=1")[1][8:], f"VERSION=1,app=a+b,app.kind=k,tag=said%2F{id} x\n")
+    contains(w.k.run("logs", "--details", "said").stdout, "app=a+b,app.kind=k")
+    equal(w.k.out("logs", "said"), "x")
+    equal(w.k.inspect("said")["HostConfig"]["LogConfig"]["Config"]["labels"], "app")
+    w.k.run("run", "--name", "plain", "--network", "none", IMAGE, "echo", "x")
+    equal(w.k.out("logs", "--details", "plain"), "x")
+    r = w.k.run("create", "--log-opt", "tag={{.Nothing}}", IMAGE, check=False)
+    contains(r.stderr, "tag={{.Nothing}}: {{.ID}}")
+
+
+@test
 def vanished_clients_leave_nothing(w):
     """clients that vanish in attach, exec and logs -f leave no descriptor and no thread; the container goes on"""
     w.create("busy", "sh", "-c", "while true; do echo x; done", options=["--log-opt", "max-size=1m"])

@@ -207,8 +207,12 @@ static int take_log_option(const char *driver, const char *key, const char *valu
 	if ((str_same(key, "mode") && str_same(value, "blocking")) ||
 	    (str_same(key, "compress") && (str_same(value, "false") || str_same(driver, "local"))))
 		return 0;
-	static const char *const others[] = {"mode", "max-buffer-size", "compress", "labels", "labels-regex", "env",
-					     "env-regex", "tag", NULL};
+	static const char *const attributes[] = {"labels", "labels-regex", "env", "env-regex", NULL}; /* notes keep them */
+	if (str_same(key, "tag"))
+		return docker_log_tag_check(value, err);
+	if (strv_has((char *const *)attributes, key))
+		return 0;
+	static const char *const others[] = {"mode", "max-buffer-size", "compress", NULL};
 	if (strv_has((char *const *)others, key))
 		return error_set(err, ERROR_INVALID, "HostConfig.LogConfig.Config: %s=%s is not there: max-size and max-file are",
 				 name, shown);

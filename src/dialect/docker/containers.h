@@ -114,6 +114,9 @@ int docker_restart_policy(const struct docker_restart *from, struct restart_poli
 void docker_keep_notes(const struct docker_create *d, struct instance_spec *spec);
 void docker_create(struct http_request *req);
 
+/* Whether a log's option tag can be had (log-details.c). */
+int docker_log_tag_check(const char *tag, struct error *err);
+
 /* ---- one container ---- */
 void docker_name_taken(struct http_request *req, const char *before, const char *name);
 bool docker_name_ok(const char *name);

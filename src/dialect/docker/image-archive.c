@@ -1,4 +1,5 @@
 /* Images as archives: save, load; and import of a root file system. */
+#include "build/build.h"
 #include "dialect/docker/changes.h"
 #include "dialect/docker/images-priv.h"
 
@@ -127,21 +128,29 @@ static int import_body(int fd, void *arg, struct error *err) {
 	return image_import(i->core, DOCKER_PROJECT, &o, fd, &i->image, err);
 }
 
+/* "example.com/root.tar" is on http, as for dockerd. */
+static int import_url(struct import *i, const char *from, struct error *err) {
+	_cleanup_(free_ptr) char *url = strstr(from, "://") ? str_copy(from) : str_format("http://%s", from);
+	_cleanup_(free_ptr) char *shown = text_shown(url);
+	if (!str_starts(url, "http://") && !str_starts(url, "https://"))
+		return error_set(err, ERROR_INVALID, "fromSrc: %s: a URL of http or https is wanted, or \"-\" for the body", shown);
+	_cleanup_(close_fd) int fd = build_fetch(i->core, url, err);
+	return fd < 0 ? fd : import_body(fd, i, err);
+}
+
 void docker_image_import(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	const char *from = http_query(req, "fromSrc"), *repository = http_query(req, "repo"), *message = http_query(req, "message");
 	_cleanup_(strv_free_ptr) char **changes = http_query_all(req, "changes");
-	_cleanup_(free_ptr) char *full = NULL;
+	_cleanup_(free_ptr) char *full = NULL, *comment = from ? str_format("Imported from %s", from) : NULL;
 	if (!from || !*from)
 		return docker_fail(req, 400, "either fromImage or fromSrc is needed");
-	if (!str_same(from, "-"))
-		return docker_fail(req, 501, "fromSrc: import from a URL is not there; send the archive as the body, with fromSrc=-");
 	if (repository && *repository && !(full = docker_reference(req, repository, http_query(req, "tag"))))
 		return;
-	struct import i = {.core = core_of(req), .name = full, .comment = message && *message ? message : "Imported from -"};
+	struct import i = {.core = core_of(req), .name = full, .comment = message && *message ? message : comment};
 	int r = docker_changes(changes, &i.config, &err);
 	if (r == 0)
-		r = with_body(req, import_body, &i, &err);
+		r = str_same(from, "-") ? with_body(req, import_body, &i, &err) : import_url(&i, from, &err);
 	fields_free(&image_config_table, &i.config);
 	if (r < 0)
 		return fail(req, &err);

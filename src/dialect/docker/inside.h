@@ -28,6 +28,10 @@ void stream_relay(struct http_request *req, int client, struct buf *early, int f
 int stream_say(int client, bool tty, int stream, const char *text, size_t n);
 void stream_type(struct http_request *req, bool tty); /* "Content-Type" of such streams, as the version has it */
 
+/* ---- log-details.c ---- */
+/* The attributes that lines of the container's log have by its log options: "key=value,…", "" for none; free it. */
+char *docker_log_details(struct core *c, const struct instance *i);
+
 /* ---- handlers ---- */
 void docker_attach(struct http_request *req);
 void docker_attach_websocket(struct http_request *req);

@@ -10,7 +10,8 @@ struct log_stream {
 	struct line_stream *lines; /* NULL: to the socket below */
 	int socket;
 	struct buf pending;        /* what goes there */
-	bool raw, timestamps, details;
+	bool raw, timestamps;
+	char *details;             /* attributes at the beginning of each line; NULL: none are wanted */
 	bool inside[3];            /* by stream: the last entry was the beginning of a line */
 };
 
@@ -25,7 +26,7 @@ static void log_entry(void *arg, const struct log_entry *e) {
 	struct log_stream *s = arg;
 	struct buf *b = s->lines ? &s->lines->pending : &s->pending;
 	bool start = !s->inside[e->stream];
-	size_t stamp = start && s->timestamps ? e->time_len + 1 : 0, details = start && s->details ? 1 : 0;
+	size_t stamp = start && s->timestamps ? e->time_len + 1 : 0, details = start && s->details ? strlen(s->details) + 1 : 0;
 	uint32_t length = htonl((uint32_t)(stamp + details + e->len + !e->partial));
 	char header[8] = {(char)e->stream};
 	s->inside[e->stream] = e->partial;
@@ -37,7 +38,7 @@ static void log_entry(void *arg, const struct log_entry *e) {
 		buf_addc(b, ' ');
 	}
 	if (details)
-		buf_addc(b, ' '); /* behind the attributes, of which there are none */
+		buf_addf(b, "%s ", s->details);
 	buf_add(b, e->text, e->len);
 	if (!e->partial)
 		buf_addc(b, '\n');
@@ -71,6 +72,7 @@ static void log_end(void *arg, bool complete) {
 	if (s->lines)
 		line_stream_end(s->lines, complete);
 	buf_free(&s->pending);
+	free(s->details);
 	free(s);
 }
 
@@ -128,11 +130,12 @@ void docker_logs(struct http_request *req) {
 							  : "application/vnd.docker.raw-stream"),
 		.raw = spec->tty,
 		.timestamps = docker_query_bool(req, "timestamps"),
-		.details = docker_query_bool(req, "details"),
+		.details = docker_query_bool(req, "details") ? docker_log_details(core_of(req), &snap->instance) : NULL,
 	};
 	const struct log_sink sink = sink_of(s);
 	if (instance_logs(core_of(req), DOCKER_PROJECT, snap->instance.id, &filter, &sink, &err) < 0) {
 		line_stream_free(s->lines);
+		free(s->details);
 		free(s);
 		docker_container_fail(req, name, &err);
 	}

@@ -13,7 +13,7 @@ const struct docker_field_note docker_field_notes[] = {
 	{"HostConfig.Isolation", DOCKER_DIFFERS, "default alone, as on any Linux"},
 	{"HostConfig.KernelMemory", DOCKER_MISSING, "the kernel has no such limit any more"},
 	{"HostConfig.KernelMemoryTCP", DOCKER_MISSING, "the kernel has no such limit any more"},
-	{"HostConfig.LogConfig", DOCKER_DIFFERS, "json-file, local and none with max-size and max-file; the files are in the format of the Kubernetes CRI"},
+	{"HostConfig.LogConfig", DOCKER_DIFFERS, "json-file, local and none with max-size, max-file, labels, env and tag; the files are in the format of the Kubernetes CRI"},
 	{"HostConfig.MaskedPaths", DOCKER_DIFFERS, "the usual ones, or none ([])"},
 	{"HostConfig.MemorySwappiness", DOCKER_DIFFERS, "left out with a warning, as dockerd does with cgroup v2"},
 	{"HostConfig.OomKillDisable", DOCKER_DIFFERS, "left out with a warning, as dockerd does with cgroup v2"},
