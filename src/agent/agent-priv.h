@@ -160,7 +160,7 @@ void children_free(struct agent *a);
 /* In a worker: tells the agent and waits until it knows. `extra` is consumed, may be NULL. Keys: action (of
  * an event), status, exit_code, shim (this worker turns into it), shim_pid and shim_start (of one that was found),
  * exec (this worker turns into an exec's shim), execs (found ones), restart, at_once, oom, not_started, unsaved, gone,
- * health, machine (it is one, and runs), healthy, answered, nics (those of the record, or its ports, have changed); of networks: see network-priv.h, of
+ * health, machine (it is one, and runs), other (whose guest takes itself for another one), healthy, answered, nics (those of the record, or its ports, have changed); of networks: see network-priv.h, of
  * pools: storage-priv.h. */
 void job_report(const struct job *j, const char *action, const struct instance_status *status, json_t *extra);
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err);

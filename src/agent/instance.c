@@ -273,6 +273,10 @@ void report_handle(struct child *c, const json_t *report) {
 		health_start(i, health);
 	if (json_get_bool(report, "machine"))
 		machine_watch_start(i);
+	if (json_get_bool(report, "other")) {
+		struct job j = job_for(i, &job_machine_identity);
+		run_job(i, &j);
+	}
 	if (json_get_bool(report, "oom"))
 		event_emit(a, "oom", i->id, NULL, exit_code, &i->status);
 	if (action)

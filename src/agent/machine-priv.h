@@ -14,7 +14,7 @@ struct machine_start {
 	int *pass;
 	size_t n_pass;
 	int state_fd; /* of saved memory, which goes on; -1 */
-	bool other;   /* that is another machine's */
+	bool other;   /* its guest does not know yet who it is */
 	struct container_config inner; /* the container inside, of a machine whose root is an image's layers */
 	struct machine_share share;
 };
@@ -118,6 +118,7 @@ void machine_recover(const struct agent *a, const char *id, int64_t run, bool pa
 
 struct saved_memory { /* machine.json */
 	char **shape; /* of the machine */
+	char **macs;  /* of its network cards */
 	char *board;  /* its version */
 	int64_t size; /* of the memory */
 	int64_t run;  /* in which it was saved; 0: in none of this machine's */
@@ -170,3 +171,12 @@ int memory_prepare(const struct job *j, const struct msg_instance_create *r, str
 int memory_load(const struct agent *a, const char *id, const struct machine_start *m, struct error *err);
 int memory_go(const struct agent *a, const char *id, struct error *err);
 int work_machine_suspend(struct job *j, struct error *err);
+
+/* --- who a clone is (machine-identity.c) --- */
+
+/* Its guest takes itself for another machine, with those addresses: it is to learn better, by a worker of each start or recovery. */
+int identity_wanted(const struct agent *a, const char *id, char *const *macs, struct error *err);
+bool identity_is_wanted(const struct agent *a, const char *id);
+void identity_drop(const struct agent *a, const char *id);
+int work_machine_identity(struct job *j, struct error *err);
+extern const struct handler job_machine_identity;

@@ -17,6 +17,7 @@
 
 static const struct field saved_fields[] = {
 	FIELD(struct saved_memory, shape, FIELD_STRINGS, .max = 4096, .doc = "What the machine is"),
+	FIELD(struct saved_memory, macs, FIELD_STRINGS, .max = 32, .doc = "Addresses of its network cards"),
 	FIELD(struct saved_memory, board, FIELD_STRING, .max = 64, .doc = "The version of its board"),
 	FIELD(struct saved_memory, size, FIELD_SIZE, .doc = "Of its memory"),
 	FIELD(struct saved_memory, run, FIELD_INT, .doc = "Start of the run of which it is"),
@@ -145,7 +146,7 @@ static int own_memory(const struct msg_instance_create *r, const char *dir, stru
 	return result < 0 ? error_errno(err, result, "cannot copy the memory of machine %.12s", r->instance.id) : TAKE_FD(own);
 }
 
-static int open_saved(const struct msg_instance_create *r, const char *dir, struct machine_start *m, char *const *shape,
+static int open_saved(const struct agent *a, const struct msg_instance_create *r, const char *dir, struct machine_start *m, char *const *shape,
 		      struct error *err) {
 	_cleanup_(saved_free) struct saved_memory s = {0};
 	int result = saved_load(dir, &s, err);
@@ -159,8 +160,7 @@ static int open_saved(const struct msg_instance_create *r, const char *dir, stru
 		return -(int)err->kind;
 	m->config.incoming = true;
 	m->config.board = machine_keep(m, TAKE_PTR(s.board));
-	m->other = s.other;
-	return 0;
+	return s.other ? identity_wanted(a, r->instance.id, s.macs, err) : 0;
 }
 
 /* Of the instance, since the last time that it went back to a snapshot. */
@@ -175,14 +175,20 @@ int memory_prepare(const struct job *j, const struct msg_instance_create *r, str
 	const struct agent *a = j->agent;
 	_cleanup_(free_ptr) char *dir = memory_path(a, j->id, NULL), *run = run_path(a, j->id, NULL);
 	struct saved_memory now = {.size = m->config.memory};
+	bool goes_on = str_same(r->instance.status.state, "suspended");
+	for (size_t i = 0; i < m->config.n_nics; i++)
+		strv_add(&now.macs, m->config.nics[i].mac);
 	int result = machine_shape(&m->config, &now.shape, err);
 	if (result == 0)
 		result = saved_save(run, &now, err);
 	read_generation(a, j->id, m);
-	if (result == 0 && str_same(r->instance.status.state, "suspended"))
-		result = open_saved(r, dir, m, now.shape, err);
+	if (!goes_on)
+		identity_drop(a, j->id);
+	if (result == 0 && goes_on)
+		result = open_saved(a, r, dir, m, now.shape, err);
 	else if (result == 0)
 		result = memory_drop(a, j->id, dir, err); /* of a time that is past */
+	m->other = goes_on && identity_is_wanted(a, j->id);
 	saved_free(&now);
 	return result;
 }

@@ -282,6 +282,7 @@ int work_start(struct job *j, struct error *err) {
 	json_t *extra = json_object();
 	json_set_bool(extra, "shim", true);
 	json_set_bool(extra, "machine", instance_is_machine(&s.record.instance.spec));
+	json_set_bool(extra, "other", s.machine.other);
 	json_t *health = health_print(&s.record);
 	if (health)
 		json_object_set_new(extra, "health", health);

@@ -226,6 +226,7 @@ static void report_running(const struct job *j, const struct msg_instance_create
 	json_object_set_new(extra, "execs", running_execs(j->agent, j->id));
 	json_set_bool(extra, "nics", true);
 	json_set_bool(extra, "machine", instance_is_machine(&r->instance.spec));
+	json_set_bool(extra, "other", identity_is_wanted(j->agent, j->id));
 	json_t *health = health_print(r);
 	if (health)
 		json_object_set_new(extra, "health", health);

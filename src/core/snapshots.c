@@ -228,6 +228,13 @@ static int call_snapshot(struct core *c, const struct owner *o, const char *requ
 	return agent_call(c, request, &body, NULL, err);
 }
 
+/* One that was cut off may be there all the same, or its memory. */
+static void undo_create(struct core *c, const struct owner *o, const struct snapshot *new) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (call_snapshot(c, o, "snapshot-delete", new, &err) < 0)
+		log_debug("snapshot %s of %s, which was not taken: %s", new->name, o->name, error_text(&err));
+}
+
 /* The store first: a snapshot that the agent has and the store has not would stay for ever. One that the store alone
  * has is seen when it is used, and can be removed. */
 static int create_held(struct core *c, const struct owner *o, struct snapshot *new, char **json, struct error *err) {
@@ -249,6 +256,7 @@ static int create_held(struct core *c, const struct owner *o, struct snapshot *n
 	if (r == 0)
 		r = call_snapshot(c, o, "snapshot-create", new, err);
 	if (r < 0) {
+		undo_create(c, o, new);
 		struct snapshot *failed = set_find(&s, new->name);
 		set_drop(&s, failed);
 		set_put(c, o, &s, "snapshot-delete", new->name, NULL);

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The state of machines: snapshots with memory, suspend, clones that go on where their original was. On a guest of one sector
 (tests/lib/tiny-guest.s), which keeps one character in memory and one on its disk."""
-import json
 import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from machine import Console, qemu_of, tiny_disk  # noqa: E402
+from machine import Console, tiny_disk  # noqa: E402
+from machine_state import boots, files, get, machine, put, remove, snapshots, state, status  # noqa: E402
 from tap import contains, equal, run, test  # noqa: E402
 from wabe import Daemon, wait_until  # noqa: E402
 
@@ -24,68 +24,6 @@ def setup():
     return d
 
 
-def machine(d, *args):
-    """A machine that has come up: its id."""
-    id = d.out("run", "--vm", "-d", "-m", "64m", *args, IMAGE).strip()
-    wait_until(lambda: "tiny guest is up" in d.out("logs", id), 30, "the guest's first words")
-    return id
-
-
-def snapshots(d, id):
-    return json.loads(d.out("snapshot", "ls", "--json", id))["snapshots"]
-
-
-def status(d, id):
-    return d.json("show", id)["status"]
-
-
-def state(d, id):
-    return status(d, id)["state"]
-
-
-def put(d, id, memory=None, disk=None):
-    with Console(d, id) as c:
-        if memory:
-            c.send("s" + memory)
-        if disk:
-            c.send("w" + disk)
-            c.expect("W")
-        c.send("g")
-        c.expect(memory or "")
-
-
-def get(d, id):
-    """What it has in memory, and on its disk."""
-    with Console(d, id) as c:
-        c.send(".g")
-        c.expect(".")
-        while not c.seen:
-            assert c.read(30)
-        memory, c.seen = c.seen[0], c.seen[1:]
-        c.send(".r")
-        c.expect(".")
-        while not c.seen:
-            assert c.read(30)
-        return memory, c.seen[0]
-
-
-def boots(d, id):
-    return d.out("logs", id).count("tiny guest is up")
-
-
-def files(d, id):
-    """What lies beneath its directory of saved memory."""
-    top = f"{d.state}/agent/instances/{id}"
-    found = [os.path.join(at, f)[len(top) + 1:] for at, _, names in os.walk(top) for f in names]
-    return sorted(f for f in found if f.split("/")[0] in ("memory", "resume", "saving", "dropped"))
-
-
-def remove(d, *ids):
-    for id in ids:
-        d.cli("rm", "-f", id)
-    wait_until(lambda: not any(d.leftovers().values()), 20, f"removal of everything: {d.leftovers()}")
-
-
 def snapshot(d, id):
     """A disk of A, a memory of a; afterwards both are others."""
     put(d, id, "a", "A")
@@ -96,7 +34,7 @@ def snapshot(d, id):
 @test
 def snapshot_and_restore(d):
     """memory and disk go back to the same moment, and the guest goes on from there"""
-    id = machine(d)
+    id = machine(d, IMAGE)
     snapshot(d, id)
     equal(get(d, id), ("b", "B"))
     one = snapshots(d, id)[0]
@@ -119,7 +57,7 @@ def snapshot_and_restore(d):
 @test
 def restore_of_a_running_one(d):
     """is refused, and changes nothing"""
-    id = machine(d)
+    id = machine(d, IMAGE)
     snapshot(d, id)
     r = d.cli("snapshot", "restore", id, "then", check=False)
     equal(r.returncode, 125)
@@ -131,7 +69,7 @@ def restore_of_a_running_one(d):
 @test
 def tree(d):
     """snapshots with memory of machines that came of snapshots with memory"""
-    id = machine(d)
+    id = machine(d, IMAGE)
     snapshot(d, id)
     d.cli("snapshot", "create", "--memory", id, "later")
     d.cli("kill", id)
@@ -152,7 +90,7 @@ def tree(d):
 @test
 def suspend_and_resume(d):
     """the memory is on disk meanwhile, and is used once"""
-    id = machine(d)
+    id = machine(d, IMAGE)
     put(d, id, "a", "A")
     d.cli("suspend", id)
     equal(state(d, id), "suspended")
@@ -172,7 +110,7 @@ def suspend_and_resume(d):
 @test
 def suspended(d):
     """outlives the daemon; stop gives the memory up; a restore of its disk does as well; a policy leaves it alone"""
-    id = machine(d, "--restart", "always")
+    id = machine(d, IMAGE, "--restart", "always")
     put(d, id, "a", "A")
     d.cli("snapshot", "create", id, "disk")
     d.cli("suspend", id)
@@ -199,7 +137,7 @@ def suspended(d):
 @test
 def paused(d):
     """one that is paused can be saved, stays paused, and runs when it comes back"""
-    id = machine(d)
+    id = machine(d, IMAGE)
     put(d, id, "a", "A")
     d.cli("pause", id)
     d.cli("snapshot", "create", "--memory", id, "then")
@@ -219,7 +157,7 @@ def paused(d):
 @test
 def changed_meanwhile(d):
     """a machine that is another one by now does not go on, and says what has changed; nothing is lost"""
-    id = machine(d)
+    id = machine(d, IMAGE)
     put(d, id, "a")
     d.cli("suspend", id)
     d.cli("update", "-m", "128m", id)
@@ -236,7 +174,7 @@ def changed_meanwhile(d):
 @test
 def clones(d):
     """of a running machine, of a snapshot, of one that is suspended: each goes on by itself"""
-    id = machine(d, "--name", "first")
+    id = machine(d, IMAGE, "--name", "first")
     put(d, id, "a", "A")
     one = d.out("clone", "--memory", "first", "second").strip()
     equal((state(d, one), get(d, one), get(d, id)), ("running", ("a", "A"), ("a", "A")))
@@ -265,7 +203,7 @@ def clones(d):
 @test
 def bad_input(d):
     """what has no memory to be saved says so, and nothing is left"""
-    id = machine(d)
+    id = machine(d, IMAGE)
     d.cli("snapshot", "create", id, "disk")
     for args, text in ((["clone", "--memory", "--snapshot", "disk", id], "memory"),
                        (["clone", "--memory", "--snapshot", "none", id], "none"),
