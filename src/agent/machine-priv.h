@@ -88,10 +88,12 @@ int machine_file_stat(struct job *j, const struct msg_archive *m, struct error *
 int machine_file_get(struct job *j, const struct msg_archive *m, struct error *err);
 int machine_file_put(struct job *j, const struct msg_archive *m, struct error *err);
 
-/* --- machine-top.c --- */
+/* --- machine-inside.c --- */
 
 /* What runs inside, as the guest tells it. */
 int machine_processes(const struct agent *a, const struct msg_instance_create *r, struct msg_processes *out, struct error *err);
+int work_machine_inside(struct job *j, struct error *err);
+int work_machine_password(struct job *j, struct error *err);
 /* Is it the tap device beside an interface of a machine's? */
 bool machine_is_tap(const char *interface);
 

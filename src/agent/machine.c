@@ -139,10 +139,21 @@ static int add_media(const struct agent *a, const struct msg_instance_create *r,
 		result = open_medium(a, r, "initrd", &m->config.initrd_fd, err);
 	for (int i = 0; result == 0 && i < (int)ARRAY_SIZE(drives); i++)
 		result = add_cdrom(a, r, drives[i], place ? place + i : 0, m, err);
-	if (result == 0)
-		result = add_cdrom(a, r, "seed", 0, m, err);
 	m->config.append = m->config.spec->kernel_args;
 	return result;
+}
+
+/* cloud-init's medium is where the guest's other disks are, behind them: kernels for clouds have no driver for a CD of the
+ * board's. cloud-init finds it by its label. */
+static int add_seed(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
+	const char *bus = disk_bus(m->config.spec);
+	size_t before = m->config.n_disks;
+	int result = add_cdrom(a, r, "seed", 0, m, err);
+	if (result < 0 || m->config.n_disks == before)
+		return result;
+	m->disks[before].bus = bus;
+	m->disks[before].cdrom = !str_same(bus, "virtio") && !str_same(bus, "nvme");
+	return 0;
 }
 
 /* --- network cards --- */
@@ -235,6 +246,8 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 		result = machine_firmware(a, r, m, c, err);
 	if (result == 0)
 		result = guest_is(r) ? guest_build(j, r, root, volumes, m, c, err) : add_disks(root, volumes, m, err);
+	if (result == 0)
+		result = add_seed(a, r, m, err);
 	if (result == 0)
 		result = open_sockets(j, m, err);
 	if (result < 0)

@@ -21,8 +21,9 @@ int api_lines(const struct invocation *in, const char *method, char *path, const
 /* The same request for each argument; failures are told and the rest goes on. Prints each name that went well
  * if quiet is false. Exit status. */
 int api_each(const struct invocation *in, const char *method, const char *fmt, const json_t *body, bool quiet);
-/* Shows each argument as indented JSON: a GET of fmt. Exit status. */
-int show_each(const struct invocation *in, const char *fmt);
+/* Shows each argument as indented JSON: a GET of fmt, and what `more` (NULL: nothing) adds. Exit status. */
+int show_each(const struct invocation *in, const char *fmt,
+	      void (*more)(const struct invocation *in, const char *name, json_t *object));
 /* A GET whose body goes to a file (NULL: standard output, which must be no terminal). The path is freed. */
 int download(const struct invocation *in, char *path, const char *file, struct error *err);
 /* A file to upload; "-" is standard input, which must be no terminal. */
@@ -54,6 +55,8 @@ bool terminal_size(int *rows, int *columns); /* of standard output or input */
 /* Raw mode for standard input until terminal_restore; nothing if it is no terminal. */
 void terminal_raw(void);
 void terminal_restore(void);
+/* The first line of standard input, which a terminal does not show; free it. NULL and *err when there is none. */
+char *terminal_secret(const char *prompt, struct error *err);
 
 /* ---- progress.c: on standard error, once a second has passed; a bar on a terminal, else lines ---- */
 struct progress;

@@ -2,7 +2,7 @@
 #include "cli/cli.h"
 
 static int run(struct invocation *in, UNUSED struct error *err) {
-	return show_each(in, "/configs/%s");
+	return show_each(in, "/configs/%s", NULL);
 }
 
 const struct command command_config_show = {

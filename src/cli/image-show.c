@@ -2,7 +2,7 @@
 #include "cli/cli.h"
 
 static int run(struct invocation *in, UNUSED struct error *err) {
-	return show_each(in, "/images/%s");
+	return show_each(in, "/images/%s", NULL);
 }
 
 const struct command command_image_show = {

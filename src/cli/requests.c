@@ -85,7 +85,8 @@ int api_each(const struct invocation *in, const char *method, const char *fmt, c
 	return status;
 }
 
-int show_each(const struct invocation *in, const char *fmt) {
+int show_each(const struct invocation *in, const char *fmt,
+	      void (*more)(const struct invocation *in, const char *name, json_t *object)) {
 	int status = 0;
 	for (char **name = in->args; *name; name++) {
 		_cleanup_(error_free) struct error err = ERROR_INIT;
@@ -94,6 +95,8 @@ int show_each(const struct invocation *in, const char *fmt) {
 			print_error(&err);
 			status = EXIT_WABE;
 		} else {
+			if (more)
+				more(in, *name, object);
 			print_json(object);
 		}
 	}

@@ -2,7 +2,7 @@
 #include "cli/cli.h"
 
 static int run(struct invocation *in, UNUSED struct error *err) {
-	return show_each(in, "/volumes/%s");
+	return show_each(in, "/volumes/%s", NULL);
 }
 
 const struct command command_volume_show = {

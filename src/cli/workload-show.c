@@ -2,7 +2,7 @@
 #include "cli/cli.h"
 
 static int run(struct invocation *in, UNUSED struct error *err) {
-	return show_each(in, "/workloads/%s");
+	return show_each(in, "/workloads/%s", NULL);
 }
 
 const struct command command_workload_show = {

@@ -1,4 +1,4 @@
-/* What only machines have: a screen, keys and a pointer. */
+/* What only machines have: a screen, keys and a pointer, and a guest that tells of itself. */
 #include "core/machines.h"
 
 #include "core/core-priv.h"
@@ -29,4 +29,22 @@ int machine_input(struct core *c, const char *project, const char *name, const s
 		return r;
 	struct msg_machine_input body = {.id = snap->instance.id, .input = *in};
 	return agent_call(c, "machine-input", &body, NULL, err);
+}
+
+int machine_inside(struct core *c, const char *project, const char *name, struct inside *out, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	struct msg_id body = {.id = snap->instance.id};
+	return agent_call(c, "machine-inside", &body, out, err);
+}
+
+int machine_set_password(struct core *c, const char *project, const char *name, const struct inside_password *p, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
+	int r = instance_get(c, project, name, &snap, err);
+	if (r < 0)
+		return r;
+	struct msg_machine_password body = {.id = snap->instance.id, .change = *p};
+	return agent_call(c, "machine-password", &body, NULL, err);
 }

@@ -200,6 +200,12 @@ static const struct field stats_fields[] = {
 };
 TABLE(msg_stats_table, "msg_stats", struct msg_stats, stats_fields, "What an instance uses");
 
+static const struct field password_fields[] = {
+	ID_FIELD(struct msg_machine_password),
+	FIELD(struct msg_machine_password, change, FIELD_OBJECT, .sub = &inside_password_table, .doc = "Whose it is, and what it becomes"),
+};
+TABLE(msg_machine_password_table, "msg_machine_password", struct msg_machine_password, password_fields, "A password inside a machine");
+
 static const struct field process_fields[] = {
 	COUNT_FIELD(struct process_row, pid, "As the host sees it"),
 	COUNT_FIELD(struct process_row, parent, "As the host sees it"),
@@ -347,6 +353,8 @@ const struct wire_request wire_requests[] = {
 	REQUEST("machine-display", id, empty, "Reply: a descriptor that speaks RFB to a machine's screen"),
 	REQUEST("machine-screen", id, empty, "Reply: a pipe with a picture (PNG) of what its screen shows"),
 	REQUEST("machine-input", machine_input, empty, "Keys and pointer"),
+	{"machine-inside", &msg_id_table, &inside_table, 0, 0, "What its guest tells of itself"},
+	REQUEST("machine-password", machine_password, empty, "Has its guest change a user's password"),
 	REQUEST("exec-start", exec_start, exec_started, "Reply: the same, unless detached"),
 	REQUEST("exec-state", exec, exec_state, "Whether it runs, or how it ended"),
 	REQUEST("exec-attach", attach, empty, "As attach, to an exec: exec_id is given"),

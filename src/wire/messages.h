@@ -4,6 +4,7 @@
 #pragma once
 
 #include "model/image.h"
+#include "model/inside.h"
 #include "model/instance.h"
 #include "wire/network-messages.h"
 #include "wire/storage-messages.h"
@@ -131,6 +132,11 @@ struct msg_stats {
 	FIELD_LIST_OF(struct nic_counters) interfaces; /* of its own network: not of the host's */
 };
 
+struct msg_machine_password {
+	char *id;
+	struct inside_password change;
+};
+
 struct process_row {
 	int64_t pid, parent; /* as the host sees them */
 	char *user;          /* the id inside the instance */
@@ -232,7 +238,7 @@ struct msg_event { /* body of each further "ok" of "events", after a first, empt
 extern const struct field_table msg_machine_input_table, msg_instance_media_table, msg_empty_table, msg_hello_table, msg_id_table, msg_instance_create_table,
 	msg_instance_state_table, msg_instance_states_table, msg_instance_stop_table, msg_instance_kill_table,
 	msg_instance_delete_table, msg_instance_update_table, msg_attach_table, msg_exec_start_table,
-	msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table, msg_health_table,
+	msg_machine_password_table, msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table, msg_health_table,
 	msg_archive_table, msg_file_table, msg_export_table, msg_layer_table,
 	msg_layer_unpacked_table, msg_tree_table, msg_layers_table, msg_bootstrap_table, msg_progress_table, msg_shutdown_table,
 	msg_event_table;

@@ -209,6 +209,9 @@ def copies_and_processes(d):
     contains(rows, "sleep 1003")
     assert "qemu" not in rows and "wabe-init" not in rows, rows
     contains(d.out("diff", "c"), "/tmp/dir/sub/file")
+    inside = d.show("c")["inside"]
+    contains(" ".join(next(i for i in inside["interfaces"] if i["name"] == "eth0")["addresses"]), d.show("c")["nics"][0]["ipv4"])
+    contains(d.cli("set-password", "c", "root", input="x\n", check=False).stderr, "does not do guest-set-user-password")
     equal([i["name"] for i in d.json("stats", "--no-stream", "c")["c"]["interfaces"]], ["eth0"])
     remove(d, "c")
 

@@ -117,6 +117,25 @@ def pause(d):
 
 
 @test
+def without_an_agent(d):
+    """what needs an agent in the guest says at once that there is none; what is of containers says so"""
+    id = machine(d)
+    for args in (["exec", id, "true"], ["exec", "-i", id, "true"], ["cp", f"{id}:/etc/passwd", d.dir], ["top", id], ["set-password", id, "root"]):
+        r = d.cli(*args, check=False, input="x\n")
+        equal(r.returncode, 125, r.stderr)
+        contains(r.stderr, "no agent answers")
+    contains(d.cli("exec", "-t", id, "true", check=False).stderr, "no terminal")
+    for args in ["diff", id], ["export", "-o", d.dir + "/x.tar", id]:
+        contains(d.cli(*args, check=False).stderr, "has a disk")
+    assert "inside" not in d.json("show", id)
+    d.cli("snapshot", "create", id, "s", check=False)
+    with Console(d, id) as c:
+        c.send("k")
+        c.expect("k")
+    remove(d, id)
+
+
+@test
 def deaf_guests(d):
     """a guest without a power button is ended after the time limit; kill is at once"""
     id = d.out("run", "--vm", "-d", "-m", "64m", "--root-size", "16m", "scratch").strip()

@@ -18,18 +18,26 @@ GRUB_CONFIG = """serial --unit=0 --speed=115200
 terminal_output serial
 set timeout=0
 echo GRUB starts Debian
-linux /vmlinuz root=/dev/disk/by-label/root ro console=ttyS0 quiet
+linux /vmlinuz root=/dev/vda1 ro console=ttyS0 quiet mitigations=off
 initrd /initrd.img
 boot
 """
 # What a machine of some minutes does not need, and what would make its start longer.
 SETUP = """set -e
 rm -f "$1"/etc/hostname "$1"/etc/resolv.conf
-echo 'LABEL=root / ext4 defaults 0 1' >"$1"/etc/fstab
+echo '/dev/vda1 / ext4 defaults 0 0' >"$1"/etc/fstab
 : >"$1"/etc/machine-id
 for t in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer dpkg-db-backup.timer; do
 	ln -sf /dev/null "$1"/etc/systemd/system/$t
 done
+for s in systemd-logind systemd-binfmt systemd-update-utmp; do
+	ln -sf /dev/null "$1"/etc/systemd/system/$s.service
+done
+printf '%s\\n' 'datasource_list: [NoCloud, ConfigDrive, None]' 'locale: false' 'ssh_genkeytypes: []' 'apt_preserve_sources_list: true' \\
+	>"$1"/etc/cloud/cloud.cfg.d/99_short.cfg
+printf '%s\\n' virtio_pci virtio_blk ext4 >>"$1"/etc/initramfs-tools/modules
+sed -i 's/^MODULES=.*/MODULES=list/' "$1"/etc/initramfs-tools/initramfs.conf
+chroot "$1" update-initramfs -u
 mkdir -p "$1"/boot/grub
 chroot "$1" grub-mkimage -O i386-pc -o /boot/grub/core.img -p '(hd0,msdos1)/boot/grub' """ + MODULES
 

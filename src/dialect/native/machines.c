@@ -50,11 +50,35 @@ static void input(struct http_request *req) {
 	http_reply_empty(req, 204);
 }
 
+static void inside(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct inside told = {0};
+	if (machine_inside(core_of(req), project_of(req), name_of(req), &told, &err) < 0)
+		return fail(req, &err);
+	reply_table(req, 200, &inside_table, &told);
+	fields_free(&inside_table, &told);
+}
+
+static void password(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct inside_password dto;
+	if (!dto_parse(req, &inside_password_table, &dto, NULL))
+		return;
+	int r = machine_set_password(core_of(req), project_of(req), name_of(req), &dto, &err);
+	fields_free(&inside_password_table, &dto);
+	if (r < 0)
+		return fail(req, &err);
+	http_reply_empty(req, 204);
+}
+
 const struct native_route machine_routes[] = {
 	{"POST", ONE "/display", display, .summary = "A machine's graphical console", .what = "upgrade to rfb (RFC 6143)", .status = 101},
 	{"GET", ONE "/display", display_websocket, .summary = "The same for browsers", .what = "upgrade to websocket with the stream in binary messages",
 	 .status = 101},
 	{"GET", ONE "/screen", screen, .summary = "A picture of it", .what = "PNG", .status = 200},
 	{"POST", ONE "/input", input, .summary = "Keys and pointer of a machine", .request = &machine_input_table, .status = 204},
+	{"GET", ONE "/inside", inside, .summary = "What a machine's guest tells of itself, by the agent in it", .reply = &inside_table, .status = 200},
+	{"POST", ONE "/inside/password", password, .summary = "Has a machine's guest change a user's password", .request = &inside_password_table,
+	 .status = 204},
 	{0},
 };
