@@ -15,8 +15,8 @@
 
 #define FILES_MAX ((size_t)16 << 20)
 /* Beside what the spec says: nothing is said before the first process speaks; a panic ends the machine; ciphers are not tried out
- * at each start, which takes a translator 300 ms. */
-#define KERNEL_ARGS "console=ttyS0 loglevel=1 panic=-1 cryptomgr.notests"
+ * at each start, which takes a translator 300 ms; memory that comes later is used. */
+#define KERNEL_ARGS "console=ttyS0 loglevel=1 panic=-1 cryptomgr.notests memhp_default_state=online_movable"
 
 bool guest_is(const struct msg_instance_create *r) {
 	return instance_is_machine(&r->instance.spec) && !root_is_block(r);
@@ -96,7 +96,7 @@ static int tell_disks(const struct volume_mounts *volumes, struct machine_start 
 		if (!v->block)
 			continue;
 		const char *serial = machine_keep(m, str_format("volume%zu", i));
-		r = machine_add_disk(m, v->node, v->mount->read_only, serial, err);
+		r = machine_add_disk(m, machine_keep(m, machine_disk_id(v->id)), v->node, v->mount->read_only, serial, err);
 		g->disks.items[g->disks.n++] = (struct guest_disk){(char *)serial, v->mount->target, v->mount->read_only};
 	}
 	return r;

@@ -26,7 +26,8 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 		  struct machine_start *m, struct container_config *c, struct error *err);
 /* Text that lives as long as the start does. */
 const char *machine_keep(struct machine_start *m, char *text);
-int machine_add_disk(struct machine_start *m, const char *path, bool read_only, const char *serial, struct error *err);
+/* id is the machine's to keep (machine_keep). */
+int machine_add_disk(struct machine_start *m, const char *id, const char *path, bool read_only, const char *serial, struct error *err);
 /* guest.c: the same for one whose root is an image's layers upon which `root` has been changed. c has what every machine's has;
  * gets mounts and files. */
 #define GUEST_DIR "/guest" /* of QEMU's container: what virtiofsd serves; its root is in there */
@@ -49,6 +50,31 @@ int work_media(struct job *j, struct error *err);
 
 /* Its interfaces are there: joined to those that QEMU opens. */
 int machine_link(const struct msg_instance_create *r, const struct container_state *c, struct error *err);
+
+/* What QEMU calls a card and its tap device, a volume's disk (NULL: the root's): free it. */
+char *machine_nic_id(const struct nic *n);
+char *machine_tap_name(const struct nic *n);
+char *machine_disk_id(const char *volume);
+/* Processors and memory that a machine's guest is to have; what its control group may use. */
+void machine_size(const struct instance_spec *spec, int64_t *cpus, int64_t *memory);
+int machine_limits(const struct agent *a, const struct msg_instance_create *r, struct cgroup_limits *out, struct error *err);
+
+/* --- machine-live.c: of one that runs --- */
+
+/* Processors, memory and limits as in spec; on failure as they were. */
+int machine_update(const struct agent *a, const struct msg_instance_create *old, const struct instance_spec *spec,
+		   const struct cgroup_state *group, struct error *err);
+int machine_disk_attach(const struct agent *a, const struct msg_instance_create *r, const struct volume_mount *v, bool read_only,
+			struct error *err);
+int machine_disk_detach(const struct agent *a, const char *instance, const char *volume, struct error *err);
+int machine_disk_resized(const struct agent *a, const char *instance, const char *volume, int64_t size, struct error *err);
+/* Tells all machines that run with it; needs no instance's lock. */
+void machine_volume_resized(const struct agent *a, const char *volume, int64_t size);
+/* Cards that are not of the record's nics go; those that are missing come: their interfaces are there. */
+int machine_nics_remove(const struct agent *a, const struct msg_instance_create *r, struct error *err);
+int machine_nics_add(const struct agent *a, const struct msg_instance_create *r, const struct container_state *c, struct error *err);
+/* The job's descriptors, named by the list, into the drives; those that r has already stay. */
+int machine_media_change(const struct job *j, const struct msg_instance_create *r, const media *list, struct error *err);
 
 /* For a request to a machine that runs: its lock, record and monitor. CONFLICT: it is a container. */
 struct qmp;

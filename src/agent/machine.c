@@ -79,14 +79,14 @@ static int boot_place(const struct machine_spec *s, const char *kind) {
 	return 0;
 }
 
-int machine_add_disk(struct machine_start *m, const char *path, bool read_only, const char *serial, struct error *err) {
+int machine_add_disk(struct machine_start *m, const char *id, const char *path, bool read_only, const char *serial, struct error *err) {
 	size_t n = m->config.n_disks;
 	int fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
 	if (fd < 0)
 		return error_errno(err, errno, "cannot open the disk %s", path);
 	m->disks = alloc_resize(m->disks, n + 1, sizeof *m->disks);
 	m->disks[m->config.n_disks++] = (struct machine_disk){
-		.id = machine_keep(m, str_format("disk%zu", n)),
+		.id = id,
 		.fd = fd,
 		.format = "raw",
 		.bus = disk_bus(m->config.spec),
@@ -98,7 +98,7 @@ int machine_add_disk(struct machine_start *m, const char *path, bool read_only, 
 }
 
 static int add_disks(const char *root, const struct volume_mounts *volumes, struct machine_start *m, struct error *err) {
-	int r = machine_add_disk(m, root, false, "root", err);
+	int r = machine_add_disk(m, machine_keep(m, machine_disk_id(NULL)), root, false, "root", err);
 	if (r == 0)
 		m->disks[m->config.n_disks - 1].boot_index = boot_place(m->config.spec, "disk");
 	for (size_t i = 0; r == 0 && i < volumes->n; i++) {
@@ -106,7 +106,7 @@ static int add_disks(const char *root, const struct volume_mounts *volumes, stru
 		if (!v->block)
 			return error_field(err, "spec.mounts", "the volume %s is a file system: a machine of this image takes block volumes",
 					   v->mount->source);
-		r = machine_add_disk(m, v->node, v->mount->read_only, v->mount->source, err);
+		r = machine_add_disk(m, machine_keep(m, machine_disk_id(v->id)), v->node, v->mount->read_only, v->mount->source, err);
 	}
 	return r;
 }
@@ -119,10 +119,10 @@ static int open_medium(const struct agent *a, const struct msg_instance_create *
 	return opened < 0 && opened != MEDIUM_NONE ? opened : 0;
 }
 
-static int add_cdrom(const struct agent *a, const struct msg_instance_create *r, const char *name, int place, struct machine_start *m,
-		     struct error *err) {
+static int add_cdrom(const struct agent *a, const struct msg_instance_create *r, const char *name, bool empty, int place,
+		     struct machine_start *m, struct error *err) {
 	int fd, result = open_medium(a, r, name, &fd, err);
-	if (result < 0 || fd < 0)
+	if (result < 0 || (fd < 0 && !empty))
 		return result;
 	m->disks = alloc_resize(m->disks, m->config.n_disks + 1, sizeof *m->disks);
 	m->disks[m->config.n_disks++] = (struct machine_disk){
@@ -138,7 +138,7 @@ static int add_media(const struct agent *a, const struct msg_instance_create *r,
 	if (result == 0)
 		result = open_medium(a, r, "initrd", &m->config.initrd_fd, err);
 	for (int i = 0; result == 0 && i < (int)ARRAY_SIZE(drives); i++)
-		result = add_cdrom(a, r, drives[i], place ? place + i : 0, m, err);
+		result = add_cdrom(a, r, drives[i], i < m->config.spec->drives, place ? place + i : 0, m, err);
 	m->config.append = m->config.spec->kernel_args;
 	return result;
 }
@@ -148,7 +148,7 @@ static int add_media(const struct agent *a, const struct msg_instance_create *r,
 static int add_seed(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
 	const char *bus = disk_bus(m->config.spec);
 	size_t before = m->config.n_disks;
-	int result = add_cdrom(a, r, "seed", 0, m, err);
+	int result = add_cdrom(a, r, "seed", false, 0, m, err);
 	if (result < 0 || m->config.n_disks == before)
 		return result;
 	m->disks[before].bus = bus;
@@ -158,12 +158,17 @@ static int add_seed(const struct agent *a, const struct msg_instance_create *r, 
 
 /* --- network cards --- */
 
-static char *tap_name(size_t n) {
-	return str_format("tap%zu", n);
+/* By the network, of which there is one card at most: the others may change while it runs. */
+char *machine_nic_id(const struct nic *n) {
+	return str_format("nic%.12s", n->network_id);
+}
+
+char *machine_tap_name(const struct nic *n) {
+	return str_format("tap%.12s", n->network_id);
 }
 
 bool machine_is_tap(const char *interface) {
-	return str_starts(interface, "tap") && strspn(interface + 3, "0123456789") == strlen(interface + 3);
+	return str_starts(interface, "tap") && strspn(interface + 3, "0123456789abcdef") == strlen(interface + 3);
 }
 
 static void add_nics(const struct msg_instance_create *r, struct machine_start *m) {
@@ -172,8 +177,8 @@ static void add_nics(const struct msg_instance_create *r, struct machine_start *
 	for (size_t i = 0; str_same(r->instance.spec.network, "private") && i < list->n; i++) {
 		int place = m->config.kernel_fd >= 0 ? 0 : boot_place(m->config.spec, "network");
 		m->nics[m->config.n_nics++] = (struct machine_nic){
-			.id = machine_keep(m, str_format("nic%zu", i)),
-			.tap = machine_keep(m, tap_name(i)),
+			.id = machine_keep(m, machine_nic_id(&list->items[i])),
+			.tap = machine_keep(m, machine_tap_name(&list->items[i])),
 			.mac = list->items[i].mac,
 			.model = m->config.spec->nic_model ? m->config.spec->nic_model : "virtio",
 			.boot_index = place ? place + (int)i : 0,
@@ -192,7 +197,7 @@ int machine_link(const struct msg_instance_create *r, const struct container_sta
 		return error_set(err, ERROR_INTERNAL, "the first process ended before its networks were there");
 	int result = 0;
 	for (size_t i = 0; result == 0 && i < list->n; i++) {
-		_cleanup_(free_ptr) char *tap = tap_name(i);
+		_cleanup_(free_ptr) char *tap = machine_tap_name(&list->items[i]);
 		result = network_tap(netns, list->items[i].interface, tap, (uint32_t)r->instance.uid_base, err);
 	}
 	return result;
@@ -212,14 +217,18 @@ static int64_t processors(const struct instance_spec *s) {
 	return MAX((s->limits.cpus + 999999999) / 1000000000, 1);
 }
 
+void machine_size(const struct instance_spec *spec, int64_t *cpus, int64_t *memory) {
+	*cpus = processors(spec);
+	*memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : MEMORY_DEFAULT;
+}
+
 static int describe(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
 	struct machine_config *c = &m->config;
 	c->spec = &spec->machine;
 	c->name = spec->name;
 	c->uuid = machine_keep(m, machine_uuid(r->instance.id));
-	c->memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : MEMORY_DEFAULT;
-	c->cpus = processors(spec);
+	machine_size(spec, &c->cpus, &c->memory);
 	c->tty = spec->tty;
 	return accel_choose(c->spec, &a->accel, &c->kvm, err);
 }
@@ -230,6 +239,14 @@ static int limit(const struct msg_instance_create *r, const struct machine_confi
 	l.memory = m->memory + machine_overhead(m);
 	l.memory_swap = 0;
 	return limits_to_cgroup(&l, out, err);
+}
+
+int machine_limits(const struct agent *a, const struct msg_instance_create *r, struct cgroup_limits *out, struct error *err) {
+	const struct instance_spec *spec = &r->instance.spec;
+	struct machine_config c = {.spec = &spec->machine, .n_disks = 1 + r->instance.volumes.n + r->media.n, .n_shares = guest_is(r)};
+	machine_size(spec, &c.cpus, &c.memory);
+	int result = accel_choose(c.spec, &a->accel, &c.kvm, err);
+	return result < 0 ? result : limit(r, &c, out, err);
 }
 
 int machine_build(const struct job *j, const struct msg_instance_create *r, const char *root, const struct volume_mounts *volumes,

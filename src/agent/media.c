@@ -66,7 +66,16 @@ static bool has(const media *list, const char *name) {
 	return false;
 }
 
-/* The record names what is there before anything else goes. */
+static bool runs(const struct job *j) {
+	struct run_state run;
+	if (run_load(j->agent, j->id, &run, NULL) < 0)
+		return false;
+	bool up = run.created && container_state_alive(&run.container);
+	run_free(&run);
+	return up;
+}
+
+/* CDs change at once in the drives of one that runs, the rest at its next start. The record names what is there before anything else goes. */
 int work_media(struct job *j, struct error *err) {
 	const struct msg_instance_media *m = j->body;
 	_cleanup_(instance_unlock) int lock = -1;
@@ -76,6 +85,9 @@ int work_media(struct job *j, struct error *err) {
 	int result = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
 	if (result == 0)
 		result = record_load(j->agent, j->id, &r, err);
+	if (result == 0 && runs(j))
+		result = machine_media_change(j, &r, &m->media, err);
+	fault_point("media.changed");
 	if (result == 0)
 		result = media_take(j, dir, &m->media, 0, err);
 	fault_point("media.taken");

@@ -1,5 +1,6 @@
 /* Putting an instance on a network and taking it off, also while it runs. The record changes first, under the
  * instance's lock; then the host is brought in line with it, which recovery would do as well. */
+#include "agent/machine-priv.h"
 #include "agent/network-priv.h"
 
 #include "base/log.h"
@@ -40,23 +41,38 @@ static int change_begin(struct nic_change *c, struct error *err) {
 	return 0;
 }
 
-/* Writes the record and follows it on the host; what the host refuses is taken back. */
+static bool is_machine(const struct nic_change *c) {
+	return c->runs && instance_is_machine(&c->record.instance.spec);
+}
+
+/* What runs, in line with the record. A machine's cards come after their interfaces. */
+static int follow(struct nic_change *c, struct error *err) {
+	int r = c->runs ? network_sync(c->job, &c->record, &c->run, err) : 0;
+	return r == 0 && is_machine(c) ? machine_nics_add(c->job->agent, &c->record, &c->run.container, err) : r;
+}
+
+/* Writes the record and follows it on the host; what the host refuses is taken back. A guest must let go of a card before. */
 static int change_commit(struct nic_change *c, const nics *before, struct error *err) {
 	const struct agent *a = c->job->agent;
 	nics *list = &c->record.instance.nics;
 	int r = ports_check(a, list, &c->record.instance.ports, err);
+	if (r == 0 && is_machine(c))
+		r = machine_nics_remove(a, &c->record, err);
+	fault_point("net.nic.unplugged");
 	if (r == 0)
 		r = record_save(a, &c->record, err);
 	if (r < 0)
 		return r;
 	fault_point("net.nic.saved");
-	r = c->runs ? network_sync(c->job, &c->record, &c->run, err) : 0;
+	r = follow(c, err);
 	if (r < 0) {
 		_cleanup_(error_free) struct error again = ERROR_INIT;
 		nics refused = *list;
 		*list = *before;
+		if (is_machine(c))
+			machine_nics_remove(a, &c->record, NULL);
 		if (record_save(a, &c->record, &again) == 0)
-			network_sync(c->job, &c->record, &c->run, &again);
+			follow(c, &again);
 		if (again.kind)
 			log_error("instance %.12s: %s", c->job->id, error_text(&again));
 		*list = refused;

@@ -530,6 +530,24 @@ static void take_update(struct instance *i, const struct msg_instance_update *m)
 	take_volumes(i, m);
 }
 
+/* At once, where it runs. */
+static int apply_limits(const struct stop *s, const struct msg_instance_update *m, const struct cgroup_config *limits, struct error *err) {
+	const struct cgroup_state *group = &s->run.container.cgroup;
+	if (s->shim < 0)
+		return 0;
+	return instance_is_machine(&m->spec) ? machine_update(s->job->agent, &s->record, &m->spec, group, err)
+					     : cgroup_update(group, &limits->limits, err);
+}
+
+static int resize_root(const struct stop *s, int64_t size, struct error *err) {
+	const struct msg_instance_create *r = &s->record;
+	if (size == r->instance.spec.root_size)
+		return 0;
+	int result = root_resize(s->job, r, size, err);
+	bool told = s->shim >= 0 && instance_is_machine(&r->instance.spec) && !guest_is(r);
+	return result == 0 && told ? machine_disk_resized(s->job->agent, s->job->id, NULL, size, err) : result;
+}
+
 int work_update(struct job *j, struct error *err) {
 	const struct msg_instance_update *m = j->body;
 	_cleanup_(stop_free) struct stop s = {.job = j, .lock = -1, .shim = -1};
@@ -539,13 +557,12 @@ int work_update(struct job *j, struct error *err) {
 	if (r < 0)
 		return r;
 	r = check_update(&s, m, &limits, err);
-	if (r == 0 && s.shim >= 0)
-		r = cgroup_update(&s.run.container.cgroup, &limits.limits, err);
+	if (r == 0)
+		r = apply_limits(&s, m, &limits, err);
 	cgroup_config_free(&limits);
 	if (r < 0)
 		return r;
-	int64_t size = m->spec.root_size;
-	r = size != s.record.instance.spec.root_size ? root_resize(j, &s.record, size, err) : 0;
+	r = resize_root(&s, m->spec.root_size, err);
 	if (r < 0)
 		return r;
 	fields_copy(&msg_instance_create_table, &s.record, &before);

@@ -1,7 +1,7 @@
 /* Volumes that come and go while an instance runs: file systems as mounts, block volumes as device nodes that its control
  * group may use. The run's state notes a volume as `changing` before anything happens, and plainly or not at all when it
  * has: what a crash leaves changing is detached. Who has a device open when it is detached keeps it until they close it. */
-#include "agent/storage-priv.h"
+#include "agent/machine-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -82,15 +82,32 @@ static int take_device(const struct job *j, struct run_state *run, const struct 
 	return r;
 }
 
+static bool of_machine(const struct job *j) {
+	_cleanup_(record_free) struct msg_instance_create r = {0};
+	return record_load(j->agent, j->id, &r, NULL) == 0 && instance_is_machine(&r.instance.spec);
+}
+
+/* Out of where it is used. A guest that does not let go of a disk keeps it: then nothing has changed. */
+static int take_away(const struct job *j, struct run_state *run, struct run_volume *v, struct error *err) {
+	struct stat source = {.st_dev = v->dev, .st_ino = v->ino};
+	if (!of_machine(j))
+		return v->ino ? container_mount_remove(&run->container, v->target, &source, err) : 0;
+	int r = machine_disk_detach(j->agent, j->id, v->id, err);
+	if (r == -ERROR_CONFLICT) {
+		v->changing = false;
+		run_save(j->agent, j->id, run, NULL);
+	}
+	return r;
+}
+
 /* Ends in the state that nothing of it is there, from whatever was. */
 static int detach(const struct job *j, struct run_state *run, struct run_volume *v, struct error *err) {
 	const struct pool_entry *e = pool_get(j->agent, v->pool_id);
 	v->changing = true;
 	int r = run_save(j->agent, j->id, run, err);
 	fault_point("detach.noted");
-	struct stat source = {.st_dev = v->dev, .st_ino = v->ino};
-	if (r == 0 && v->ino)
-		r = container_mount_remove(&run->container, v->target, &source, err);
+	if (r == 0)
+		r = take_away(j, run, v, err);
 	fault_point("detach.unmounted");
 	if (r == 0)
 		r = take_device(j, run, v, err);
@@ -161,6 +178,8 @@ static int mount_it(struct attach *x, struct volume_mount *v, struct error *err)
 	noted->dev = st.st_dev;
 	noted->ino = st.st_ino;
 	r = run_save(x->job->agent, x->job->id, &x->run, err);
+	if (r == 0 && instance_is_machine(&x->record.instance.spec))
+		return machine_disk_attach(x->job->agent, &x->record, v, m->read_only, err);
 	if (r == 0 && v->block)
 		r = allow_device(x, v, err);
 	if (r < 0)

@@ -1,7 +1,7 @@
 /* Volumes: their records, making, removing and resizing them. A volume is made after its record has been written under
  * a temporary name and there when that has its final one; removed the other way round. Whatever a crash leaves has a
  * record with a temporary name, and is removed. */
-#include "agent/storage-priv.h"
+#include "agent/machine-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -327,7 +327,7 @@ static int check_size(const struct job *j, const struct pool_entry *e, const str
 	return offline ? volume_check_unused(j->agent, v->id, "resized", err) : 0;
 }
 
-static int resize_locked(UNUSED const struct job *j, const struct pool_entry *e, struct volume *v, int64_t size,
+static int resize_locked(const struct job *j, const struct pool_entry *e, struct volume *v, int64_t size,
 			 struct error *err) {
 	_cleanup_(free_ptr) char *path = record_file(e, v->id, false);
 	struct storage_volume driver = volume_for_driver(v);
@@ -338,7 +338,10 @@ static int resize_locked(UNUSED const struct job *j, const struct pool_entry *e,
 	if (r < 0)
 		return r;
 	v->spec.size = size;
-	return object_save(&volume_table, path, v, err);
+	r = object_save(&volume_table, path, v, err);
+	if (r == 0 && driver.block)
+		machine_volume_resized(j->agent, v->id, size);
+	return r;
 }
 
 int work_volume_resize(struct job *j, struct error *err) {

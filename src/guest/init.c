@@ -204,7 +204,7 @@ static int serve(struct guest *g, struct error *err) {
 	sessions_look(g);
 	if (boot_module(g, "button", NULL) == 0 && boot_module(g, "evdev", NULL) == 0)
 		watch_buttons(g);
-	static const char *const later[] = {"pvpanic_mmio", "virtio_balloon", "virtio_rng"};
+	static const char *const later[] = {"pvpanic_mmio", "virtio_balloon", "virtio_rng", "virtio_mem"};
 	for (size_t i = 0; i < ARRAY_SIZE(later); i++)
 		boot_module(g, later[i], NULL); /* nothing ends for want of them */
 	on_children(SIGCHLD, &x); /* whoever has ended before */

@@ -14,7 +14,7 @@ static const struct {
 	bool optional;
 } wanted[] = {
 	{"virtio_pci", false},	 {"virtiofs", false},	{"virtio_console", false}, {"virtio_net", false}, {"virtio_blk", false},
-	{"virtio_mmio", true},	 {"button", true},	{"evdev", true},	   {"virtio_balloon", true}, {"virtio_rng", true},
+	{"virtio_mmio", true},	 {"button", true},	{"evdev", true},	   {"virtio_balloon", true}, {"virtio_rng", true}, {"virtio_mem", true},
 	{"pvpanic_mmio", true},
 };
 

@@ -62,8 +62,9 @@ static int machine_validate(const void *object, struct error *err) {
 		return error_field(err, "secure_boot", "needs firmware uefi");
 	if (str_same(m->chipset, "microvm") &&
 	    (is_other(m->firmware, "bios") || m->tpm || is_other(m->video, "none") || is_other(m->disk_bus, "virtio") ||
-	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio))
-		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB nor other devices than virtio's");
+	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max))
+		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB nor other devices than virtio's, and nothing is "
+				   "plugged into it while it runs");
 	if (str_same(m->chipset, "pc") && str_same(m->disk_bus, "sata"))
 		return error_field(err, "disk_bus", "chipset pc has no SATA: take q35, or disk_bus ide");
 	if (!is_other(m->chipset, "q35") && str_same(m->disk_bus, "ide"))
@@ -85,6 +86,12 @@ static const struct field machine_fields[] = {
 	FIELD(struct machine_spec, sockets, FIELD_INT, .max = 64, .flag = "sockets", .placeholder = "N", .doc = "Sockets; 0: as many as processors"),
 	FIELD(struct machine_spec, cores, FIELD_INT, .max = 256, .flag = "cores", .placeholder = "N", .doc = "Cores of each socket; 0: 1"),
 	FIELD(struct machine_spec, threads, FIELD_INT, .max = 8, .flag = "threads", .placeholder = "N", .doc = "Threads of each core; 0: 1"),
+	FIELD(struct machine_spec, cpus_max, FIELD_INT, .max = 255, .flag = "cpus-max", .placeholder = "N",
+	      .doc = "Processors that it may get while it runs; 0: no more than at its start"),
+	FIELD(struct machine_spec, memory_max, FIELD_SIZE, .flag = "memory-max", .placeholder = "BYTES",
+	      .doc = "Memory that it may get while it runs; 0: no more than at its start"),
+	FIELD(struct machine_spec, drives, FIELD_INT, .max = 4, .flag = "drives", .placeholder = "N",
+	      .doc = "Drives for CDs, also without one in them; at least as many as CDs"),
 	FIELD(struct machine_spec, boot, FIELD_STRINGS, .max = 3, .check = boot_check, .flag = "boot", .placeholder = "DEVICE",
 	      .doc = "What it boots from, in order: disk, cdrom, network"),
 	FIELD(struct machine_spec, disk_bus, FIELD_ENUM,
@@ -101,7 +108,7 @@ static const struct field machine_fields[] = {
 	      .doc = "A watchdog, and what happens when it is not fed; none if not given"),
 	FIELD(struct machine_spec, usb, FIELD_BOOL, .flag = "usb", .doc = "A USB controller with a tablet"),
 	FIELD(struct machine_spec, audio, FIELD_BOOL, .flag = "audio", .doc = "A sound card, silent on the host"),
-	FIELD(struct machine_spec, cdroms, FIELD_STRINGS, .max = 4, .check = text_check, .flag = "cdrom", .placeholder = "IMAGE",
+	FIELD(struct machine_spec, cdroms, FIELD_STRINGS, .flags = FIELD_LIVE, .max = 4, .check = text_check, .flag = "cdrom", .placeholder = "IMAGE",
 	      .doc = "Images of kind iso in its drives"),
 	FIELD(struct machine_spec, kernel, FIELD_STRING, .max = 512, .check = text_check, .flag = "kernel", .placeholder = "IMAGE",
 	      .doc = "Image of kind kernel that is started directly"),

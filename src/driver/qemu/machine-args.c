@@ -59,10 +59,10 @@ static void build_machine(struct build *b) {
 
 static void build_processors(struct build *b) {
 	const struct machine_spec *s = b->m->spec;
-	int64_t cores = MAX(s->cores, 1), threads = MAX(s->threads, 1);
-	int64_t sockets = s->sockets ? s->sockets : (b->m->cpus + cores * threads - 1) / (cores * threads);
+	int64_t cores = MAX(s->cores, 1), threads = MAX(s->threads, 1), most = machine_cpus_max(b->m);
+	int64_t sockets = most / (cores * threads);
 	build_arg(b, "-smp", "cpus=%lld,sockets=%lld,cores=%lld,threads=%lld,maxcpus=%lld", (long long)b->m->cpus, (long long)sockets,
-		  (long long)cores, (long long)threads, (long long)(sockets * cores * threads));
+		  (long long)cores, (long long)threads, (long long)most);
 }
 
 const char *machine_memory_block(const struct machine_config *m) {
@@ -79,7 +79,14 @@ static void build_memory_file(struct build *b) {
 
 /* What virtiofsd is to see of it can be mapped by others. */
 static void build_memory(struct build *b) {
-	build_arg(b, "-m", "size=%lldM", (long long)(b->m->memory >> 20));
+	long long size = (long long)(b->m->memory >> 20), more = (long long)(b->m->spec->memory_max >> 20) - size;
+	if (more > 0) /* a slot has the board say where memory may come */
+		build_arg(b, "-m", "size=%lldM,slots=1,maxmem=%lldM", size, size + more);
+	else
+		build_arg(b, "-m", "size=%lldM", size);
+	if (more > 0)
+		build_json(b, "-object", json_pack("{s:s,s:s,s:I,s:b}", "qom-type", b->m->n_shares ? "memory-backend-memfd" : "memory-backend-ram",
+						   "id", "more-memory", "size", (json_int_t)(more << 20), "share", b->m->n_shares > 0));
 	if (b->m->n_shares)
 		build_json(b, "-object", json_pack("{s:s,s:s,s:I,s:b}", "qom-type", "memory-backend-memfd", "id", "memory", "size",
 						   (json_int_t)b->m->memory, "share", 1));

@@ -6,6 +6,7 @@
 #include <ctype.h>
 
 #define MEMORY_MIN (INT64_C(8) << 20)
+#define MEMORY_STEP (INT64_C(2) << 20) /* of virtio-mem */
 #define CPUS_MAX 255
 #define SATA_PLACES 6
 #define IDE_PLACES 4
@@ -28,6 +29,12 @@ const char *machine_firmware_vars(const struct machine_spec *spec) {
 	return spec->secure_boot ? OVMF_VARS_SECURE : OVMF_VARS;
 }
 
+int64_t machine_cpus_max(const struct machine_config *m) {
+	const struct machine_spec *s = m->spec;
+	int64_t each = MAX(s->cores, 1) * MAX(s->threads, 1), most = MAX(MAX(s->cpus_max, m->cpus), s->sockets * each);
+	return (most + each - 1) / each * each;
+}
+
 static int unsupported(struct error *err, const char *field, const char *text) {
 	error_set(err, ERROR_UNSUPPORTED, "%s", text);
 	error_in_field(err, field);
@@ -40,13 +47,16 @@ static int check_size(const struct machine_config *m, struct error *err) {
 		return error_field(err, "spec.limits.memory", "a machine has at least 8 MiB of memory, in whole MiB");
 	if (m->cpus < 1 || m->cpus > CPUS_MAX)
 		return error_field(err, "spec.limits.cpus", "a machine has between 1 and %d processors", CPUS_MAX);
-	int64_t product = MAX(s->sockets, 1) * MAX(s->cores, 1) * MAX(s->threads, 1);
+	int64_t product = MAX(s->sockets, 1) * MAX(s->cores, 1) * MAX(s->threads, 1), most = machine_cpus_max(m);
 	if (s->sockets && product < m->cpus)
 		return error_field(err, "spec.machine.sockets", "%lld processors do not fit on sockets, cores and threads for %lld",
 				   (long long)m->cpus, (long long)product);
-	if (product > CPUS_MAX)
+	if (most > CPUS_MAX)
 		return error_field(err, "spec.machine.sockets", "sockets, cores and threads make %lld processors, and %d are the most",
-				   (long long)product, CPUS_MAX);
+				   (long long)most, CPUS_MAX);
+	if (s->memory_max && (s->memory_max % MEMORY_STEP || m->memory % MEMORY_STEP || s->memory_max < m->memory))
+		return error_field(err, "spec.machine.memory_max", "and the memory are multiples of %d MiB, and not less than the memory",
+				   (int)(MEMORY_STEP >> 20));
 	return 0;
 }
 

@@ -26,19 +26,29 @@ static void build_ports(struct build *b) {
 /* --- disks --- */
 
 /* Two nodes: the descriptor, and what its bytes mean. */
-static void build_node(struct build *b, const struct machine_disk *d, const char *node) {
+json_t *disk_file_node(const struct machine_disk *d, const char *path) {
 	struct stat st;
-	int fd = build_pass(b, d->fd);
 	bool device = fstat(d->fd, &st) == 0 && S_ISBLK(st.st_mode);
-	_cleanup_(free_ptr) char *set = str_format("/dev/fdset/%d", fd), *file = str_format("%s-file", d->id);
-	build_arg(b, "-add-fd", "fd=%d,set=%d", fd, fd);
-	build_json(b, "-blockdev", json_pack("{s:s,s:s,s:s,s:b,s:s}", "driver", device ? "host_device" : "file", "node-name", file,
-					 "filename", set, "read-only", d->read_only, "discard", "unmap"));
+	_cleanup_(free_ptr) char *file = str_format("%s-file", d->id);
+	return json_pack("{s:s,s:s,s:s,s:b,s:s}", "driver", device ? "host_device" : "file", "node-name", file, "filename", path,
+			 "read-only", d->read_only, "discard", "unmap");
+}
+
+json_t *disk_data_node(const struct machine_disk *d) {
+	_cleanup_(free_ptr) char *file = str_format("%s-file", d->id), *node = str_format("%s-data", d->id);
 	json_t *format = json_pack("{s:s,s:s,s:s,s:b,s:s,s:s}", "driver", d->format, "node-name", node, "file", file, "read-only",
 				   d->read_only, "discard", "unmap", "detect-zeroes", d->read_only ? "off" : "unmap");
 	if (str_same(d->format, "qcow2"))
 		json_object_set_new(format, "backing", json_null());
-	build_json(b, "-blockdev", format);
+	return format;
+}
+
+static void build_nodes(struct build *b, const struct machine_disk *d) {
+	int fd = build_pass(b, d->fd);
+	_cleanup_(free_ptr) char *set = str_format("/dev/fdset/%d", fd);
+	build_arg(b, "-add-fd", "fd=%d,set=%d,opaque=%s", fd, fd, d->id);
+	build_json(b, "-blockdev", disk_file_node(d, set));
+	build_json(b, "-blockdev", disk_data_node(d));
 }
 
 static void build_scsi(struct build *b) {
@@ -74,7 +84,7 @@ static json_t *disk_device(struct build *b, const struct machine_disk *d) {
 static void build_disk(struct build *b, const struct machine_disk *d) {
 	_cleanup_(free_ptr) char *node = str_format("%s-data", d->id);
 	if (d->fd >= 0)
-		build_node(b, d, node);
+		build_nodes(b, d);
 	json_t *device = disk_device(b, d);
 	json_set_str(device, "id", d->id);
 	if (d->fd >= 0)
@@ -93,10 +103,9 @@ void build_disks(struct build *b) {
 
 /* --- network cards --- */
 
-static void build_nic(struct build *b, const struct machine_nic *n) {
+json_t *nic_device(const struct build *b, const struct machine_nic *n) {
 	_cleanup_(free_ptr) char *net = str_format("%s-net", n->id);
 	bool virtio = !n->model || !strcmp(n->model, "virtio");
-	build_arg(b, "-netdev", "tap,id=%s,ifname=%s,script=no,downscript=no,vhost=%s", net, n->tap, n->vhost ? "on" : "off");
 	json_t *device = virtio ? build_virtio(b, "virtio-net", n->id) : json_pack("{s:s,s:s}", "driver", n->model, "id", n->id);
 	json_set_str(device, "netdev", net);
 	json_set_str(device, "mac", n->mac);
@@ -106,6 +115,12 @@ static void build_nic(struct build *b, const struct machine_nic *n) {
 		json_set_int(device, "bootindex", n->boot_index);
 	else if (!machine_is(b->m, "microvm"))
 		json_set_str(device, "romfile", ""); /* not booted from: no firmware of the card's */
+	return device;
+}
+
+static void build_nic(struct build *b, const struct machine_nic *n) {
+	build_arg(b, "-netdev", "tap,id=%s-net,ifname=%s,script=no,downscript=no,vhost=%s", n->id, n->tap, n->vhost ? "on" : "off");
+	json_t *device = nic_device(b, n);
 	place(b, device);
 	build_device(b, device);
 }
@@ -163,6 +178,8 @@ static void build_shares(struct build *b) {
 }
 
 void build_others(struct build *b) {
+	if (b->m->spec->memory_max > b->m->memory)
+		build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "virtio-mem-pci", "id", MEMORY_MORE, "memdev", "more-memory"));
 	json_t *balloon = build_virtio(b, "virtio-balloon", "balloon"), *rng = build_virtio(b, "virtio-rng", "rng");
 	json_set_bool(balloon, "free-page-reporting", true);
 	json_set_bool(balloon, "deflate-on-oom", true);

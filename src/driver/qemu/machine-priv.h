@@ -22,6 +22,7 @@
 #define PORTS_FREE 8
 #define PORTS_MAX 32
 #define PORTS_SLOT 16 /* first of their slots, of eight functions each */
+#define MEMORY_MORE "more" /* virtio-mem, for what comes later */
 #define TRANSLATION_MIB 256 /* buffer of the translator */
 
 struct build {
@@ -47,6 +48,15 @@ void build_device(struct build *b, json_t *device);
 /* "virtio-blk" is virtio-blk-pci, or on microvm virtio-blk-device. */
 json_t *build_virtio(const struct build *b, const char *kind, const char *id);
 
+/* What a disk and a card consist of, at the start and later: a file or device of that path, the format upon it, the device. */
+json_t *disk_file_node(const struct machine_disk *d, const char *path);
+json_t *disk_data_node(const struct machine_disk *d);
+json_t *nic_device(const struct build *b, const struct machine_nic *n);
+
 void build_disks(struct build *b);
 void build_nics(struct build *b);
 void build_others(struct build *b);
+
+/* Asks the guest to let go of a device, and waits for it. live-devices.c */
+struct qmp;
+int live_unplug(struct qmp *q, const char *id, const char *what, int64_t deadline, struct error *err);

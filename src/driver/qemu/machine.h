@@ -50,7 +50,7 @@ struct machine_config {
 	const char *name, *uuid;
 	bool kvm;
 	int64_t memory; /* bytes, a multiple of 1 MiB */
-	int64_t cpus;
+	int64_t cpus;   /* at the start: spec->memory_max and cpus_max say how many there may be later */
 	const struct machine_disk *disks;
 	size_t n_disks;
 	const struct machine_nic *nics;
@@ -75,6 +75,8 @@ struct machine_config {
 };
 /* The file of this host that a new machine's variables are a copy of; NULL: it has none (BIOS). */
 const char *machine_firmware_vars(const struct machine_spec *spec);
+/* The processors that there is room for: whole sockets. */
+int64_t machine_cpus_max(const struct machine_config *m);
 /* What is wanted cannot be had: INVALID or UNSUPPORTED with the field (spec.machine.…). */
 int machine_check(const struct machine_config *m, struct error *err);
 /* The first process: *args, and *pass (malloc'd) are the descriptors of m in the order in which it has them, from 3 on. */

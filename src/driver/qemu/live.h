@@ -1,0 +1,31 @@
+/* Changes of a machine that runs, over QMP (qmp.h). What QEMU does not do, or the guest does not do within some seconds, is an error,
+ * and then all is as it was. The deadline (monotonic ns) is QEMU's own for each answer; for a guest's there is LIVE_WAIT besides. */
+#pragma once
+
+#include "driver/qemu/machine.h"
+#include "driver/qemu/qmp.h"
+
+#define LIVE_WAIT (15 * NS_PER_SEC)
+
+/* So many processors: those above what it was started with are plugged in, and unplugged by the guest's leave; those that it was
+ * started with stay. INVALID: there is no room for so many; UNSUPPORTED: the translator unplugs none. */
+int live_cpus(struct qmp *q, int64_t n, int64_t deadline, struct error *err);
+/* So much memory: above what it was started with by virtio-mem, below by the balloon. INVALID: more than its memory_max; CONFLICT:
+ * the guest does not take or give it. */
+int live_memory(struct qmp *q, int64_t bytes, int64_t deadline, struct error *err);
+
+/* A disk (its fd stays the caller's) or a network card, whose tap device is there. CONFLICT: no place is free; UNSUPPORTED: the
+ * bus takes none while the machine runs. One that is there already is fine. */
+int live_disk_add(struct qmp *q, const struct machine_spec *spec, const struct machine_disk *d, int64_t deadline, struct error *err);
+int live_nic_add(struct qmp *q, const struct machine_spec *spec, const struct machine_nic *n, int64_t deadline, struct error *err);
+/* What is not there is fine. CONFLICT: the guest does not let go of it. */
+int live_disk_remove(struct qmp *q, const char *id, int64_t deadline, struct error *err);
+int live_nic_remove(struct qmp *q, const char *id, int64_t deadline, struct error *err);
+/* The device of that id is there: 1, 0, negative. */
+int live_has(struct qmp *q, const char *id, int64_t deadline, struct error *err);
+/* All ids that begin with this. */
+int live_list(struct qmp *q, const char *prefix, int64_t deadline, char ***ids, struct error *err);
+/* The file or device behind it has this size now: the guest is told. */
+int live_disk_resize(struct qmp *q, const char *id, int64_t size, int64_t deadline, struct error *err);
+/* Another medium in a drive; fd -1: none. CONFLICT: the guest has locked the drive. NOT_FOUND: there is no such drive. */
+int live_medium(struct qmp *q, const char *id, int fd, int64_t deadline, struct error *err);
