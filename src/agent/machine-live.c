@@ -2,6 +2,7 @@
  * cut off is finished or undone by the same again. The callers have the instance's lock, unless it is said. */
 #include "agent/machine-priv.h"
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
@@ -12,12 +13,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define CHANGED_FILE "changed" /* in the run directory */
 #define ANSWER_WAIT (60 * NS_PER_SEC) /* for all that is asked of QEMU; the guest has its own time */
 
 static int connect_to(const struct agent *a, const char *id, struct qmp **q, int64_t *deadline, struct error *err) {
 	_cleanup_(free_ptr) char *dir = run_path(a, id, NULL);
 	*deadline = time_mono_ns() + ANSWER_WAIT;
 	return qmp_open(dir, "qmp", *deadline, q, err);
+}
+
+/* Another start would not give the same machine: its memory is not to be saved. Before the change, so that a crash does not matter. */
+static void mark(const struct agent *a, const char *id) {
+	_cleanup_(free_ptr) char *path = run_path(a, id, CHANGED_FILE);
+	_cleanup_(close_fd) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		log_warn("machine %.12s: cannot make %s: %s", id, path, strerror(errno));
+}
+
+bool machine_is_changed(const struct agent *a, const char *id) {
+	_cleanup_(free_ptr) char *path = run_path(a, id, CHANGED_FILE);
+	return fs_exists(path);
 }
 
 /* --- processors and memory --- */
@@ -32,6 +47,8 @@ static int change_size(const struct agent *a, const struct msg_instance_create *
 	int r = connect_to(a, new->instance.id, &q, &deadline, err);
 	if (r < 0)
 		return r;
+	if (cpus != had_cpus || memory != had_memory)
+		mark(a, new->instance.id);
 	r = live_cpus(q, cpus, deadline, cpus == had_cpus ? NULL : err);
 	if (r < 0 && cpus != had_cpus)
 		return r;
@@ -85,6 +102,8 @@ int machine_disk_attach(const struct agent *a, const struct msg_instance_create 
 	if (fd < 0)
 		return error_errno(err, errno, "cannot open the disk %s", v->node);
 	int result = connect_to(a, i->id, &q, &deadline, err);
+	if (result == 0)
+		mark(a, i->id);
 	return result < 0 ? result : live_disk_add(q, &i->spec.machine, &d, deadline, err);
 }
 
@@ -93,6 +112,8 @@ int machine_disk_detach(const struct agent *a, const char *instance, const char 
 	_cleanup_(free_ptr) char *id = machine_disk_id(volume);
 	int64_t deadline;
 	int r = connect_to(a, instance, &q, &deadline, err);
+	if (r == 0)
+		mark(a, instance);
 	return r < 0 ? r : live_disk_remove(q, id, deadline, err);
 }
 
@@ -135,22 +156,30 @@ int machine_nics_remove(const struct agent *a, const struct msg_instance_create 
 	int result = connect_to(a, r->instance.id, &q, &deadline, err);
 	if (result == 0)
 		result = live_list(q, "nic", deadline, &ids, err);
-	for (char **id = ids; result == 0 && id && *id; id++)
-		if (!nic_of(&r->instance.nics, *id))
-			result = live_nic_remove(q, *id, deadline, err);
+	for (char **id = ids; result == 0 && id && *id; id++) {
+		if (nic_of(&r->instance.nics, *id))
+			continue;
+		mark(a, r->instance.id);
+		result = live_nic_remove(q, *id, deadline, err);
+	}
 	return result;
 }
 
 int machine_nics_add(const struct agent *a, const struct msg_instance_create *r, const struct container_state *c, struct error *err) {
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
+	_cleanup_(strv_free_ptr) char **ids = NULL;
 	int64_t deadline;
 	int result = machine_link(r, c, err);
 	if (result == 0)
 		result = connect_to(a, r->instance.id, &q, &deadline, err);
+	if (result == 0)
+		result = live_list(q, "nic", deadline, &ids, err);
 	for (size_t i = 0; result == 0 && i < r->instance.nics.n; i++) {
 		const struct nic *n = &r->instance.nics.items[i];
 		_cleanup_(free_ptr) char *id = machine_nic_id(n), *tap = machine_tap_name(n);
 		const struct machine_nic card = {.id = id, .tap = tap, .mac = n->mac, .model = r->instance.spec.machine.nic_model};
+		if (!strv_has(ids, id))
+			mark(a, r->instance.id);
 		result = live_nic_add(q, &r->instance.spec.machine, &card, deadline, err);
 	}
 	return result;

@@ -70,6 +70,8 @@ int machine_disk_detach(const struct agent *a, const char *instance, const char 
 int machine_disk_resized(const struct agent *a, const char *instance, const char *volume, int64_t size, struct error *err);
 /* Tells all machines that run with it; needs no instance's lock. */
 void machine_volume_resized(const struct agent *a, const char *volume, int64_t size);
+/* Whether it has got or lost a device, processors or memory since its start. */
+bool machine_is_changed(const struct agent *a, const char *id);
 /* Cards that are not of the record's nics go; those that are missing come: their interfaces are there. */
 int machine_nics_remove(const struct agent *a, const struct msg_instance_create *r, struct error *err);
 int machine_nics_add(const struct agent *a, const struct msg_instance_create *r, const struct container_state *c, struct error *err);
