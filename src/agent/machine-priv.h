@@ -191,6 +191,7 @@ char *memory_path(const struct agent *a, const char *id, const char *snapshot); 
 int memory_share(const char *from, const char *to, bool other, struct error *err);
 /* A directory of saved memory goes, by way of dropped/. */
 int memory_drop(const struct agent *a, const char *id, const char *dir, struct error *err);
+void memory_tidy(const struct agent *a, const char *id); /* what a crash has left in saving/ and dropped/ */
 /* Whether resume/ is the memory of that run. */
 bool memory_is_of(const struct agent *a, const char *id, int64_t run);
 /* For a new instance in `dir`: the memory of the source that m names. s: halted or held meanwhile, if it is its present state. */

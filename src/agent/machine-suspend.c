@@ -2,7 +2,6 @@
  * whoever sees to it: this worker, or recovery after a crash. Before that it goes on. */
 #include "agent/machine-priv.h"
 
-#include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
@@ -76,8 +75,7 @@ static int go_on(const struct agent *a, const char *id, struct qmp *q, int64_t r
 
 void machine_recover(const struct agent *a, const char *id, int64_t run, bool paused) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	_cleanup_(free_ptr) char *dir = run_path(a, id, NULL), *saving = instance_path(a, id, "saving"),
-			     *dropped = instance_path(a, id, "dropped");
+	_cleanup_(free_ptr) char *dir = run_path(a, id, NULL);
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	int r = qmp_open(dir, "qmp", soon(), &q, &err);
 	if (r == 0)
@@ -85,6 +83,5 @@ void machine_recover(const struct agent *a, const char *id, int64_t run, bool pa
 	if (r < 0)
 		log_warn("machine %.12s: %s", id, error_text(&err));
 	machine_guest_thaw(a, id); /* its file systems may be held still */
-	fs_remove_tree(saving);
-	fs_remove_tree(dropped);
+	memory_tidy(a, id);
 }

@@ -222,7 +222,8 @@ static int mark_other(const char *dir, struct error *err) {
 	return r < 0 ? r : saved_save(dir, &s, err);
 }
 
-int memory_take(const struct agent *a, const struct msg_instance_create *m, const char *dir, struct memory_saver *s, struct error *err) {
+int memory_take(const struct agent *a, const struct msg_instance_create *m, const char *dir, struct memory_saver *s,
+		struct error *err) {
 	const char *source = m->root.id;
 	const struct inst *known = inst_get(a, source);
 	_cleanup_(free_ptr) char *to = str_format("%s/resume", dir);

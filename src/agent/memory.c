@@ -65,6 +65,14 @@ int memory_drop(const struct agent *a, const char *id, const char *dir, struct e
 	return r < 0 ? error_errno(err, r, "cannot remove %s", dir) : 0;
 }
 
+void memory_tidy(const struct agent *a, const char *id) {
+	static const char *const names[] = {"saving", "dropped"};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		_cleanup_(free_ptr) char *path = instance_path(a, id, names[i]);
+		fs_remove_tree(path);
+	}
+}
+
 /* Whole and on disk under its name. */
 int memory_settle(const char *dir, const char *to, struct error *err) {
 	_cleanup_(free_ptr) char *parent = str_copyn(to, (size_t)(strrchr(to, '/') - to));
@@ -141,7 +149,8 @@ static int own_memory(const struct msg_instance_create *r, const char *dir, stru
 	if (own < 0)
 		return own;
 	int result = st.st_nlink > 1 ? fs_clone(fd, own) : 0;
-	if (result == 0 && (fchown(own, (uid_t)r->instance.uid_base, (gid_t)r->instance.uid_base) < 0 || fchmod(own, 0600) < 0))
+	uid_t owner = (uid_t)r->instance.uid_base;
+	if (result == 0 && (fchown(own, owner, owner) < 0 || fchmod(own, 0600) < 0))
 		result = -errno;
 	return result < 0 ? error_errno(err, result, "cannot copy the memory of machine %.12s", r->instance.id) : TAKE_FD(own);
 }
@@ -182,6 +191,7 @@ int memory_prepare(const struct job *j, const struct msg_instance_create *r, str
 	if (result == 0)
 		result = saved_save(run, &now, err);
 	read_generation(a, j->id, m);
+	memory_tidy(a, j->id);
 	if (!goes_on)
 		identity_drop(a, j->id);
 	if (result == 0 && goes_on)

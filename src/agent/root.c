@@ -147,7 +147,8 @@ static int copy_volume(const struct job *j, struct volume_source *from, const st
 	return r;
 }
 
-static int copy(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, bool held, struct error *err) {
+static int copy(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, bool held,
+		struct error *err) {
 	struct volume_source from = {.lock = -1};
 	struct frozen frozen = {0};
 	struct storage_volume v = root_volume(m);
@@ -175,7 +176,8 @@ static int from_template(const struct job *j, const struct msg_instance_create *
 	return r;
 }
 
-static int make_root(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, bool held, struct error *err) {
+static int make_root(const struct job *j, const struct msg_instance_create *m, const struct pool_entry *e, bool held,
+		     struct error *err) {
 	struct storage_pool ref = ref_for_root(e);
 	struct storage_volume v = root_volume(m);
 	if (m->root.id)

@@ -248,6 +248,7 @@ static int recover_down(struct job *j, struct msg_instance_create *r, struct err
 	int result = cgroup_sweep(j->agent, j->id, err);
 	if (result < 0)
 		return result;
+	memory_tidy(j->agent, j->id);
 	if (state & S_UP) {
 		record_end(j, r, false);
 		status_set_error(st, "the host went down while it ran");

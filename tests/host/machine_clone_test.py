@@ -42,7 +42,8 @@ def identity(d):
     wait_until(lambda: not identity_file(d, two), 120, "the clone's identity")
     assert nic(d, two)["mac"] != nic(d, one)["mac"]
     for id, host, machine_id in ((one, "original", "0" * 32), (two, "second", two[:32])):
-        equal(inside(d, id, "/bin/cat", "/proc/sys/kernel/hostname", "/etc/hostname", "/etc/machine-id").split(), [host, host, machine_id])
+        told = inside(d, id, "/bin/cat", "/proc/sys/kernel/hostname", "/etc/hostname", "/etc/machine-id")
+        equal(told.split(), [host, host, machine_id])
         equal(inside(d, id, "/bin/cat", "/sys/class/net/eth0/address").strip(), nic(d, id)["mac"])
         wait_until(lambda: inside(d, id, "/bin/cat", "/sys/class/net/eth0/carrier").strip() == "1", 30, "the card's carrier")
     contains(inside(d, two, "/bin/cat", "/etc/hosts"), "second.example second")

@@ -6,8 +6,10 @@
 #include "base/time.h"
 #include "driver/container/container-priv.h"
 #include "driver/qemu/machine-priv.h"
+#include "driver/qemu/memory.h"
 #include "driver/qemu/qmp.h"
 
+#include <endian.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
@@ -556,6 +558,93 @@ static void checks(void **state) {
 
 /* --- acceleration --- */
 
+/* --- the state of a machine, taken apart --- */
+
+static void add_u32(struct buf *b, uint32_t value) {
+	value = htobe32(value);
+	buf_add(b, &value, sizeof value);
+}
+
+static void add_u64(struct buf *b, uint64_t value) {
+	value = htobe64(value);
+	buf_add(b, &value, sizeof value);
+}
+
+static void add_name(struct buf *b, const char *name) {
+	buf_addc(b, (char)strlen(name));
+	buf_adds(b, name);
+}
+
+/* A record of the block's page number n; its bytes are `with`, 0: a page of zeros, which is told as such. */
+static void add_page(struct buf *b, const char *block, uint64_t n, char with) {
+	char page[4096];
+	memset(page, with, sizeof page);
+	add_u64(b, n * sizeof page | (with ? 0x08 : 0x02));
+	add_name(b, block);
+	buf_add(b, page, with ? sizeof page : 1);
+}
+
+static void add_end(struct buf *b, char kind) {
+	add_u64(b, 0x10);
+	buf_addc(b, 0x7e);
+	add_u32(b, 2);
+	if (!kind)
+		return;
+	buf_addc(b, kind);
+	add_u32(b, 2);
+}
+
+static void add_stream(struct buf *b) {
+	add_u32(b, 0x5145564d);
+	add_u32(b, 3);
+	buf_addc(b, 7);
+	add_u32(b, 1);
+	buf_addc(b, 'q');
+	buf_addc(b, 1);
+	add_u32(b, 2);
+	add_name(b, "ram");
+	add_u64(b, 4); /* its instance and version */
+	add_u64(b, (4 + 1) * 4096 | 0x04);
+	add_name(b, "pc.ram");
+	add_u64(b, 4 * 4096);
+	add_name(b, "vga.vram");
+	add_u64(b, 4096);
+	add_end(b, 2);
+	add_page(b, "pc.ram", 0, 'a');
+	add_page(b, "pc.ram", 1, 'b');
+	add_page(b, "vga.vram", 0, 'v');
+	add_page(b, "pc.ram", 3, 0);
+	add_end(b, 3);
+	add_page(b, "pc.ram", 0, 'c'); /* once more */
+	add_page(b, "pc.ram", 1, 0);
+	add_end(b, 0);
+	buf_adds(b, "the rest");
+}
+
+static void memory(UNUSED void **state) {
+	_cleanup_(buf_free) struct buf b = BUF_INIT;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(close_fd) int in = file_of("in", 0), ram = file_of("memory", 0), rest = file_of("state", 0);
+	const struct memory_sink to = {"pc.ram", 4 * 4096, ram, rest};
+	char page[4096];
+	add_stream(&b);
+	assert_int_equal(fs_write_all(in, b.data, b.len), 0);
+	assert_int_equal(lseek(in, 0, SEEK_SET), 0);
+	if (memory_split(in, &to, NULL, NULL, &err) < 0)
+		fail_msg("%s", error_text(&err));
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(pread(ram, page, sizeof page, i * 4096), sizeof page);
+		assert_int_equal(page[0], i ? 0 : 'c');
+		assert_memory_equal(page, page + 1, sizeof page - 1);
+	}
+	/* what is not the guest's memory stays as it was: all but three pages, two zeros, and the heads of five records */
+	_cleanup_(buf_free) struct buf left = BUF_INIT;
+	assert_int_equal(lseek(rest, 0, SEEK_SET), 0);
+	assert_int_equal(fs_read_fd(rest, b.len, &left), 0);
+	assert_int_equal(left.len, b.len - 3 * 4096 - 2 - 5 * (8 + 7));
+	assert_memory_equal(left.data + left.len - 8, "the rest", 8);
+}
+
 static void accel(void **state) {
 	(void)state;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
@@ -592,7 +681,7 @@ static int teardown(void **state) {
 
 int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(accel), cmocka_unit_test(checks), cmocka_unit_test(buses), cmocka_unit_test(boards),
+		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(buses), cmocka_unit_test(boards),
 		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(companions), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
 	};
 	if (argc > 1)
