@@ -218,7 +218,8 @@ def variants(d):
     """every bus, board and firmware starts the disk"""
     for args in (["--disk-bus", "scsi"], ["--disk-bus", "sata"], ["--disk-bus", "nvme"], ["--chipset", "pc", "--disk-bus", "ide"],
                  ["--cpus", "2"], ["--sockets", "1", "--cores", "2", "--threads", "1"], ["--video", "vga"], ["--usb"],
-                 ["--watchdog", "reset"], ["--cpu-model", "qemu64"]):
+                 ["--watchdog", "reset"], ["--cpu-model", "qemu64"], ["--video", "virtio", "--audio"], ["--video", "qxl"],
+                 *(["--network", "private", "--nic-model", model] for model in ("virtio", "e1000e", "e1000", "rtl8139"))):
         id = machine(d, *args)
         remove(d, id)
 
