@@ -368,6 +368,8 @@ int guard_open(int *reader, int *writer, struct error *err);
 void guard_finish(int *writer);
 /* Answers with the reading end of such a stream; the worker goes on to fill the other. */
 int answer_stream(struct job *j, const void *reply, int *writer, struct error *err);
+/* Of a path, without slashes at its end; "/" of the root. Free it. */
+char *file_last_part(const char *path);
 /* What is at path in a root; free it with its table. of: whose root, for messages. */
 int file_look(int root, const char *path, const char *of, struct msg_file *out, struct error *err);
 

@@ -130,7 +130,7 @@ static uint32_t access_base(const struct access *x) {
 
 /* --- copies --- */
 
-static char *last_part(const char *path) {
+char *file_last_part(const char *path) {
 	size_t n = strlen(path);
 	while (n > 1 && path[n - 1] == '/')
 		n--;
@@ -146,7 +146,7 @@ int file_look(int root, const char *path, const char *of, struct msg_file *out, 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return error_errno(err, fd < 0 ? fd : errno, "there is no %s to be had in %s", path, of);
 	*out = (struct msg_file){
-		.name = last_part(path),
+		.name = file_last_part(path),
 		.size = st.st_size,
 		.mode = st.st_mode,
 		.mtime = st.st_mtim.tv_sec * NS_PER_SEC + st.st_mtim.tv_nsec,

@@ -51,15 +51,6 @@ static void remove_file(const struct job *j, const char *path) {
 
 /* --- what is there --- */
 
-static char *last_part(const char *path) {
-	size_t n = strlen(path);
-	while (n > 1 && path[n - 1] == '/')
-		n--;
-	const char *slash = memrchr(path, '/', n);
-	size_t from = slash ? (size_t)(slash - path) + 1 : 0;
-	return from >= n ? str_copy("/") : str_copyn(path + from, n - from);
-}
-
 static int look(const struct job *j, const char *path, struct msg_file *out, struct error *err) {
 	char *const args[] = {(char *)path, NULL};
 	_cleanup_(free_ptr) char *text = NULL;
@@ -71,7 +62,7 @@ static int look(const struct job *j, const char *path, struct msg_file *out, str
 		return r;
 	if (sscanf(text, "%x %lld %lld\n%n", &mode, &size, &mtime, &at) < 3)
 		return error_set(err, ERROR_CORRUPT, "the guest's stat does not tell what %s is", path);
-	*out = (struct msg_file){.name = last_part(path), .size = size, .mode = mode, .mtime = mtime * NS_PER_SEC};
+	*out = (struct msg_file){.name = file_last_part(path), .size = size, .mode = mode, .mtime = mtime * NS_PER_SEC};
 	if (S_ISLNK(mode) && at)
 		out->link_target = str_copyn(text + at, strcspn(text + at, "\n"));
 	return 0;

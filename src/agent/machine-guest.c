@@ -19,7 +19,7 @@
 #define INPUT_MAX ((size_t)16 << 20)
 #define CALL_WAIT (30 * NS_PER_SEC)
 #define THAW_WAIT (10 * NS_PER_SEC)
-#define SHUTDOWN_WAIT (3 * NS_PER_SEC)
+#define SHUTDOWN_WAIT (5 * NS_PER_SEC)
 #define POLL_FIRST (20 * NS_PER_MS)
 #define POLL_MAX (1 * NS_PER_SEC)
 #define LOST 137

@@ -1,5 +1,5 @@
-/* The console carries what the container's first process reads and writes, byte by byte. Two processes copy, so that an output
- * that the host does not take keeps nobody else waiting. */
+/* The console carries what the container's first process writes, byte by byte. A process copies, so that an output that the host
+ * does not take keeps nobody else waiting. */
 #include "guest/guest-priv.h"
 
 #include "base/fs.h"
@@ -39,44 +39,41 @@ __attribute__((noreturn)) static void copy(int from, int to) {
 	_exit(0);
 }
 
-static int start(int from, int to, int other, pid_t *pid, struct error *err) {
-	*pid = fork();
-	if (*pid < 0)
+/* other: an end that the copying process must not keep open. */
+static int start_copying(int from, int other, struct guest *g, struct error *err) {
+	g->output = fork();
+	if (g->output < 0)
 		return error_errno(err, errno, "cannot start a process");
-	if (*pid == 0) {
+	if (g->output == 0) {
 		close_fd(&other);
-		copy(from, to);
+		copy(from, CONSOLE);
 	}
 	return 0;
 }
 
-/* Pipes, but where a terminal is made along with the process. */
+/* Pipes, but where a terminal is made along with the process. That of the input comes last: nobody else keeps its end open. */
 int console_open(struct guest *g, struct container_stdio *io, struct error *err) {
-	int in[2] = {-1, -1}, out[2] = {-1, -1};
+	int in[2] = {-1, -1}, out[2];
 	make_raw();
 	*io = (struct container_stdio){.in = -1, .out = -1, .err = -1, .terminal_master = -1};
 	if (g->config.tty)
 		return 0;
-	if (pipe2(out, O_CLOEXEC) < 0 || (g->config.stdin_open && pipe2(in, O_CLOEXEC) < 0))
+	if (pipe2(out, O_CLOEXEC) < 0)
 		return error_errno(err, errno, "cannot make a pipe");
+	_cleanup_(close_fd) int end = out[0];
 	io->out = io->err = out[1];
+	int r = start_copying(end, out[1], g, err);
+	if (r == 0 && g->config.stdin_open && pipe2(in, O_CLOEXEC) < 0)
+		r = error_errno(err, errno, "cannot make a pipe");
 	io->in = in[0];
-	int r = start(out[0], CONSOLE, out[1], &g->output, err);
-	if (r == 0 && g->config.stdin_open)
-		r = start(CONSOLE, in[1], in[0], &g->input, err);
-	close_fd(&out[0]);
-	close_fd(&in[1]);
+	g->input = in[1];
 	return r;
 }
 
 int console_relay(struct guest *g, struct container_stdio *io, struct error *err) {
-	int r = 0;
 	if (g->config.tty) {
-		r = start(io->terminal_master, CONSOLE, -1, &g->output, err);
-		if (r == 0)
-			r = start(CONSOLE, io->terminal_master, -1, &g->input, err);
-		close_fd(&io->terminal_master);
-		return r;
+		g->input = TAKE_FD(io->terminal_master);
+		return start_copying(g->input, -1, g, err);
 	}
 	close_fd(&io->out);
 	close_fd(&io->in);

@@ -14,7 +14,8 @@ struct guest {
 	struct container_config container;
 	struct container_state state;
 	struct loop *loop;
-	pid_t output, input; /* who copy between the console and the container; 0 */
+	pid_t output;        /* who copies from the container to the console; 0 */
+	int input;           /* the container's, until the port for it is there; -1: none */
 	bool ended;          /* the container's first process, with: */
 	int status;
 	bool drained;        /* and all that it wrote has been copied */
@@ -41,15 +42,15 @@ void container_describe(const struct guest_config *g, struct container_config *c
 
 /* --- console.c --- */
 
-/* Starts what copies between the console and the container's streams, which are io's own from here on. */
+/* Starts what copies from the container's streams, which are io's own from here on, to the console. */
 int console_open(struct guest *g, struct container_stdio *io, struct error *err);
 int console_relay(struct guest *g, struct container_stdio *io, struct error *err);
 void console_drain(void);
 
 /* --- session.c: what the host has run beside the first process, with its streams --- */
 
-/* There may be a port for another one. */
-void sessions_look(const struct guest *g);
+/* There may be a port for another one, or for the first process's input. */
+void sessions_look(struct guest *g);
 
 /* --- exec.c: the same by the agent's protocol --- */
 

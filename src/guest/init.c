@@ -221,7 +221,7 @@ static int run(struct guest *g, struct error *err) {
 }
 
 int main(void) {
-	struct guest g = {.initramfs = -1};
+	struct guest g = {.initramfs = -1, .input = -1};
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (getpid() != 1) {
 		fputs("wabe-init: it is the first process of a machine\n", stderr);

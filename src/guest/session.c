@@ -194,7 +194,7 @@ static int serve_output(struct session *s) {
 	return status;
 }
 
-/* --- the whole --- */
+/* --- the whole of an exec --- */
 
 static int read_request(int port, struct guest_run *q, struct error *err) {
 	_cleanup_(buf_free) struct buf body = BUF_INIT;
@@ -214,7 +214,7 @@ static pid_t start_input(struct session *s) {
 	return pid;
 }
 
-__attribute__((noreturn)) static void session_run(const struct guest *g, int port) {
+__attribute__((noreturn)) static void session_run(struct guest *g, int port) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	struct session s = {.port = port, .in = -1, .terminal = -1, .out = {-1, 0}, .err = {-1, 0}};
 	struct guest_run q = {0};
@@ -222,6 +222,7 @@ __attribute__((noreturn)) static void session_run(const struct guest *g, int por
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	close_fd(&g->input);
 	if (!send_frame(port, GUEST_HELLO, NULL, 0)) /* which waits for the host to be there */
 		_exit(0);
 	if (read_request(port, &q, &err) < 0 || start(g, &q, &s, &err) < 0) {
@@ -239,9 +240,26 @@ __attribute__((noreturn)) static void session_run(const struct guest *g, int por
 	_exit(0);
 }
 
+/* --- the first process's input --- */
+
+static void look_for_input(struct guest *g) {
+	_cleanup_(strv_free_ptr) char **paths = g->input < 0 ? NULL : ports_find(GUEST_INPUT, NULL);
+	_cleanup_(close_fd) int port = paths ? open(paths[0], O_RDWR | O_CLOEXEC) : -1;
+	struct session s = {.port = port, .pidfd = -1, .in = g->input, .terminal = g->config.tty ? g->input : -1};
+	pid_t pid = port < 0 ? -1 : fork();
+	if (pid == 0) {
+		signal(SIGPIPE, SIG_IGN);
+		send_frame(port, GUEST_HELLO, NULL, 0); /* which waits for the host to be there */
+		serve_input(&s);
+	}
+	if (pid > 0)
+		close_fd(&g->input), g->input = -1;
+}
+
 /* A port is there until the host takes it away, and has one exec. */
-void sessions_look(const struct guest *g) {
+void sessions_look(struct guest *g) {
 	static char **served;
+	look_for_input(g);
 	char **names = NULL;
 	_cleanup_(strv_free_ptr) char **paths = ports_find(GUEST_PORT, &names);
 	for (size_t i = 0; paths && paths[i]; i++) {

@@ -5,6 +5,9 @@
  *   root/    the root, with the files and volumes that are mounted into it
  *   exit     written by the guest before it powers off: the status of the process, in decimal, and a newline
  *
+ * What the process reads comes over a port with the name GUEST_INPUT: SHIM_STDIN and SHIM_RESIZE frames of shim/protocol.h, an empty
+ * SHIM_STDIN being the end. The guest says hello when it has opened it. What the process writes goes to the console.
+ *
  * A further process (wabe exec) has a virtio port of its own, plugged in for it, whose name begins with GUEST_PORT. Frames of
  * shim/protocol.h go over it, and those of enum guest_frame. The guest says hello, the host what to run, the guest that it does
  * (SHIM_READY) or why it cannot; then SHIM_STDIN and SHIM_RESIZE one way, SHIM_STDOUT, SHIM_STDERR and last SHIM_EXIT the other
@@ -18,6 +21,7 @@
 #define GUEST_CONFIG_MAX ((size_t)32 << 20)
 #define GUEST_FILE_MAX (16 << 20) /* bytes of base64 */
 #define GUEST_PORT "io.wabe.exec."
+#define GUEST_INPUT "io.wabe.input"
 #define GUEST_RUN_MAX ((size_t)4 << 20)
 
 enum guest_frame {

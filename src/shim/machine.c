@@ -1,10 +1,11 @@
 /* wabe-machine: the first process of a machine's container where QEMU has companions, each of which serves it on a socket.
  *
- *   wabe-machine [= FILE] {+|++} SOCKET PROGRAM ARG … {+|++} SOCKET PROGRAM ARG … -- QEMU ARG …
+ *   wabe-machine [= FILE] [< SOCKET] {+|++} SOCKET PROGRAM ARG … {+|++} SOCKET PROGRAM ARG … -- QEMU ARG …
  *
  * It makes the sockets itself and gives each to its companion, listening, as descriptor 3: so nobody waits for anybody. After
  * "++" a companion keeps the container's capabilities; all others have none, QEMU neither. Descriptors from 3 on and the
- * terminal are QEMU's. Ends with QEMU's status (128 + signal), or where that is 0 with the one that the guest has written to FILE; a companion that ends while QEMU goes on ends the machine:
+ * terminal are QEMU's. Ends with QEMU's status (128 + signal), or where that is 0 with the one that the guest has written to FILE; with SOCKET what comes on standard input is not QEMU's, but goes to QEMU there as frames (relay.c), with the terminal's changes of size;
+ * a companion that ends while QEMU goes on ends the machine:
  * it would stand still else. What companions say is kept (64 KiB), and told only when something has gone wrong: each of them
  * complains of QEMU's end. Like wabe-shim it uses neither stdio nor the base room. "wabe-machine exec" is relay.c's. */
 #include "shim/shim-priv.h"
@@ -136,15 +137,32 @@ static char **start_companions(char **arg) {
 		arg = end;
 	}
 	if (!is_word(arg[0], "--") || !arg[1])
-		fail("usage: wabe-machine [= FILE] {+|++} SOCKET PROGRAM ARG ... -- QEMU ARG ...", NULL);
+		fail("usage: wabe-machine [= FILE] [< SOCKET] {+|++} SOCKET PROGRAM ARG ... -- QEMU ARG ...", NULL);
 	return arg + 1;
 }
 
-static pid_t start_qemu(char **argv) {
+/* Standard input belongs to the guest's first process: QEMU connects for it. */
+static void start_input(int listener) {
+	pid_t pid = fork();
+	if (pid < 0)
+		fail("cannot start", "what passes on the input");
+	if (pid > 0)
+		return;
+	int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (sock < 0)
+		_exit(FAILED);
+	relay_send_input(sock);
+}
+
+static pid_t start_qemu(char **argv, bool without_input) {
 	pid_t pid = fork();
 	if (pid < 0)
 		fail("cannot start", argv[0]);
 	if (pid == 0) {
+		int null = without_input ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
+		if (without_input && dup2(null, 0) < 0)
+			_exit(FAILED);
 		drop_powers();
 		run(argv);
 	}
@@ -233,9 +251,18 @@ int main(int argc, char **argv) {
 		status_path = arg[1];
 		arg += 2;
 	}
-	pid_t qemu = start_qemu(start_companions(arg));
+	int input = -1;
+	if (is_word(arg[0], "<") && arg[1]) {
+		input = listen_on(arg[1]);
+		arg += 2;
+		relay_make_raw();
+	}
+	pid_t qemu = start_qemu(start_companions(arg), input >= 0);
 	drop_powers();
 	close(complaints[1]);
 	close_range(3, (unsigned)signals - 1, 0); /* what is QEMU's */
+	if (input >= 0)
+		start_input(input);
+	close(input);
 	watch(signals, qemu);
 }

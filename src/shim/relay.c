@@ -15,9 +15,10 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define PORT 3
+#define PORT 3 /* of wabe-machine exec */
 #define LOST 137
 
+static int port = PORT;
 static char body[SHIM_HEADER + SHIM_FRAME_MAX];
 
 static bool write_all(int fd, const char *data, size_t n) {
@@ -50,7 +51,7 @@ static bool read_all(int fd, char *to, size_t n) {
 static bool send_frame(enum shim_frame type, size_t n) {
 	const char header[SHIM_HEADER] = {(char)type, 0, 0, 0, (char)(n >> 24), (char)(n >> 16), (char)(n >> 8), (char)n};
 	memcpy(body, header, sizeof header);
-	return write_all(PORT, body, sizeof header + n);
+	return write_all(port, body, sizeof header + n);
 }
 
 /* --- to the process --- */
@@ -72,8 +73,9 @@ static bool pass_input(void) {
 	return send_frame(SHIM_STDIN, n > 0 ? (size_t)n : 0) && n > 0;
 }
 
-__attribute__((noreturn)) static void send_input(void) {
+void relay_send_input(int to) {
 	sigset_t window;
+	port = to;
 	sigemptyset(&window);
 	sigaddset(&window, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &window, NULL);
@@ -114,7 +116,7 @@ static int receive(void) {
 	}
 }
 
-static void make_raw(void) {
+void relay_make_raw(void) {
 	struct termios t;
 	if (ioctl(0, TCGETS, &t) < 0)
 		return;
@@ -126,10 +128,10 @@ static void make_raw(void) {
 }
 
 void relay_run(void) {
-	make_raw();
+	relay_make_raw();
 	pid_t pid = fork();
 	if (pid == 0)
-		send_input();
+		relay_send_input(PORT);
 	int status = pid < 0 ? LOST : receive();
 	if (pid > 0)
 		kill(pid, SIGKILL);

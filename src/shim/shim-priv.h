@@ -53,3 +53,6 @@ int64_t client_expire(int64_t now, int64_t patience_ms);
 /* --- relay.c, of wabe-machine --- */
 
 __attribute__((noreturn)) void relay_run(void);
+/* Makes the terminal on standard input raw, if it is one; passes standard input and changes of its size on to the port, for ever. */
+void relay_make_raw(void);
+__attribute__((noreturn)) void relay_send_input(int port);

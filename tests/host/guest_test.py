@@ -166,15 +166,29 @@ def power_button(place):
 
 @test
 def terminal(place):
-    """With a terminal the process has one, and what is typed reaches it"""
-    g = place.guest("test -t 0 && test -t 1 && echo yes; read line; echo \"got $line\"; read more; exit 3", stdin=True, tty=True)
+    """With a terminal the process has one, what is typed reaches it, and so do changes of its size"""
+    g = place.guest("test -t 0 && test -t 1 && echo yes; read line; echo \"got $line\"; trap 'stty size' WINCH; echo set; while :; do sleep 0.1; done", tty=True)
     g.until("yes\r\n")
-    g.qemu.stdin.write(b"words\n")
-    g.qemu.stdin.flush()
+    g.type(b"words\n")
     g.until("got words\r\n")
-    g.qemu.stdin.write(b"\x03")
-    g.qemu.stdin.flush()
+    g.until("set\r\n")
+    g.type(bytes([0, 44, 0, 88]), 16)
+    g.until("44 88\r\n")
+    g.type(b"\x03")
     equal(g.end()[1], 130)
+
+
+@test
+def input_and_its_end(place):
+    """What is sent arrives whole, then its end"""
+    g = place.guest("echo up; wc -c; exit 4", stdin_open=True)
+    g.until("up\n")
+    for _ in range(10):
+        g.type(b"x" * 50000)
+    g.type(b"")
+    text, status = g.end()
+    contains(text, "500000\n")
+    equal(status, 4)
 
 
 @test

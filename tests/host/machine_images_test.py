@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Container images as machines: wabe run --vm with an image of files gives what the container would have had."""
+import fcntl
 import glob
 import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from docker import Docker  # noqa: E402
@@ -37,10 +41,10 @@ def kernel(d):
             d.cli("image", "load", "-i", folder + "/kernel.tar")
 
 
-def machine(d, *args):
+def machine(d, *args, **kw):
     """(status, output) of a machine of busybox:1."""
     kernel(d)
-    r = d.cli("run", "--vm", "-m", "256m", *args, check=False, timeout=BOOT)
+    r = d.cli("run", "--vm", "-m", "256m", *args, check=False, timeout=BOOT, **kw)
     return r.returncode, r.stdout + r.stderr
 
 
@@ -261,20 +265,40 @@ def crashes(d):
 
 @test
 def terminal(d):
-    """With -t there is a terminal, with -i an input"""
+    """With -t there is a terminal of the client's size, which is told its changes, with -i an input"""
     kernel(d)
-    p = subprocess.Popen(["script", "-qec", " ".join(d.line("run", "--rm", "--vm", "-m", "256m", "-it", "busybox:1", "sh", "-c",
-                          "'tty; read line; echo got $line; exit 3'")), "/dev/null"], env=d.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (33, 99))
+    p = subprocess.Popen(d.line("run", "--name", "t", "--vm", "-m", "256m", "-it", "busybox:1", "sh", "-c",
+                                "tty; stty size; read -r line; echo got $line; trap 'stty size; exit 3' WINCH; echo set; while :; do sleep 0.1; done"),
+                         env=d.env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    os.close(slave)
     text = b""
-    while b"/dev/" not in text:
-        chunk = os.read(p.stdout.fileno(), 4096)
-        assert chunk, text
-        text += chunk
-    p.stdin.write(b"words\n")
-    p.stdin.flush()
-    text += p.stdout.read()
-    contains(text.decode(), "got words")
+
+    def until(part):
+        nonlocal text
+        while part not in text:
+            assert select.select([master], [], [], 60)[0], text
+            text += os.read(master, 4096)
+    until(b"/dev/")
+    until(b"33 99")
+    os.write(master, b"words\n")
+    until(b"got words")
+    until(b"set")
+    termios.tcsetwinsize(master, (44, 88))
+    os.kill(p.pid, signal.SIGWINCH)
+    until(b"44 88")
     equal(p.wait(BOOT), 3)
+    os.close(master)
+    remove(d, "t")
+
+
+@test
+def input_and_its_end(d):
+    """What is piped in arrives whole, and so does its end"""
+    kernel(d)
+    code, text = machine(d, "--rm", "-i", "busybox:1", "sh", "-c", "wc -c; echo over", input="x" * 500000)
+    equal((code, text), (0, "500000\nover\n"))
 
 
 @test

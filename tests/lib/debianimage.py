@@ -30,7 +30,7 @@ echo '/dev/vda1 / ext4 defaults 0 0' >"$1"/etc/fstab
 for t in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer dpkg-db-backup.timer; do
 	ln -sf /dev/null "$1"/etc/systemd/system/$t
 done
-for s in systemd-logind systemd-binfmt systemd-update-utmp; do
+for s in systemd-binfmt systemd-update-utmp; do
 	ln -sf /dev/null "$1"/etc/systemd/system/$s.service
 done
 printf '%s\\n' 'datasource_list: [NoCloud, ConfigDrive, None]' 'locale: false' 'ssh_genkeytypes: []' 'apt_preserve_sources_list: true' \\

@@ -49,7 +49,7 @@ def busybox_root(path):
 
 
 class Guest:
-    def __init__(self, image, args, arguments=(), append="", stdin=False, **config):
+    def __init__(self, image, args, arguments=(), append="", **config):
         self.dir = tempfile.mkdtemp(prefix="wabe-guest-")
         os.makedirs(self.dir + "/share/root")
         busybox_root(self.dir + "/share/root")
@@ -71,8 +71,10 @@ class Guest:
             "-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
             "-chardev", f"socket,id=fs,path={fs}", "-device", "vhost-user-fs-pci,chardev=fs,tag=guest", "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=agent,path={self.dir}/agent,server=on,wait=off", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+            "-chardev", f"socket,id=input,path={self.dir}/input,server=on,wait=off", "-device", "virtserialport,chardev=input,name=io.wabe.input",
             "-chardev", f"socket,id=qmp,path={self.dir}/qmp,server=on,wait=off", "-mon", "chardev=qmp,mode=control", *arguments],
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE)
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.input = None
 
     def run(self, argv, **kw):
         p = subprocess.Popen(argv, preexec_fn=lab.die_with_parent, **kw)
@@ -109,6 +111,13 @@ class Guest:
     def press_power(self):
         qmp = lab.Qmp(self.dir + "/qmp")
         qmp.call("system_powerdown")
+
+    def type(self, data, kind=0):
+        """A frame for the first process: what it reads (nothing: the end), or with kind 16 the size of its terminal."""
+        if not self.input:
+            self.input = socket.socket(socket.AF_UNIX)
+            self.input.connect(self.dir + "/input")
+        self.input.sendall(bytes([kind, 0, 0, 0]) + len(data).to_bytes(4, "big") + data)
 
     # ---- the agent ----
 
@@ -147,8 +156,9 @@ class Guest:
             p.wait()
             if p.stdout:
                 p.stdout.close()
-        if self.agent:
-            self.agent.close()
+        for s in self.agent, self.input:
+            if s:
+                s.close()
         shutil.rmtree(self.dir)
 
 

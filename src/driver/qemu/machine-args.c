@@ -2,6 +2,7 @@
  * named here (-nodefaults, -no-user-config), and nothing of the host is named but what every host has in /usr: the rest comes
  * as descriptors. */
 #include "driver/qemu/machine-priv.h"
+#include "model/guest.h"
 
 void build_arg(struct build *b, const char *option, const char *fmt, ...) {
 	va_list ap;
@@ -145,6 +146,10 @@ static void build_channels(struct build *b) {
 	build_socket(b, "guest", m->guest_fd);
 	build_device(b, build_virtio(b, "virtio-serial", "serial"));
 	build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "virtserialport", "chardev", "guest", "name", "org.qemu.guest_agent.0"));
+	if (!m->n_shares)
+		return;
+	build_arg(b, "-chardev", "socket,id=input,path=" INPUT_SOCKET);
+	build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "virtserialport", "chardev", "input", "name", GUEST_INPUT));
 }
 
 static const char *watchdog_action(const struct machine_spec *s) {
@@ -174,6 +179,8 @@ static void build_companions(struct build *b) {
 	strv_add(&b->args, LAUNCHER);
 	if (m->status_file)
 		build_arg(b, "=", "%s", m->status_file);
+	if (m->n_shares && m->guest_fd >= 0)
+		build_arg(b, "<", INPUT_SOCKET);
 	for (size_t i = 0; i < m->n_shares; i++) {
 		build_arg(b, "++", SHARE_SOCKET, i);
 		build_arg(b, VIRTIOFSD, "--fd=3");

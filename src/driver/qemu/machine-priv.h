@@ -17,6 +17,7 @@
 #define LAUNCHER MACHINE_LAUNCHER
 #define TPM_SOCKET "/tmp/tpm"
 #define SHARE_SOCKET "/tmp/share%zu"
+#define INPUT_SOCKET "/tmp/input"
 
 /* Express ports: one for each disk and card, so that all can be unplugged, and free ones for what is plugged in later. */
 #define PORTS_FREE 8
