@@ -147,7 +147,7 @@ def bad_creation(d):
         refused({"Image": "busybox", "Cmd": SLEEP, "HostConfig": {member: value}}, 404 if "nosuch" in str(value) and member == "PidMode" else 400, text)
     refused({"Image": "busybox", "HostConfig": {"AutoRemove": True, "RestartPolicy": {"Name": "always"}}}, 400,
             "can't create 'AutoRemove' container with restart policy")
-    refused({"Image": "busybox", "HostConfig": {"Runtime": "machine"}}, 501, "machine")
+    refused({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"Runtime": "machine"}}, 404, "wabe image bootstrap --kernel")
     api(d, "POST", "/containers/create?platform=linux/s390x", {"Image": "busybox"}, 404)
     equal(api(d, "GET", "/containers/json?all=1", status=200), [])
 
