@@ -72,7 +72,7 @@ void firewall_settled(struct agent *a);
 int nics_check(const struct agent *a, const char *id, const nics *list, struct error *err);
 /* For a start: CONFLICT naming the instance that runs and has one of the addresses. */
 int nics_check_others(const struct agent *a, const char *id, const nics *list, struct error *err);
-/* Can these ports be published by an instance with these nics? */
+/* Can these ports be published by an instance with these nics? With none at all they wait for one. */
 int ports_check(const struct agent *a, const nics *list, const ports *wanted, struct error *err);
 /* CONFLICT naming the instance that runs and has one of them. What is not wabe's is found by ports_reserve. */
 int ports_check_others(const struct agent *a, const char *id, const ports *wanted, struct error *err);

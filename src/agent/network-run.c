@@ -16,14 +16,17 @@
 
 /* --- one interface --- */
 
-/* The default route goes over the first network that leads anywhere. */
+/* The default route goes over the network that leads anywhere and has the highest priority; the first of several. */
 const struct nic *gateway_nic(const struct agent *a, const nics *list) {
+	const struct nic *best = NULL;
 	for (size_t i = 0; i < list->n; i++) {
-		const struct net *net = net_get(a, list->items[i].network_id);
-		if (net && !net->network.spec.internal && net->network.spec.subnets.n)
-			return &list->items[i];
+		const struct nic *one = &list->items[i];
+		const struct net *net = net_get(a, one->network_id);
+		if (net && !net->network.spec.internal && net->network.spec.subnets.n &&
+		    (!best || one->gateway_priority > best->gateway_priority))
+			best = one;
 	}
-	return NULL;
+	return best;
 }
 
 static const struct nic *nic_on(const nics *list, const char *network) {

@@ -206,5 +206,6 @@ int ports_check(const struct agent *a, const nics *list, const ports *wanted, st
 		if (d && d->ports)
 			return 0;
 	}
-	return wanted->n ? error_field(err, "ports", "none of the instance's networks can publish ports") : 0;
+	bool between = !list->n; /* networks: it has left one and goes to another */
+	return wanted->n && !between ? error_field(err, "ports", "none of the instance's networks can publish ports") : 0;
 }

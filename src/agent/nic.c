@@ -56,6 +56,8 @@ static int change_commit(struct nic_change *c, const nics *before, struct error 
 	const struct agent *a = c->job->agent;
 	nics *list = &c->record.instance.nics;
 	int r = ports_check(a, list, &c->record.instance.ports, err);
+	if (r == 0 && c->runs && !list->n && c->record.instance.ports.n)
+		r = error_field(err, "ports", "are published over this network, the only one of an instance that runs");
 	if (r == 0 && is_machine(c))
 		r = machine_nics_remove(a, &c->record, err);
 	fault_point("net.nic.unplugged");

@@ -208,6 +208,7 @@ static int nic_resolve(struct core *c, const struct instance *i, const struct at
 	n->ingress_rate = a->ingress_rate;
 	n->egress_rate = a->egress_rate;
 	n->allow_spoofing = a->allow_spoofing;
+	n->gateway_priority = a->gateway_priority;
 	return r;
 }
 

@@ -65,6 +65,7 @@ struct attachment {
 	int64_t ingress_rate, egress_rate; /* bits a second as the instance sees it; 0: unlimited */
 	bool allow_spoofing; /* any MAC and address may be a source */
 	bool share;          /* addresses and MAC may be wanted by others that say so, too: who runs has them */
+	int64_t gateway_priority; /* the default route goes over the highest; the first of several */
 };
 typedef FIELD_LIST_OF(struct attachment) attachments;
 
@@ -76,6 +77,7 @@ struct nic {
 	char **aliases, **rules;    /* rules: ids */
 	int64_t ingress_rate, egress_rate;
 	bool allow_spoofing, share;
+	int64_t gateway_priority;
 };
 typedef FIELD_LIST_OF(struct nic) nics;
 

@@ -147,7 +147,7 @@ def bad_creation(d):
         refused({"Image": "busybox", "Cmd": SLEEP, "HostConfig": {member: value}}, 404 if "nosuch" in str(value) and member == "PidMode" else 400, text)
     refused({"Image": "busybox", "HostConfig": {"AutoRemove": True, "RestartPolicy": {"Name": "always"}}}, 400,
             "can't create 'AutoRemove' container with restart policy")
-    refused({"Image": "busybox", "HostConfig": {"Runtime": "machine"}}, 501, "machine")
+    refused({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"Runtime": "machine"}}, 404, "wabe image bootstrap --kernel")
     api(d, "POST", "/containers/create?platform=linux/s390x", {"Image": "busybox"}, 404)
     equal(api(d, "GET", "/containers/json?all=1", status=200), [])
 
@@ -166,6 +166,8 @@ def inspected(d):
              Healthcheck={"Test": ["CMD", "true"], "Interval": 10**9, "StartInterval": 10**7})
     c = api(d, "GET", f"/containers/{i}/json", status=200)
     equal((c["Path"], c["Args"], c["Name"], c["Driver"], c["Platform"]), ("sh", ["-c", "echo a b"], "/full", "overlay2", "linux"))
+    listed = {v: api(d, "GET", "/containers/json?all=1", status=200, version=v)[0]["HostConfig"] for v in ("/v1.45", "/v1.46")}
+    equal((listed["/v1.45"].get("Annotations"), listed["/v1.46"]["Annotations"]), (None, {"a": "b"}))
     h = c["HostConfig"]
     for key in ("Memory", "NanoCpus", "PidsLimit", "CapAdd", "RestartPolicy", "ReadonlyRootfs", "Init", "Annotations", "SecurityOpt",
                 "LogConfig", "Sysctls", "ShmSize", "OomScoreAdj", "ConsoleSize", "GroupAdd"):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from docker import Docker, load_busybox  # noqa: E402
@@ -431,7 +432,15 @@ def inspect_and_history(p):
     p.run("pull", name)
     got = p.inspect(name)
     equal({k: got["Config"][k] for k in config}, config)
-    equal((got["Config"]["Hostname"], got["Config"]["Tty"]), ("", False))
+    old = p.api("GET", f"/v1.49/images/{name}/json")[1]["Config"]
+    equal((old["Hostname"], old["Tty"], "Hostname" in got["Config"]), ("", False, False))
+    here, other = (urllib.parse.quote(json.dumps({"os": "linux", "architecture": a})) for a in ("amd64", "s390x"))
+    for path in f"{name}/json", f"{name}/history", f"{name}/get":
+        contains(p.message("GET", f"/v1.51/images/{path}?platform={other}", 404), "does not provide the specified platform (linux/s390x)")
+        contains(p.message("GET", f"/v1.51/images/{path}?platform=linux", 400), "failed to parse platform")
+    equal(p.api("GET", f"/v1.51/images/{name}/json?platform={here}")[0], 200)
+    contains(p.message("DELETE", f"/v1.51/images/{name}?platforms={other}", 404), "s390x")
+    equal([i["Containers"] for i in p.api("GET", "/v1.51/images/json")[1]], [0])
     equal((got["Id"], got["Created"], got["Architecture"], got["Os"], got["Parent"]),
           (digest(image.config), "2024-05-06T07:08:09Z", "amd64", "linux", ""))
     equal(got["RootFS"], {"Type": "layers", "Layers": [digest(x) for x in image.plain]})

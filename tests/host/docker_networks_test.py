@@ -70,7 +70,8 @@ def endpoints(_):
     n = k.inspect("one")["NetworkSettings"]["Networks"]["a_net"]
     equal((n["IPAddress"], n["IPPrefixLen"], n["Gateway"], n["MacAddress"]), ("172.31.0.77", 24, "172.31.0.1", "02:42:ac:1f:00:4d"))
     one = k.inspect("one")["Id"]
-    equal(n["Aliases"], ["al_ias", one[:12]])
+    equal((n["Aliases"], n["DNSNames"]), (["al_ias"], ["one", "al_ias", one[:12]]))
+    equal(k.api("GET", "/v1.44/containers/one/json")[1]["NetworkSettings"]["Networks"]["a_net"]["Aliases"], ["al_ias", one[:12]])
     inside = k.api("GET", "/networks/a_net")[1]["Containers"][one]
     equal((inside["IPv4Address"], inside["EndpointID"]), ("172.31.0.77/24", n["EndpointID"]))
     for name in "one", "al_ias", "linked", one[:12]:
@@ -87,6 +88,40 @@ def endpoints(_):
     refused(404, "No such container", "POST", "/networks/a_net/connect", {"Container": "nobody"})
     gone("one", "two")
     k.run("network", "rm", "a_net")
+
+
+@test
+def between_networks(_):
+    """a container that is not started may leave its only network though it publishes ports, and come back to it, as compose has it do"""
+    k.run("network", "create", "b_net")
+    k.run("create", "--name", "moves", "--network", "b_net", "-p", "127.0.0.1:18901:80", "--stop-timeout", "0", "busybox", "sleep", "1000")
+    k.run("network", "disconnect", "b_net", "moves")
+    k.run("network", "connect", "--alias", "other", "b_net", "moves")
+    k.run("start", "moves")
+    contains(k.out("port", "moves"), "127.0.0.1:18901")
+    equal(k.inspect("moves")["NetworkSettings"]["Networks"]["b_net"]["Aliases"], ["other"])
+    gone("moves")
+    k.run("network", "rm", "b_net")
+
+
+@test
+def gateways(_):
+    """the network with the highest GwPriority has the default route; nobody takes it from a container that runs"""
+    for name in "g_one", "g_two":
+        k.run("network", "create", name)
+    gateway = {n: k.api("GET", "/networks/" + n)[1]["IPAM"]["Config"][0]["Gateway"] for n in ("g_one", "g_two")}
+    route = ("exec", "way", "ip", "route", "show", "default")
+    sleeper("way", "--network", "name=g_one,gw-priority=1", "--network", "name=g_two,gw-priority=5")
+    contains(k.out(*route), gateway["g_two"])
+    equal(k.inspect("way")["NetworkSettings"]["Networks"]["g_two"]["GwPriority"], 5)
+    k.run("network", "disconnect", "g_one", "way")
+    refused(501, "GwPriority", "POST", "/networks/g_one/connect", {"Container": "way", "EndpointConfig": {"GwPriority": 9}})
+    gone("way")
+    sleeper("way", "--network", "g_one", "--network", "g_two")
+    contains(k.out(*route), gateway["g_one"])
+    gone("way")
+    k.run("network", "rm", "g_one", "g_two")
+    refused(501, "EnableIPv4", "POST", "/networks/create", {"Name": "six", "EnableIPv4": False})
 
 
 @test

@@ -111,7 +111,7 @@ def versions_in_paths(d):
         equal(d.api("GET", version + "/containers/json"), (200, []), version)
         equal(d.api("GET", version + "/nosuch"), (404, {"message": "page not found"}), version)
     equal(d.api("GET", "/v1.99/info"),
-          (400, {"message": "client version 1.99 is too new. Maximum supported API version is 1.44"}))
+          (400, {"message": "client version 1.99 is too new. Maximum supported API version is 1.51"}))
     status, answer = d.api("GET", "/v1.12/info")
     equal(status, 400)
     contains(answer["message"], "client version 1.12 is too old. Minimum supported API version is 1.24")

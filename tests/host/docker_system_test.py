@@ -36,20 +36,20 @@ def ping(d):
     """_ping with GET and HEAD, with and without a version"""
     for path in ("/_ping", "/v1.24/_ping", "/v1.44/_ping"):
         r, data = request(d, "GET", path)
-        equal((r.status, data, r.headers["Api-Version"], r.headers["Ostype"]), (200, b"OK", "1.44", "linux"))
+        equal((r.status, data, r.headers["Api-Version"], r.headers["Ostype"]), (200, b"OK", "1.51", "linux"))
         equal((r.headers["Docker-Experimental"], r.headers["Swarm"]), ("true", "inactive"))
         contains(r.headers["Cache-Control"], "no-cache")
         r, data = request(d, "HEAD", path)
-        equal((r.status, data, r.headers["Api-Version"]), (200, b"", "1.44"))
+        equal((r.status, data, r.headers["Api-Version"]), (200, b"", "1.51"))
 
 
 @test
 def versions(d):
     """versions that are not spoken are refused before anything else, in dockerd's words"""
-    new = "client version {} is too new. Maximum supported API version is 1.44"
+    new = "client version {} is too new. Maximum supported API version is 1.51"
     old = ("client version {} is too old. Minimum supported API version is 1.24, please upgrade your client to a newer "
            "version")
-    for version, text in (("1.45", new), ("1.99", new), ("1.100", new), ("2.0", new), ("1.23", old), ("1.12", old), ("1.2", old),
+    for version, text in (("1.52", new), ("1.99", new), ("1.100", new), ("2.0", new), ("1.23", old), ("1.12", old), ("1.2", old),
                           ("0.9", old), ("1", old)):
         equal(d.docker.api("GET", f"/v{version}/version"), (400, {"message": text.format(version)}))
         equal(d.docker.api("POST", f"/v{version}/containers/x/exec", {"Cmd": 3})[0], 400)
@@ -63,12 +63,12 @@ def versions(d):
 def version(d):
     """version says what runs, to the client too"""
     v = d.docker.api("GET", "/version")[1]
-    equal((v["ApiVersion"], v["MinAPIVersion"], v["Os"]), ("1.44", "1.24", "linux"))
+    equal((v["ApiVersion"], v["MinAPIVersion"], v["Os"]), ("1.51", "1.24", "linux"))
     equal(v["KernelVersion"], os.uname().release)
     equal(v["Components"][0]["Name"], "Engine")
     equal(v["Components"][0]["Version"], v["Version"])
     contains(d.docker.out("version"), v["Version"])
-    equal(d.docker.out("version", "--format", "{{.Server.APIVersion}}"), "1.44")
+    equal(d.docker.out("version", "--format", "{{.Server.APIVersion}}"), "1.51")
 
 
 @test

@@ -450,6 +450,14 @@ static void prune(struct http_request *req) {
 		return;
 	if (json_object_size(filters))
 		return docker_fail(req, 501, "filters of build prune are not supported yet");
+	static const char *const spaces[] = {"keep-storage", "reserved-space", "max-used-space", "min-free-space"};
+	for (size_t i = 0; i < ARRAY_SIZE(spaces); i++) {
+		int64_t space;
+		if (!docker_query_int(req, spaces[i], 0, &space))
+			return;
+		if (space)
+			return docker_fail(req, 501, "%s: all of the cache that nobody has just now goes, or none", spaces[i]);
+	}
 	if (image_prune(core_of(req), DOCKER_PROJECT, false, &deleted, &freed, &err) < 0)
 		return fail(req, &err);
 	_cleanup_(json_free_ptr) json_t *caches = json_from_strv(deleted);
@@ -469,7 +477,7 @@ const struct docker_route docker_build_routes[] = {
 	{"POST", "/build", build, HTTP_STREAM_BODY, DOCKER_DIFFERS,
 	 "the classic builder, with here-documents, RUN --mount (cache, bind, tmpfs; no secrets and ssh agents), COPY --link and "
 	 "ADD --checksum beyond it; version=2 (BuildKit), outputs, cgroupparent and git repositories are refused"},
-	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name, and the caches of RUN --mount; filters are refused"},
+	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name, and the caches of RUN --mount; filters and sizes are refused"},
 	{"POST", "/build/cancel", cancel, 0, DOCKER_WORKS, NULL},
 	{"POST", "/session", session, 0, DOCKER_MISSING, "part of BuildKit"},
 	{0},

@@ -201,10 +201,10 @@ static json_t *log_config(const struct log_config *l) {
 static json_t *log_noted(const struct instance *i, const json_t *note) {
 	json_t *given = json_object_get(note, "LogConfig");
 	const char *type = json_get_str(given, "Type");
-	if (!type || !*type)
+	if (!given)
 		return log_config(&i->spec.log);
 	json_t *options = json_incref(json_object_get(given, "Config"));
-	return json_pack("{ssso}", "Type", type, "Config", options ? options : json_object());
+	return json_pack("{ssso}", "Type", type && *type ? type : "json-file", "Config", options ? options : json_object());
 }
 
 static json_t *security(const struct instance_spec *s, const json_t *note) {

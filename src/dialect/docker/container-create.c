@@ -305,6 +305,9 @@ static void create_with_image(struct http_request *req, struct docker_create *d,
 		fields_free(&instance_spec_table, &spec);
 		return create_failed(req, d, wanted, &err);
 	}
+	if (json_array_size(json_object_get(d->host, "Mounts")) && json_get_str(d->host, "VolumeDriver") &&
+	    *json_get_str(d->host, "VolumeDriver"))
+		json_array_append_new(d->warnings, json_string("VolumeDriver has no effect on volumes of Mounts: each has a driver of its own"));
 	if (instance_create(d->core, DOCKER_PROJECT, &spec, &snap, &err) < 0)
 		return create_failed(req, d, wanted, &err);
 	json_t *answer = json_object();

@@ -105,7 +105,7 @@ static json_t *describe(struct core *c, const struct instance *i, const struct i
 		set_size(c, o, i, image);
 	json_object_set_new(o, "Mounts", docker_mounts(c, i));
 	json_object_set_new(o, "Config", docker_container_config(i, config, api));
-	json_object_set_new(o, "NetworkSettings", docker_network_settings(c, i));
+	json_object_set_new(o, "NetworkSettings", docker_network_settings(c, i, api));
 	return o;
 }
 

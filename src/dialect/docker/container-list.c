@@ -267,9 +267,16 @@ static json_t *command_text(const struct instance *i, const struct image *image)
 	return json_from_str(buf_str(&text));
 }
 
-static json_t *host_part(const struct instance *i) {
+static json_t *host_part(const struct instance *i, int api) {
 	_cleanup_(free_ptr) char *mode = docker_network_mode(i);
-	return json_pack("{ss}", "NetworkMode", mode);
+	json_t *o = json_pack("{ss}", "NetworkMode", mode), *notes = json_object();
+	for (size_t k = 0; api >= 46 && k < i->spec.annotations.n; k++)
+		if (!str_starts(i->spec.annotations.items[k].key, NOTE_PREFIX))
+			json_object_set_new(notes, i->spec.annotations.items[k].key, json_from_str(i->spec.annotations.items[k].value));
+	if (json_object_size(notes))
+		json_object_set(o, "Annotations", notes);
+	json_decref(notes);
+	return o;
 }
 
 static void set_sizes(struct core *c, json_t *o, const struct instance *i, const struct image *image) {
@@ -280,7 +287,7 @@ static void set_sizes(struct core *c, json_t *o, const struct instance *i, const
 	json_set_int(o, "SizeRootFs", size + (image ? image->size : 0));
 }
 
-static json_t *summary(struct images *all, const struct instance *i, bool size, int64_t now) {
+static json_t *summary(struct images *all, const struct instance *i, bool size, int64_t now, int api) {
 	const struct image *image = image_of(all, i->image_id);
 	_cleanup_(free_ptr) char *name = str_format("/%s", i->spec.name), *status = docker_status_text(i, now);
 	json_t *o = json_object();
@@ -296,18 +303,18 @@ static json_t *summary(struct images *all, const struct instance *i, bool size, 
 	json_object_set_new(o, "Labels", docker_pairs(&i->spec.labels));
 	set_text(o, "State", docker_state(i));
 	set_text(o, "Status", status);
-	json_object_set_new(o, "HostConfig", host_part(i));
-	json_object_set_new(o, "NetworkSettings", docker_network_settings_short(all->core, i));
+	json_object_set_new(o, "HostConfig", host_part(i, api));
+	json_object_set_new(o, "NetworkSettings", docker_network_settings_short(all->core, i, api));
 	json_object_set_new(o, "Mounts", docker_mounts(all->core, i));
 	return o;
 }
 
-json_t *docker_container_rows(struct core *c, struct instance_snap *const *snaps) {
+json_t *docker_container_rows(struct core *c, struct instance_snap *const *snaps, int api) {
 	struct images all = {c, map_new(drop_image), map_new(free)};
 	int64_t now = time_now_ns();
 	json_t *list = json_array();
 	for (; *snaps; snaps++)
-		json_array_append_new(list, summary(&all, &(*snaps)->instance, true, now));
+		json_array_append_new(list, summary(&all, &(*snaps)->instance, true, now, api));
 	map_free(all.by_id);
 	map_free(all.by_name);
 	return list;
@@ -323,7 +330,7 @@ static void reply_list(struct http_request *req, struct instance_snap *const *sn
 	for (size_t k = 0; snaps[k] && left > 0; k++) {
 		if (!fits(w, &snaps[k]->instance))
 			continue;
-		_cleanup_(json_free_ptr) json_t *one = summary(&all, &snaps[k]->instance, size, now);
+		_cleanup_(json_free_ptr) json_t *one = summary(&all, &snaps[k]->instance, size, now, docker_api(req));
 		_cleanup_(free_ptr) char *printed = json_print(one);
 		if (text.len > 1)
 			buf_addc(&text, ',');

@@ -136,7 +136,7 @@ char *docker_mode(const char *own); /* "instance:X" as "container:X"; free it */
 /* ---- handlers ---- */
 void docker_list(struct http_request *req);
 /* The rows of a list of these, with their sizes. */
-json_t *docker_container_rows(struct core *c, struct instance_snap *const *snaps);
+json_t *docker_container_rows(struct core *c, struct instance_snap *const *snaps, int api);
 void docker_prune(struct http_request *req);
 void docker_inspect(struct http_request *req);
 void docker_update(struct http_request *req);

@@ -35,6 +35,13 @@ static void count_containers(json_t *images, struct instance_snap *const *contai
 	}
 }
 
+void docker_count_users(struct core *c, json_t *rows) {
+	_cleanup_(snaps_free) struct instance_snap **containers = NULL;
+	const struct instance_filter all = {.all = true};
+	if (instance_snaps(c, DOCKER_PROJECT, &all, &containers, NULL) == 0)
+		count_containers(rows, containers);
+}
+
 static int64_t times_mounted(struct instance_snap *const *containers, const char *volume) {
 	int64_t n = 0;
 	for (; *containers; containers++)
@@ -104,7 +111,7 @@ void docker_df(struct http_request *req) {
 	count_containers(rows, containers);
 	json_set_int(o, "LayersSize", w.images ? layers_size(images) : 0);
 	set_or_null(o, "Images", rows);
-	set_or_null(o, "Containers", w.containers ? docker_container_rows(c, containers) : NULL);
+	set_or_null(o, "Containers", w.containers ? docker_container_rows(c, containers, docker_api(req)) : NULL);
 	set_or_null(o, "Volumes", volumes);
 	set_or_null(o, "BuildCache", w.cache ? json_array() : NULL);
 	if (docker_api(req) < 44)

@@ -104,8 +104,8 @@ void docker_container_fail(struct http_request *req, const char *name, const str
 int docker_spec_networks(struct core *c, const json_t *config, const json_t *host, const json_t *networking,
 			 struct instance_spec *spec, struct error *err);
 /* NetworkSettings of an inspect, and the shorter one of a list; "Ports" as a list has them. */
-json_t *docker_network_settings(struct core *c, const struct instance *i);
-json_t *docker_network_settings_short(struct core *c, const struct instance *i);
+json_t *docker_network_settings(struct core *c, const struct instance *i, int api);
+json_t *docker_network_settings_short(struct core *c, const struct instance *i, int api);
 json_t *docker_ports(const struct instance *i);
 /* HostConfig.Binds, Mounts, Tmpfs, VolumesFrom, VolumeDriver; Config.Volumes; and the image's volumes. Volumes that are not
  * there are made, anonymous ones too. */

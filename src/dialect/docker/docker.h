@@ -4,7 +4,7 @@
 
 #include "http/http.h"
 
-#define DOCKER_API "1.44"     /* the newest that is spoken */
+#define DOCKER_API "1.51"     /* the newest that is spoken */
 #define DOCKER_API_MIN "1.24"
 #define DOCKER_BODY_MAX ((size_t)16 << 20) /* of bodies that are not streamed */
 

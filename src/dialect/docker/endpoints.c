@@ -41,6 +41,7 @@ static const struct field endpoint_fields[] = {
 	FIELD_AS("Aliases", struct docker_endpoint, aliases, FIELD_STRINGS),
 	FIELD_AS("MacAddress", struct docker_endpoint, mac, FIELD_STRING),
 	FIELD_AS("DriverOpts", struct docker_endpoint, options, FIELD_PAIRS),
+	FIELD_AS("GwPriority", struct docker_endpoint, gateway_priority, FIELD_INT, .min = INT64_MIN),
 };
 const struct field_table docker_endpoint_table = {
 	"EndpointSettings", "", sizeof(struct docker_endpoint), endpoint_fields, ARRAY_SIZE(endpoint_fields),
@@ -91,6 +92,7 @@ int docker_attachment(const struct docker_endpoint *e, const char *network, stru
 	out->ipv4 = copy_given(e->ipam.ipv4);
 	out->ipv6 = copy_given(e->ipam.ipv6);
 	out->mac = copy_given(e->mac);
+	out->gateway_priority = e->gateway_priority;
 	for (char **alias = e->aliases; alias && *alias; alias++)
 		if (!strv_has(out->aliases, *alias))
 			strv_add(&out->aliases, *alias);
@@ -320,7 +322,7 @@ static int check_links(struct core *c, const struct instance_spec *spec, struct 
 }
 
 static bool is_plain(const struct attachment *a) {
-	return str_same(a->network, OWN_BRIDGE) && !a->mac;
+	return str_same(a->network, OWN_BRIDGE) && !a->mac && !a->gateway_priority;
 }
 
 static int add_networks(struct core *c, const char *mode, const char *mac, const json_t *endpoints,

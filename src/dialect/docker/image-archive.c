@@ -46,6 +46,8 @@ static void save(struct http_request *req, char **names) {
 		r = image_get(s.core, DOCKER_PROJECT, s.names[strv_len(s.names) - 1], &snap, &err);
 		if (r < 0)
 			docker_image_fail(req, *n, &err);
+		else if (!docker_platform_is(req, "platform", 48, &snap->image))
+			r = -ERROR_NOT_FOUND;
 	}
 	if (r == 0)
 		reply_written(req, TAR_TYPE, save_to, &s);
@@ -102,6 +104,9 @@ void docker_images_load(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	struct load l = {.core = core_of(req)};
+	const char *platform = docker_api(req) >= 48 ? http_query(req, "platform") : NULL;
+	if (platform && *platform)
+		return docker_fail(req, 501, "platform: all that an archive has is loaded");
 	if (with_body(req, load_body, &l, &err) < 0) {
 		_cleanup_(free_ptr) char *line = docker_error_line(error_text(&err));
 		buf_addf(&text, "%s\n", line);

@@ -74,6 +74,10 @@ void docker_image_delete(struct http_request *req) {
 	const char *name = http_param(req, "name");
 	unsigned flags = IMAGE_DIGESTS_HOLD | (docker_query_bool(req, "force") ? IMAGE_FORCE : 0) |
 			 (docker_query_bool(req, "noprune") ? IMAGE_KEEP_PARENTS : 0);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
+	if (http_query(req, "platforms") && image_get(core_of(req), DOCKER_PROJECT, name, &snap, NULL) == 0 &&
+	    !docker_platform_is(req, "platforms", 50, &snap->image))
+		return;
 	if (image_remove(core_of(req), DOCKER_PROJECT, name, flags, &m, &err) == 0)
 		return docker_reply(req, 200, records(&m));
 	if (m.conflict)

@@ -30,10 +30,15 @@ static json_t *empty_config(void) {
 	return o;
 }
 
-static json_t *full_config(const json_t *own) {
+/* Since 1.50 without what only containers have. */
+static json_t *full_config(const json_t *own, int api) {
+	static const char *const of_containers[] = {"Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin",
+						    "StdinOnce", "Image", "NetworkDisabled", "MacAddress", "StopTimeout"};
 	json_t *o = empty_config();
 	if (json_is_object(own))
 		json_object_update(o, (json_t *)own);
+	for (size_t i = 0; api >= 50 && i < ARRAY_SIZE(of_containers); i++)
+		json_object_del(o, of_containers[i]);
 	return o;
 }
 
@@ -82,11 +87,11 @@ static json_t *inspection(const struct image *i, const json_t *own, int api) {
 	json_set_str(o, "Parent", i->parent ? i->parent : "");
 	add_history_texts(o, own);
 	json_object_set_new(o, "Created", created ? json_from_str(created) : docker_time(0));
-	if (api < 45) {
+	if (api < 45)
 		json_set_str(o, "Container", text_or(own, "container", ""));
-		json_object_set_new(o, "ContainerConfig", full_config(json_object_get(own, "container_config")));
-	}
-	json_object_set_new(o, "Config", full_config(json_object_get(own, "config")));
+	/* gone since 1.45 in dockerd, upon which docker-compose 1 can make no container anew */
+	json_object_set_new(o, "ContainerConfig", full_config(json_object_get(own, "container_config"), api));
+	json_object_set_new(o, "Config", full_config(json_object_get(own, "config"), api));
 	json_set_str(o, "Architecture", i->architecture);
 	json_set_str(o, "Variant", i->variant);
 	json_set_str(o, "Os", i->os);
@@ -109,7 +114,7 @@ static struct image_snap *image_of(struct http_request *req) {
 void docker_image_inspect(struct http_request *req) {
 	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = image_of(req);
 	_cleanup_(json_free_ptr) json_t *own = snap ? config_of(req, &snap->image) : NULL;
-	if (own)
+	if (own && docker_platform_is(req, "platform", 49, &snap->image))
 		docker_reply(req, 200, inspection(&snap->image, own, docker_api(req)));
 }
 
@@ -154,7 +159,7 @@ static void add_parents(struct core *c, json_t *rows, struct image_snap *snap) {
 void docker_image_history(struct http_request *req) {
 	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = image_of(req);
 	_cleanup_(json_free_ptr) json_t *own = snap ? config_of(req, &snap->image) : NULL;
-	if (!own)
+	if (!own || !docker_platform_is(req, "platform", 48, &snap->image))
 		return;
 	const json_t *history = json_object_get(own, "history"), *entry;
 	json_t *rows = json_array();

@@ -1,8 +1,38 @@
 /* Images by Docker's names: short forms, tags and digests apart, and what is said where there is none. */
 #include "dialect/docker/images-priv.h"
 
+#include "base/json.h"
 #include "base/time.h"
 #include "build/ignore.h"
+
+/* A member that is not given fits anything. */
+static bool platform_fits(const json_t *wanted, const struct image *i) {
+	const char *const members[][2] = {{"os", i->os}, {"architecture", i->architecture}, {"variant", i->variant}};
+	for (size_t k = 0; k < ARRAY_SIZE(members); k++) {
+		const char *value = json_get_str(wanted, members[k][0]);
+		if (value && *value && members[k][1] && *members[k][1] && !str_same(value, members[k][1]))
+			return false;
+	}
+	return true;
+}
+
+bool docker_platform_is(struct http_request *req, const char *parameter, int since, const struct image *i) {
+	_cleanup_(strv_free_ptr) char **all = docker_api(req) >= since ? http_query_all(req, parameter) : NULL;
+	for (char **text = all; text && *text; text++) {
+		_cleanup_(json_free_ptr) json_t *wanted = **text ? json_parse(*text, strlen(*text), NULL) : json_object();
+		if (!json_is_object(wanted)) {
+			docker_fail(req, 400, "failed to parse platform: %s: an object of OCI's is wanted", parameter);
+			return false;
+		}
+		if (platform_fits(wanted, i))
+			continue;
+		const char *os = json_get_str(wanted, "os"), *architecture = json_get_str(wanted, "architecture");
+		docker_fail(req, 404, "image with reference %s was found but does not provide the specified platform (%.40s/%.40s)",
+			    http_param(req, "name") ? http_param(req, "name") : i->id, os ? os : "", architecture ? architecture : "");
+		return false;
+	}
+	return true;
+}
 
 char *docker_familiar(const char *full) {
 	struct image_ref ref;

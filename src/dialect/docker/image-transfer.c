@@ -64,6 +64,11 @@ static bool is_there(struct http_request *req, const char *full) {
 	return image_get(core_of(req), DOCKER_PROJECT, full, &snap, NULL) == 0 && strv_has(snap->image.names, full);
 }
 
+static bool is_of_platform(struct http_request *req, const char *full) {
+	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
+	return image_get(core_of(req), DOCKER_PROJECT, full, &snap, NULL) < 0 || docker_platform_is(req, "platform", 46, &snap->image);
+}
+
 static bool any_there(struct http_request *req, const char *full) {
 	_cleanup_(image_snaps_free_ptr) struct image_snap **all = NULL;
 	if (image_snaps(core_of(req), DOCKER_PROJECT, &all, NULL) < 0)
@@ -93,6 +98,8 @@ void docker_image_push(struct http_request *req) {
 		why = str_format("tag does not exist: %s", shown);
 	if (why)
 		return docker_push_refused(req, full, why);
+	if (!all && !is_of_platform(req, full))
+		return;
 	credentials(req, &auth);
 	const struct image_pull_options o = {.name = full,
 					     .username = auth.username,

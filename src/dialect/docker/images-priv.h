@@ -9,6 +9,9 @@
 void docker_image_fail(struct http_request *req, const char *name, const struct error *err);
 /* 400 "invalid reference format". */
 void docker_reference_fail(struct http_request *req, const char *name);
+/* Whether an image is what the parameter ("platform", JSON as OCI has it) asks for from that version of the API on; false: an
+ * error has been answered. */
+bool docker_platform_is(struct http_request *req, const char *parameter, int since, const struct image *i);
 char *docker_familiar(const char *full); /* "debian:bookworm" for a reference in full; free it */
 char *docker_familiar_name(const char *full); /* without tag and digest */
 /* "RepoTags" and "RepoDigests"; patterns: of the filter reference, NULL or empty: all. */
@@ -17,6 +20,7 @@ json_t *docker_repo_digests(const struct image *i, const json_t *patterns);
 int64_t docker_image_size(const struct image *i);
 /* The rows of a list of these, which are all (images.c). */
 json_t *docker_image_rows(struct image_snap **images, int api);
+void docker_count_users(struct core *c, json_t *rows); /* "Containers" of each: how many have it (df.c) */
 bool docker_image_has_children(struct image_snap *const *all, const char *id);
 /* A time as Docker's filters have it: RFC 3339, parts of it, seconds, or a duration before now. */
 int docker_time_parse(const char *text, int64_t *ns);

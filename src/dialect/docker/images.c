@@ -151,6 +151,8 @@ static void list(struct http_request *req) {
 		if (one)
 			json_array_append_new(rows, one);
 	}
+	if (docker_api(req) >= 51)
+		docker_count_users(core_of(req), rows);
 	docker_reply(req, 200, rows);
 }
 
@@ -168,7 +170,7 @@ json_t *docker_image_rows(struct image_snap **images, int api) {
 const struct docker_route docker_image_routes[] = {
 	{"GET", "/images/json", list, 0, DOCKER_WORKS, NULL},
 	{"GET", "/images/{name...}/json", docker_image_inspect, 0, DOCKER_DIFFERS,
-	 "GraphDriver.Data is null: the directories of layers are the agent's alone"},
+	 "GraphDriver.Data is null: the directories of layers are the agent's alone; ContainerConfig stays after 1.44 for docker-compose 1"},
 	{"GET", "/images/{name...}/history", docker_image_history, 0, DOCKER_WORKS, NULL},
 	{"POST", "/images/create", docker_images_create, HTTP_STREAM_BODY, DOCKER_WORKS, NULL},
 	{"POST", "/images/{name...}/push", docker_image_push, 0, DOCKER_WORKS, NULL},
@@ -179,7 +181,7 @@ const struct docker_route docker_image_routes[] = {
 	{"GET", "/images/get", docker_images_save, 0, DOCKER_WORKS, NULL},
 	{"GET", "/images/{name...}/get", docker_image_save, 0, DOCKER_WORKS, NULL},
 	{"POST", "/images/load", docker_images_load, HTTP_STREAM_BODY, DOCKER_DIFFERS,
-	 "tells what was loaded, not how far each layer is"},
+	 "tells what was loaded, not how far each layer is; platform is refused"},
 	{"GET", "/images/search", docker_images_search, 0, DOCKER_WORKS, NULL},
 	{"GET", "/distribution/{name...}/json", docker_distribution, 0, DOCKER_WORKS, NULL},
 	{"POST", "/auth", docker_login, 0, DOCKER_DIFFERS, "no identity tokens are given out: IdentityToken is empty"},

@@ -91,17 +91,18 @@ json_t *docker_links(struct core *c, const struct instance *i) {
 	return json_null();
 }
 
-/* With names that the network knows of it: the short id is one of them. */
-static json_t *names_of(const struct instance *i, const struct nic *nic, bool own) {
+/* The names that a network knows it by, with its own and the short id; or the aliases that were given alone. */
+static json_t *names_of(const struct instance *i, const struct nic *nic, bool own, bool short_one) {
 	_cleanup_(free_ptr) char *short_id = str_copyn(i->id, 12);
-	if (str_same(nic->network, "default"))
+	if (str_same(nic->network, "default") || (!own && !short_one && !nic->aliases))
 		return json_null();
 	json_t *names = json_array();
 	if (own)
 		json_array_append_new(names, json_from_str(i->spec.name));
 	for (char **a = nic->aliases; a && *a; a++)
 		json_array_append_new(names, json_from_str(*a));
-	json_array_append_new(names, json_from_str(short_id));
+	if (short_one)
+		json_array_append_new(names, json_from_str(short_id));
 	return names;
 }
 
@@ -115,42 +116,45 @@ static void set_addresses(json_t *to, const struct nic *nic, const struct networ
 	set_text(to, "MacAddress", up ? nic->mac : NULL);
 }
 
-static json_t *endpoint_settings(struct core *c, const struct instance *i, const struct nic *nic, const struct network *n) {
+static json_t *endpoint_settings(struct core *c, const struct instance *i, const struct nic *nic, const struct network *n,
+				 int api) {
 	bool up = docker_has_networks(i);
 	_cleanup_(free_ptr) char *id = docker_endpoint_id(i->id, nic->network_id);
 	json_t *e = json_object();
 	json_object_set_new(e, "IPAMConfig", ipam_config(attachment_of(i, nic)));
 	json_object_set_new(e, "Links", str_same(nic->network, "default") ? json_null() : docker_links(c, i));
-	json_object_set_new(e, "Aliases", names_of(i, nic, false));
+	json_object_set_new(e, "Aliases", names_of(i, nic, false, api < 45));
 	json_set_str(e, "NetworkID", nic->network_id);
 	set_text(e, "EndpointID", up ? id : NULL);
 	set_addresses(e, nic, n, up);
 	json_object_set_new(e, "DriverOpts", json_null());
-	json_object_set_new(e, "DNSNames", names_of(i, nic, true));
+	if (api >= 48)
+		json_set_int(e, "GwPriority", nic->gateway_priority);
+	json_object_set_new(e, "DNSNames", names_of(i, nic, true, true));
 	return e;
 }
 
 /* Of a predefined network that has no addresses. */
-static json_t *bare_endpoint(const struct instance *i, const char *network_id) {
+static json_t *bare_endpoint(const struct instance *i, const char *network_id, int api) {
 	static const struct network none;
 	struct nic nic = {.network_id = (char *)network_id, .network = (char *)"default"};
-	return endpoint_settings(NULL, i, &nic, &none);
+	return endpoint_settings(NULL, i, &nic, &none, api);
 }
 
 /* ---- all ---- */
 
-static json_t *networks_of(struct core *c, const struct instance *i) {
+static json_t *networks_of(struct core *c, const struct instance *i, int api) {
 	json_t *all = json_object();
 	for (size_t k = 0; k < i->nics.n; k++) {
 		const struct nic *nic = &i->nics.items[k];
 		_cleanup_(object_snap_unref_ptr) struct object_snap *snap = NULL;
 		if (network_get(c, DOCKER_PROJECT, nic->network_id, &snap, NULL) == 0)
-			json_object_set_new(all, docker_network_name(nic->network), endpoint_settings(c, i, nic, snap->noun));
+			json_object_set_new(all, docker_network_name(nic->network), endpoint_settings(c, i, nic, snap->noun, api));
 	}
 	if (str_same(i->spec.network, "host"))
-		json_object_set_new(all, "host", bare_endpoint(i, DOCKER_HOST_NETWORK_ID));
+		json_object_set_new(all, "host", bare_endpoint(i, DOCKER_HOST_NETWORK_ID, api));
 	if (str_same(i->spec.network, "none"))
-		json_object_set_new(all, "none", bare_endpoint(i, DOCKER_NONE_NETWORK_ID));
+		json_object_set_new(all, "none", bare_endpoint(i, DOCKER_NONE_NETWORK_ID, api));
 	return all;
 }
 
@@ -165,11 +169,11 @@ static void add_bridge(json_t *settings, const json_t *networks) {
 		json_set_int(settings, numbers[i], json_get_int(bridge, numbers[i]));
 }
 
-json_t *docker_network_settings(struct core *c, const struct instance *i) {
+json_t *docker_network_settings(struct core *c, const struct instance *i, int api) {
 	bool own = docker_has_networks(i) && !str_starts(i->spec.network, "instance:");
 	_cleanup_(free_ptr) char *sandbox = combine(i->id, DOCKER_NONE_NETWORK_ID);
 	_cleanup_(free_ptr) char *key = str_format("/proc/%lld/ns/net", (long long)i->status.pid);
-	json_t *s = json_object(), *networks = networks_of(c, i);
+	json_t *s = json_object(), *networks = networks_of(c, i, api);
 	json_set_str(s, "Bridge", "");
 	set_text(s, "SandboxID", own ? sandbox : NULL);
 	set_text(s, "SandboxKey", own ? key : NULL);
@@ -184,8 +188,8 @@ json_t *docker_network_settings(struct core *c, const struct instance *i) {
 	return s;
 }
 
-json_t *docker_network_settings_short(struct core *c, const struct instance *i) {
+json_t *docker_network_settings_short(struct core *c, const struct instance *i, int api) {
 	json_t *s = json_object();
-	json_object_set_new(s, "Networks", networks_of(c, i));
+	json_object_set_new(s, "Networks", networks_of(c, i, api));
 	return s;
 }

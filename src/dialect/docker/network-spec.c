@@ -44,6 +44,7 @@ static const struct field network_fields[] = {
 	FIELD_AS("Ingress", struct docker_network, ingress, FIELD_BOOL),
 	FIELD_AS("ConfigOnly", struct docker_network, config_only, FIELD_BOOL),
 	FIELD_AS("ConfigFrom", struct docker_network, config_from, FIELD_OBJECT, .sub = &from_table),
+	FIELD_AS("EnableIPv4", struct docker_network, ipv4, FIELD_BOOL, .def = "true"),
 	FIELD_AS("EnableIPv6", struct docker_network, ipv6, FIELD_BOOL),
 	FIELD_AS("IPAM", struct docker_network, ipam, FIELD_OBJECT, .sub = &ipam_table),
 	FIELD_AS("Options", struct docker_network, options, FIELD_PAIRS),
@@ -174,6 +175,8 @@ int docker_network_spec(const struct docker_network *d, struct network_spec *s, 
 	s->driver = str_copy(given(d->driver) && !str_same(d->driver, "default") && !overlay ? d->driver : "bridge");
 	s->internal = d->internal;
 	s->ipv6 = d->ipv6;
+	if (!d->ipv4)
+		return error_set(err, ERROR_UNSUPPORTED, "EnableIPv4: networks without IPv4 addresses are not supported");
 	if (d->ingress || d->config_only || given(d->config_from.network))
 		return error_set(err, ERROR_UNSUPPORTED, "%s: such networks are not there",
 				 d->ingress ? "Ingress" : d->config_only ? "ConfigOnly" : "ConfigFrom");

@@ -15,6 +15,7 @@ struct docker_endpoint {
 	struct docker_endpoint_ipam ipam;
 	char **links, **aliases, *mac;
 	struct pairs options;
+	int64_t gateway_priority;
 };
 extern const struct field_table docker_endpoint_table;
 /* network: wabe's name. out is to be freed by its table, also on failure. */
@@ -102,7 +103,7 @@ struct docker_config_from {
 /* The body of networks/create. */
 struct docker_network {
 	char *name, *driver, *scope;
-	bool internal, attachable, ingress, config_only, ipv6;
+	bool internal, attachable, ingress, config_only, ipv4, ipv6;
 	struct docker_config_from config_from;
 	struct docker_ipam ipam;
 	struct pairs options, labels;

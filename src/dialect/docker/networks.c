@@ -436,6 +436,8 @@ static void connect_found(struct http_request *req, const struct attach_body *b,
 	struct attachment a;
 	if (is_on(i, id_of(network)))
 		return docker_fail(req, 403, "endpoint with name %s already exists in network %s", i->spec.name, name_of(network));
+	if (b->endpoint.gateway_priority && docker_has_networks(i))
+		return docker_fail(req, 501, "EndpointConfig.GwPriority: the default route of a container that runs stays as it is");
 	int r = docker_attachment(&b->endpoint, own_network_name(name_of(network)), &a, &err);
 	if (r == 0)
 		r = add_links(core_of(req), i, b->endpoint.links, &err);
@@ -488,8 +490,8 @@ const struct docker_route docker_network_routes[] = {
 	{"DELETE", "/networks/{id}", remove_one, 0, DOCKER_DIFFERS, "a stopped container that was on it is on no network afterwards"},
 	{"POST", "/networks/create", create, 0, DOCKER_DIFFERS,
 	 "drivers bridge, macvlan, ipvlan; one subnet of each family; the names of the bridge and of interfaces cannot be chosen; "
-	 "ConfigOnly, ConfigFrom and Ingress are refused"},
-	{"POST", "/networks/{id}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs and DriverOpts are refused"},
+	 "ConfigOnly, ConfigFrom and Ingress are refused, EnableIPv4 must be true"},
+	{"POST", "/networks/{id}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs and DriverOpts are refused, GwPriority for a container that runs"},
 	{"POST", "/networks/{id}/disconnect", disconnect_one, 0, DOCKER_WORKS, NULL},
 	{"POST", "/networks/prune", prune, 0, DOCKER_WORKS, NULL},
 	{0},

@@ -103,12 +103,15 @@ static void add_texts(json_t *o, const char *const pairs[][2]) {
 		json_object_set_new(o, pairs[i][0], json_from_str(pairs[i][1]));
 }
 
-static json_t *registries(const json_t *info) {
+static json_t *registries(const json_t *info, int api) {
 	json_t *mirrors = json_object_get(info, "mirrors");
 	mirrors = mirrors ? json_incref(mirrors) : json_array();
-	return json_pack("{s:[], s:[], s:[s], s:{s:{s:s, s:O, s:b, s:b}}, s:o}", "AllowNondistributableArtifactsCIDRs",
-			 "AllowNondistributableArtifactsHostnames", "InsecureRegistryCIDRs", "127.0.0.0/8", "IndexConfigs",
-			 "docker.io", "Name", "docker.io", "Mirrors", mirrors, "Secure", 1, "Official", 1, "Mirrors", mirrors);
+	json_t *o = json_pack("{s:[s], s:{s:{s:s, s:O, s:b, s:b}}, s:o}", "InsecureRegistryCIDRs", "127.0.0.0/8", "IndexConfigs",
+			      "docker.io", "Name", "docker.io", "Mirrors", mirrors, "Secure", 1, "Official", 1, "Mirrors", mirrors);
+	static const char *const gone[] = {"AllowNondistributableArtifactsCIDRs", "AllowNondistributableArtifactsHostnames"};
+	for (size_t i = 0; api < 49 && i < ARRAY_SIZE(gone); i++)
+		json_object_set_new(o, gone[i], json_array());
+	return o;
 }
 
 static json_t *plugins(void) {
@@ -163,15 +166,21 @@ static void info_of_host(struct http_request *req) {
 	json_set_int(o, "NFd", -1);
 	json_set_int(o, "NGoroutines", 0);
 	json_set_int(o, "NEventsListener", 0);
-	json_object_set_new(o, "RegistryConfig", registries(info));
+	json_object_set_new(o, "RegistryConfig", registries(info, docker_api(req)));
 	json_object_set_new(o, "GenericResources", json_null());
 	json_object_set_new(o, "Labels", json_array());
 	json_object_set_new(o, "Runtimes", json_pack("{s:{s:s}, s:{s:s}}", "machine", "path", "wabe-machine", "runc", "path",
 							"wabe-shim"));
 	json_object_set_new(o, "Swarm", docker_swarm_info(core_of(req)));
+	static const char *const bridge_nf[] = {"BridgeNfIptables", "BridgeNfIp6tables"};
 	static const char *const commits[] = {"ContainerdCommit", "RuncCommit", "InitCommit", NULL};
 	for (size_t i = 0; commits[i]; i++)
-		json_object_set_new(o, commits[i], json_pack("{s:s, s:s}", "ID", "N/A", "Expected", "N/A"));
+		json_object_set_new(o, commits[i], docker_api(req) < 49 ? json_pack("{s:s, s:s}", "ID", "N/A", "Expected", "N/A")
+									: json_pack("{s:s}", "ID", "N/A"));
+	if (docker_api(req) >= 49)
+		json_object_set_new(o, "FirewallBackend", json_pack("{s:s}", "Driver", "nftables"));
+	for (size_t i = 0; docker_api(req) >= 50 && i < ARRAY_SIZE(bridge_nf); i++)
+		json_object_del(o, bridge_nf[i]);
 	json_object_set_new(o, "SecurityOptions", json_pack("[s, s, s]", "name=seccomp,profile=builtin", "name=userns",
 							    "name=cgroupns"));
 	json_object_set_new(o, "DefaultAddressPools", json_array());
