@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 
 CACHE = os.environ.get("WABE_IMAGES", "/var/cache/wabe-images")
-PACKAGES = ("systemd-sysv,udev,dbus,linux-image-cloud-amd64,initramfs-tools,grub-common,grub-pc-bin,e2fsprogs,iproute2,ifupdown,"
+PACKAGES = ("systemd-sysv,udev,dbus,linux-image-cloud-amd64,initramfs-tools,grub-common,grub-pc-bin,e2fsprogs,iproute2,ifupdown,net-tools,"
             "procps,passwd,sudo,kmod,cloud-init,qemu-guest-agent")
 SECTOR = 512
 PARTITION = 2048  # its first sector: GRUB's core lies before it
@@ -33,7 +33,7 @@ done
 for s in systemd-binfmt systemd-update-utmp; do
 	ln -sf /dev/null "$1"/etc/systemd/system/$s.service
 done
-printf '%s\\n' 'datasource_list: [NoCloud, ConfigDrive, None]' 'locale: false' 'ssh_genkeytypes: []' 'apt_preserve_sources_list: true' \\
+printf '%s\\n' 'datasource_list: [NoCloud, ConfigDrive, None]' 'locale: false' 'apt_preserve_sources_list: true' \\
 	>"$1"/etc/cloud/cloud.cfg.d/99_short.cfg
 printf '%s\\n' virtio_pci virtio_blk ext4 >>"$1"/etc/initramfs-tools/modules
 sed -i 's/^MODULES=.*/MODULES=list/' "$1"/etc/initramfs-tools/initramfs.conf
