@@ -17,7 +17,7 @@
 #include "model/field.h"
 
 #define GUEST_TAG "guest" /* of that directory */
-#define GUEST_VERSION 1
+#define GUEST_VERSION 2
 #define GUEST_CONFIG_MAX ((size_t)32 << 20)
 #define GUEST_FILE_MAX (16 << 20) /* bytes of base64 */
 #define GUEST_PORT "io.wabe.exec."

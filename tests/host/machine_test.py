@@ -38,6 +38,14 @@ def up(d, id, times=1):
     wait_until(lambda: d.out("logs", id).count("tiny guest is up") >= times, 30, "the guest's first words")
 
 
+def clean(d):
+    """What a failed test has left"""
+    if d.process is None:
+        d.start()
+    for id in d.out("ls", "-a", "-q").split():
+        d.cli("rm", "-f", id)
+
+
 def status(d, id):
     return d.json("show", id)["status"]
 
@@ -309,7 +317,7 @@ def uefi(d):
     """UEFI comes up to its shell on the console, finds the TPM where it belongs, and keeps a variable over a stop"""
     id = d.out("run", "--vm", "-d", "-t", "-m", "256m", "--root-size", "16m", "--firmware", "uefi", "--tpm", "scratch").strip()
     with Console(d, id) as c:
-        c.expect("Shell>", 120)
+        c.expect("Shell>", 300)
         c.send("set kept yes-it-is\r")
         c.expect("Shell>")
         c.send("mm FED40030 -w 4 -MMIO -n\r")  # the interface's own id: of a TPM 2.0 with command response buffers
@@ -319,7 +327,7 @@ def uefi(d):
     assert os.path.getsize(f"{d.state}/agent/instances/{id}/tpm/tpm2-00.permall"), "the TPM keeps nothing"
     d.cli("start", id)
     with Console(d, id) as c:
-        c.expect("Shell>", 120)
+        c.expect("Shell>", 300)
         c.send("set kept\r")
         c.expect("yes-it-is")
     remove(d, id)
@@ -343,4 +351,4 @@ def limits(d):
 
 
 if __name__ == "__main__":
-    run(setup, lambda d: d.close())
+    run(setup, lambda d: d.close(), clean)

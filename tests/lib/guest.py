@@ -53,7 +53,7 @@ class Guest:
         self.dir = tempfile.mkdtemp(prefix="wabe-guest-")
         os.makedirs(self.dir + "/share/root")
         busybox_root(self.dir + "/share/root")
-        config = {"version": 1, "id": "test", "args": args, "env": ["PATH=/bin"], **config}
+        config = {"version": 2, "id": "test", "args": args, "env": ["PATH=/bin"], **config}
         with open(self.dir + "/share/config", "w") as f:
             json.dump(config, f)
         self.processes = []

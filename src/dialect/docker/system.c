@@ -196,6 +196,6 @@ const struct docker_route docker_system_routes[] = {
 	{"GET", "/version", version, 0, DOCKER_WORKS, NULL},
 	{"GET", "/info", info_of_host, 0, DOCKER_WORKS, NULL},
 	{"GET", "/system/df", docker_df, 0, DOCKER_WORKS, NULL},
-	{"GET", "/events", docker_events, 0, DOCKER_WORKS, NULL},
+	{"GET", "/events", docker_events, 0, DOCKER_DIFFERS, "images have no event create (1.46)"},
 	{0},
 };
