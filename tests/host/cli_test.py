@@ -900,7 +900,7 @@ def test_completion():
         eq(words("wabe", "stop", "w"), ["web"])
         eq(words("wabe", "--run", f.dir, "stop", "w"), ["web"])
         eq(words("wabe", "run", "deb"), ["debian:bookworm"])
-        eq(words("wabe", "run", "--memory-"), ["--memory-swap", "--memory-reservation"])
+        eq(words("wabe", "run", "--memory-"), ["--memory-swap", "--memory-reservation", "--memory-max"])
         eq(words("wabe", "run", "--name", "we"), [])
         assert "--json" in words("wabe", "ls", "--")
         script = 'source <("$1" completion bash); COMP_WORDS=("$1" stop w); COMP_CWORD=2; _wabe; echo "${COMPREPLY[@]}"'
