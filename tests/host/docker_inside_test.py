@@ -312,8 +312,8 @@ def details_of_logs(w):
     contains(w.k.run("logs", "--details", "said").stdout, "app=a+b,app.kind=k")
     equal(w.k.out("logs", "said"), "x")
     equal(w.k.inspect("said")["HostConfig"]["LogConfig"]["Config"]["labels"], "app")
-    w.k.run("run", "--name", "plain", "--network", "none", IMAGE, "echo", "x")
-    equal(w.k.out("logs", "--details", "plain"), "x")
+    w.k.run("run", "--name", "without", "--network", "none", IMAGE, "echo", "x")
+    equal(w.k.out("logs", "--details", "without"), "x")
     r = w.k.run("create", "--log-opt", "tag={{.Nothing}}", IMAGE, check=False)
     contains(r.stderr, "tag={{.Nothing}}: {{.ID}}")
 
