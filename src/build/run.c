@@ -207,6 +207,8 @@ static int run_instance(struct stage *s, const char *id, char *const *argv, stru
 	struct follow f = {.s = s, .fd = fd};
 	r = follow_output(&f, err);
 	buf_free(&f.in);
+	if (r == 0)
+		instance_await_end(c, snap);
 	if (r == 0 && f.exit_code)
 		return failed_command(s, argv, f.exit_code, err);
 	return r;

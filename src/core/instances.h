@@ -85,6 +85,9 @@ struct wait_sink {
 int instance_wait(struct core *c, const char *project, const char *name, enum wait_condition condition,
 		  const struct wait_sink *sink, struct error *err);
 
+/* Its stream has said that this run's first process ended: waits until its state says so too. Gives up after a moment. */
+void instance_await_end(struct core *c, const struct instance_snap *run);
+
 /* ---- inside ---- */
 /* *fd: a stream that speaks shim/protocol.h; of an instance that runs, no output gets past it from here on. */
 int instance_attach(struct core *c, const char *project, const char *name, bool in, bool out, bool errors, int *fd,

@@ -195,7 +195,7 @@ int instance_restart(struct core *c, const char *project, const char *name, cons
 	return instance_transit(c, project, name, &want, out, err);
 }
 
-/* Until that run is over, which after a SIGKILL it soon is. Needs the lock. */
+/* Until that run is over, which it soon is. Needs the lock. */
 static void await_end(struct core *c, const char *id, int64_t run) {
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until);
@@ -206,6 +206,11 @@ static void await_end(struct core *c, const char *id, int64_t run) {
 			return;
 		r = pthread_cond_timedwait(&c->changed, &c->lock, &until);
 	}
+}
+
+void instance_await_end(struct core *c, const struct instance_snap *run) {
+	WITH_LOCK(c);
+	await_end(c, run->instance.id, run->instance.status.started_at);
 }
 
 int instance_kill(struct core *c, const char *project, const char *name, const char *signal, struct error *err) {
