@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Container images as machines: wabe run --vm with an image of files gives what the container would have had."""
+import contextlib
 import fcntl
 import glob
 import os
@@ -186,7 +187,8 @@ def exec_as_in_a_container(d):
     d.cli("exec", "-d", "x", "sleep", "1001")
     wait_until(lambda: "sleep 1001" in run_in("x", "ps")[1], BOOT, "the process")
     for pid in stand_ins(d, "x"):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # that of ps
+            os.kill(pid, signal.SIGKILL)
     wait_until(lambda: "sleep 1001" not in run_in("x", "ps")[1], BOOT, "its end, with that of the process that stands for it")
     remove(d, "x")
 
