@@ -10,10 +10,6 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-static int compare_names(const void *a, const void *b) {
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* A guest without an agent is held still as if its power failed. */
 static void freeze_guest(const char *id, struct frozen *f) {
 	_cleanup_(record_free) struct msg_instance_create r = {0};
@@ -52,8 +48,7 @@ static int freeze_one(const struct job *j, const char *id, struct frozen *f, str
 int freeze_users(const struct job *j, char *const *ids, struct frozen *out, struct error *err) {
 	size_t n = strv_len(ids);
 	_cleanup_(strv_free_ptr) char **sorted = strv_copy(ids); /* so that two of us do not wait for each other */
-	if (n > 1)
-		qsort(sorted, n, sizeof *sorted, compare_names);
+	strv_sort(sorted);
 	*out = (struct frozen){.agent = j->agent, .locks = alloc_array(n + 1, sizeof(int)), .runs = alloc_array(n + 1, sizeof *out->runs)};
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < n; i++)

@@ -15,13 +15,12 @@
 #define INPUT_WAIT (60 * NS_PER_SEC) /* a long text takes seconds */
 
 int machine_open(const struct job *j, int *lock, struct msg_instance_create *r, struct qmp **q, struct error *err) {
-	_cleanup_(free_ptr) char *dir = run_path(j->agent, j->id, NULL);
 	int result = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, lock, err);
 	if (result == 0)
 		result = record_load(j->agent, j->id, r, err);
 	if (result == 0 && !instance_is_machine(&r->instance.spec))
 		result = error_set(err, ERROR_CONFLICT, "instance %.12s is a container: this is for machines", j->id);
-	return result < 0 ? result : qmp_open(dir, "qmp", time_mono_ns() + DISPLAY_WAIT, q, err);
+	return result < 0 ? result : machine_monitor(j->agent, j->id, time_mono_ns() + DISPLAY_WAIT, q, err);
 }
 
 static int hand_over(struct qmp *q, int fd, struct error *err) {

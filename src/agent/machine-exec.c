@@ -10,7 +10,6 @@
 #include "model/guest.h"
 #include "shim/protocol.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -33,13 +32,14 @@ static int unplug(struct qmp *q, const char *id, struct error *err) {
 	return 0;
 }
 
-int machine_ports_sweep(struct qmp *q, bool all, struct error *err) {
+/* Unplugs those of processes that have ended. */
+static int sweep_ports(struct qmp *q, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *list = NULL;
 	int r = qmp_call(q, "query-chardev", NULL, -1, time_mono_ns() + PORT_WAIT, &list, err);
 	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
 		const json_t *one = json_array_get(list, i);
 		const char *id = json_get_str(one, "label"), *where = json_get_str(one, "filename");
-		if (id && str_starts(id, PORT_ID) && (all || (where && str_starts(where, "disconnected"))))
+		if (id && str_starts(id, PORT_ID) && where && str_starts(where, "disconnected"))
 			r = unplug(q, id, err);
 	}
 	return r;
@@ -61,15 +61,15 @@ static int plug(struct qmp *q, const char *id, int fd, struct error *err) {
 }
 
 static int open_port(const struct job *j, const char *exec_id, int *port, struct error *err) {
-	_cleanup_(free_ptr) char *dir = run_path(j->agent, j->id, NULL), *id = str_format(PORT_ID "%.32s", exec_id);
+	_cleanup_(free_ptr) char *id = str_format(PORT_ID "%.32s", exec_id);
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return error_errno(err, errno, "cannot make a pair of sockets");
 	_cleanup_(close_fd) int own = pair[0], theirs = pair[1];
-	int r = qmp_open(dir, "qmp", time_mono_ns() + PORT_WAIT, &q, err);
+	int r = machine_monitor(j->agent, j->id, time_mono_ns() + PORT_WAIT, &q, err);
 	if (r == 0)
-		r = machine_ports_sweep(q, false, err);
+		r = sweep_ports(q, err);
 	if (r == 0)
 		r = plug(q, id, theirs, err);
 	if (r == 0)
@@ -85,9 +85,8 @@ static int send_request(int port, const struct msg_exec_start *m, struct error *
 		.columns = m->columns};
 	_cleanup_(json_free_ptr) json_t *o = fields_print(&guest_run_table, &q);
 	_cleanup_(free_ptr) char *text = json_print(o);
-	uint32_t size = htonl((uint32_t)strlen(text));
-	uint8_t header[SHIM_HEADER] = {GUEST_RUN};
-	memcpy(header + 4, &size, sizeof size);
+	uint8_t header[SHIM_HEADER];
+	shim_header(header, GUEST_RUN, strlen(text));
 	if (strlen(text) > GUEST_RUN_MAX)
 		return error_set(err, ERROR_TOO_LARGE, "the command is too long");
 	int r = fs_write_all(port, header, sizeof header);
@@ -126,7 +125,7 @@ static int await_start(int port, struct error *err) {
 		char body[SHIM_FRAME_MAX];
 		uint8_t h[SHIM_HEADER];
 		int r = receive(port, h, sizeof h, deadline, err);
-		size_t n = (size_t)h[4] << 24 | (size_t)h[5] << 16 | (size_t)h[6] << 8 | h[7];
+		size_t n = shim_length(h);
 		if (r == 0 && n > sizeof body)
 			r = error_set(err, ERROR_CORRUPT, "what the machine answers is too long");
 		if (r == 0)

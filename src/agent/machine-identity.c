@@ -124,10 +124,9 @@ static int teach(const struct agent *a, const struct msg_instance_create *r, cha
 }
 
 static int plug_in(const struct agent *a, const struct msg_instance_create *r, struct error *err) {
-	_cleanup_(free_ptr) char *dir = run_path(a, r->instance.id, NULL);
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	int64_t deadline = time_mono_ns() + AGENT_WAIT;
-	int result = qmp_open(dir, "qmp", deadline, &q, err);
+	int result = machine_monitor(a, r->instance.id, deadline, &q, err);
 	for (size_t i = 0; result == 0 && i < r->instance.nics.n; i++) {
 		_cleanup_(free_ptr) char *name = machine_nic_id(&r->instance.nics.items[i]);
 		result = qmp_call(q, "set_link", json_pack("{ss,sb}", "name", name, "up", 1), -1, deadline, NULL, err);

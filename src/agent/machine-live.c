@@ -17,9 +17,8 @@
 #define ANSWER_WAIT (60 * NS_PER_SEC) /* for all that is asked of QEMU; the guest has its own time */
 
 static int connect_to(const struct agent *a, const char *id, struct qmp **q, int64_t *deadline, struct error *err) {
-	_cleanup_(free_ptr) char *dir = run_path(a, id, NULL);
 	*deadline = time_mono_ns() + ANSWER_WAIT;
-	return qmp_open(dir, "qmp", *deadline, q, err);
+	return machine_monitor(a, id, *deadline, q, err);
 }
 
 /* Another start would not give the same machine: its memory is not to be saved. Before the change, so that a crash does not matter. */

@@ -91,8 +91,6 @@ int work_machine_input(struct job *j, struct error *err);
  * which is given back meanwhile. */
 int machine_exec(const struct job *j, const struct msg_instance_create *r, const struct run_state *run,
 		 const struct msg_exec_start *m, int *lock, struct container_stdio *io, pid_t *pid, struct error *err);
-/* Unplugs the ports of processes that have ended, or all of them: before the machine's devices are written down. */
-int machine_ports_sweep(struct qmp *q, bool all, struct error *err);
 
 /* --- machine-guest.c: the agent in a guest that has its own system --- */
 
@@ -125,6 +123,8 @@ int work_machine_password(struct job *j, struct error *err);
 /* Is it the tap device beside an interface of a machine's? */
 bool machine_is_tap(const char *interface);
 
+/* QEMU's monitor, which one at a time has. */
+int machine_monitor(const struct agent *a, const char *id, int64_t deadline, struct qmp **q, struct error *err);
 /* One command by QMP. */
 int machine_call(const struct agent *a, const char *id, const char *name, json_t **ret, struct error *err);
 /* Asks the guest to power down, its agent or by the power button; it need not. */

@@ -75,9 +75,8 @@ static int go_on(const struct agent *a, const char *id, struct qmp *q, int64_t r
 
 void machine_recover(const struct agent *a, const char *id, int64_t run, bool paused) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	_cleanup_(free_ptr) char *dir = run_path(a, id, NULL);
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
-	int r = qmp_open(dir, "qmp", soon(), &q, &err);
+	int r = machine_monitor(a, id, soon(), &q, &err);
 	if (r == 0)
 		r = go_on(a, id, q, run, paused, &err);
 	if (r < 0)

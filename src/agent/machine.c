@@ -285,14 +285,14 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 
 /* --- while it runs --- */
 
-static int qmp_of(const struct agent *a, const char *id, struct qmp **q, struct error *err) {
+int machine_monitor(const struct agent *a, const char *id, int64_t deadline, struct qmp **q, struct error *err) {
 	_cleanup_(free_ptr) char *dir = run_path(a, id, NULL);
-	return qmp_open(dir, "qmp", time_mono_ns() + QMP_WAIT, q, err);
+	return qmp_open(dir, "qmp", deadline, q, err);
 }
 
 int machine_call(const struct agent *a, const char *id, const char *name, json_t **ret, struct error *err) {
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
-	int r = qmp_of(a, id, &q, err);
+	int r = machine_monitor(a, id, time_mono_ns() + QMP_WAIT, &q, err);
 	return r < 0 ? r : qmp_call(q, name, NULL, -1, time_mono_ns() + QMP_WAIT, ret, err);
 }
 

@@ -44,7 +44,6 @@ static int begin_saving(const struct agent *a, const char *id, char **dir, struc
 
 /* Locked, it runs, and can be saved. */
 static int open_machine(struct memory_saver *s, bool disk, struct error *err) {
-	_cleanup_(free_ptr) char *dir = run_path(s->agent, s->id, NULL);
 	int r = instance_lock(s->agent, s->id, LOCK_EX, LOCK_WAIT, &s->lock, err);
 	if (r == 0)
 		r = record_load(s->agent, s->id, &s->record, err);
@@ -62,7 +61,7 @@ static int open_machine(struct memory_saver *s, bool disk, struct error *err) {
 		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s is of a container's image: virtiofsd, which gives it its files, cannot "
 				 "be saved", s->id);
 	r = disk ? check_volumes(s, err) : 0;
-	return r < 0 ? r : qmp_open(dir, "qmp", soon(), &s->q, err);
+	return r < 0 ? r : machine_monitor(s->agent, s->id, soon(), &s->q, err);
 }
 
 /* "pc-q35-7.2-machine"; it becomes an argument, and QEMU is a stranger. */

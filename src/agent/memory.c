@@ -223,11 +223,6 @@ int memory_await(struct qmp *q, int64_t deadline, bool *completed, struct error 
 	}
 }
 
-static int open_monitor(const struct agent *a, const char *id, struct qmp **q, struct error *err) {
-	_cleanup_(free_ptr) char *dir = run_path(a, id, NULL);
-	return qmp_open(dir, "qmp", time_mono_ns() + LOAD_WAIT, q, err);
-}
-
 /* The cards of a machine that does not know yet who it is are unplugged. */
 static int unplug(struct qmp *q, const struct machine_start *m, int64_t deadline, struct error *err) {
 	int r = 0;
@@ -240,7 +235,7 @@ int memory_load(const struct agent *a, const char *id, const struct machine_star
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	int64_t deadline = time_mono_ns() + LOAD_WAIT;
 	bool completed = false;
-	int r = open_monitor(a, id, &q, err);
+	int r = machine_monitor(a, id, time_mono_ns() + LOAD_WAIT, &q, err);
 	if (r == 0)
 		r = memory_events(q, deadline, err);
 	if (r == 0)
@@ -261,7 +256,7 @@ int memory_go(const struct agent *a, const char *id, struct error *err) {
 	_cleanup_(free_ptr) char *dir = memory_path(a, id, NULL);
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	_cleanup_(error_free) struct error why = ERROR_INIT;
-	int r = open_monitor(a, id, &q, err);
+	int r = machine_monitor(a, id, time_mono_ns() + LOAD_WAIT, &q, err);
 	if (r == 0)
 		r = qmp_call(q, "cont", NULL, -1, time_mono_ns() + LOAD_WAIT, NULL, err);
 	fault_point("memory.gone");

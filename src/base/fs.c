@@ -310,10 +310,6 @@ int fs_open_entry(int dir, const char *name, int flags) {
 	return open_how(dir, name, flags | O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV);
 }
 
-static int compare_names(const void *a, const void *b) {
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 int fs_names(int dir, char ***names) {
 	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
@@ -344,8 +340,7 @@ int fs_names(int dir, char ***names) {
 		strv_free(v);
 		return r;
 	}
-	if (n)
-		qsort(v, n, sizeof *v, compare_names);
+	strv_sort(v);
 	*names = v;
 	return 0;
 }

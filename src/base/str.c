@@ -237,6 +237,15 @@ void strv_free(char **v) {
 	free(v);
 }
 
+static int compare(const void *a, const void *b) {
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void strv_sort(char **v) {
+	if (v)
+		qsort(v, strv_len(v), sizeof *v, compare);
+}
+
 const char *strv_env_get(char *const *v, const char *key) {
 	size_t n = strlen(key);
 	for (size_t i = 0; v && v[i]; i++)

@@ -36,6 +36,7 @@ void strv_take(char ***v, char *s); /* owns s */
 char **strv_copy(char *const *v);
 bool strv_has(char *const *v, const char *s);
 bool strv_same(char *const *a, char *const *b);
+void strv_sort(char **v); /* by bytes; NULL is empty */
 char **strv_split(const char *s, char sep); /* empty pieces are kept; "" gives one empty piece */
 char *strv_join(char *const *v, const char *sep);
 void strv_free(char **v);

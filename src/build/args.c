@@ -67,10 +67,6 @@ const char *args_get(const struct build_args *a, const struct pairs *declared, c
 	return value ? value : platform_value(a, name);
 }
 
-static int compare(const void *a, const void *b) {
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static void add(const struct build_args *a, const struct pairs *of, const char *name, char *const *env, char ***out) {
 	const char *value = strv_env_get(env, name) ? NULL : args_get(a, of, name);
 	if (value && !strv_env_get(*out, name))
@@ -89,7 +85,6 @@ char **args_env(const struct build_args *a, const struct pairs *of, char *const 
 		if (args_is_builtin(name))
 			add(a, of, name, env, &all);
 	}
-	if (all)
-		qsort(all, strv_len(all), sizeof *all, compare);
+	strv_sort(all);
 	return all;
 }

@@ -215,22 +215,26 @@ static int add_cache(struct stage *s, struct run_mounts *all, const struct run_m
 
 /* ---- binds ---- */
 
+static struct bind *add_bind(struct stage *s, struct run_mounts *all, const struct run_mount *m) {
+	all->binds = alloc_resize(all->binds, all->n_binds + 1, sizeof *all->binds);
+	struct bind *b = &all->binds[all->n_binds++];
+	*b = (struct bind){.at = all->list.n};
+	strv_add(&add_mount(s, all, "volume", m)->options, "nocopy");
+	return b;
+}
+
 /* What it shows counts for the step's name in the cache; it is read there already. */
 static int find_bind(struct stage *s, struct run_mounts *all, const struct run_mount *m, struct error *err) {
 	struct instruction as_copy = {.kind = DOCKER_COPY, .from = m->from};
 	char *words[] = {m->source && *m->source ? m->source : (char *)".", (char *)"/", NULL};
-	all->binds = alloc_resize(all->binds, all->n_binds + 1, sizeof *all->binds);
-	struct bind *b = &all->binds[all->n_binds++];
-	*b = (struct bind){.at = all->list.n};
-	struct mount *to = add_mount(s, all, "volume", m);
-	strv_add(&to->options, "nocopy");
+	struct bind *b = add_bind(s, all, m);
 	int r = copy_sources_find(s, &as_copy, words, &b->from, err);
 	if (r == 0 && b->from.n != 1)
 		r = error_set(err, ERROR_INVALID, "a pattern does not name one source");
 	if (r < 0)
 		return error_wrap(err, "--mount: %s", words[0]);
 	_cleanup_(free_ptr) char *digest = copy_sources_digest(&b->from);
-	strv_take(&all->digests, str_format("%s %s", to->target, digest));
+	strv_take(&all->digests, str_format("%s %s", all->list.items[b->at].target, digest));
 	return 0;
 }
 
@@ -238,11 +242,7 @@ static int find_bind(struct stage *s, struct run_mounts *all, const struct run_m
 int run_mounts_add_script(struct stage *s, struct run_mounts *all, const struct heredoc *doc, struct error *err) {
 	_cleanup_(free_ptr) char *target = str_format("/dev/pipes/%s", doc->name);
 	struct run_mount m = {.target = target, .read_only = true};
-	all->binds = alloc_resize(all->binds, all->n_binds + 1, sizeof *all->binds);
-	struct bind *b = &all->binds[all->n_binds++];
-	*b = (struct bind){.at = all->list.n};
-	strv_add(&add_mount(s, all, "volume", &m)->options, "nocopy");
-	return copy_source_text(s, doc->name, 0755, doc->content, &b->from, err);
+	return copy_source_text(s, doc->name, 0755, doc->content, &add_bind(s, all, &m)->from, err);
 }
 
 static int fill_bind(struct stage *s, struct run_mounts *all, struct bind *b, struct error *err) {

@@ -141,7 +141,7 @@ static void take_frames(struct follow *f) {
 		const uint8_t *h = (const uint8_t *)buf_str(&f->in);
 		if (f->in.len < SHIM_HEADER)
 			return;
-		size_t n = (size_t)h[4] << 24 | (size_t)h[5] << 16 | (size_t)h[6] << 8 | h[7];
+		size_t n = shim_length(h);
 		if (n > SHIM_FRAME_MAX || f->in.len < SHIM_HEADER + n)
 			return;
 		const char *data = (const char *)h + SHIM_HEADER;

@@ -166,10 +166,6 @@ static void add_once(char ***v, const char *s) {
 		strv_add(v, s);
 }
 
-static int compare(const void *a, const void *b) {
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static int do_volume(struct stage *s, const struct instruction *i, struct error *err) {
 	_cleanup_(strv_free_ptr) char **volumes = NULL;
 	for (char **a = i->args; *a; a++) {
@@ -223,8 +219,7 @@ static int do_expose(struct stage *s, const struct instruction *i, struct error 
 	}
 	if (r < 0)
 		return r;
-	if (s->config.exposed_ports)
-		qsort(s->config.exposed_ports, strv_len(s->config.exposed_ports), sizeof(char *), compare);
+	strv_sort(s->config.exposed_ports);
 	_cleanup_(free_ptr) char *list = strv_join(words, " "), *text = str_format("EXPOSE %s", list);
 	return step_config(s, text, err);
 }

@@ -42,7 +42,7 @@ static int take_frames(const char *data, size_t n, void *arg) {
 	int r = 0;
 	while (r == 0 && reader->rest.len - at >= SHIM_HEADER) {
 		const uint8_t *h = (const uint8_t *)reader->rest.data + at;
-		size_t len = (size_t)h[4] << 24 | (size_t)h[5] << 16 | (size_t)h[6] << 8 | h[7];
+		size_t len = shim_length(h);
 		if (len > SHIM_FRAME_MAX)
 			return error_set(&reader->err, ERROR_CORRUPT, "the log has a frame of %zu bytes", len);
 		if (reader->rest.len - at < SHIM_HEADER + len)

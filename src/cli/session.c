@@ -66,8 +66,8 @@ static void hold_signals(struct session *s) {
 }
 
 static void queue_frame(struct session *s, enum shim_frame type, const void *data, size_t n) {
-	const char header[SHIM_HEADER] = {(char)type,	  0,	  0, 0, (char)(n >> 24), (char)(n >> 16),
-					  (char)(n >> 8), (char)n};
+	char header[SHIM_HEADER];
+	shim_header(header, type, n);
 	buf_add(&s->to_send, header, sizeof header);
 	buf_add(&s->to_send, data, n);
 }
@@ -168,7 +168,7 @@ static int take_frames(struct session *s, struct error *err) {
 	int r = 0;
 	while (r == 0 && !s->ended && s->received.len - at >= SHIM_HEADER) {
 		const uint8_t *h = (const uint8_t *)s->received.data + at;
-		size_t n = (size_t)h[4] << 24 | (size_t)h[5] << 16 | (size_t)h[6] << 8 | h[7];
+		size_t n = shim_length(h);
 		if (n > SHIM_FRAME_MAX)
 			return error_set(err, ERROR_CORRUPT, "%s sent a frame of %zu bytes", s->name, n);
 		if (s->received.len - at < SHIM_HEADER + n)

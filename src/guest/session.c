@@ -7,7 +7,6 @@
 #include "base/time.h"
 #include "shim/protocol.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -36,21 +35,18 @@ struct session {
 /* --- frames --- */
 
 static bool send_frame(int port, int type, const void *data, size_t n) {
-	uint32_t size = htonl((uint32_t)n);
-	uint8_t header[SHIM_HEADER] = {(uint8_t)type};
-	memcpy(header + 4, &size, sizeof size);
+	uint8_t header[SHIM_HEADER];
+	shim_header(header, type, n);
 	return fs_write_all(port, header, sizeof header) == 0 && (!n || fs_write_all(port, data, n) == 0);
 }
 
 /* False: the host has gone. */
 static bool read_frame(int port, size_t max, int *type, struct buf *body) {
 	uint8_t header[SHIM_HEADER];
-	uint32_t size;
 	buf_truncate(body, 0);
 	if (fs_read_full(port, header, sizeof header) != (ssize_t)sizeof header)
 		return false;
-	memcpy(&size, header + 4, sizeof size);
-	size = ntohl(size);
+	size_t size = shim_length(header);
 	*type = header[0];
 	if (size > max || fs_read_full(port, buf_room(body, size), size) != (ssize_t)size)
 		return false;
@@ -133,7 +129,7 @@ static void take_input(struct session *s, const struct buf *body) {
 		return;
 	bool end = !body->len && s->terminal < 0;
 	if (end || (body->len && fs_write_all(s->in, body->data, body->len) < 0))
-		close_fd(&s->in), s->in = -1;
+		close_fd(&s->in);
 }
 
 /* Until the host hangs up, which is the process's end. */
@@ -253,7 +249,7 @@ static void look_for_input(struct guest *g) {
 		serve_input(&s);
 	}
 	if (pid > 0)
-		close_fd(&g->input), g->input = -1;
+		close_fd(&g->input);
 }
 
 /* A port is there until the host takes it away, and has one exec. */

@@ -80,10 +80,6 @@ static int read_blob(struct saver *s, const char *digest, bool write, struct err
 			 digest, real);
 }
 
-static int compare(const void *a, const void *b) {
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 static void collect_digests(struct saver *s, const struct image *images, size_t n) {
 	struct map *seen = map_new(NULL);
 	for (size_t i = 0; i < n; i++) {
@@ -100,7 +96,7 @@ static void collect_digests(struct saver *s, const struct image *images, size_t 
 	for (size_t at = 0; map_next(seen, &at, &digest, NULL);)
 		s->digests[count++] = str_copy(digest);
 	map_free(seen);
-	qsort(s->digests, count, sizeof *s->digests, compare);
+	strv_sort(s->digests);
 }
 
 static json_t *platform_of(const struct image *image) {

@@ -111,8 +111,9 @@ static bool drain(struct client *c) {
 }
 
 static bool send_frame(struct client *c, enum shim_frame type, const char *data, size_t n) {
-	char header[SHIM_HEADER] = {(char)type, 0, 0, 0, (char)(n >> 24), (char)(n >> 16), (char)(n >> 8), (char)n};
+	char header[SHIM_HEADER];
 	ssize_t sent = 0;
+	shim_header(header, type, n);
 	if (!c->used) {
 		struct iovec v[2] = {{header, sizeof header}, {(char *)data, n}};
 		struct msghdr m = {.msg_iov = v, .msg_iovlen = 2};
@@ -215,7 +216,7 @@ static bool take(struct client *c, const char *data, size_t n) {
 		if (c->got < SHIM_HEADER)
 			return true;
 		const uint8_t *h = c->header;
-		c->length = (size_t)h[4] << 24 | (size_t)h[5] << 16 | (size_t)h[6] << 8 | h[7];
+		c->length = shim_length(h);
 		if (!header_is_good(c))
 			return false;
 	} else {

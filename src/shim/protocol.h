@@ -6,7 +6,9 @@
  * anything else is dropped. */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define SHIM_FRAME_MAX 65536
 #define SHIM_HEADER 8
@@ -27,3 +29,13 @@ enum shim_frame {
 };
 
 enum shim_attach { SHIM_WANT_STDIN = 1, SHIM_WANT_STDOUT = 2, SHIM_WANT_STDERR = 4 };
+
+static inline void shim_header(void *out, int type, size_t n) {
+	const uint8_t header[SHIM_HEADER] = {(uint8_t)type, 0, 0, 0, (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n};
+	memcpy(out, header, sizeof header);
+}
+
+/* Of the payload, as its header says: it may be more than can be. */
+static inline size_t shim_length(const uint8_t header[SHIM_HEADER]) {
+	return (size_t)header[4] << 24 | (size_t)header[5] << 16 | (size_t)header[6] << 8 | header[7];
+}

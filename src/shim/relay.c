@@ -49,9 +49,8 @@ static bool read_all(int fd, char *to, size_t n) {
 
 /* Of what stands in body behind the header. */
 static bool send_frame(enum shim_frame type, size_t n) {
-	const char header[SHIM_HEADER] = {(char)type, 0, 0, 0, (char)(n >> 24), (char)(n >> 16), (char)(n >> 8), (char)n};
-	memcpy(body, header, sizeof header);
-	return write_all(port, body, sizeof header + n);
+	shim_header(body, type, n);
+	return write_all(port, body, SHIM_HEADER + n);
 }
 
 /* --- to the process --- */
@@ -106,7 +105,7 @@ static int receive(void) {
 		uint8_t h[SHIM_HEADER];
 		if (!read_all(PORT, (char *)h, sizeof h))
 			return LOST;
-		size_t n = (size_t)h[4] << 24 | (size_t)h[5] << 16 | (size_t)h[6] << 8 | h[7];
+		size_t n = shim_length(h);
 		if (n > SHIM_FRAME_MAX || !read_all(PORT, body, n))
 			return LOST;
 		if (h[0] == SHIM_EXIT && n == 4)

@@ -5,10 +5,10 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from machine import tiny_disk  # noqa: E402
+from machine import tiny_daemon  # noqa: E402
 from machine_state import boots, files, get, machine, put, remove, snapshots, state  # noqa: E402
 from tap import LONG, equal, run, test  # noqa: E402
-from wabe import Daemon, wait_until  # noqa: E402
+from wabe import wait_until  # noqa: E402
 
 IMAGE = "tiny:1"
 SAVE = ["memory.opened", "memory.begun", "memory.split"]
@@ -17,14 +17,7 @@ LOAD = ["start.marked", "start.configured", "start.created", "start.started", "m
 
 
 def setup():
-    d = Daemon("mfault")
-    try:
-        d.start()
-        d.cli("image", "import", "--kind", "disk", "--format", "raw", tiny_disk(d.dir + "/tiny.raw"), IMAGE)
-    except BaseException:
-        d.close()
-        raise
-    return d
+    return tiny_daemon("mfault", IMAGE)
 
 
 def with_fault(d, fault, *args):

@@ -5,23 +5,16 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from machine import Console, tiny_disk  # noqa: E402
+from machine import Console, tiny_daemon  # noqa: E402
 from machine_state import boots, files, get, machine, put, remove, snapshots, state, status  # noqa: E402
 from tap import contains, equal, run, test  # noqa: E402
-from wabe import Daemon, wait_until  # noqa: E402
+from wabe import wait_until  # noqa: E402
 
 IMAGE = "tiny:1"
 
 
 def setup():
-    d = Daemon("mstate")
-    try:
-        d.start()
-        d.cli("image", "import", "--kind", "disk", "--format", "raw", tiny_disk(d.dir + "/tiny.raw"), IMAGE)
-    except BaseException:
-        d.close()
-        raise
-    return d
+    return tiny_daemon("mstate", IMAGE)
 
 
 def snapshot(d, id):

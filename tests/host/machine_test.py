@@ -8,23 +8,16 @@ import sys
 import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from machine import Console, qemu_of, tiny_disk  # noqa: E402
+from machine import Console, qemu_of, tiny_daemon  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
-from wabe import Daemon, status_field, wait_until  # noqa: E402
+from wabe import status_field, wait_until  # noqa: E402
 
 IMAGE = "tiny:1"
 
 
 def setup():
-    d = Daemon("machine")
-    try:
-        d.start()
-        need("kvm", "kvm" not in os.environ.get("WABE_MUST_HAVE", "") or d.json("info")["agent"]["engine"] == "kvm")
-        d.cli("image", "import", "--kind", "disk", "--format", "raw", tiny_disk(d.dir + "/tiny.raw"), IMAGE)
-    except BaseException:
-        d.close()
-        raise
-    return d
+    return tiny_daemon("machine", IMAGE, lambda d: need("kvm", "kvm" not in os.environ.get("WABE_MUST_HAVE", "")
+                                                         or d.json("info")["agent"]["engine"] == "kvm"))
 
 
 def machine(d, *args, image=IMAGE):

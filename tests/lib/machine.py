@@ -6,6 +6,8 @@ import subprocess
 import termios
 import time
 
+from wabe import Daemon
+
 LIB = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -30,6 +32,19 @@ def qemu_of(d, id):
         with open(f"/proc/{pid}/task/{pid}/children") as f:
             pids += [int(p) for p in f.read().split()]
     raise AssertionError(f"machine {id} has no QEMU")
+
+
+def tiny_daemon(name, image, check=lambda d: None):
+    """A daemon with an image of tiny_disk; check(d) may skip before it is made."""
+    d = Daemon(name)
+    try:
+        d.start()
+        check(d)
+        d.cli("image", "import", "--kind", "disk", "--format", "raw", tiny_disk(d.dir + "/tiny.raw"), image)
+    except BaseException:
+        d.close()
+        raise
+    return d
 
 
 class Console:

@@ -42,14 +42,9 @@ int detach_keys_parse(const char *text, struct detach_keys *out, struct error *e
 
 /* ---- frames ---- */
 
-static void frame_header(char out[SHIM_HEADER], int type, size_t n) {
-	const char header[SHIM_HEADER] = {(char)type, 0, 0, 0, (char)(n >> 24), (char)(n >> 16), (char)(n >> 8), (char)n};
-	memcpy(out, header, sizeof header);
-}
-
 static void frame_add(struct buf *b, int type, const char *data, size_t n) {
 	char header[SHIM_HEADER];
-	frame_header(header, type, n);
+	shim_header(header, type, n);
 	buf_add(b, header, sizeof header);
 	buf_add(b, data, n);
 }
@@ -146,7 +141,7 @@ static int from_fd(void *arg, const char *data, size_t n, UNUSED struct buf *to_
 			memcpy(r->header + r->got, data, piece);
 			r->got += piece;
 			const unsigned char *h = (const unsigned char *)r->header;
-			r->left = (size_t)h[4] << 24 | (size_t)h[5] << 16 | (size_t)h[6] << 8 | h[7];
+			r->left = shim_length(h);
 			if (r->got == SHIM_HEADER && is_wanted(r) && !r->want.tty)
 				output(r, r->header, SHIM_HEADER, to_client);
 		} else {
@@ -201,7 +196,7 @@ static int send_all(int fd, const char *data, size_t n) {
 
 int stream_say(int client, bool tty, int stream, const char *text, size_t n) {
 	char header[SHIM_HEADER];
-	frame_header(header, stream, n);
+	shim_header(header, stream, n);
 	int r = tty ? 0 : send_all(client, header, sizeof header);
 	return r < 0 ? r : send_all(client, text, n);
 }

@@ -83,10 +83,6 @@ static void add_escaped(struct buf *out, const char *text) {
 			buf_addf(out, "%%%02X", (unsigned char)*text);
 }
 
-static int by_text(const void *a, const void *b) {
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 char *docker_log_details(struct core *c, const struct instance *i) {
 	_cleanup_(json_free_ptr) json_t *note = docker_note(i, NOTE_HOST), *attributes = json_object();
 	const json_t *options = json_object_get(json_object_get(note, "LogConfig"), "Config");
@@ -106,7 +102,7 @@ char *docker_log_details(struct core *c, const struct instance *i) {
 	json_t *value;
 	json_object_foreach(attributes, key, value)
 		strv_add(&keys, key);
-	qsort(keys, strv_len(keys), sizeof *keys, by_text);
+	strv_sort(keys);
 	for (size_t k = 0; keys[k]; k++) {
 		buf_adds(&text, k ? "," : "");
 		add_escaped(&text, keys[k]);

@@ -90,26 +90,6 @@ int live_unplug(struct qmp *q, const char *id, const char *what, int64_t deadlin
 	return r;
 }
 
-/* --- descriptors --- */
-
-static int lend(struct qmp *q, const char *id, int fd, int64_t deadline, char **set, struct error *err) {
-	_cleanup_(json_free_ptr) json_t *ret = NULL;
-	int r = qmp_call(q, "add-fd", json_pack("{s:s}", "opaque", id), fd, deadline, &ret, err);
-	if (r == 0)
-		*set = str_format("/dev/fdset/%lld", (long long)json_integer_value(json_object_get(ret, "fdset-id")));
-	return r;
-}
-
-static void take_back(struct qmp *q, const char *id, int64_t deadline) {
-	_cleanup_(json_free_ptr) json_t *sets = NULL;
-	qmp_call(q, "query-fdsets", NULL, -1, deadline, &sets, NULL);
-	for (size_t i = 0; i < json_array_size(sets); i++) {
-		const json_t *set = json_array_get(sets, i), *fds = json_object_get(set, "fds");
-		if (str_same(json_get_str(json_array_get(fds, 0), "opaque"), id))
-			qmp_call(q, "remove-fd", json_pack("{s:O}", "fdset-id", json_object_get(set, "fdset-id")), -1, deadline, NULL, NULL);
-	}
-}
-
 /* --- disks --- */
 
 static int node_remove(struct qmp *q, const char *id, const char *kind, int64_t deadline, struct error *err) {
@@ -128,13 +108,13 @@ static int nodes_remove(struct qmp *q, const char *id, int64_t deadline, struct 
 	if (r == 0)
 		r = node_remove(q, id, "file", deadline, err);
 	if (r == 0)
-		take_back(q, id, deadline);
+		qmp_take_back(q, id, deadline);
 	return r;
 }
 
 static int nodes_add(struct qmp *q, const struct machine_disk *d, int64_t deadline, struct error *err) {
 	_cleanup_(free_ptr) char *set = NULL;
-	int r = lend(q, d->id, d->fd, deadline, &set, err);
+	int r = qmp_lend(q, d->id, d->fd, deadline, &set, err);
 	if (r == 0)
 		r = qmp_call(q, "blockdev-add", disk_file_node(d, set), -1, deadline, NULL, err);
 	if (r == 0)

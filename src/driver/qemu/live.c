@@ -102,11 +102,6 @@ struct memory {
 	int64_t most, asked, has, block; /* of virtio-mem; most 0: there is none */
 };
 
-static int64_t number(const json_t *object, const char *key) {
-	const json_t *value = json_object_get(object, key);
-	return json_is_integer(value) ? json_integer_value(value) : 0;
-}
-
 static int look(struct qmp *q, struct memory *m, int64_t deadline, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *sizes = NULL, *devices = NULL, *balloon = NULL;
 	int r = qmp_call(q, "query-memory-size-summary", NULL, -1, deadline, &sizes, err);
@@ -114,15 +109,15 @@ static int look(struct qmp *q, struct memory *m, int64_t deadline, struct error 
 		r = qmp_call(q, "query-memory-devices", NULL, -1, deadline, &devices, err);
 	if (r == 0)
 		r = qmp_call(q, "query-balloon", NULL, -1, deadline, &balloon, err);
-	*m = (struct memory){.base = number(sizes, "base-memory"), .balloon = number(balloon, "actual")};
+	*m = (struct memory){.base = json_get_int(sizes, "base-memory"), .balloon = json_get_int(balloon, "actual")};
 	for (size_t i = 0; r == 0 && i < json_array_size(devices); i++) {
 		const json_t *d = json_object_get(json_array_get(devices, i), "data");
 		if (!str_same(json_get_str(d, "id"), MEMORY_MORE))
 			continue;
-		m->most = number(d, "max-size");
-		m->asked = number(d, "requested-size");
-		m->has = number(d, "size");
-		m->block = number(d, "block-size");
+		m->most = json_get_int(d, "max-size");
+		m->asked = json_get_int(d, "requested-size");
+		m->has = json_get_int(d, "size");
+		m->block = json_get_int(d, "block-size");
 	}
 	return r;
 }

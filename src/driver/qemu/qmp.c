@@ -208,3 +208,24 @@ int qmp_poll(struct qmp *q, char **event, json_t **data, struct error *err) {
 		q->filled = true;
 	}
 }
+
+int qmp_lend(struct qmp *q, const char *word, int fd, int64_t deadline, char **path, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *ret = NULL;
+	int r = qmp_call(q, "add-fd", json_pack("{s:s}", "opaque", word), fd, deadline, &ret, err);
+	const json_t *set = r == 0 ? json_object_get(ret, "fdset-id") : NULL;
+	if (r == 0 && !json_is_integer(set))
+		return error_set(err, ERROR_CORRUPT, "QEMU does not say which descriptors it has");
+	if (r == 0)
+		*path = str_format("/dev/fdset/%lld", (long long)json_integer_value(set));
+	return r;
+}
+
+void qmp_take_back(struct qmp *q, const char *word, int64_t deadline) {
+	_cleanup_(json_free_ptr) json_t *sets = NULL;
+	qmp_call(q, "query-fdsets", NULL, -1, deadline, &sets, NULL);
+	for (size_t i = 0; i < json_array_size(sets); i++) {
+		const json_t *set = json_array_get(sets, i), *fds = json_object_get(set, "fds");
+		if (str_same(json_get_str(json_array_get(fds, 0), "opaque"), word))
+			qmp_call(q, "remove-fd", json_pack("{s:O}", "fdset-id", json_object_get(set, "fdset-id")), -1, deadline, NULL, NULL);
+	}
+}

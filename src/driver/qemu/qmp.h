@@ -27,3 +27,9 @@ int qmp_event(struct qmp *q, const char *name, int64_t deadline, char **event, j
 /* For an event loop: one event that is there already. 1, 0: none yet, negative: the end. Never blocks; called until it gives 0
  * whenever the descriptor can be read. At most so many unread bytes are kept as a message may have. */
 int qmp_poll(struct qmp *q, char **event, json_t **data, struct error *err);
+
+/* Lends a descriptor: QEMU opens it as *path, which is the caller's to free, in the way (to read, to write) in which it is open
+ * here. */
+int qmp_lend(struct qmp *q, const char *word, int fd, int64_t deadline, char **path, struct error *err);
+/* Those that were lent with this word. One that is in use stays until it is not. */
+void qmp_take_back(struct qmp *q, const char *word, int64_t deadline);

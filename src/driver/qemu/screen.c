@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LENT "screen"   /* word of the picture's descriptor */
 #define HOLD_MS 10      /* after each key that goes down or up: one that comes at once may be lost to the guest */
 #define CHORD_MAX 8     /* keys held together */
 #define AXIS_MAX 32767  /* QEMU's absolute axes */
@@ -20,18 +21,12 @@
 /* --- the picture --- */
 
 /* QEMU takes a descriptor of a set by the way in which it is open: it is to write alone. */
-static int lend_file(struct qmp *q, int file, int64_t deadline, int64_t *set, struct error *err) {
+static int lend_file(struct qmp *q, int file, int64_t deadline, char **name, struct error *err) {
 	char path[FD_PATH_MAX];
-	_cleanup_(json_free_ptr) json_t *ret = NULL;
 	_cleanup_(close_fd) int writer = open(fd_path(file, path), O_WRONLY | O_CLOEXEC);
 	if (writer < 0)
 		return error_errno(err, errno, "cannot open a file in memory");
-	int r = qmp_call(q, "add-fd", NULL, writer, deadline, &ret, err);
-	const json_t *number = r == 0 ? json_object_get(ret, "fdset-id") : NULL;
-	if (r == 0 && !json_is_integer(number))
-		return error_set(err, ERROR_CORRUPT, "QEMU does not say which descriptors it has");
-	*set = r == 0 ? json_integer_value(number) : 0;
-	return r;
+	return qmp_lend(q, LENT, writer, deadline, name, err);
 }
 
 /* Width and height of a PNG; false: it is none. */
@@ -58,15 +53,14 @@ static int take_picture(int file, struct buf *png, struct error *err) {
 
 int screen_shot(struct qmp *q, int64_t deadline, struct buf *png, struct error *err) {
 	_cleanup_(close_fd) int file = memfd_create("screen", MFD_CLOEXEC);
-	int64_t set;
+	_cleanup_(free_ptr) char *name = NULL;
 	if (file < 0)
 		return error_errno(err, errno, "cannot make a file in memory");
-	int r = lend_file(q, file, deadline, &set, err);
+	int r = lend_file(q, file, deadline, &name, err);
 	if (r < 0)
 		return r;
-	_cleanup_(free_ptr) char *name = str_format("/dev/fdset/%lld", (long long)set);
 	r = qmp_call(q, "screendump", json_pack("{s:s,s:s}", "filename", name, "format", "png"), -1, deadline, NULL, err);
-	qmp_call(q, "remove-fd", json_pack("{s:I}", "fdset-id", (json_int_t)set), -1, deadline, NULL, NULL);
+	qmp_take_back(q, LENT, deadline);
 	return r < 0 ? r : take_picture(file, png, err);
 }
 
