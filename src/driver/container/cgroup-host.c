@@ -65,20 +65,21 @@ const struct cgroup_host *cgroup_host(void) {
 	return &host;
 }
 
-void cgroup_dirs_open(const char *path, struct cgroup_dirs *out) {
-	const struct cgroup_host *host = cgroup_host();
-	*out = CGROUP_DIRS_INIT;
-	for (int h = 0; h < CGROUP_HIERARCHIES; h++) {
-		if (!host->mount[h])
-			continue;
-		_cleanup_(free_ptr) char *full = str_format("%s/%s", host->mount[h], path);
-		out->fd[h] = open(full, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	}
+int cgroup_dir(struct cgroup_dirs *d, enum cgroup_hierarchy h) {
+	const char *mount = cgroup_host()->mount[h];
+	if (d->known & 1U << h)
+		return d->fd[h];
+	_cleanup_(free_ptr) char *full = mount ? str_format("%s/%s", mount, d->path) : NULL;
+	d->fd[h] = full ? open(full, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	d->known |= 1U << h;
+	return d->fd[h];
 }
 
 void cgroup_dirs_close(struct cgroup_dirs *d) {
 	for (int h = 0; h < CGROUP_HIERARCHIES; h++)
-		close_fd(&d->fd[h]);
+		if (d->known & 1U << h)
+			close_fd(&d->fd[h]);
+	d->known = 0;
 }
 
 bool cgroup_has(int dir, const char *file) {

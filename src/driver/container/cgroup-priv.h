@@ -31,12 +31,14 @@ const char *cgroup_hierarchy_name(enum cgroup_hierarchy h); /* "memory"; for mes
 /* Fills a host from the text of a mountinfo file; for cgroup_host, and for tests. */
 void cgroup_host_parse(const char *mountinfo, struct cgroup_host *out);
 
-/* The directories of one group; -1 where it has none. */
+/* The directories of one group, opened when they are first asked for. */
 struct cgroup_dirs {
+	const char *path; /* of the group, the caller's */
+	unsigned known;   /* bits: those that fd is right for */
 	int fd[CGROUP_HIERARCHIES];
 };
-#define CGROUP_DIRS_INIT ((struct cgroup_dirs){.fd = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}})
-void cgroup_dirs_open(const char *path, struct cgroup_dirs *out);
+/* d's still; -1: it has none there. */
+int cgroup_dir(struct cgroup_dirs *d, enum cgroup_hierarchy h);
 void cgroup_dirs_close(struct cgroup_dirs *d);
 
 /* Values to write, in order. One that the kernel refuses is tried again after the others, because some hold
@@ -56,9 +58,9 @@ int cgroup_values_write(struct cgroup_values *v, bool undo, struct error *err);
 void cgroup_values_free(struct cgroup_values *v);
 
 /* What has to be written for the limits; UNSUPPORTED names what the host lacks. */
-int cgroup_v1_plan(const struct cgroup_limits *l, const struct cgroup_dirs *d, struct cgroup_values *out, struct error *err);
+int cgroup_v1_plan(const struct cgroup_limits *l, struct cgroup_dirs *d, struct cgroup_values *out, struct error *err);
 int cgroup_v2_plan(const struct cgroup_limits *l, int dir, struct cgroup_values *out, struct error *err);
-void cgroup_v1_stats(const struct cgroup_dirs *d, struct cgroup_stats *out);
+void cgroup_v1_stats(struct cgroup_dirs *d, struct cgroup_stats *out);
 void cgroup_v2_stats(int dir, struct cgroup_stats *out);
 /* The hierarchies of a v1 host that a group with these limits needs, as bits. */
 unsigned cgroup_v1_needs(const struct cgroup_limits *l, bool devices);

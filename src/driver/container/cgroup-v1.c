@@ -28,18 +28,18 @@ unsigned cgroup_v1_needs(const struct cgroup_limits *l, bool devices) {
 }
 
 /* The directory of the hierarchy, or an error that names what cannot be limited without it. */
-static int need(const struct cgroup_dirs *d, enum cgroup_hierarchy h, const char *what, struct error *err) {
-	if (d->fd[h] >= 0)
+static int need(struct cgroup_dirs *d, enum cgroup_hierarchy h, const char *what, struct error *err) {
+	if (cgroup_dir(d, h) >= 0)
 		return 0;
 	_cleanup_(free_ptr) char *needs = str_format("the controller “%s”", cgroup_hierarchy_name(h));
 	return cgroup_unsupported(err, what, needs);
 }
 
-static int plan_memory(const struct cgroup_limits *l, const struct cgroup_dirs *d, struct cgroup_values *out,
+static int plan_memory(const struct cgroup_limits *l, struct cgroup_dirs *d, struct cgroup_values *out,
 		       struct error *err) {
 	if (!l->memory && !l->memory_swap && !l->memory_reservation && !l->has_swappiness && !l->oom_kill_disable)
 		return 0;
-	int dir = d->fd[CGROUP_MEMORY], r = need(d, CGROUP_MEMORY, "a memory limit", err);
+	int dir = cgroup_dir(d, CGROUP_MEMORY), r = need(d, CGROUP_MEMORY, "a memory limit", err);
 	if (r < 0)
 		return r;
 	if (l->memory > 0 && l->memory_swap > 0 && l->memory_swap < l->memory)
@@ -59,12 +59,12 @@ static int plan_memory(const struct cgroup_limits *l, const struct cgroup_dirs *
 	return 0;
 }
 
-static int plan_cpu(const struct cgroup_limits *l, const struct cgroup_dirs *d, struct cgroup_values *out,
+static int plan_cpu(const struct cgroup_limits *l, struct cgroup_dirs *d, struct cgroup_values *out,
 		    struct error *err) {
 	if (!l->cpu_shares && !l->cpu_period && !l->cpu_quota && !l->cpu_burst && !l->cpu_idle && !l->realtime_period &&
 	    !l->realtime_runtime)
 		return 0;
-	int dir = d->fd[CGROUP_CPU], r = need(d, CGROUP_CPU, "a processor limit", err);
+	int dir = cgroup_dir(d, CGROUP_CPU), r = need(d, CGROUP_CPU, "a processor limit", err);
 	if (r < 0)
 		return r;
 	if (l->cpu_shares)
@@ -84,7 +84,7 @@ static int plan_cpu(const struct cgroup_limits *l, const struct cgroup_dirs *d, 
 	return 0;
 }
 
-static int plan_cpuset(const struct cgroup_limits *l, const struct cgroup_dirs *d, struct cgroup_values *out,
+static int plan_cpuset(const struct cgroup_limits *l, struct cgroup_dirs *d, struct cgroup_values *out,
 		       struct error *err) {
 	if (!l->cpus && !l->mems)
 		return 0;
@@ -92,9 +92,9 @@ static int plan_cpuset(const struct cgroup_limits *l, const struct cgroup_dirs *
 	if (r < 0)
 		return r;
 	if (l->cpus)
-		cgroup_values_add(out, d->fd[CGROUP_CPUSET], "cpuset.cpus", "%s", l->cpus);
+		cgroup_values_add(out, cgroup_dir(d, CGROUP_CPUSET), "cpuset.cpus", "%s", l->cpus);
 	if (l->mems)
-		cgroup_values_add(out, d->fd[CGROUP_CPUSET], "cpuset.mems", "%s", l->mems);
+		cgroup_values_add(out, cgroup_dir(d, CGROUP_CPUSET), "cpuset.mems", "%s", l->mems);
 	return 0;
 }
 
@@ -103,11 +103,11 @@ static void plan_throttle(int dir, const char *file, const struct cgroup_throttl
 		cgroup_values_add(out, dir, file, "%" PRId64 ":%" PRId64 " %" PRIu64, t[i].major, t[i].minor, t[i].rate);
 }
 
-static int plan_io(const struct cgroup_limits *l, const struct cgroup_dirs *d, struct cgroup_values *out,
+static int plan_io(const struct cgroup_limits *l, struct cgroup_dirs *d, struct cgroup_values *out,
 		   struct error *err) {
 	if (!l->io_weight && !l->n_read_bps && !l->n_write_bps && !l->n_read_iops && !l->n_write_iops)
 		return 0;
-	int dir = d->fd[CGROUP_IO], r = need(d, CGROUP_IO, "a limit of block I/O", err);
+	int dir = cgroup_dir(d, CGROUP_IO), r = need(d, CGROUP_IO, "a limit of block I/O", err);
 	if (r < 0)
 		return r;
 	if (l->io_weight) {
@@ -123,28 +123,28 @@ static int plan_io(const struct cgroup_limits *l, const struct cgroup_dirs *d, s
 	return 0;
 }
 
-static int plan_rest(const struct cgroup_limits *l, const struct cgroup_dirs *d, struct cgroup_values *out,
+static int plan_rest(const struct cgroup_limits *l, struct cgroup_dirs *d, struct cgroup_values *out,
 		     struct error *err) {
 	int r = l->pids ? need(d, CGROUP_PIDS, "a limit of processes", err) : 0;
 	if (r < 0)
 		return r;
 	if (l->pids > 0)
-		cgroup_values_add(out, d->fd[CGROUP_PIDS], "pids.max", "%" PRId64, l->pids);
+		cgroup_values_add(out, cgroup_dir(d, CGROUP_PIDS), "pids.max", "%" PRId64, l->pids);
 	else if (l->pids)
-		cgroup_values_add(out, d->fd[CGROUP_PIDS], "pids.max", "max");
+		cgroup_values_add(out, cgroup_dir(d, CGROUP_PIDS), "pids.max", "max");
 	for (size_t i = 0; i < l->n_hugepages; i++) {
 		r = need(d, CGROUP_HUGETLB, "a limit of huge pages", err);
 		if (r < 0)
 			return r;
 		_cleanup_(free_ptr) char *file = str_format("hugetlb.%s.limit_in_bytes", l->hugepages[i].size);
-		cgroup_values_add(out, d->fd[CGROUP_HUGETLB], file, "%" PRIu64, l->hugepages[i].limit);
+		cgroup_values_add(out, cgroup_dir(d, CGROUP_HUGETLB), file, "%" PRIu64, l->hugepages[i].limit);
 	}
 	if (json_object_size(l->unified))
 		return cgroup_unsupported(err, "limits given as files of cgroup v2", "their controllers in cgroup v2");
 	return 0;
 }
 
-int cgroup_v1_plan(const struct cgroup_limits *l, const struct cgroup_dirs *d, struct cgroup_values *out,
+int cgroup_v1_plan(const struct cgroup_limits *l, struct cgroup_dirs *d, struct cgroup_values *out,
 		   struct error *err) {
 	int r = plan_memory(l, d, out, err);
 	if (r == 0)
@@ -204,8 +204,8 @@ static void sum_io(int dir, const char *file, uint64_t *reads, uint64_t *writes)
 	}
 }
 
-void cgroup_v1_stats(const struct cgroup_dirs *d, struct cgroup_stats *out) {
-	int cpu = d->fd[CGROUP_CPU], acct = d->fd[CGROUP_CPUACCT], mem = d->fd[CGROUP_MEMORY], io = d->fd[CGROUP_IO];
+void cgroup_v1_stats(struct cgroup_dirs *d, struct cgroup_stats *out) {
+	int cpu = cgroup_dir(d, CGROUP_CPU), acct = cgroup_dir(d, CGROUP_CPUACCT), mem = cgroup_dir(d, CGROUP_MEMORY), io = cgroup_dir(d, CGROUP_IO);
 	*out = (struct cgroup_stats){
 		.cpu_ns = cgroup_read_number(acct, "cpuacct.usage"),
 		.cpu_user_ns = cgroup_read_number(acct, "cpuacct.usage_user"),
@@ -219,8 +219,8 @@ void cgroup_v1_stats(const struct cgroup_dirs *d, struct cgroup_stats *out) {
 		.memory_cache = cgroup_read_key(mem, "memory.stat", "total_inactive_file"),
 		.memory_failures = cgroup_read_number(mem, "memory.failcnt"),
 		.swap = cgroup_read_key(mem, "memory.stat", "total_swap"),
-		.pids = cgroup_read_number(d->fd[CGROUP_PIDS], "pids.current"),
-		.pids_limit = cgroup_read_number(d->fd[CGROUP_PIDS], "pids.max"),
+		.pids = cgroup_read_number(cgroup_dir(d, CGROUP_PIDS), "pids.current"),
+		.pids_limit = cgroup_read_number(cgroup_dir(d, CGROUP_PIDS), "pids.max"),
 	};
 	sum_io(io, "blkio.throttle.io_service_bytes_recursive", &out->read_bytes, &out->write_bytes);
 	sum_io(io, "blkio.throttle.io_serviced_recursive", &out->read_ops, &out->write_ops);

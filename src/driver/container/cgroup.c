@@ -159,10 +159,10 @@ static int make_groups(const struct cgroup_host *host, const char *path, unsigne
 	return 0;
 }
 
-static int write_limits(const struct cgroup_limits *l, const struct cgroup_dirs *d, bool undo, struct error *err) {
+static int write_limits(const struct cgroup_limits *l, struct cgroup_dirs *d, bool undo, struct error *err) {
 	_cleanup_(cgroup_values_free) struct cgroup_values values = {0};
 	int r = cgroup_version() == 1 ? cgroup_v1_plan(l, d, &values, err)
-				      : cgroup_v2_plan(l, d->fd[CGROUP_UNIFIED], &values, err);
+				      : cgroup_v2_plan(l, cgroup_dir(d, CGROUP_UNIFIED), &values, err);
 	return r < 0 ? r : cgroup_values_write(&values, undo, err);
 }
 
@@ -171,13 +171,13 @@ static void add_rule(struct cgroup_state *s, const struct cgroup_device_rule *ru
 	s->devices[s->n_devices++] = *rule;
 }
 
-static int set_devices(const struct cgroup_config *c, const struct cgroup_dirs *d, struct error *err) {
+static int set_devices(const struct cgroup_config *c, struct cgroup_dirs *d, struct error *err) {
 	if (!c->n_devices)
 		return 0;
-	if (d->fd[CGROUP_DEVICES] >= 0)
-		return cgroup_v1_devices(d->fd[CGROUP_DEVICES], c->devices, c->n_devices, err);
-	if (d->fd[CGROUP_UNIFIED] >= 0)
-		return cgroup_v2_devices(d->fd[CGROUP_UNIFIED], c->devices, c->n_devices, err);
+	if (cgroup_dir(d, CGROUP_DEVICES) >= 0)
+		return cgroup_v1_devices(cgroup_dir(d, CGROUP_DEVICES), c->devices, c->n_devices, err);
+	if (cgroup_dir(d, CGROUP_UNIFIED) >= 0)
+		return cgroup_v2_devices(cgroup_dir(d, CGROUP_UNIFIED), c->devices, c->n_devices, err);
 	return cgroup_unsupported(err, "device rules", "the controller “devices”");
 }
 
@@ -203,17 +203,19 @@ int cgroup_finish(const struct cgroup_config *c, struct cgroup_state *s, struct 
 	int r = make_groups(host, s->path, cgroup_v1_needs(&c->limits, c->n_devices) & ~(1U << CGROUP_UNIFIED), &made, err);
 	if (r == 0 && !made && !host->mount[CGROUP_UNIFIED])
 		r = error_set(err, ERROR_UNSUPPORTED, "no control groups are mounted on this host");
-	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = CGROUP_DIRS_INIT;
-	if (r == 0) {
-		cgroup_dirs_open(s->path, &dirs);
-		r = write_limits(&c->limits, &dirs, false, err);
-	}
+	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = {.path = s->path};
 	if (r == 0)
-		r = set_devices(c, &dirs, err);
+		r = write_limits(&c->limits, &dirs, false, err);
 	if (r < 0)
 		remove_made(host, s->path, made);
 	else
 		s->version = host->version;
+	return r;
+}
+
+int cgroup_set_devices(const struct cgroup_config *c, struct cgroup_state *s, struct error *err) {
+	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = {.path = s->path};
+	int r = set_devices(c, &dirs, err);
 	for (size_t i = 0; r == 0 && i < c->n_devices; i++)
 		add_rule(s, &c->devices[i]);
 	return r;
@@ -231,16 +233,15 @@ static void drop_allowance(struct cgroup_state *s, const struct cgroup_device_ru
 }
 
 int cgroup_set_device(struct cgroup_state *s, const struct cgroup_device_rule *rule, struct error *err) {
-	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = CGROUP_DIRS_INIT;
+	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = {.path = s->path};
 	if (!s->n_devices)
 		return 0;
 	drop_allowance(s, rule);
 	if (rule->allow)
 		add_rule(s, rule);
-	cgroup_dirs_open(s->path, &dirs);
-	if (dirs.fd[CGROUP_DEVICES] >= 0)
-		return cgroup_v1_device(dirs.fd[CGROUP_DEVICES], rule, err);
-	return cgroup_v2_devices(dirs.fd[CGROUP_UNIFIED], s->devices, s->n_devices, err);
+	if (cgroup_dir(&dirs, CGROUP_DEVICES) >= 0)
+		return cgroup_v1_device(cgroup_dir(&dirs, CGROUP_DEVICES), rule, err);
+	return cgroup_v2_devices(cgroup_dir(&dirs, CGROUP_UNIFIED), s->devices, s->n_devices, err);
 }
 
 void cgroup_undo(struct cgroup_state *s) {
@@ -253,7 +254,12 @@ void cgroup_undo(struct cgroup_state *s) {
 
 int cgroup_create(const struct cgroup_config *c, struct cgroup_state *out, struct error *err) {
 	int r = cgroup_begin(c, out, err);
-	if (r == 0 && (r = cgroup_finish(c, out, err)) < 0)
+	if (r < 0)
+		return r;
+	r = cgroup_finish(c, out, err);
+	if (r == 0)
+		r = cgroup_set_devices(c, out, err);
+	if (r < 0)
 		cgroup_undo(out);
 	return r;
 }
@@ -265,7 +271,7 @@ static int add_hierarchies(const struct cgroup_state *s, const struct cgroup_lim
 	const struct cgroup_host *host = cgroup_host();
 	unsigned missing = 0, made = 0;
 	for (int h = 0; h < CGROUP_HIERARCHIES; h++)
-		if ((cgroup_v1_needs(l, false) & 1U << h) && host->mount[h] && d->fd[h] < 0)
+		if ((cgroup_v1_needs(l, false) & 1U << h) && host->mount[h] && cgroup_dir(d, h) < 0)
 			missing |= 1U << h;
 	if (host->version != 1 || !missing)
 		return 0;
@@ -275,11 +281,10 @@ static int add_hierarchies(const struct cgroup_state *s, const struct cgroup_lim
 	if (r == 0)
 		r = make_groups(host, s->path, missing, &made, err);
 	cgroup_dirs_close(d);
-	cgroup_dirs_open(s->path, d);
 	for (int h = 0; r == 0 && h < CGROUP_HIERARCHIES; h++) {
 		for (size_t i = 0; (made & 1U << h) && i < n; i++) {
 			_cleanup_(free_ptr) char *text = str_format("%d", pids[i]);
-			int moved = fs_write_value_at(d->fd[h], "cgroup.procs", text);
+			int moved = fs_write_value_at(cgroup_dir(d, h), "cgroup.procs", text);
 			if (moved < 0 && moved != -ESRCH)
 				r = error_errno(err, moved, "cannot move process %d to %s", pids[i], s->path);
 		}
@@ -288,8 +293,7 @@ static int add_hierarchies(const struct cgroup_state *s, const struct cgroup_lim
 }
 
 int cgroup_update(const struct cgroup_state *s, const struct cgroup_limits *l, struct error *err) {
-	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = CGROUP_DIRS_INIT;
-	cgroup_dirs_open(s->path, &dirs);
+	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = {.path = s->path};
 	int r = add_hierarchies(s, l, &dirs, err);
 	return r < 0 ? r : write_limits(l, &dirs, true, err);
 }
@@ -378,15 +382,14 @@ int cgroup_remove(const struct cgroup_state *s, struct error *err) {
 }
 
 int cgroup_stats(const struct cgroup_state *s, struct cgroup_stats *out, struct error *err) {
-	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = CGROUP_DIRS_INIT;
-	cgroup_dirs_open(s->path, &dirs);
+	_cleanup_(cgroup_dirs_close) struct cgroup_dirs dirs = {.path = s->path};
 	bool v1 = cgroup_version() == 1;
-	if (dirs.fd[v1 ? CGROUP_CPUACCT : CGROUP_UNIFIED] < 0)
+	if (cgroup_dir(&dirs, v1 ? CGROUP_CPUACCT : CGROUP_UNIFIED) < 0)
 		return error_set(err, ERROR_NOT_FOUND, "control group %s does not exist", s->path);
 	if (v1)
 		cgroup_v1_stats(&dirs, out);
 	else
-		cgroup_v2_stats(dirs.fd[CGROUP_UNIFIED], out);
+		cgroup_v2_stats(cgroup_dir(&dirs, CGROUP_UNIFIED), out);
 	return 0;
 }
 

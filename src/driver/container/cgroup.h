@@ -69,10 +69,12 @@ int cgroup_version(void); /* 1 (controllers in v1, hybrid or not) or 2 */
 /* Makes the group in every hierarchy and sets limits and device rules. EXISTS when a live one is there (an
  * empty one left over is taken). On failure nothing is left. */
 int cgroup_create(const struct cgroup_config *c, struct cgroup_state *out, struct error *err);
-/* The two halves of cgroup_create, between which the first process can be cloned into the v2 tree: cgroup_begin
- * makes the group there, cgroup_finish the others. Until then out->version is 0. */
+/* The parts of cgroup_create, so that the first process can do its own meanwhile. cgroup_begin makes the group in the v2
+ * tree, where it can be cloned into; cgroup_finish makes the others (until then out->version is 0) and sets the limits, after
+ * which it can enter; cgroup_set_devices sets the rules. */
 int cgroup_begin(const struct cgroup_config *c, struct cgroup_state *out, struct error *err);
 int cgroup_finish(const struct cgroup_config *c, struct cgroup_state *s, struct error *err);
+int cgroup_set_devices(const struct cgroup_config *c, struct cgroup_state *s, struct error *err);
 /* Kills what is in a group that was made, or begun, and removes it. */
 void cgroup_undo(struct cgroup_state *s);
 /* A descriptor of the group in the v2 tree, for clone3's CLONE_INTO_CGROUP; -1 where no v2 tree is mounted.

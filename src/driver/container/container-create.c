@@ -115,12 +115,14 @@ static int open_userns(const struct container_config *c, pid_t pid, struct error
 }
 
 static int supply_cgroup(const struct container_config *c, struct cgroup_state *group, int sync, struct error *err) {
+	bool made = group->version;
 	if (!c->cgroup.path)
 		return 0;
-	int r = group->version ? 0 : cgroup_finish(&c->cgroup, group, err);
+	int r = made ? 0 : cgroup_finish(&c->cgroup, group, err);
 	if (r == 0 && (r = sync_send(sync, SYNC_CGROUP, 0, NULL, 0, -1)) < 0)
 		return send_error(err, r);
-	return r;
+	/* while it enters; before its root comes, it uses no device */
+	return r == 0 && !made ? cgroup_set_devices(&c->cgroup, group, err) : r;
 }
 
 static int supply_mount(const struct container_config *c, const struct cgroup_state *group, size_t i, int userns, int sync,

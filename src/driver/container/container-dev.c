@@ -73,12 +73,16 @@ static int make_node(const struct container_config *c, int dev, const struct con
 	const char *slash = strrchr(d->path, '/');
 	_cleanup_(free_ptr) char *parent = str_copyn(d->path, (size_t)(slash - d->path));
 	const char *sub = host_root ? parent + strlen("/dev") : parent;
-	_cleanup_(close_fd) int dir = fs_mkdir_in_root(dev, sub, 0755);
+	_cleanup_(close_fd) int made = *sub ? fs_mkdir_in_root(dev, sub, 0755) : -1;
+	int dir = *sub ? made : dev;
 	if (dir < 0)
 		return error_errno(err, dir, "cannot make the directory of the device %s", d->path);
 	int64_t uid = host_root ? id_to_host(c->uid_maps, c->n_uid_maps, d->uid) : d->uid;
 	int64_t gid = host_root ? id_to_host(c->gid_maps, c->n_gid_maps, d->gid) : d->gid;
-	if (mknodat(dir, slash + 1, node_type(d) | 0600, makedev((unsigned)d->major, (unsigned)d->minor)) < 0) {
+	mode_t mask = umask(0);
+	int r = mknodat(dir, slash + 1, node_type(d) | (d->mode & 07777), makedev((unsigned)d->major, (unsigned)d->minor));
+	umask(mask);
+	if (r < 0) {
 		if (errno == EEXIST)
 			return 0;
 		if (errno == EPERM && !host_root)
@@ -87,9 +91,7 @@ static int make_node(const struct container_config *c, int dev, const struct con
 	}
 	if ((uid > 0 || gid > 0) && fchownat(dir, slash + 1, (uid_t)uid, (gid_t)gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return error_errno(err, errno, "cannot set the owner of the device %s", d->path);
-	/* the directory may be one that another container changes, and a link would be looked up from the host's root */
-	return fchmodat(dir, slash + 1, d->mode & 07777, AT_SYMLINK_NOFOLLOW) < 0 ? error_errno(err, errno, "cannot set the mode of %s", d->path)
-								 : 0;
+	return 0;
 }
 
 /* For the parent's tmpfs: its root directory belongs to the container's root as well. */
