@@ -16,7 +16,7 @@ P = "/v1/projects/default"
 SERVE = "mkdir -p /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www"
 
 
-def asks(host, port, seconds=2):
+def asks(host, port, seconds):
     """A command that asks a web server (busybox's wget dies of a signal when it is static)."""
     return f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w {seconds} {host} {port}"
 
@@ -75,9 +75,9 @@ class Place(Daemon):
     def inside(self, name, *command, check=True):
         return self.cli("exec", name, *command, check=check)
 
-    def fetch(self, name, host, port=80):
+    def fetch(self, name, host, port=80, seconds=20):
         """What an instance gets from a web server; None: nothing."""
-        r = self.inside(name, "sh", "-c", asks(host, port), check=False)
+        r = self.inside(name, "sh", "-c", asks(host, port, seconds), check=False)
         return body(r.stdout)
 
     def refused(self, *args, part=""):
@@ -98,13 +98,13 @@ class Place(Daemon):
                 "rules of the host": self.space.run("nft", "list", "ruleset").stdout}
 
 
-def get(space, address, port=80, seconds=3):
+def get(space, address, port=80, seconds=20):
     """The same from a name space."""
     return body(space.run("busybox", "sh", "-c", asks(address, port, seconds).replace("nc ", "busybox nc "), check=False).stdout)
 
 
 def reachable(space, address, port, wanted, what):
-    wait_until(lambda: get(space, address, port) == wanted, what=what)
+    wait_until(lambda: get(space, address, port, 5) == wanted, what=what)
 
 
 def setup():
@@ -188,7 +188,7 @@ def several_networks(d):
     equal((d.fetch("app", "web"), d.fetch("app", "db")), ("web", "db"))
     six = d.show("web")["nics"][0]["ipv6"]
     equal(d.fetch("app", f"[{six}]"), "web")
-    assert d.fetch("web", "db") is None
+    assert d.fetch("web", "db", seconds=2) is None
     assert d.inside("db", "ping", "-c", "1", "-W", "1", "198.51.100.2", check=False).returncode, "an internal network leads outside"
 
 
@@ -198,7 +198,7 @@ def connect_and_disconnect(d):
     d.cli("network", "create", "db")
     d.serve("redis", "--network", "db")
     d.spawn("web")
-    assert d.fetch("web", "redis") is None
+    assert d.fetch("web", "redis", seconds=2) is None
     d.cli("network", "connect", "--alias", "www", "db", "web")
     equal(d.fetch("web", "redis"), "redis")
     contains(d.inside("redis", "nslookup", "www").stdout, d.show("web")["nics"][1]["ipv4"])
@@ -213,7 +213,7 @@ def connect_and_disconnect(d):
     d.refused("network", "rm", "db", part="redis")
     d.cli("network", "disconnect", "db", "web")
     assert "eth1" not in d.inside("web", "ip", "link").stdout
-    assert d.fetch("web", "redis") is None
+    assert d.fetch("web", "redis", seconds=2) is None
     d.refused("network", "disconnect", "db", "web", part="not on network")
     d.cli("stop", "-t", "0", "web")
     d.cli("network", "connect", "db", "web")
@@ -277,12 +277,12 @@ def rules(d):
     d.spawn("proxy", "-l", "role=proxy")
     d.spawn("other")
     equal(d.fetch("proxy", "web"), "web")
-    equal(d.fetch("other", "web"), None)
+    equal(d.fetch("other", "web", seconds=2), None)
     d.cli("update", "-l", "role=proxy", "other")
     equal(d.fetch("other", "web"), "web")
     address = d.show("proxy")["nics"][0]["ipv4"]
     d.cli("rule", "add", "strict", "deny", "--number", "1", "--from", address)
-    equal(d.fetch("proxy", "web"), None)
+    equal(d.fetch("proxy", "web", seconds=2), None)
     equal([r["action"] for r in json.loads(d.out("rule", "show", "--json", "strict"))["spec"]["rules"]], ["deny", "allow", "reject"])
     contains(d.out("rule", "show", "strict"), address)
     d.cli("rule", "remove", "strict", "1")
@@ -292,9 +292,9 @@ def rules(d):
     d.spawn("stranger")
     equal(d.fetch("stranger", "web"), "web")
     d.cli("network", "update", "--rules", "strict", "default")
-    equal(d.fetch("stranger", "web"), None)
+    equal(d.fetch("stranger", "web", seconds=2), None)
     d.cli("network", "update", "--no-rules", "--ingress", "deny", "default")
-    equal(d.fetch("proxy", "web"), None)
+    equal(d.fetch("proxy", "web", seconds=2), None)
 
 
 @test
@@ -426,11 +426,11 @@ def two_hosts_and_a_vxlan(d):
         e.cli("run", "-d", "--stop-timeout", "0", "--name", "two", "--hostname", "two", "--network", "far", IMAGE, "sh", "-c", SERVE)
         one, two = d.show("one")["nics"][0]["ipv4"], e.show("two")["nics"][0]["ipv4"]
         wait_until(lambda: d.fetch("one", two) == "two", what="an answer from the other host")
-        equal(body(e.cli("exec", "two", "sh", "-c", asks(one, 80), check=False).stdout), "one")
+        equal(body(e.cli("exec", "two", "sh", "-c", asks(one, 80, 20), check=False).stdout), "one")
         contains(d.inside("one", "ip", "neigh").stdout, e.show("two")["nics"][0]["mac"])
         equal(json.loads(d.space.run("ip", "-j", "link", "show", "type", "vxlan").stdout)[0]["mtu"], 1450)
         e.cli("shutdown", "-t", "0")
-        equal(d.fetch("one", two), None)
+        equal(d.fetch("one", two, seconds=2), None)
         equal(d.outside.run("ip", "-j", "link", "show", "type", "vxlan").stdout.strip() in ("", "[]", "[{}]"), True)
     finally:
         e.close()
@@ -596,7 +596,7 @@ def restarts(d):
 
     def works(what):
         equal(d.fetch("b", "a"), "a", what)
-        equal(d.fetch("c", "a"), None, what)
+        equal(d.fetch("c", "a", seconds=2), None, what)
 
     works("at first")
     before = d.picture()
