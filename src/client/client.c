@@ -129,8 +129,8 @@ static enum error_kind kind_of_status(int status) {
 }
 
 /* The daemon's error, as docs/API.md shapes it. */
-static int take_error(const struct connection *conn, const struct buf *body, struct error *err) {
-	_cleanup_(json_free_ptr) json_t *json = json_parse(buf_str(body), body->len, NULL);
+static int take_error(const struct connection *conn, const char *text, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *json = text ? json_parse(text, strlen(text), NULL) : NULL;
 	const json_t *e = json_object_get(json, "error");
 	const char *kind = json_get_str(e, "kind"), *message = json_get_str(e, "message"),
 		   *field = json_get_str(e, "field");
@@ -147,7 +147,7 @@ static int take_error(const struct connection *conn, const struct buf *body, str
 static int read_error(struct connection *conn, bool head, struct error *err) {
 	_cleanup_(buf_free) struct buf body = BUF_INIT_MAX((size_t)1 << 20);
 	int r = connection_read_body(conn, head, collect, &body, err);
-	return r < 0 ? r : take_error(conn, &body, err);
+	return r < 0 ? r : take_error(conn, head ? header_find(conn->headers, "Wabe-Error") : buf_str(&body), err);
 }
 
 /* Reads an answer: a good one's body goes to sink, another becomes the error. */

@@ -68,12 +68,12 @@ class ApiDaemon(Daemon):
         equal(r.status, status, f"{method} {path}: {text[:300]}")
         return json.loads(text) if text else None
 
-    def raw(self, path, method="GET"):
+    def raw(self, path, method="GET", status=200):
         c = self.connection()
         c.request(method, path)
         r = c.getresponse()
         data = r.read()
-        equal(r.status, 200, path)
+        equal(r.status, status, path)
         return data, r
 
     def create(self, name, *command, **spec):
@@ -348,6 +348,8 @@ def files(d):
     _, r = d.raw(P + "/instances/f/archive?path=/root/note", "HEAD")
     equal(json.loads(r.headers["Wabe-File"])["name"], "note")
     d.error("GET", P + "/instances/f/archive?path=/nowhere", status=404, kind="not-found")
+    _, r = d.raw(P + "/instances/f/archive?path=/nowhere", "HEAD", 404)
+    equal(json.loads(r.headers["Wabe-Error"])["error"]["kind"], "not-found")
     d.error("GET", P + "/instances/f/archive")
     changes = d.ok("GET", P + "/instances/f/changes")["changes"]
     contains([(c["kind"], c["path"]) for c in changes], ("added", "/root/note"))

@@ -780,7 +780,13 @@ def test_cp_in():
         h.reply()
 
     def stat(h):
-        mode = {"/srv": 0o40755, "/srv/file": 0o100644}.get(h.query["path"][0])
+        path = h.query["path"][0]
+        mode = {"/srv": 0o40755, "/srv/file": 0o100644}.get(path)
+        if path == "/paused":
+            h.send_response(409)
+            h.send_header("Wabe-Error", json.dumps({"error": {"kind": "conflict", "message": "it is paused"}}))
+            h.send_header("Content-Length", "0")
+            return h.end_headers()
         if not mode:
             return h.reply(status=404)
         h.send_response(200)
@@ -796,6 +802,7 @@ def test_cp_in():
         ok(f.wabe("cp", f.dir + "/s.c/.", "web:/srv"))
         ok(f.wabe("cp", f.dir + "/s.c/a", "web:/srv/file"))
         ok(f.wabe("cp", "-", "web:/srv", input=tar_of([("z", b"")])))
+        assert b"it is paused" in ok(f.wabe("cp", f.dir + "/s.c", "web:/paused"), 125).stderr
         eq(got, [(["/srv"], ["s.c", "s.c/a"]), (["/srv"], ["new", "new/a"]), (["/srv"], [".", "./a"]), (["/srv"], ["file"]),
                  (["/srv"], ["z"])])
         assert b"cannot read" in ok(f.wabe("cp", f.dir + "/none", "web:/srv"), 125).stderr

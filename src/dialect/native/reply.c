@@ -34,6 +34,10 @@ void native_render_error(struct http_request *req, int status, const struct erro
 		json_set_str(error, "field", e->field);
 	_cleanup_(json_free_ptr) json_t *answer = json_object();
 	json_object_set_new(answer, "error", error);
+	if (str_same(http_method(req), "HEAD")) { /* whose body nobody gets */
+		_cleanup_(free_ptr) char *text = json_dumps(answer, JSON_COMPACT | JSON_ENSURE_ASCII);
+		http_reply_header(req, "Wabe-Error", text);
+	}
 	http_reply_json(req, status, answer);
 }
 
