@@ -293,12 +293,9 @@ static int commit_tree(struct core *c, const struct instance_snap *snap, const s
 
 static int commit_image(struct core *c, const struct instance_snap *snap, const struct commit_options *o,
 			struct image_snap **out, struct error *err) {
-	core_lock(c);
-	struct image_entry *found = image_find(c, snap->instance.image_id, err);
-	_cleanup_(image_snap_unref_ptr) struct image_snap *base = found ? image_snap_ref(found->snap) : NULL;
-	core_unlock(c);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *base = instance_image(c, &snap->instance);
 	if (!base)
-		return -ERROR_NOT_FOUND;
+		return error_set(err, ERROR_NOT_FOUND, "instance %s has no image to commit upon", snap->instance.spec.name);
 	struct image image;
 	int r = commit_tree(c, snap, base, o, &image, err);
 	if (r < 0)

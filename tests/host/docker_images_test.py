@@ -493,10 +493,47 @@ def removal(p):
     equal(p.message("DELETE", f"/v1.44/images/{short}?force=1", 409),
           f"conflict: unable to delete {short} (cannot be forced) - image is being used by running container {box}")
     equal(p.api("DELETE", "/v1.44/images/busybox?force=1"), (200, [{"Untagged": "busybox:latest"}]))
+    equal([i["Id"] for i in p.images()], [ident])
     p.daemon.cli("rm", "-f", "box")
     equal(p.api("DELETE", f"/v1.44/images/{short}"), (200, [{"Deleted": ident}]))
     equal(p.message("DELETE", "/v1.44/images/busybox", 404), "No such image: busybox:latest")
     contains(p.run("rmi", "nope", check=False).stderr, "No such image: nope:latest")
+
+
+@test
+def removal_by_force(p):
+    """rmi -f of an image that a stopped container has: the image goes, the container keeps what it needs, the last one ends that"""
+    layers = os.path.join(p.daemon.state, "agent/layers")
+    load_busybox(p.daemon, "busybox:latest")
+    ident = p.inspect("busybox")["Id"]
+    unpacked, archive = sorted(os.listdir(layers)), p.run("save", "busybox", text=False).stdout
+    for name in ("one", "two"):
+        p.run("create", "--name", name, "busybox", "cat", "/etc/own")
+    p.run("cp", "-", "one:/etc", input=tar([("own", b"kept\n")]), text=False)
+    equal(p.api("DELETE", f"/v1.44/images/{ident[7:19]}?force=1"), (200, [{"Untagged": "busybox:latest"}, {"Deleted": ident}]))
+    equal(p.images(), [])
+    for name in ("busybox", ident):
+        equal(p.api("GET", f"/v1.44/images/{name}/json")[0], 404)
+    equal(p.api("POST", "/v1.44/containers/create", {"Image": ident})[0], 404)
+    p.run("image", "prune", "-af")
+    p.daemon.kill()
+    p.daemon.start()
+    equal(p.out("start", "-a", "one"), "kept")
+    equal(p.inspect("one")["Image"], ident)
+    equal(p.inspect("one")["Config"]["Image"], "busybox")
+    equal(p.out("ps", "-a", "--no-trunc", "--format", "{{.Image}}").splitlines(), [ident, ident])
+    p.run("commit", "one", "copy:1")
+    equal(p.out("run", "--rm", "copy:1"), "kept")
+    p.run("rmi", "copy:1")
+    p.run("load", input=archive, text=False)  # the same again is another matter
+    equal(p.inspect("busybox")["Id"], ident)
+    p.run("rmi", "-f", "busybox")
+    p.run("rm", "one")
+    equal(sorted(os.listdir(layers)), unpacked)
+    p.run("rm", "two")
+    wait_until(lambda: not os.listdir(layers), 60, "the layers to go")
+    load_busybox(p.daemon, "busybox:latest")
+    equal(p.out("run", "--rm", "busybox", "echo", "new"), "new")
 
 
 @test
