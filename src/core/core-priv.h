@@ -105,6 +105,7 @@ struct core {
 	char *agent_socket, *id;
 	char *state; /* directory of control's own */
 	char **mirrors;
+	const int *certificates;
 	void (*on_shutdown)(void *arg);
 	void *arg;
 

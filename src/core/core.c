@@ -39,6 +39,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->agent_socket = str_copy(config->agent_socket);
 	c->state = copy_or_null(config->state);
 	c->mirrors = strv_copy(config->mirrors);
+	c->certificates = config->certificates;
 	c->on_shutdown = config->on_shutdown;
 	c->arg = config->arg;
 	c->by_id = map_new(NULL);

@@ -5,15 +5,17 @@ import gzip
 import http.server
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from docker import Docker, load_busybox  # noqa: E402
-from registry import Image, Registry, debian_registry, digest, noise, tar  # noqa: E402
+from registry import Authority, Image, Registry, debian_registry, digest, noise, tar  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
 from wabe import Daemon, wait_until  # noqa: E402
 
@@ -22,7 +24,9 @@ class Place:
     def __init__(self):
         self.registries, self.debian = [], None
         self.mirror = Registry()
-        self.daemon = Daemon("dimages", netspace="host", args=("--mirror", f"http://{self.mirror.host}")).start()
+        self.certs = tempfile.mkdtemp(prefix="wabe-certs-")
+        os.chmod(self.certs, 0o755)
+        self.daemon = Daemon("dimages", netspace="host", args=("--mirror", f"http://{self.mirror.host}", "--certs", self.certs)).start()
         self.docker = Docker.of(self.daemon)
         self.dir = self.daemon.dir
 
@@ -81,6 +85,7 @@ class Place:
             self.debian[0].wait()
         self.mirror.close()
         self.daemon.close()
+        shutil.rmtree(self.certs)
 
 
 def text_layer(text):
@@ -456,6 +461,47 @@ def inspect_and_history(p):
     equal(p.message("GET", "/v1.44/images/nope/history", 404), "No such image: nope:latest")
     equal(p.message("GET", "/v1.44/images/team/nope:3/json", 404), "No such image: team/nope:3")
     equal(p.message("GET", f"/v1.44/images/sha256:{'0' * 64}/json", 404), f"No such image: sha256:{'0' * 64}")
+
+
+# ---- certificates ----
+@test
+def certificates(p):
+    """certs.d: an authority and a client certificate for Debian's docker-registry, seen without a restart; what is wrong is named"""
+    need("docker-registry", shutil.which("docker-registry"))
+    own = Authority(p.daemon.dir + "/authority")
+    process, host = debian_registry(own.dir, tls=own)
+    there = os.path.join(p.certs, host)
+    try:
+        load_busybox(p.daemon, f"{host}/team/bb:1")
+
+        def refused():
+            r = p.run("push", f"{host}/team/bb:1", check=False)
+            equal(r.returncode, 1, r.stdout)
+            return r.stderr
+
+        refused()
+        os.mkdir(there)
+        shutil.copy(own.cert, there)
+        assert "verification" not in refused()  # the client's is missing
+        cert, key = own.sign("client", "DNS:client")
+        shutil.copy(cert, there)
+        contains(refused(), f"missing key client.key for client certificate {there}/client.cert")
+        shutil.copy(key, there)
+        os.chmod(there + "/client.key", 0o600)
+        contains(refused(), f"cannot read {there}/client.key: Permission denied (the user wabe must be able to")
+        os.chown(there + "/client.key", 0, pwd.getpwnam("wabe").pw_gid)
+        os.chmod(there + "/client.key", 0o640)
+        p.run("push", f"{host}/team/bb:1")
+        p.run("rmi", f"{host}/team/bb:1")
+        p.run("pull", f"{host}/team/bb:1")
+        equal(p.out("run", "--rm", f"{host}/team/bb:1", "echo", "secure"), "secure")
+        p.run("login", "-u", "x", "-p", "y", host)
+        with open(there + "/ca.crt", "w") as f:
+            f.write("nonsense")
+        contains(refused(), f"{there}/ca.crt holds no certificate in PEM")
+    finally:
+        process.kill()
+        process.wait()
 
 
 # ---- names ----
