@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Images through the docker client and the Docker API: registries, archives, names, lists, what goes and what stays."""
 import base64
+import bz2
 import gzip
 import http.server
 import json
+import lzma
 import os
 import pwd
 import shutil
@@ -611,6 +613,8 @@ def save_and_load(p):
     out = p.run("load", input=gzip.compress(archive, 1), text=False).stdout.decode()
     equal(sorted(out.splitlines()), ["Loaded image: busybox:2", "Loaded image: busybox:latest"])
     equal({n: p.inspect(n)["Id"] for n in before}, before)
+    for pack in (bz2.compress, lzma.compress):
+        contains(p.run("load", input=pack(archive), text=False).stdout, b"Loaded image: busybox:2")
     ident = before["busybox:2"]
     archive = p.run("save", ident, text=False).stdout
     contains(p.run("load", input=archive, text=False).stdout, b"Loaded image")

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Pull, push, load, save and import against a registry that misbehaves, Debian's docker-registry and skopeo."""
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
 import signal
@@ -762,6 +764,7 @@ def imports(place):
     results = []
     for data, compression, unpack in ((plain, "gzip", gzip.decompress), (plain, "none", bytes), (plain, "zstd", None),
                                       (gzip.compress(plain[:BIG]) + gzip.compress(plain[BIG:]), "gzip", gzip.decompress),
+                                      (bz2.compress(plain), "gzip", gzip.decompress), (lzma.compress(plain), "none", bytes),
                                       (zstd, "gzip", None)):
         if data is None:
             continue
@@ -800,7 +803,7 @@ def imports_nothing_else(place):
     for data, kind, part in ((b"", "invalid", "not a tar"), (b"hello" * 1000, "invalid", "not a tar"),
                              (plain[:BIG // 2], "corrupt", "cut off"), (gzip.compress(plain)[:-9], "corrupt", "cut off"),
                              (gzip.compress(plain)[:BIG // 2] + bytes(5000), "corrupt", ""),
-                             (b"\xfd7zXZ\0" + bytes(600), "unsupported", "decompress"), (b"\x28\xb5\x2f\xfd" + b"x" * 600, "corrupt", "zstd")):
+                             (b"\xfd7zXZ\0" + bytes(600), "corrupt", "xz"), (bz2.compress(plain)[:-9], "corrupt", "cut off"), (b"\x28\xb5\x2f\xfd" + b"x" * 600, "corrupt", "zstd")):
         content = place.content()
         fails(content, kind, part, "import", stdin=data)
         equal((blobs(content), partials(content)), (set(), []))
