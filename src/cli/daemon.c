@@ -36,7 +36,7 @@ static int run(struct invocation *in, struct error *err) {
 const struct command command_daemon = {
 	.name = "daemon",
 	.group = "Daemon",
-	.usage = "[--state DIR] [--run DIR] [--mirror URL…]",
+	.usage = "[--state DIR] [--run DIR] [--mirror URL…] [--certs DIR…]",
 	.doc = "Run the daemon, in the foreground",
 	.examples = "wabe daemon\nwabe daemon --state /tmp/a/state --run /tmp/a/run",
 	.details = "Writes \"ready\" to standard output once it serves, and its log to standard error. SIGTERM ends it;\n"
@@ -44,7 +44,10 @@ const struct command command_daemon = {
 		   "  --state DIR   what lasts: images, instances, the store (default /var/lib/wabe, or WABE_STATE)\n"
 		   "  --run DIR     sockets (default /run/wabe, or WABE_RUN)\n"
 		   "  --mirror URL  a mirror of docker.io, which is asked first for images from there, as in\n"
-		   "                http://127.0.0.1:5000; may be given several times",
+		   "                http://127.0.0.1:5000; may be given several times\n"
+		   "  --certs DIR   certificates of registries: DIR/HOST:PORT/ has authorities, *.crt, and this host's own,\n"
+		   "                client.cert and client.key, which the user wabe must be able to read; may be given several\n"
+		   "                times (default /etc/wabe/certs.d, then /etc/docker/certs.d)",
 	.raw = true,
 	.max_args = SIZE_MAX,
 	.run = run,

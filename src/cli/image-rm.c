@@ -6,7 +6,7 @@ struct options {
 };
 
 static const struct option_row options[] = {
-	OPTION(struct options, force, BOOL, "force,f", .doc = "By id: with all its names; of an image in use the names alone go"),
+	OPTION(struct options, force, BOOL, "force,f", .doc = "By id: with all its names; of an image that runs the names alone go"),
 	{0},
 };
 

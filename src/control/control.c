@@ -11,6 +11,7 @@
 #include "dialect/docker/docker.h"
 #include "dialect/native/native.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define CERTS_MAX 8
 #define AGENT_WAIT (15 * NS_PER_SEC)
 
 static const struct dialect_socket {
@@ -44,8 +46,22 @@ int control_directories(const struct control_options *o, struct error *err) {
 	return r < 0 ? error_errno(err, r, "making %s", own) : 0;
 }
 
-static int confine(const struct control_options *o, const char *own, struct error *err) {
-	const struct confine_path paths[] = {
+/* Directories of registries' certificates: opened by root, for those above them may be closed to others. */
+static void open_certificates(const struct control_options *o, int fds[CERTS_MAX + 1]) {
+	size_t n = 0;
+	for (char *const *c = o->certs; c && *c && n < CERTS_MAX; c++) {
+		fds[n] = open(*c, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (fds[n] >= 0)
+			n++;
+		else if (errno != ENOENT)
+			log_warn("registries' certificates in %s are left out: %s", *c, strerror(errno));
+	}
+	fds[n] = -1;
+}
+
+static int confine(const struct control_options *o, const char *own, const int *certs, struct error *err) {
+	char links[CERTS_MAX][FD_PATH_MAX];
+	struct confine_path paths[CERTS_MAX + 32] = {
 		{own, true},
 		{"/dev/null", true},
 		{"/dev/urandom"},
@@ -57,12 +73,17 @@ static int confine(const struct control_options *o, const char *own, struct erro
 		{"/etc/resolv.conf"}, {"/run/systemd/resolve"}, {"/etc/hosts"}, {"/etc/nsswitch.conf"}, {"/etc/host.conf"},
 		{"/etc/gai.conf"}, {"/etc/services"}, {"/etc/protocols"},
 	};
+	size_t n = 0;
+	while (paths[n].path)
+		n++;
+	for (size_t i = 0; certs[i] >= 0; i++)
+		paths[n++].path = fd_path(certs[i], links[i]);
 	int r = confine_user(o->uid, o->gid, err);
 	if (r < 0)
 		return r;
 	if (access(own, R_OK | W_OK | X_OK) < 0)
 		return error_errno(err, errno, "the user wabe cannot use %s: every directory above it must be open to others (mode o+x)", own);
-	r = confine_files(paths, ARRAY_SIZE(paths), err);
+	r = confine_files(paths, n, err);
 	if (r == -ERROR_UNSUPPORTED) {
 		log_warn("%s: what control can open is limited by its user alone", error_text(err));
 		error_free(err);
@@ -117,7 +138,8 @@ static void servers_stop(struct http_server *servers[CONTROL_SOCKETS]) {
 			http_server_stop(servers[i]);
 }
 
-static int serve(const struct control_options *o, const char *own, int fds[CONTROL_SOCKETS], int signals, struct error *err) {
+static int serve(const struct control_options *o, const char *own, const int *certs, int fds[CONTROL_SOCKETS], int signals,
+		 struct error *err) {
 	_cleanup_(free_ptr) char *agent = str_format("%s/agent.sock", o->run);
 	_cleanup_(close_fd) int shutdown = eventfd(0, EFD_CLOEXEC);
 	struct core *core;
@@ -126,6 +148,7 @@ static int serve(const struct control_options *o, const char *own, int fds[CONTR
 		.state = own,
 		.agent_socket = agent,
 		.mirrors = o->mirrors,
+		.certificates = certs,
 		.on_shutdown = on_shutdown,
 		.arg = &shutdown,
 	};
@@ -174,6 +197,8 @@ int control_main(const struct control_options *o, struct error *err) {
 	setenv("TMPDIR", own, 1);
 	if (chdir(own) < 0)
 		return error_errno(err, errno, "entering %s", own);
-	r = confine(o, own, err);
-	return r < 0 ? r : serve(o, own, fds, signals, err);
+	int certs[CERTS_MAX + 1];
+	open_certificates(o, certs);
+	r = confine(o, own, certs, err);
+	return r < 0 ? r : serve(o, own, certs, fds, signals, err);
 }

@@ -12,6 +12,7 @@ struct control_options {
 	gid_t gid;
 	int listen_fds[CONTROL_SOCKETS]; /* listening sockets that the caller has made (taken over) */
 	char *const *mirrors; /* registry mirrors for docker.io, as in core_config; NULL: none */
+	char *const *certs;   /* directories as Docker's certs.d; those that are not there are left out; NULL: none */
 	int ready_fd;       /* gets "ready\n" once requests are served, and is closed; -1: none */
 };
 

@@ -1,4 +1,4 @@
-/* What no image needs goes: blobs of the content store and unpacked layers. What is just on its way to being
+/* What no image needs, nor an instance whose image was removed, goes: blobs of the content store and unpacked layers. What is just on its way to being
  * needed stays: whoever adds an image takes a hold first, and whatever is added or found there while anybody
  * has one is not removed before the last is given back. The collection has a hold of its own, so that an image
  * which comes and is filed in the midst of it is safe as well. */
@@ -43,9 +43,8 @@ struct needed {
 static struct needed needed_now(struct core *c) {
 	WITH_LOCK(c);
 	struct needed n = {map_new(NULL), map_new(NULL)};
-	void *value;
-	for (size_t i = 0; map_next(c->images, &i, NULL, &value);) {
-		const struct image *m = &((struct image_entry *)value)->snap->image;
+	const struct image *m;
+	for (struct image_walk w = {0}; image_next(c, &w, &m);) {
 		map_set(n.digests, m->id, c);
 		if (m->digest)
 			map_set(n.digests, m->digest, c);

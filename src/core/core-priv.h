@@ -105,6 +105,7 @@ struct core {
 	char *agent_socket, *id;
 	char *state; /* directory of control's own */
 	char **mirrors;
+	const int *certificates;
 	void (*on_shutdown)(void *arg);
 	void *arg;
 
@@ -116,6 +117,7 @@ struct core {
 	unsigned next_list;
 
 	struct map *images, *refs; /* id → image_entry; name → image_entry of images */
+	struct map *orphans; /* id → image_entry, see image-orphans.c */
 	pthread_mutex_t images_write; /* one change of images and names at a time; taken before lock */
 
 	struct map *layers; /* diff_id → struct layer_entry: what the agent has unpacked */
@@ -368,6 +370,20 @@ int templates_drop(struct core *c, const char *pool_id, struct error *err); /* a
 void templates_collect(struct core *c, const struct map *needed);
 /* UNSUPPORTED where a verb is for images of files alone. */
 int image_need_oci(const struct image *image, struct error *err);
+
+/* ---- image-orphans.c: images that were removed while instances had them. All but the first two need the lock ---- */
+int orphans_load(struct core *c, struct error *err);
+void orphans_drop(struct core *c); /* those that no instance has any more */
+struct map *orphans_new(void);
+void orphan_add(struct core *c, struct image_entry *e); /* takes it */
+char *orphan_key(const char *id); /* in the store */
+struct image_entry *image_of_instance(struct core *c, const struct instance *i); /* filed or an orphan; NULL: it has none */
+/* Walks over images and orphans: for (struct image_walk w = {0}; image_next(c, &w, &image);) */
+struct image_walk {
+	bool orphans;
+	size_t at;
+};
+bool image_next(struct core *c, struct image_walk *w, const struct image **image);
 
 /* ---- transfer.c ---- */
 void image_publish(struct core *c, const char *project, const char *action, const char *id, const char *name); /* an event */

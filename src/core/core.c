@@ -39,11 +39,13 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->agent_socket = str_copy(config->agent_socket);
 	c->state = copy_or_null(config->state);
 	c->mirrors = strv_copy(config->mirrors);
+	c->certificates = config->certificates;
 	c->on_shutdown = config->on_shutdown;
 	c->arg = config->arg;
 	c->by_id = map_new(NULL);
 	c->by_name = map_new(NULL);
 	c->images = map_new(NULL);
+	c->orphans = orphans_new();
 	c->refs = map_new(NULL);
 	c->layers = layers_new();
 	c->unpacking = map_new(NULL);
@@ -107,6 +109,8 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 		return r;
 	r = images_load(c, err);
 	if (r == 0)
+		r = orphans_load(c, err);
+	if (r == 0)
 		r = networks_restore(c, err);
 	if (r == 0)
 		r = pools_read(c, err);
@@ -128,6 +132,8 @@ static int open_stores(struct core *c, const struct core_config *config, struct 
 		r = instances_load(c, err);
 	if (r == 0)
 		selections_rebuild(c);
+	if (r == 0)
+		orphans_drop(c);
 	return r;
 }
 
@@ -198,6 +204,7 @@ void core_close(struct core *c) {
 	map_free(c->by_name);
 	map_free(c->images);
 	map_free(c->refs);
+	map_free(c->orphans);
 	map_free(c->layers);
 	map_free(c->unpacking);
 	map_free(c->layers_held);

@@ -35,6 +35,7 @@ struct core_config {
 	const char *agent_socket;
 	bool memory_store;        /* for tests: nothing but blobs is kept on disk */
 	char *const *mirrors;     /* registry mirrors for docker.io */
+	const int *certificates;  /* of registries, as in registry_options; NULL: none. They stay the caller's */
 	void (*on_shutdown)(void *arg); /* the daemon shall end: called once after core_shutdown */
 	void *arg;
 };

@@ -214,12 +214,10 @@ int template_ensure(struct core *c, const struct image *image, const char *pool_
 
 /* Needs the lock. */
 static bool image_has_disk(struct core *c, const char *hex) {
-	void *value;
-	for (size_t i = 0; map_next(c->images, &i, NULL, &value);) {
-		const struct image *image = &((struct image_entry *)value)->snap->image;
+	const struct image *image;
+	for (struct image_walk w = {0}; image_next(c, &w, &image);)
 		if (str_same(image->kind, "disk") && str_ends(image->layers.items[0].digest, hex))
 			return true;
-	}
 	return false;
 }
 

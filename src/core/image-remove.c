@@ -13,6 +13,7 @@ struct removal {
 	char *id, *parent;
 	char **names, **digests; /* that go */
 	bool image;              /* goes too */
+	bool orphan;             /* instances that do not run keep what they need of it */
 };
 
 static void removal_free(struct removal *m) {
@@ -143,7 +144,8 @@ static int plan(struct core *c, const char *name, unsigned flags, struct removal
 		m->names = strv_copy(i->names);
 		m->digests = strv_copy(i->digests);
 	}
-	m->image = nothing_left(i, m) && !user && !children;
+	m->image = nothing_left(i, m) && !children && (!user || (!up && (flags & IMAGE_FORCE)));
+	m->orphan = m->image && user;
 	return 0;
 }
 
@@ -185,23 +187,30 @@ static struct image_snap *apply(struct core *c, const char *project, const struc
 		return image_snap_ref(e->snap);
 	event_add(c, "image", "delete", project, m->id, m->names ? m->names[0] : m->id, NULL);
 	map_take(c->images, m->id);
-	image_snap_unref(e->snap);
-	free(e);
-	return NULL;
+	struct image_snap *left = m->orphan ? image_snap_ref(e->snap) : NULL;
+	if (m->orphan) {
+		orphan_add(c, e);
+	} else {
+		image_snap_unref(e->snap);
+		free(e);
+	}
+	return left;
 }
 
 static int store_removal(struct core *c, const char *project, const struct removal *m, const struct image_snap *left,
 			 struct error *err) {
 	size_t n = strv_len(m->names), count = 0;
 	_cleanup_(strv_free_ptr) char **keys = NULL;
-	_cleanup_(free_ptr) char *key = image_key(project, m->id), *json = NULL;
-	_cleanup_(free_ptr) struct store_op *ops = alloc_array(n + 1, sizeof *ops);
+	_cleanup_(free_ptr) char *key = image_key(project, m->id), *orphan = orphan_key(m->id), *json = NULL;
+	_cleanup_(free_ptr) struct store_op *ops = alloc_array(n + 2, sizeof *ops);
 	for (size_t i = 0; i < n; i++) {
 		strv_take(&keys, image_ref_key(project, m->names[i]));
 		ops[count++] = (struct store_op){STORE_DELETE, keys[i], NULL, STORE_ANY};
 	}
 	if (m->image) {
 		ops[count++] = (struct store_op){STORE_DELETE, key, NULL, STORE_ANY};
+		if (m->orphan)
+			ops[count++] = (struct store_op){STORE_PUT, orphan, left->json, STORE_ANY};
 	} else if (m->digests) {
 		struct image nameless = left->image;
 		nameless.names = NULL;
@@ -214,6 +223,8 @@ static int store_removal(struct core *c, const char *project, const struct remov
 /* Needs the lock. As it was before, when the store did not follow. */
 static void restore(struct core *c, const struct removal *m, struct image_snap *before) {
 	struct image_entry *e = map_get(c->images, m->id);
+	if (m->orphan)
+		map_remove(c->orphans, m->id);
 	if (!e) {
 		e = NEW(struct image_entry);
 		map_set(c->images, m->id, e);

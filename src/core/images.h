@@ -25,6 +25,9 @@ struct image_pull_options {
 
 /* name: a reference, an id ("sha256:…" or its digits) or a prefix of at least 4 digits of it. */
 int image_get(struct core *c, const char *project, const char *name, struct image_snap **out, struct error *err);
+/* That of an instance, also when it has been removed by force since then; NULL: the instance has none. */
+struct instance;
+struct image_snap *instance_image(struct core *c, const struct instance *i);
 /* {"revision":N,"images":[…]}; name: a reference or its repository part; free the text. */
 int image_list(struct core *c, const char *project, const char *name, bool dangling_only, char **json, size_t *len,
 	       struct error *err);
@@ -121,7 +124,7 @@ enum image_conflict {
 	IMAGE_NO_CONFLICT,
 	IMAGE_NAME_IN_USE,  /* its last name, and an instance has it */
 	IMAGE_HAS_CHILDREN, /* is the parent of others; force does not help */
-	IMAGE_RUNS,         /* an instance that is up has it; force does not help */
+	IMAGE_RUNS,         /* an instance that is up has it; force takes its names alone */
 	IMAGE_HAS_NAMES,    /* in several repositories */
 	IMAGE_IN_USE,       /* an instance that is not up has it */
 };
@@ -137,8 +140,8 @@ enum image_remove_flags {
 	IMAGE_DIGESTS_HOLD = 1 << 2, /* without a name, an image stays while a repository knows it by a digest */
 };
 /* Removes a name, and the image with its last one, and parents that only it held. An id removes all names of one
- * repository; CONFLICT where there are several, or instances have it: force removes the names all the same; an image that
- * an instance has then stays without a name. *out is filled also on CONFLICT. */
+ * repository; CONFLICT where there are several, or instances have it: force removes it all the same, and what instances that are
+ * not up need of it goes with the last of those; one that is up has it stay without a name. *out is filled also on CONFLICT. */
 int image_remove(struct core *c, const char *project, const char *name, unsigned flags, struct image_removal *out,
 		 struct error *err);
 int image_delete(struct core *c, const char *project, const char *name, bool force, char ***untagged, char ***deleted,

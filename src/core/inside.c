@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/str.h"
 #include "image/archive.h"
+#include "image/compress.h"
 #include "shim/protocol.h"
 
 #include <poll.h>
@@ -229,6 +230,17 @@ int instance_archive_get(struct core *c, const char *project, const char *name, 
 	return r < 0 ? r : stream_expected(*fd, err);
 }
 
+/* What the agent does not read, or what cannot be told yet as too little has come, goes through a file. *spool: that file; -1. */
+static int plain_archive(struct core *c, int tar, int *spool, struct error *err) {
+	char head[COMPRESSION_MAGIC];
+	ssize_t n = RETRY_EINTR(recv(tar, head, sizeof head, MSG_PEEK));
+	if (n == sizeof head && compression_of_layers(compression_of(head, sizeof head)))
+		return 0;
+	*spool = core_spool(c, err);
+	int r = *spool < 0 ? *spool : decompress_stream(tar, *spool, err);
+	return r == 0 && lseek(*spool, 0, SEEK_SET) < 0 ? error_errno(err, errno, "reading an archive again") : r;
+}
+
 int instance_archive_put(struct core *c, const char *project, const char *name, const char *path, bool keep_owner,
 			 bool no_overwrite_dir, int tar, struct error *err) {
 	struct msg_archive body = {
@@ -236,7 +248,9 @@ int instance_archive_put(struct core *c, const char *project, const char *name, 
 		.keep_owner = keep_owner,
 		.no_overwrite_dir = no_overwrite_dir,
 	};
-	return archive_call(c, project, name, "archive-put", "archive_put", &body, tar, NULL, NULL, err);
+	_cleanup_(close_fd) int spool = -1;
+	int r = plain_archive(c, tar, &spool, err);
+	return r < 0 ? r : archive_call(c, project, name, "archive-put", "archive_put", &body, spool < 0 ? tar : spool, NULL, NULL, err);
 }
 
 static int open_tree(struct core *c, const struct instance_snap *snap, const char *request, bool pause, int *fd,
@@ -293,12 +307,9 @@ static int commit_tree(struct core *c, const struct instance_snap *snap, const s
 
 static int commit_image(struct core *c, const struct instance_snap *snap, const struct commit_options *o,
 			struct image_snap **out, struct error *err) {
-	core_lock(c);
-	struct image_entry *found = image_find(c, snap->instance.image_id, err);
-	_cleanup_(image_snap_unref_ptr) struct image_snap *base = found ? image_snap_ref(found->snap) : NULL;
-	core_unlock(c);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *base = instance_image(c, &snap->instance);
 	if (!base)
-		return -ERROR_NOT_FOUND;
+		return error_set(err, ERROR_NOT_FOUND, "instance %s has no image to commit upon", snap->instance.spec.name);
 	struct image image;
 	int r = commit_tree(c, snap, base, o, &image, err);
 	if (r < 0)

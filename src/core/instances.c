@@ -210,12 +210,9 @@ static int prepare_root(struct core *c, const struct instance *i, const struct i
 
 int instance_make(struct core *c, const struct instance *i, const struct instance_origin *from, struct msg_instance_state *state,
 		  struct error *err) {
-	core_lock(c);
-	struct image_entry *found = i->image_id ? image_find(c, i->image_id, err) : NULL;
-	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
-	core_unlock(c);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = instance_image(c, i);
 	if (!image && i->image_id)
-		return failed(err, ERROR_NOT_FOUND);
+		return error_set(err, ERROR_NOT_FOUND, "its image %.19s is not there any more", i->image_id);
 	struct msg_instance_create body = {.instance = *i};
 	_cleanup_(free_ptr) char **layers = NULL;
 	int r = image ? prepare_root(c, i, &image->image, from != NULL, &body, &layers, err) : 0;
@@ -437,9 +434,12 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 	event_add(c, "instance", "destroy", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
 	entry_take_out(c, e);
 	execs_drop_instance(c, i->id);
+	bool orphan = i->image_id && map_get(c->orphans, i->image_id);
 	core_unlock(c);
 	entry_unref(c, e);
 	snapshots_forget(c, i->id);
+	if (orphan)
+		orphans_drop(c);
 	return 0;
 }
 

@@ -45,15 +45,13 @@ void layers_set(struct core *c, char *const *diff_ids) {
 	c->layers = layers_new();
 	for (char *const *d = diff_ids; d && *d; d++)
 		layer_set(c, *d, "", -1);
-	void *value;
-	for (size_t i = 0; map_next(c->images, &i, NULL, &value);) {
-		const struct image *image = &((struct image_entry *)value)->snap->image;
+	const struct image *image;
+	for (struct image_walk w = {0}; image_next(c, &w, &image);)
 		for (size_t k = 0; k < image->layers.n; k++) {
 			struct layer_entry *l = map_get(c->layers, image->layers.items[k].diff_id);
 			if (l && image->layers.items[k].unpacked_size)
 				l->size = image->layers.items[k].unpacked_size;
 		}
-	}
 }
 
 /* Needs the lock. Whether the agent has it, and its size is known: the agent tells that of what it has. */
@@ -174,14 +172,12 @@ static bool all_there(struct core *c, const struct image *image) {
 
 /* Needs the lock. Whether a filed image has the layer with this very blob. */
 static bool is_filed(struct core *c, const struct image_layer *layer) {
-	void *value;
-	for (size_t i = 0; map_next(c->images, &i, NULL, &value);) {
-		const struct image *image = &((struct image_entry *)value)->snap->image;
+	const struct image *image;
+	for (struct image_walk w = {0}; image_next(c, &w, &image);)
 		for (size_t k = 0; k < image->layers.n; k++)
 			if (str_same(image->layers.items[k].digest, layer->digest) &&
 			    str_same(image->layers.items[k].diff_id, layer->diff_id))
 				return true;
-	}
 	return false;
 }
 

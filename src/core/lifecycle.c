@@ -32,10 +32,7 @@ static void entry_event(struct core *c, struct entry *e, const char *what) {
 }
 
 static int image_ready(struct core *c, const struct instance *i, struct error *err) {
-	core_lock(c);
-	struct image_entry *found = image_find(c, i->image_id, NULL);
-	_cleanup_(image_snap_unref_ptr) struct image_snap *image = found ? image_snap_ref(found->snap) : NULL;
-	core_unlock(c);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = instance_image(c, i);
 	return image ? layers_ensure(c, &image->image, err) : 0;
 }
 
@@ -103,7 +100,7 @@ static char *stop_signal_of(struct core *c, const struct instance *i) {
 	if (i->spec.stop_signal)
 		return str_copy(i->spec.stop_signal);
 	WITH_LOCK(c);
-	const struct image_entry *image = image_find(c, i->image_id, NULL);
+	const struct image_entry *image = image_of_instance(c, i);
 	const char *signal = image ? image->snap->image.config.stop_signal : NULL;
 	return str_copy(signal ? signal : "SIGTERM");
 }

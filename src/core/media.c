@@ -223,10 +223,7 @@ bool media_differ(const struct instance *old, const struct instance *new) {
 }
 
 int media_send(struct core *c, const struct instance *i, struct error *err) {
-	core_lock(c);
-	struct image_entry *e = i->image_id ? image_find(c, i->image_id, NULL) : NULL;
-	_cleanup_(image_snap_unref_ptr) struct image_snap *image = e ? image_snap_ref(e->snap) : NULL;
-	core_unlock(c);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = instance_image(c, i);
 	_cleanup_(media_close) struct media_files m = {.files = -1};
 	struct msg_instance_media body = {.id = i->id};
 	int r = media_collect(c, i, image ? &image->image : NULL, &m, err);

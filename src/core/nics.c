@@ -278,7 +278,7 @@ static int check_reachable(struct core *c, const struct instance *i, struct erro
 
 int instance_resolve(struct core *c, struct instance *i, const struct instance *old, bool nics, bool ports,
 		     struct error *err) {
-	struct image_entry *image = image_find(c, i->image_id, NULL);
+	struct image_entry *image = image_of_instance(c, i);
 	int r = nics ? nics_resolve(c, i, err) : 0;
 	if (r == 0 && ports)
 		r = ports_resolve(c, i, image ? image->snap->image.config.exposed_ports : NULL, err);

@@ -197,6 +197,7 @@ static struct registry_options registry_options_of(struct transfer *t) {
 		.plain_http = t->plain_http,
 		.insecure_tls = t->insecure_tls,
 		.mirrors = t->core->mirrors,
+		.certificates = t->core->certificates,
 		.architecture = t->architecture,
 		.os = t->os,
 		.variant = t->variant,
@@ -436,6 +437,7 @@ static struct registry_options options_for(struct core *c, const struct image_pu
 		.plain_http = o->plain_http,
 		.insecure_tls = o->insecure_tls,
 		.mirrors = c->mirrors,
+		.certificates = c->certificates,
 	};
 }
 

@@ -19,6 +19,8 @@ static const char usage[] =
 	"  --listen ADDR:PORT  not supported yet: it will serve the API with TLS\n"
 	"  --mirror URL        of docker.io: asked first for its images, as in http://127.0.0.1:5000;\n"
 	"                      may be given several times\n"
+	"  --certs DIR         certificates of registries, as DIR/HOST:PORT/ca.crt, client.cert, client.key; may be given\n"
+	"                      several times (default /etc/wabe/certs.d, then /etc/docker/certs.d)\n"
 	"  --role ROLE         both (default), or one alone: control, agent\n"
 	"  --version\n"
 	"\n"
@@ -39,7 +41,7 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 	static const struct option known[] = {
 		{"state", required_argument, NULL, 's'},     {"run", required_argument, NULL, 'r'},
 		{"listen", required_argument, NULL, 'l'},    {"role", required_argument, NULL, 'o'},
-		{"mirror", required_argument, NULL, 'm'},
+		{"mirror", required_argument, NULL, 'm'},    {"certs", required_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},            {"version", no_argument, NULL, 'v'},
 		{0},
 	};
@@ -53,6 +55,7 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 		case 'r': o->daemon.run = optarg; break;
 		case 'o': o->role = optarg; break;
 		case 'm': strv_add(&o->daemon.mirrors, optarg); break;
+		case 'c': strv_add(&o->daemon.certs, optarg); break;
 		case 'l': return error_set(err, ERROR_UNSUPPORTED, "--listen %s: this version serves no network, only the socket in %s", optarg, o->daemon.run);
 		case 'h': fputs(usage, stdout); return 1;
 		case 'v': puts("wabed " WABE_VERSION); return 1;
@@ -63,6 +66,13 @@ static int parse(int argc, char **argv, struct options *o, struct error *err) {
 		return error_set(err, ERROR_INVALID, "unexpected argument %s, see wabed --help", argv[optind]);
 	if (o->daemon.state[0] != '/' || o->daemon.run[0] != '/')
 		return error_set(err, ERROR_INVALID, "--state and --run must be absolute paths");
+	for (char **d = o->daemon.certs; d && *d; d++)
+		if (**d != '/' || strv_len(o->daemon.certs) > 8)
+			return error_set(err, ERROR_INVALID, "--certs %s: at most 8 absolute paths", *d);
+	if (!o->daemon.certs) {
+		strv_add(&o->daemon.certs, "/etc/wabe/certs.d");
+		strv_add(&o->daemon.certs, "/etc/docker/certs.d");
+	}
 	for (char **m = o->daemon.mirrors; m && *m; m++)
 		if (!str_starts(*m, "http://") && !str_starts(*m, "https://"))
 			return error_set(err, ERROR_INVALID, "--mirror %s: it must begin with http:// or https://", *m);
@@ -112,5 +122,6 @@ int main(int argc, char **argv) {
 	if (r < 0)
 		fprintf(stderr, "wabed: %s\n", error_text(&err));
 	strv_free(o.daemon.mirrors);
+	strv_free(o.daemon.certs);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -18,6 +18,7 @@ static int take(struct role_options *o, int option, struct error *err) {
 	case 's': o->state = optarg; break;
 	case 'r': o->run = optarg; break;
 	case 'm': strv_add(&o->mirrors, optarg); break;
+	case 'c': strv_add(&o->certs, optarg); break;
 	case 'u':
 		r = number(optarg, INT32_MAX, err);
 		o->uid = (uid_t)r;
@@ -40,7 +41,7 @@ static int take(struct role_options *o, int option, struct error *err) {
 int role_parse(int argc, char **argv, struct role_options *o, struct error *err) {
 	static const struct option known[] = {
 		{"state", required_argument, NULL, 's'}, {"run", required_argument, NULL, 'r'},
-		{"mirror", required_argument, NULL, 'm'}, {"uid", required_argument, NULL, 'u'},
+		{"mirror", required_argument, NULL, 'm'}, {"certs", required_argument, NULL, 'c'}, {"uid", required_argument, NULL, 'u'},
 		{"gid", required_argument, NULL, 'g'}, {"listen-fd", required_argument, NULL, 'l'},
 		{"ready-fd", required_argument, NULL, 'y'}, {0},
 	};

@@ -86,6 +86,8 @@ static void role_exec(const struct supervisor *s, const struct role *r) {
 		strv_take(&argv, str_format("--gid=%u", o->gid));
 	for (char **m = r == &s->control ? o->mirrors : NULL; m && *m; m++)
 		strv_take(&argv, str_format("--mirror=%s", *m));
+	for (char **d = r == &s->control ? o->certs : NULL; d && *d; d++)
+		strv_take(&argv, str_format("--certs=%s", *d));
 	for (size_t i = 0; i < r->n_fds; i++) {
 		strv_take(&argv, str_format("--%s-fd=%d", i < CONTROL_SOCKETS ? "listen" : "ready", r->fds[i]));
 		fd_set_cloexec(r->fds[i], false);

@@ -9,6 +9,7 @@ struct daemon_options {
 	uid_t uid; /* of the user wabe */
 	gid_t gid;
 	char **mirrors; /* registry mirrors for docker.io; NULL: none */
+	char **certs;   /* directories of registries' certificates */
 };
 
 /* Holds STATE/ROLE.lock and RUN/ROLE.lock for the life of the process: EXISTS when another daemon does. */

@@ -21,11 +21,13 @@ static int run(int argc, char **argv, struct error *err) {
 		.uid = o.uid,
 		.gid = o.gid,
 		.mirrors = o.mirrors,
+		.certs = o.certs,
 		.ready_fd = o.ready_fd,
 	};
 	memcpy(c.listen_fds, o.listen_fds, sizeof c.listen_fds);
 	r = control_main(&c, err);
 	strv_free(o.mirrors);
+	strv_free(o.certs);
 	return r;
 }
 

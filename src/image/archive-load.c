@@ -199,8 +199,10 @@ static int read_archive(struct loader *l, int fd, struct error *err) {
 	archive_read_support_format_tar(a);
 	archive_read_support_filter_gzip(a);
 	archive_read_support_filter_zstd(a);
+	archive_read_support_filter_bzip2(a);
+	archive_read_support_filter_xz(a);
 	if (archive_read_open_fd(a, fd, CHUNK) != ARCHIVE_OK)
-		return error_set(err, ERROR_INVALID, "it is not a tar archive, nor one compressed with gzip or zstd");
+		return error_set(err, ERROR_INVALID, "it is not a tar archive, nor one compressed with gzip, bzip2, xz or zstd");
 	for (;;) {
 		struct archive_entry *e;
 		int state = archive_read_next_header(a, &e);
@@ -211,7 +213,7 @@ static int read_archive(struct loader *l, int fd, struct error *err) {
 		if (state != ARCHIVE_OK && state != ARCHIVE_WARN)
 			return l->entries ? damaged(a, err)
 					  : error_set(err, ERROR_INVALID,
-						      "it is not a tar archive, nor one compressed with gzip or zstd");
+						      "it is not a tar archive, nor one compressed with gzip, bzip2, xz or zstd");
 		int r = take_entry(l, a, e, err);
 		if (r < 0)
 			return r;
@@ -410,7 +412,8 @@ static int take_docker_layer(struct loader *l, const char *name, const char *dif
 	case COMPRESSION_ZSTD:
 		type = TYPE_OCI_LAYER "+zstd";
 		break;
-	case COMPRESSION_UNKNOWN:
+	case COMPRESSION_BZIP2:
+	case COMPRESSION_XZ:
 		return error_set(err, ERROR_UNSUPPORTED, "layer %.200s is compressed with neither gzip nor zstd", name);
 	case COMPRESSION_NONE:
 		if (strcmp(digest, diff_id) != 0)

@@ -102,7 +102,7 @@ static bool is_tar_header(const uint8_t *h) {
 static int check_tar(const struct builder *b, struct error *err) {
 	bool empty = b->zeros == b->size;
 	if (b->n_first < TAR_BLOCK || (!empty && !is_tar_header(b->first)))
-		return error_set(err, ERROR_INVALID, "it is not a tar archive, nor one compressed with gzip or zstd");
+		return error_set(err, ERROR_INVALID, "it is not a tar archive, nor one compressed with gzip, bzip2, xz or zstd");
 	if (b->zeros < TAR_END || b->size % TAR_BLOCK)
 		return error_set(err, ERROR_CORRUPT, "the tar archive is cut off: its end mark is missing");
 	return 0;
@@ -118,8 +118,9 @@ static ssize_t next_piece(struct builder *b, char *chunk) {
 	return n < 0 ? n : n + (ssize_t)had;
 }
 
+/* As it came it becomes the blob, if a blob may be so. */
 static int pass_compressed(struct builder *b, struct decompressor *d, const char *data, size_t n, struct error *err) {
-	int r = ingest_write(b->ingest, data, n, err);
+	int r = b->compressor ? 0 : ingest_write(b->ingest, data, n, err);
 	return r < 0 ? r : decompressor_add(d, data, n, err);
 }
 
@@ -141,13 +142,8 @@ static int pass_all(struct builder *b, struct decompressor *d, char *chunk, ssiz
 
 static int wanted_compression(const struct builder *b, enum compression *out, struct error *err) {
 	const char *name = b->o->compression ? b->o->compression : "gzip";
-	*out = !strcmp(name, "gzip")   ? COMPRESSION_GZIP
-	       : !strcmp(name, "zstd") ? COMPRESSION_ZSTD
-	       : !strcmp(name, "none") ? COMPRESSION_NONE
-				       : COMPRESSION_UNKNOWN;
-	if (*out == COMPRESSION_UNKNOWN)
-		return error_field(err, "compression", "compression must be gzip, zstd or none");
-	return 0;
+	*out = !strcmp(name, "gzip") ? COMPRESSION_GZIP : !strcmp(name, "zstd") ? COMPRESSION_ZSTD : COMPRESSION_NONE;
+	return *out || !strcmp(name, "none") ? 0 : error_field(err, "compression", "compression must be gzip, zstd or none");
 }
 
 static int read_layer(struct builder *b, struct error *err) {
@@ -155,19 +151,15 @@ static int read_layer(struct builder *b, struct error *err) {
 	_cleanup_(decompressor_free_ptr) struct decompressor *d = NULL;
 	ssize_t n = next_piece(b, chunk);
 	enum compression came = compression_of(chunk, n > 0 ? (size_t)n : 0);
-	if (came == COMPRESSION_UNKNOWN)
-		return error_set(err, ERROR_UNSUPPORTED,
-				 "the tar archive is compressed with neither gzip nor zstd: decompress "
-				 "it first");
 	int r = wanted_compression(b, &b->kind, err);
 	if (r < 0)
 		return r;
-	if (came == COMPRESSION_NONE) {
+	if (came == COMPRESSION_NONE || !compression_of_layers(came))
 		b->compressor = compressor_new(b->kind, store, b);
-	} else {
-		d = decompressor_new(came, take_plain, b);
+	else
 		b->kind = came;
-	}
+	if (came != COMPRESSION_NONE)
+		d = decompressor_new(came, take_plain, b);
 	r = pass_all(b, d, chunk, n, err);
 	if (r == 0)
 		r = check_tar(b, err);

@@ -2,6 +2,7 @@
  * send a credential to an origin other than the one that it is for, nor use plain HTTP unasked. */
 #include "image/registry-priv.h"
 
+#include "base/fs.h"
 #include "base/str.h"
 #include "base/time.h"
 
@@ -217,6 +218,7 @@ static void add_header(struct curl_slist **l, const char *line) {
 }
 
 static void set_options(struct endpoint *e, CURL *curl, struct request *q, const struct origin *to, char *detail) {
+	char authorities[FD_PATH_MAX];
 	long stall = e->o->stall_timeout ? (long)(e->o->stall_timeout / NS_PER_SEC) : STALL_TIMEOUT_S;
 	if (q->body_size)
 		stall *= 4; /* a registry checks what it got before it answers */
@@ -229,6 +231,8 @@ static void set_options(struct endpoint *e, CURL *curl, struct request *q, const
 	curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
 	curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, MAX(stall, 1L));
 	curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, 131072L);
+	if (e->certificates.authorities >= 0)
+		curl_easy_setopt(curl, CURLOPT_CAINFO, fd_path(e->certificates.authorities, authorities));
 	if (e->o->insecure_tls) {
 		curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
 		curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
@@ -266,7 +270,7 @@ static int explain(struct endpoint *e, struct request *q, CURLcode code, const c
 	q->transient = true;
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return error_set(err, ERROR_TIMEOUT, "%s does not answer: %s", e->name, why);
-	if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
+	if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE || code == CURLE_SSL_CERTPROBLEM)
 		q->transient = false;
 	return error_set(err, ERROR_UNAVAILABLE, "cannot talk to %s: %s", e->name, why);
 }
@@ -287,6 +291,10 @@ static int exchange_once(struct endpoint *e, CURL *curl, struct request *q, cons
 	q->transient = false;
 	set_options(e, curl, q, to, detail);
 	curl_easy_setopt(curl, CURLOPT_URL, url);
+	if (e->certificates.client && endpoint_owns(e, url)) {
+		curl_easy_setopt(curl, CURLOPT_SSLCERT, e->certificates.client);
+		curl_easy_setopt(curl, CURLOPT_SSLKEY, e->certificates.key);
+	}
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 	CURLcode code = curl_easy_perform(curl);
 	return code == CURLE_OK ? 0 : explain(e, q, code, detail, err);
@@ -414,11 +422,11 @@ static bool speaks(struct endpoint *e) {
 	return r == 0 ? q.status != 400 : r == -ERROR_TIMEOUT || !q.transient;
 }
 
-/* Loopback registries, and others for which plain HTTP was asked for, may still speak TLS. */
+/* Loopback registries, and others for which plain HTTP was asked for, may still speak TLS; those with certificates do. */
 static void choose_scheme(struct endpoint *e, const char *host) {
 	_cleanup_(origin_free) struct origin o = {0};
 	char *http = str_format("http://%s", host), *https = str_format("https://%s", host);
-	bool plain = origin_of(http, &o) == 0 && (is_loopback(o.host) || e->o->plain_http);
+	bool plain = e->certificates.directory < 0 && origin_of(http, &o) == 0 && (is_loopback(o.host) || e->o->plain_http);
 	e->base = http;
 	if (plain && speaks(e)) {
 		free(https);
@@ -438,9 +446,13 @@ int endpoint_open(struct endpoint *e, const char *host, const char *name, const 
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	pthread_once(&once, global_init);
 	*e = (struct endpoint){.name = str_copy(name), .repository = repository ? str_copy(repository) : NULL, .actions = actions, .o = o};
+	e->certificates = (struct certificates){.directory = -1, .authorities = -1};
 	pthread_mutex_init(&e->lock, NULL);
 	if (o->username && strchr(o->username, ':'))
 		return error_set(err, ERROR_INVALID, "a user name for a registry cannot hold a colon");
+	int r = certificates_read(&e->certificates, o->certificates, host, err);
+	if (r < 0)
+		return r;
 	if (strstr(host, "://")) {
 		size_t n = strlen(host);
 		e->base = str_copyn(host, n && host[n - 1] == '/' ? n - 1 : n);
@@ -457,6 +469,7 @@ void endpoint_close(struct endpoint *e) {
 	free(e->base);
 	free(e->name);
 	free(e->repository);
+	certificates_free(&e->certificates);
 	if (e->authorization)
 		explicit_bzero(e->authorization, strlen(e->authorization));
 	free(e->authorization);

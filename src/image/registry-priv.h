@@ -9,6 +9,12 @@
 #include <curl/curl.h>
 #include <pthread.h>
 
+/* What is laid down for one host: authorities are for all that is asked on its behalf, the client's for its own origin alone. */
+struct certificates {
+	int directory, authorities; /* authorities: a file, with the host's own; -1: nothing is laid down */
+	char *client, *key;         /* paths; NULL: none */
+};
+
 /* A registry, or a mirror of one, as one repository of it is used. Shared by threads; each brings a CURL
  * handle of its own. */
 struct endpoint {
@@ -17,6 +23,7 @@ struct endpoint {
 	char *repository;
 	const char *actions;		 /* "pull" or "pull,push" */
 	const char *username, *password; /* NULL for a mirror */
+	struct certificates certificates;
 	const struct registry_options *o;
 	const volatile bool *stop; /* true: a fellow thread has failed; may be NULL */
 	pthread_mutex_t lock;	   /* over the two below */
@@ -50,6 +57,11 @@ struct request {
 	uint64_t body_sent;
 	struct error failed;
 };
+
+/* registry-certs.c */
+/* host: as endpoint_open takes it. UNAVAILABLE: what is there cannot be used. Drop *c in any case. */
+int certificates_read(struct certificates *c, const int *directories, const char *host, struct error *err);
+void certificates_free(struct certificates *c);
 
 /* registry-http.c */
 /* repository: NULL where none is meant. host: a registry as in a reference, or a URL ("http://…") of a mirror. */

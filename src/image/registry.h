@@ -11,6 +11,8 @@ struct registry_options {
 	bool plain_http;		 /* HTTP also to hosts other than loopback */
 	bool insecure_tls;		 /* do not check certificates */
 	char *const *mirrors;	  /* for docker.io: "http://127.0.0.1:5000", tried first, in order, anonymously */
+	const int *certificates;  /* open directories as Docker's certs.d, ended by -1: what the first that has one of the
+				   * registry's name ("host:port") holds is used; NULL: none */
 	const char *architecture; /* NULL: the host's; as in GOARCH */
 	const char *os, *variant;
 	bool all_platforms; /* where the reference leads to an index: all that it consists of, so that it can be pushed as it is */

@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
 """Images through the docker client and the Docker API: registries, archives, names, lists, what goes and what stays."""
 import base64
+import bz2
 import gzip
 import http.server
 import json
+import lzma
 import os
+import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from docker import Docker, load_busybox  # noqa: E402
-from registry import Image, Registry, debian_registry, digest, noise, tar  # noqa: E402
+from registry import Authority, Image, Registry, debian_registry, digest, noise, tar  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
 from wabe import Daemon, wait_until  # noqa: E402
 
@@ -22,7 +26,9 @@ class Place:
     def __init__(self):
         self.registries, self.debian = [], None
         self.mirror = Registry()
-        self.daemon = Daemon("dimages", netspace="host", args=("--mirror", f"http://{self.mirror.host}")).start()
+        self.certs = tempfile.mkdtemp(prefix="wabe-certs-")
+        os.chmod(self.certs, 0o755)
+        self.daemon = Daemon("dimages", netspace="host", args=("--mirror", f"http://{self.mirror.host}", "--certs", self.certs)).start()
         self.docker = Docker.of(self.daemon)
         self.dir = self.daemon.dir
 
@@ -81,6 +87,7 @@ class Place:
             self.debian[0].wait()
         self.mirror.close()
         self.daemon.close()
+        shutil.rmtree(self.certs)
 
 
 def text_layer(text):
@@ -458,6 +465,47 @@ def inspect_and_history(p):
     equal(p.message("GET", f"/v1.44/images/sha256:{'0' * 64}/json", 404), f"No such image: sha256:{'0' * 64}")
 
 
+# ---- certificates ----
+@test
+def certificates(p):
+    """certs.d: an authority and a client certificate for Debian's docker-registry, seen without a restart; what is wrong is named"""
+    need("docker-registry", shutil.which("docker-registry"))
+    own = Authority(p.daemon.dir + "/authority")
+    process, host = debian_registry(own.dir, tls=own)
+    there = os.path.join(p.certs, host)
+    try:
+        load_busybox(p.daemon, f"{host}/team/bb:1")
+
+        def refused():
+            r = p.run("push", f"{host}/team/bb:1", check=False)
+            equal(r.returncode, 1, r.stdout)
+            return r.stderr
+
+        refused()
+        os.mkdir(there)
+        shutil.copy(own.cert, there)
+        assert "verification" not in refused()  # the client's is missing
+        cert, key = own.sign("client", "DNS:client")
+        shutil.copy(cert, there)
+        contains(refused(), f"missing key client.key for client certificate {there}/client.cert")
+        shutil.copy(key, there)
+        os.chmod(there + "/client.key", 0o600)
+        contains(refused(), f"cannot read {there}/client.key: Permission denied (the user wabe must be able to")
+        os.chown(there + "/client.key", 0, pwd.getpwnam("wabe").pw_gid)
+        os.chmod(there + "/client.key", 0o640)
+        p.run("push", f"{host}/team/bb:1")
+        p.run("rmi", f"{host}/team/bb:1")
+        p.run("pull", f"{host}/team/bb:1")
+        equal(p.out("run", "--rm", f"{host}/team/bb:1", "echo", "secure"), "secure")
+        p.run("login", "-u", "x", "-p", "y", host)
+        with open(there + "/ca.crt", "w") as f:
+            f.write("nonsense")
+        contains(refused(), f"{there}/ca.crt holds no certificate in PEM")
+    finally:
+        process.kill()
+        process.wait()
+
+
 # ---- names ----
 @test
 def tags(p):
@@ -493,10 +541,47 @@ def removal(p):
     equal(p.message("DELETE", f"/v1.44/images/{short}?force=1", 409),
           f"conflict: unable to delete {short} (cannot be forced) - image is being used by running container {box}")
     equal(p.api("DELETE", "/v1.44/images/busybox?force=1"), (200, [{"Untagged": "busybox:latest"}]))
+    equal([i["Id"] for i in p.images()], [ident])
     p.daemon.cli("rm", "-f", "box")
     equal(p.api("DELETE", f"/v1.44/images/{short}"), (200, [{"Deleted": ident}]))
     equal(p.message("DELETE", "/v1.44/images/busybox", 404), "No such image: busybox:latest")
     contains(p.run("rmi", "nope", check=False).stderr, "No such image: nope:latest")
+
+
+@test
+def removal_by_force(p):
+    """rmi -f of an image that a stopped container has: the image goes, the container keeps what it needs, the last one ends that"""
+    layers = os.path.join(p.daemon.state, "agent/layers")
+    load_busybox(p.daemon, "busybox:latest")
+    ident = p.inspect("busybox")["Id"]
+    unpacked, archive = sorted(os.listdir(layers)), p.run("save", "busybox", text=False).stdout
+    for name in ("one", "two"):
+        p.run("create", "--name", name, "busybox", "cat", "/etc/own")
+    p.run("cp", "-", "one:/etc", input=tar([("own", b"kept\n")]), text=False)
+    equal(p.api("DELETE", f"/v1.44/images/{ident[7:19]}?force=1"), (200, [{"Untagged": "busybox:latest"}, {"Deleted": ident}]))
+    equal(p.images(), [])
+    for name in ("busybox", ident):
+        equal(p.api("GET", f"/v1.44/images/{name}/json")[0], 404)
+    equal(p.api("POST", "/v1.44/containers/create", {"Image": ident})[0], 404)
+    p.run("image", "prune", "-af")
+    p.daemon.kill()
+    p.daemon.start()
+    equal(p.out("start", "-a", "one"), "kept")
+    equal(p.inspect("one")["Image"], ident)
+    equal(p.inspect("one")["Config"]["Image"], "busybox")
+    equal(p.out("ps", "-a", "--no-trunc", "--format", "{{.Image}}").splitlines(), [ident, ident])
+    p.run("commit", "one", "copy:1")
+    equal(p.out("run", "--rm", "copy:1"), "kept")
+    p.run("rmi", "copy:1")
+    p.run("load", input=archive, text=False)  # the same again is another matter
+    equal(p.inspect("busybox")["Id"], ident)
+    p.run("rmi", "-f", "busybox")
+    p.run("rm", "one")
+    equal(sorted(os.listdir(layers)), unpacked)
+    p.run("rm", "two")
+    wait_until(lambda: not os.listdir(layers), 60, "the layers to go")
+    load_busybox(p.daemon, "busybox:latest")
+    equal(p.out("run", "--rm", "busybox", "echo", "new"), "new")
 
 
 @test
@@ -528,6 +613,8 @@ def save_and_load(p):
     out = p.run("load", input=gzip.compress(archive, 1), text=False).stdout.decode()
     equal(sorted(out.splitlines()), ["Loaded image: busybox:2", "Loaded image: busybox:latest"])
     equal({n: p.inspect(n)["Id"] for n in before}, before)
+    for pack in (bz2.compress, lzma.compress):
+        contains(p.run("load", input=pack(archive), text=False).stdout, b"Loaded image: busybox:2")
     ident = before["busybox:2"]
     archive = p.run("save", ident, text=False).stdout
     contains(p.run("load", input=archive, text=False).stdout, b"Loaded image")

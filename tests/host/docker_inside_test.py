@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """The Docker dialect, inside of containers: attach, exec, logs over raw connections and by the real docker client."""
 import base64
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import pty
 import select
@@ -603,6 +605,23 @@ def archive_put(w):
     w.create("sealed", "true", start=False, options=["--read-only"])
     r, data = archive(w, "PUT", "sealed", "/tmp", tar_of(x=b"x"))
     equal((r.status, json.loads(data)["message"]), (403, "container rootfs is marked read-only"))
+
+
+@test
+def archive_put_compressed(w):
+    """bzip2 and xz, also of several streams and in tiny pieces; half of one changes nothing"""
+    w.create("packed", "true", start=False)
+    big = bytes(range(256)) * 20000
+    for name, pack in (("bz2", bz2.compress), ("xz", lzma.compress)):
+        plain = tar_of(**{name: name.encode(), name + "2": big})
+        packed = pack(plain)
+        for n, body in enumerate((packed, pack(plain[:3000]) + pack(plain[3000:]), (packed[i:i + 1] for i in range(len(packed))))):
+            r, data = archive(w, "PUT", "packed", "/etc", body)
+            equal(r.status, 200, f"{name} {n} {data}")
+            equal(tarfile.open(fileobj=io.BytesIO(archive(w, "GET", "packed", f"/etc/{name}2")[1])).extractfile(name + "2").read(), big)
+        for bad in (pack(tar_of(bad=big))[:-9], pack(tar_of(bad=big))[:200] + b"x" * 500):
+            assert archive(w, "PUT", "packed", "/etc", bad)[0].status >= 400
+            equal(archive(w, "HEAD", "packed", "/etc/bad")[0].status, 404)
 
 
 @test

@@ -22,7 +22,8 @@ static const char introduction[] =
 	"     build-asan/tests/host/docker_routes >docs/docker.md -->\n\n"
 	"`RUN/docker.sock` answers the Docker Engine API, versions " DOCKER_API_MIN " to " DOCKER_API ". Root and the members of the group\n"
 	"`wabe-docker` reach it: `export DOCKER_HOST=unix:///run/wabe/docker.sock`, and docker, docker-compose and what is built on them\n"
-	"work on wabe's own instances, images, networks and volumes.\n\n"
+	"work on wabe's own instances, images, networks and volumes. Certificates of registries are read from `/etc/wabe/certs.d` and\n"
+	"`/etc/docker/certs.d`; the user wabe must be able to read a client's key.\n\n"
 	"Each route either works as Docker documents it, differs from that (how is said), or is not there (why is said) and answers with an\n"
 	"error that names it. A field that can't be honoured is refused by its name, never ignored.\n";
 

@@ -277,7 +277,7 @@ def published(w):
     w.await_running("probe", 1)
     probe = w.running("probe")[0]["Status"]["ContainerStatus"]["ContainerID"]
     names = {docker.inspect(t["Status"]["ContainerStatus"]["ContainerID"])["Config"]["Hostname"] for t in w.running("web")}
-    for name in ("web", "www"):
+    for name in ("web", "www", "tasks.web"):
         wait_until(lambda: docker.out("exec", probe, "nslookup", name, check=False).count("\nAddress") >= 3,
                    what=f"the server's and two addresses of {name}")
     seen = set()

@@ -1,12 +1,13 @@
 /* The image room as a program, for tests: one verb on one content directory. Prints the images as JSON
  * lines, or "KIND: message" on standard error and exits with 1. Options come from the environment:
- * TOOL_USERNAME, TOOL_PASSWORD, TOOL_PLAIN, TOOL_INSECURE, TOOL_MIRRORS (by commas), TOOL_ARCHITECTURE, TOOL_VARIANT,
+ * TOOL_USERNAME, TOOL_PASSWORD, TOOL_PLAIN, TOOL_INSECURE, TOOL_MIRRORS (by commas), TOOL_CERTS, TOOL_ARCHITECTURE, TOOL_VARIANT,
  * TOOL_PARALLEL, TOOL_CANCEL_AFTER (bytes), TOOL_VERBOSE, TOOL_COMPRESSION, TOOL_TWICE (two pulls at once). */
 #include "base/str.h"
 #include "base/time.h"
 #include "image/archive.h"
 #include "image/registry.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -32,6 +33,9 @@ static void on_layer(const struct image_layer *layer, UNUSED void *arg) {
 static struct registry_options options_from_env(void) {
 	const char *mirrors = getenv("TOOL_MIRRORS"), *parallel = getenv("TOOL_PARALLEL"),
 		   *after = getenv("TOOL_CANCEL_AFTER");
+	static int certs[2] = {-1, -1};
+	if (getenv("TOOL_CERTS"))
+		certs[0] = open(getenv("TOOL_CERTS"), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (after)
 		cancel_after = strtoull(after, NULL, 10);
 	verbose = getenv("TOOL_VERBOSE");
@@ -41,6 +45,7 @@ static struct registry_options options_from_env(void) {
 		.plain_http = getenv("TOOL_PLAIN"),
 		.insecure_tls = getenv("TOOL_INSECURE"),
 		.mirrors = mirrors ? strv_split(mirrors, ',') : NULL,
+		.certificates = certs,
 		.architecture = getenv("TOOL_ARCHITECTURE"),
 		.variant = getenv("TOOL_VARIANT"),
 		.parallel = parallel ? atoi(parallel) : 0,

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Pull, push, load, save and import against a registry that misbehaves, Debian's docker-registry and skopeo."""
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
 import signal
@@ -16,7 +18,7 @@ import tempfile
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from registry import DOCKER, OCI, Image, Registry, debian_registry, digest, layer, noise, skopeo, tar, write_layout  # noqa: E402
+from registry import DOCKER, OCI, Authority, Image, Registry, debian_registry, digest, layer, noise, skopeo, tar, write_layout  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
 
 TOOL = sys.argv.pop(sys.argv.index("--tool") + 1)
@@ -508,6 +510,51 @@ def tls(place):
     ok(place.content(), "pull", ref, insecure="1")
 
 
+@test
+def certificates(place):
+    """authorities and a client certificate that are laid down for a host: who is shown it, what is refused"""
+    own, certs = Authority(os.path.join(place.dir, "authority")), os.path.join(place.dir, "certs")
+    shown = {}
+
+    def secure(name):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*own.sign(name, "IP:127.0.0.1"))
+        context.load_verify_locations(own.cert)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        return place.registry(tls=context)
+
+    first, second = secure("first"), secure("second")
+
+    def note(h, name):
+        shown[name] = bool(h.connection.getpeercert())
+
+    def away(h, kind, name):
+        note(h, "first")
+        if kind == "blob":
+            first.reply(h, 307, Location=f"https://{second.host}{h.path}")
+        return kind == "blob"
+
+    first.fault, second.fault = away, lambda h, *_: note(h, "second")
+    image = Image()
+    ref = first.add(image)
+    second.add(image)
+    there = os.path.join(certs, first.host)
+    os.makedirs(there)
+    fails(place.content(), "unavailable", "certificate", "pull", ref, certs=certs)
+    shutil.copy(own.cert, there)
+    ok(place.content(), "pull", ref, certs=certs)
+    equal(shown, {"first": False, "second": False})
+    for path in own.sign("client", "DNS:client"):
+        shutil.copy(path, there)
+    ok(place.content(), "pull", ref, certs=certs)
+    equal(shown, {"first": True, "second": False})
+    for path in own.sign("other", "DNS:other"):
+        shutil.copy(path, there)
+    fails(place.content(), "unavailable", "other.cert is a second client certificate", "pull", ref, certs=certs)
+    os.unlink(os.path.join(there, "other.cert"))
+    fails(place.content(), "unavailable", "missing client certificate other.cert for key", "pull", ref, certs=certs)
+
+
 # --- pushing ---
 
 @test
@@ -717,6 +764,7 @@ def imports(place):
     results = []
     for data, compression, unpack in ((plain, "gzip", gzip.decompress), (plain, "none", bytes), (plain, "zstd", None),
                                       (gzip.compress(plain[:BIG]) + gzip.compress(plain[BIG:]), "gzip", gzip.decompress),
+                                      (bz2.compress(plain), "gzip", gzip.decompress), (lzma.compress(plain), "none", bytes),
                                       (zstd, "gzip", None)):
         if data is None:
             continue
@@ -755,7 +803,7 @@ def imports_nothing_else(place):
     for data, kind, part in ((b"", "invalid", "not a tar"), (b"hello" * 1000, "invalid", "not a tar"),
                              (plain[:BIG // 2], "corrupt", "cut off"), (gzip.compress(plain)[:-9], "corrupt", "cut off"),
                              (gzip.compress(plain)[:BIG // 2] + bytes(5000), "corrupt", ""),
-                             (b"\xfd7zXZ\0" + bytes(600), "unsupported", "decompress"), (b"\x28\xb5\x2f\xfd" + b"x" * 600, "corrupt", "zstd")):
+                             (b"\xfd7zXZ\0" + bytes(600), "corrupt", "xz"), (bz2.compress(plain)[:-9], "corrupt", "cut off"), (b"\x28\xb5\x2f\xfd" + b"x" * 600, "corrupt", "zstd")):
         content = place.content()
         fails(content, kind, part, "import", stdin=data)
         equal((blobs(content), partials(content)), (set(), []))

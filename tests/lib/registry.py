@@ -255,15 +255,40 @@ class Registry:
 
 # --- Debian's registry and skopeo ---
 
-def debian_registry(directory):
-    """(process, address) of a docker-registry that keeps its files in a directory"""
+class Authority:
+    """A certificate authority of the test's own, in a directory: ca.crt, and what it signs."""
+
+    def __init__(self, directory):
+        self.dir = directory
+        os.makedirs(directory)
+        self.run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt")
+        self.cert = os.path.join(directory, "ca.crt")
+
+    def run(self, *args):
+        subprocess.run(["openssl", *args], check=True, capture_output=True, cwd=self.dir)
+
+    def sign(self, name, subject):
+        """(certificate, key): paths. subject: "IP:127.0.0.1", "DNS:x" …"""
+        self.run("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        with open(os.path.join(self.dir, name + ".ext"), "w") as f:
+            f.write(f"subjectAltName={subject}\n")
+        self.run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30",
+                 "-extfile", f"{name}.ext", "-out", f"{name}.cert")
+        return os.path.join(self.dir, name + ".cert"), os.path.join(self.dir, name + ".key")
+
+
+def debian_registry(directory, tls=None):
+    """(process, address) of a docker-registry that keeps its files in a directory; tls: an Authority, whose certificate it has and
+    by which clients must show one"""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         host = "127.0.0.1:%d" % s.getsockname()[1]
     config = os.path.join(directory, "registry.yml")
+    cert, key = tls.sign("registry", "IP:127.0.0.1") if tls else (None, None)
+    secure = f", tls: {{certificate: {cert}, key: {key}, clientcas: [{tls.cert}]}}" if tls else ""
     with open(config, "w") as f:
         f.write(f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {directory}/registry}}}}\n"
-                f"http: {{addr: '{host}', secret: x}}\n")
+                f"http: {{addr: '{host}', secret: x{secure}}}\n")
     p = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while p.poll() is None:
         try:

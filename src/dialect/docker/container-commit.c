@@ -107,16 +107,15 @@ static char *image_name(struct http_request *req) {
 
 static int build_config(struct http_request *req, const struct instance *i, const struct docker_config *body,
 			json_t **patch, struct error *err) {
-	_cleanup_(image_snap_unref_ptr) struct image_snap *image = NULL;
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = instance_image(core_of(req), i);
 	_cleanup_(strv_free_ptr) char **changes = http_query_all(req, "changes");
 	struct image_config c;
-	int r = image_get(core_of(req), DOCKER_PROJECT, i->image_id, &image, err);
-	if (r < 0)
-		return r;
+	if (!image)
+		return error_set(err, ERROR_NOT_FOUND, "No such image: %s", i->spec.image ? i->spec.image : "scratch");
 	fields_copy(&image_config_table, &image->image.config, &c);
 	add_container(&c, i);
 	add_body(&c, body);
-	r = docker_changes(changes, &c, err);
+	int r = docker_changes(changes, &c, err);
 	if (r == 0)
 		*patch = config_patch(&c);
 	fields_free(&image_config_table, &c);

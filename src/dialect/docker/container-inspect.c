@@ -111,11 +111,10 @@ static json_t *describe(struct core *c, const struct instance *i, const struct i
 
 void docker_inspect(struct http_request *req) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
-	_cleanup_(image_snap_unref_ptr) struct image_snap *image = NULL;
 	if (!docker_container(req, http_param(req, "id"), &snap))
 		return;
 	struct core *c = core_of(req);
-	image_get(c, DOCKER_PROJECT, snap->instance.image_id, &image, NULL);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = instance_image(c, &snap->instance);
 	docker_reply(req, 200, describe(c, &snap->instance, image ? &image->image : NULL, docker_query_bool(req, "size"),
 					docker_api(req)));
 }

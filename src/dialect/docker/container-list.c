@@ -233,14 +233,14 @@ static void drop_image(void *value) {
 		image_snap_unref(value);
 }
 
-static const struct image *image_of(struct images *all, const char *id) {
-	if (!id)
+static const struct image *image_of(struct images *all, const struct instance *i) {
+	if (!i->image_id)
 		return NULL;
-	void *found = map_get(all->by_id, id);
+	void *found = map_get(all->by_id, i->image_id);
 	if (!found) {
-		struct image_snap *snap = NULL;
-		found = image_get(all->core, DOCKER_PROJECT, id, &snap, NULL) == 0 ? (void *)snap : &no_image;
-		map_set(all->by_id, id, found);
+		struct image_snap *snap = instance_image(all->core, i);
+		found = snap ? (void *)snap : &no_image;
+		map_set(all->by_id, i->image_id, found);
 	}
 	return found == &no_image ? NULL : &((struct image_snap *)found)->image;
 }
@@ -288,7 +288,7 @@ static void set_sizes(struct core *c, json_t *o, const struct instance *i, const
 }
 
 static json_t *summary(struct images *all, const struct instance *i, bool size, int64_t now, int api) {
-	const struct image *image = image_of(all, i->image_id);
+	const struct image *image = image_of(all, i);
 	_cleanup_(free_ptr) char *name = str_format("/%s", i->spec.name), *status = docker_status_text(i, now);
 	json_t *o = json_object();
 	set_text(o, "Id", i->id);

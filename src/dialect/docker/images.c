@@ -176,7 +176,7 @@ const struct docker_route docker_image_routes[] = {
 	{"POST", "/images/{name...}/push", docker_image_push, 0, DOCKER_WORKS, NULL},
 	{"POST", "/images/{name...}/tag", docker_image_tag, 0, DOCKER_WORKS, NULL},
 	{"DELETE", "/images/{name...}", docker_image_delete, 0, DOCKER_DIFFERS,
-	 "an image that a stopped container has stays: force takes its names alone; ids of layers are not listed as deleted"},
+	 "ids of layers are not listed as deleted"},
 	{"POST", "/images/prune", docker_images_prune, 0, DOCKER_WORKS, NULL},
 	{"GET", "/images/get", docker_images_save, 0, DOCKER_WORKS, NULL},
 	{"GET", "/images/{name...}/get", docker_image_save, 0, DOCKER_WORKS, NULL},

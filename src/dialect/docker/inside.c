@@ -9,7 +9,7 @@ const struct docker_route docker_inside_routes[] = {
 	{"GET", "/containers/{id}/logs", docker_logs, 0, DOCKER_WORKS, NULL},
 	{"GET", "/containers/{id}/archive", docker_archive_get, 0, DOCKER_WORKS, NULL},
 	{"PUT", "/containers/{id}/archive", docker_archive_put, HTTP_STREAM_BODY, DOCKER_DIFFERS,
-	 "xz and bzip2 archives are refused; copyUIDGID changes no owner"},
+	 "copyUIDGID changes no owner"},
 	{"POST", "/containers/{id}/exec", docker_exec_create, 0, DOCKER_WORKS, NULL},
 	{"POST", "/exec/{id}/start", docker_exec_start, 0, DOCKER_WORKS, NULL},
 	{"POST", "/exec/{id}/resize", docker_exec_resize, 0, DOCKER_WORKS, NULL},

@@ -88,8 +88,7 @@ char *docker_log_details(struct core *c, const struct instance *i) {
 	const json_t *options = json_object_get(json_object_get(note, "LogConfig"), "Config");
 	if (!json_object_size(options))
 		return str_copy("");
-	_cleanup_(image_snap_unref_ptr) struct image_snap *image = NULL;
-	image_get(c, DOCKER_PROJECT, i->image_id, &image, NULL);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = instance_image(c, i);
 	_cleanup_(json_free_ptr) json_t *config = docker_container_config(i, image ? &image->image.config : NULL, atoi(DOCKER_API + 2));
 	_cleanup_(buf_free) struct buf text = BUF_INIT, tag = BUF_INIT;
 	set_wanted(attributes, options, config);

@@ -355,7 +355,7 @@ const struct docker_route docker_swarm_routes[] = {
 	{"GET", "/swarm/unlockkey", swarm_unlock_key, 0, DOCKER_DIFFERS, "always empty: a swarm is never locked"},
 	{"POST", "/swarm/unlock", swarm_unlock, 0, DOCKER_DIFFERS, "a swarm is never locked"},
 	{"GET", "/services", services_list, 0, DOCKER_WORKS, NULL},
-	{"POST", "/services/create", service_create, 0, DOCKER_DIFFERS, "names resolve to the tasks' addresses, also with mode vip; tasks.NAME does not resolve"},
+	{"POST", "/services/create", service_create, 0, DOCKER_DIFFERS, "names resolve to the tasks' addresses, also with mode vip"},
 	{"GET", "/services/{id}", service_inspect, 0, DOCKER_DIFFERS, "Endpoint has no VirtualIPs"},
 	{"POST", "/services/{id}/update", service_update, 0, DOCKER_WORKS, NULL},
 	{"DELETE", "/services/{id}", service_remove, 0, DOCKER_WORKS, NULL},

@@ -20,9 +20,10 @@ int resolver_write(const struct resolver *r, const char *name, const struct buf 
 	return e < 0 ? error_errno(err, e, "cannot write %s", path) : 0;
 }
 
-static void add_name(const struct resolver *r, const char *name, struct buf *out) {
+/* What somebody has chosen as a further name, such as tasks.web or db.example.org, stands for itself as well. */
+static void add_name(const struct resolver *r, const char *name, bool chosen, struct buf *out) {
 	buf_addf(out, " %s.%s", name, r->network->spec.domain);
-	if (!strchr(name, '.'))
+	if (chosen || !strchr(name, '.'))
 		buf_addf(out, " %s", name);
 }
 
@@ -31,11 +32,11 @@ static void add_line(const struct resolver *r, const char *address, const char *
 	if (!address)
 		return;
 	buf_adds(out, address);
-	add_name(r, name, out); /* the first is what the address resolves to */
+	add_name(r, name, false, out); /* the first is what the address resolves to */
 	for (char **alias = nic->aliases; alias && *alias; alias++)
-		add_name(r, *alias, out);
+		add_name(r, *alias, true, out);
 	_cleanup_(free_ptr) char *short_id = str_copyn(instance, 12);
-	add_name(r, short_id, out);
+	add_name(r, short_id, false, out);
 	buf_addc(out, '\n');
 }
 
