@@ -1,21 +1,21 @@
 # What ./run and ./test share: packages and the user that control runs as. Sourced by bash.
 
 BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsqlite3-dev libmicrohttpd-dev
-	libcurl4-gnutls-dev libarchive-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev libssl-dev libseccomp-dev libcap-dev libcmocka-dev
+	libcurl4-gnutls-dev libarchive-dev libexpat1-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev libssl-dev libseccomp-dev libcap-dev libcmocka-dev
 	libmnl-dev libnftables-dev libisofs-dev libcrypt-dev"
 RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
 # For machines alone.
 MACHINE_PACKAGES="qemu-system-x86 qemu-system-common qemu-utils ovmf swtpm"
 TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs xorriso
 	python3-yaml python3-jinja2 python3-jsonschema python3-configobj python3-oauthlib python3-jsonpatch python3-requests
-	python3-netifaces"
+	python3-netifaces libxml2-utils"
 # Agents of guests, for tests; they are services, which are not to be started.
 GUEST_PACKAGES="qemu-guest-agent"
 
 # Clients of the dialects, for the tests that use the real ones: some bring a server, which is not to be started.
 CLIENT_PACKAGES="docker.io docker-compose python3-docker"
-# Larger ones, for ./test --all.
-MORE_CLIENT_PACKAGES="ansible"
+# Larger ones, for ./test --all: also the installer that machines boot over the network.
+MORE_CLIENT_PACKAGES="ansible debian-installer-12-netboot-amd64"
 
 # For the tests in lab machines. Some would start servers on this host, which only the machines are to have.
 LAB_PACKAGES="mmdebstrap cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli

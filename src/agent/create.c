@@ -108,6 +108,8 @@ static int make_root(const struct job *j, const struct msg_instance_create *m, c
 	int r = m->memory ? memory_take(j->agent, m, dir, &s, err) : 0;
 	if (r == 0)
 		r = root_create(j, m, s.lock >= 0, err);
+	if (r == 0 && m->root.id && instance_is_machine(&m->instance.spec))
+		r = board_clone(j->agent, m->root.id, m->root.snapshot, dir, err);
 	if (r == 0)
 		r = memory_cont(&s, err);
 	return r == 0 && s.q ? memory_keep(&s, to, err) : r;

@@ -40,6 +40,16 @@ static int open_variables(const struct agent *a, const struct msg_instance_creat
 	return *fd < 0 ? error_errno(err, errno, "cannot open %s", path) : 0;
 }
 
+/* Of a copy the files have the owner that they had in the original. */
+static int own_tpm(const char *path, uid_t owner) {
+	_cleanup_(close_fd) int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_(strv_free_ptr) char **names = NULL;
+	int r = dir < 0 || fchown(dir, owner, owner) < 0 ? -errno : fs_names(dir, &names);
+	for (char **n = names; r == 0 && n && *n; n++)
+		r = fchownat(dir, *n, owner, owner, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	return r;
+}
+
 /* It is swtpm's own, which runs as the machine's root. */
 static int lend_tpm(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct container_config *c,
 		    struct error *err) {
@@ -47,8 +57,9 @@ static int lend_tpm(const struct agent *a, const struct msg_instance_create *r, 
 	uid_t owner = (uid_t)r->instance.uid_base;
 	if (!r->instance.spec.machine.tpm)
 		return 0;
-	if ((mkdir(path, 0700) < 0 && errno != EEXIST) || lchown(path, owner, owner) < 0)
-		return error_errno(err, errno, "cannot make %s", path);
+	int result = mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : own_tpm(path, owner);
+	if (result < 0)
+		return error_errno(err, result, "cannot make %s", path);
 	struct container_mount *mount = config_add_mount(c);
 	mount->type = str_copy("bind");
 	mount->source = str_copy(path);

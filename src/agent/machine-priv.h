@@ -39,6 +39,13 @@ int guest_build(const struct job *j, const struct msg_instance_create *r, const 
 int machine_firmware(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct container_config *c,
 		     struct error *err);
 
+/* machine-board.c: the same, as it is with a snapshot (an older copy of that name is replaced), put back, and in the directory of a
+ * new instance (snapshot NULL: as it is now). Nothing where there is nothing. */
+int board_keep(const struct agent *a, const char *id, const char *snapshot, struct error *err);
+int board_drop(const struct agent *a, const char *id, const char *snapshot, struct error *err);
+int board_restore(const struct agent *a, const char *id, const char *snapshot, struct error *err);
+int board_clone(const struct agent *a, const char *id, const char *snapshot, const char *dir, struct error *err);
+
 /* --- media.c --- */
 
 /* Into the directory of an instance: of the job's descriptors those from the first on. */

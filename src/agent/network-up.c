@@ -267,6 +267,8 @@ int work_network_create(struct job *j, struct error *err) {
 	bool changed = fresh || !fields_equal(&network_spec_table, &old.spec, &n->spec);
 	fault_point("net.create.settled");
 	if (r == 0 && changed)
+		r = resolver_boot_check(&n->spec, err);
+	if (r == 0 && changed)
 		r = network_save(a, n, err);
 	if (r < 0)
 		return r;

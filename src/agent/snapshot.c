@@ -77,7 +77,7 @@ static int take_snapshot(const struct job *j, const struct subject *s, bool used
 	if (r == 0)
 		r = s->pool->driver->snapshot_create(&s->pool->ref, m->id, s->block, m->name, err);
 	fault_point("snapshot.taken");
-	return r;
+	return r == 0 && m->instance ? board_keep(j->agent, m->id, m->name, err) : r;
 }
 
 static int remove_snapshot(const struct job *j, const struct subject *s, struct error *err) {
@@ -173,6 +173,8 @@ int work_snapshot_delete(struct job *j, struct error *err) {
 	if (r < 0)
 		return error_move(err, &why);
 	r = remove_snapshot(j, &s, err);
+	if (r == 0 && m->instance)
+		r = board_drop(j->agent, m->id, m->name, err);
 	return r < 0 ? pool_failed(j, s.pool, r, err) : job_answer(j, NULL, NULL, 0, err);
 }
 
@@ -248,6 +250,8 @@ int work_snapshot_restore(struct job *j, struct error *err) {
 	if (r == 0)
 		r = d->snapshot_restore(&s.pool->ref, m->id, s.block, m->name, err);
 	fault_point("restore.done");
+	if (r == 0 && machine)
+		r = board_restore(j->agent, m->id, m->name, err);
 	if (r == 0 && machine && m->memory)
 		r = restore_memory(j, &record, err);
 	return r < 0 ? pool_failed(j, s.pool, r, err) : job_answer(j, NULL, NULL, 0, err);

@@ -172,6 +172,7 @@ int qemu_img_convert(int in, const char *in_format, int out, const char *out_for
 int qemu_img_check(int in, const char *format, struct error *err);
 int work_disk_check(struct job *j, struct error *err);
 int work_disk_convert(struct job *j, struct error *err);
+int work_machine_disk(struct job *j, struct error *err);
 int work_template_make(struct job *j, struct error *err);
 
 /* --- instances that run, held still (freeze.c) --- */

@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,9 +41,21 @@ int work_disk_check(struct job *j, struct error *err) {
 
 /* ---- converting ---- */
 
+static int send_file(struct job *j, int file, struct error *err) {
+	_cleanup_(close_fd) int writer = -1;
+	int r = answer_stream(j, NULL, &writer, err);
+	if (r == 0 && lseek(file, 0, SEEK_SET) < 0)
+		r = error_errno(err, errno, "cannot read the disk image");
+	if (r == 0 && (r = fs_copy(file, writer, NULL)) < 0)
+		r = error_errno(err, r, "the disk image is not wanted any more");
+	if (r == 0)
+		guard_finish(&writer);
+	return r;
+}
+
 int work_disk_convert(struct job *j, struct error *err) {
 	const struct msg_disk *m = j->body;
-	_cleanup_(close_fd) int spool = take_copy(j, err), made = spool < 0 ? -1 : open_spool(j->agent, err), writer = -1;
+	_cleanup_(close_fd) int spool = take_copy(j, err), made = spool < 0 ? -1 : open_spool(j->agent, err);
 	if (made < 0)
 		return made;
 	if (!m->to)
@@ -52,14 +65,38 @@ int work_disk_convert(struct job *j, struct error *err) {
 	if (r == 0)
 		r = qemu_img_convert(spool, m->format, made, m->to, NULL, NULL, err);
 	fault_point("disk.converted");
+	return r < 0 ? r : send_file(j, made, err);
+}
+
+/* ---- a machine's disk, out ---- */
+
+static int convert_root(struct job *j, const struct msg_instance_create *m, struct error *err) {
+	_cleanup_(free_ptr) char *path = NULL;
+	_cleanup_(close_fd) int made = -1, disk = -1;
+	int r = root_open(j, m, &path, err);
+	if (r == 0 && (disk = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		r = error_errno(err, errno, "cannot open %s", path);
+	if (r == 0 && (made = open_spool(j->agent, err)) < 0)
+		r = made;
 	if (r == 0)
-		r = answer_stream(j, NULL, &writer, err);
-	if (r == 0 && lseek(made, 0, SEEK_SET) < 0)
-		r = error_errno(err, errno, "cannot read the disk image");
-	if (r == 0 && (r = fs_copy(made, writer, NULL)) < 0)
-		r = error_errno(err, r, "the disk image is not wanted any more");
+		r = qemu_img_convert(disk, "raw", made, "qcow2", NULL, NULL, err);
+	fault_point("disk.exported");
+	return r < 0 ? r : send_file(j, made, err);
+}
+
+/* The instance's lock keeps it from starting meanwhile. */
+int work_machine_disk(struct job *j, struct error *err) {
+	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(record_free) struct msg_instance_create m = {0};
+	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
 	if (r == 0)
-		guard_finish(&writer);
+		r = record_load(j->agent, j->id, &m, err);
+	if (r < 0)
+		return r;
+	if (!root_is_block(&m))
+		return error_set(err, ERROR_UNSUPPORTED, "instance %.12s has no disk but files: export those", j->id);
+	r = convert_root(j, &m, err);
+	root_close(j, &m);
 	return r;
 }
 

@@ -9,7 +9,7 @@ static const struct option_row options[] = {
 	OPTION(struct options, output, STRING, "output,o", .placeholder = "FILE",
 	       .doc = "A file; standard output if not given"),
 	OPTION(struct options, format, STRING, "format", .placeholder = "FORMAT",
-	       .doc = "Of a disk: qcow2, raw, vmdk, vdi, vpc, vhdx; as it came if not given"),
+	       .doc = "Of a disk: qcow2, raw, vmdk, vdi, vpc, vhdx, or ova (its machine as well); as it came if not given"),
 	{0},
 };
 
@@ -46,7 +46,7 @@ const struct command command_image_export = {
 	.usage = "[OPTION…] IMAGE [FILE]",
 	.doc = "Write an image's files to an archive, or a machine's disk in any format",
 	.details = "Files: through an instance that is created for it and never started.",
-	.examples = "wabe image export -o root.tar debian:bookworm\nwabe image export --format vmdk debian-vm:12 disk.vmdk",
+	.examples = "wabe image export -o root.tar debian:bookworm\nwabe image export --format vmdk debian-vm:12 disk.vmdk\nwabe image export --format ova debian-vm:12 debian.ova",
 	.options = options,
 	.options_size = sizeof(struct options),
 	.min_args = 1,

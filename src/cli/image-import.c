@@ -38,9 +38,9 @@ const struct command command_image_import = {
 	.group = "Images",
 	.usage = "[OPTION…] FILE|- IMAGE",
 	.doc = "Make an image from an archive of a root file system, or from a machine's disk",
-	.details = "A tar, which may be compressed; or a disk image that stands alone, a medium (ISO 9660) or a kernel. - is standard\n"
-		   "input.",
-	.examples = "wabe image import rootfs.tar.gz my/root:1\nwabe image import debian-12.qcow2 debian-vm:12\n"
+	.details = "A tar, which may be compressed; a disk image that stands alone, a medium (ISO 9660) or a kernel; or an OVA, whose\n"
+		   "image then says what machine it is of. - is standard input.",
+	.examples = "wabe image import rootfs.tar.gz my/root:1\nwabe image import debian-12.qcow2 debian-vm:12\nwabe image import appliance.ova appliance\n"
 		    "wabe image import --format raw disk.img my/disk\nwabe image import --kind iso installer.iso installer",
 	.options = options,
 	.options_size = sizeof(struct options),

@@ -21,6 +21,7 @@ const struct command command_network_create = {
 	.doc = "Make a network",
 	.examples = "wabe network create web\nwabe network create --subnet 10.84.0.0/24 --ipv6 db\n"
 		    "wabe network create --internal --ingress deny --rules strict vault\n"
+		    "wabe network create --boot-dir /srv/tftp --boot-file pxelinux.0 install\n"
 		    "wabe network create -d macvlan --parent eth0 --subnet 192.168.1.0/24,range=192.168.1.128/25 lan",
 	.fields = &network_spec_table,
 	.min_args = 1,

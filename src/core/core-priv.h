@@ -359,6 +359,8 @@ struct blob_import {
 };
 int blob_import(struct core *c, const struct blob_import *b, const void *head, size_t n, int fd, struct image_snap **out,
 		struct error *err);
+/* The same of an OVA: an image of its disks, with what it says of its machine. */
+int ova_import(struct core *c, const struct blob_import *b, const void *head, size_t n, int fd, struct image_snap **out, struct error *err);
 /* Of an image that is not one of files: its blobs are what its manifest and config say. INVALID, CORRUPT. */
 int blobs_inspect(struct core *c, const struct image *image, struct error *err);
 /* The image's disk is in that pool, as what disks of machines begin as: its id is the digest's digits. */
@@ -384,6 +386,15 @@ struct image_walk {
 	size_t at;
 };
 bool image_next(struct core *c, struct image_walk *w, const struct image **image);
+
+/* ---- image-hardware.c ---- */
+/* What the spec of a new machine does not say is taken from its image. Needs the lock. INVALID. */
+int image_hardware_fill(struct core *c, const char *project, const struct image *image, struct instance_spec *s, struct error *err);
+/* The image's disks but the first: volumes of the instance's own, mounted by its spec. *made gets their ids. */
+int image_disks_make(struct core *c, struct instance *i, const struct image *image, char ***made, struct error *err);
+
+/* Of an instance that is there now: from here on they are its own, and no operation's. */
+void image_disks_keep(struct core *c, const struct instance_snap *s);
 
 /* ---- transfer.c ---- */
 void image_publish(struct core *c, const char *project, const char *action, const char *id, const char *name); /* an event */

@@ -2,11 +2,13 @@
  * in their headers alone. */
 #include "core/core-priv.h"
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "image/artifact.h"
 #include "image/disk.h"
 #include "image/kernel.h"
+#include "image/ova.h"
 
 #include <unistd.h>
 
@@ -104,11 +106,27 @@ static int choose_type(const struct blob_import *b, const struct blob_type **typ
 	return 0;
 }
 
+/* The image of the blobs, under its name. */
+static int store_artifact(struct core *c, const char *project, const char *name, const char *action, const struct artifact *a,
+			  struct image_snap **out, struct error *err) {
+	struct image image;
+	int r = image_from_blobs(c->content, a, &image, err);
+	if (r < 0)
+		return r;
+	strv_free(TAKE_PTR(image.names));
+	if (name)
+		strv_add(&image.names, name);
+	r = image_store(c, project, &image, out, err);
+	if (r == 0)
+		image_publish(c, project, action, image.id, name ? name : image.id);
+	fields_free(&image_table, &image);
+	return r;
+}
+
 int blob_import(struct core *c, const struct blob_import *b, const void *head, size_t n, int fd, struct image_snap **out,
 		struct error *err) {
 	struct artifact_blob blob = {0};
 	struct disk_info is;
-	struct image image;
 	int r = choose_type(b, &blob.type, err);
 	if (r == 0)
 		r = store_blob(c, head, n, fd, &blob, err);
@@ -117,18 +135,56 @@ int blob_import(struct core *c, const struct blob_import *b, const void *head, s
 		r = inspect(c, digest, blob.type, &is, err);
 	if (r == 0)
 		r = check_whole(c, digest, blob.type, err);
-	struct artifact a = {&blob, 1, r == 0 ? is.virtual_size : 0, b->comment, IMPORTED_BY};
-	if (r == 0)
-		r = image_from_blobs(c->content, &a, &image, err);
 	if (r < 0)
 		return r;
-	strv_free(TAKE_PTR(image.names));
-	if (b->name)
-		strv_add(&image.names, b->name);
-	r = image_store(c, b->project, &image, out, err);
+	const struct artifact a = {&blob, 1, is.virtual_size, b->comment, IMPORTED_BY, NULL};
+	return store_artifact(c, b->project, b->name, "import", &a, out, err);
+}
+
+/* ---- appliances ---- */
+
+static int ova_type(struct core *c, const struct ova *o, size_t disk, const struct blob_type **type, struct error *err) {
+	const char *format = o->ovf.disks[disk].format;
+	_cleanup_(free_ptr) char *head = alloc_zero(DISK_HEAD);
+	_cleanup_(close_fd) int fd = content_blob(c->content, o->digests[disk], NULL, err);
+	if (fd < 0)
+		return fd;
+	ssize_t n = fs_read_full(fd, head, DISK_HEAD);
+	if (!format && n > 0)
+		format = disk_recognise(head, (size_t)n);
+	if (!format || !disk_format_known(format))
+		return error_set(err, ERROR_UNSUPPORTED, "it is of no format that is known here (qcow2, raw, vmdk, vdi, vpc, vhdx)");
+	*type = blob_type_of(format);
+	return 0;
+}
+
+static int take_disk(struct core *c, const struct ova *o, size_t i, struct artifact_blob *blob, struct disk_info *is, struct error *err) {
+	int r = ova_type(c, o, i, &blob->type, err);
+	blob->digest = o->digests[i];
+	blob->size = o->sizes[i];
 	if (r == 0)
-		image_publish(c, b->project, "import", image.id, b->name ? b->name : image.id);
-	fields_free(&image_table, &image);
+		r = inspect(c, blob->digest, blob->type, is, err);
+	if (r == 0)
+		r = check_whole(c, blob->digest, blob->type, err);
+	if (r == 0)
+		return 0;
+	_cleanup_(free_ptr) char *file = text_shown(o->ovf.disks[i].file);
+	return error_wrap(err, "disk %s of the OVA", file);
+}
+
+int ova_import(struct core *c, const struct blob_import *b, const void *head, size_t n, int fd, struct image_snap **out, struct error *err) {
+	_cleanup_(free_ptr) struct ova *o = NEW(struct ova);
+	struct artifact_blob blobs[OVF_DISKS_MAX] = {0};
+	struct disk_info is[OVF_DISKS_MAX] = {0};
+	if (b->kind && !str_same(b->kind, "disk"))
+		return error_field(err, "kind", "must be disk for an OVA, not %.32s", b->kind);
+	int r = ova_load(c->content, head, n, fd, o, err);
+	for (size_t i = 0; r == 0 && i < o->ovf.n; i++)
+		r = take_disk(c, o, i, &blobs[i], &is[i], err);
+	const struct artifact a = {blobs, o->ovf.n, is[0].virtual_size, b->comment ? b->comment : o->ovf.notes, IMPORTED_BY, &o->ovf.machine};
+	if (r == 0)
+		r = store_artifact(c, b->project, b->name, "import", &a, out, err);
+	ova_free(o);
 	return r;
 }
 
@@ -142,23 +198,14 @@ static int blobs_store(struct core *c, const struct kernel_files *k, struct arti
 int kernel_import(struct core *c, const char *project, const char *name, int tar, int init, struct image_snap **out, struct error *err) {
 	_cleanup_(kernel_files_free) struct kernel_files k;
 	struct artifact_blob blobs[2] = {0};
-	struct image image;
 	int r = kernel_make(tar, init, &k, err);
 	if (r == 0)
 		r = blobs_store(c, &k, blobs, err);
-	struct artifact a = {blobs, ARRAY_SIZE(blobs), 0, k.version, "wabe image bootstrap --kernel"};
+	const struct artifact a = {blobs, ARRAY_SIZE(blobs), 0, k.version, "wabe image bootstrap --kernel", NULL};
 	if (r == 0)
-		r = image_from_blobs(c->content, &a, &image, err);
+		r = store_artifact(c, project, name, "bootstrap", &a, out, err);
 	free(blobs[0].digest);
 	free(blobs[1].digest);
-	if (r < 0)
-		return r;
-	strv_free(TAKE_PTR(image.names));
-	strv_add(&image.names, name);
-	r = image_store(c, project, &image, out, err);
-	if (r == 0)
-		image_publish(c, project, "bootstrap", image.id, name);
-	fields_free(&image_table, &image);
 	return r;
 }
 

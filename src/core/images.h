@@ -51,7 +51,7 @@ int image_save(struct core *c, const char *project, char *const *names, int fd, 
 struct image_import_options {
 	const char *name;   /* NULL: none */
 	const char *kind;   /* oci | disk | iso | kernel; NULL: by its first bytes */
-	const char *format; /* of a disk: qcow2 raw vmdk vdi vpc vhdx; NULL: by its first bytes */
+	const char *format; /* of a disk: qcow2 raw vmdk vdi vpc vhdx, or ova; NULL: by its first bytes */
 	const char *comment;
 	const struct image_config *config; /* of a root file system; NULL: empty */
 };
@@ -59,6 +59,8 @@ int image_import(struct core *c, const char *project, const struct image_import_
 		 struct error *err);
 /* *fd: a stream with its disk in that format (qcow2 raw vmdk vdi vpc vhdx), or what it holds as it is: format NULL. */
 int image_export(struct core *c, const char *project, const char *name, const char *format, int *fd, struct error *err);
+/* Writes an OVA of a disk image, with what it says of its machine, to fd. */
+int image_export_ova(struct core *c, const char *project, const char *name, int to, struct error *err);
 int image_tag(struct core *c, const char *project, const char *image, const char *name, struct image_snap **out,
 	      struct error *err);
 /* The configuration blob as it came, JSON. */

@@ -291,11 +291,24 @@ static int create_reserved(struct core *c, struct entry *e, const struct instanc
 	return 0;
 }
 
-/* What the spec names of storage becomes ids, in an entry that nobody sees yet. *made: volumes that were made for it. */
-static int resolve_storage(struct core *c, struct entry *e, char ***made, struct error *err) {
+static struct image_snap *image_of(struct core *c, const char *id) {
+	WITH_LOCK(c);
+	struct image_entry *found = id ? image_find(c, id, NULL) : NULL;
+	return found ? image_snap_ref(found->snap) : NULL;
+}
+
+/* What the spec names of storage becomes ids, in an entry that nobody sees yet, and the further disks of its image become volumes,
+ * unless it is a copy. *made: volumes that were made for it. */
+static int resolve_storage(struct core *c, struct entry *e, bool copied, char ***made, struct error *err) {
 	struct instance i;
 	fields_copy(&instance_table, &e->snap->instance, &i);
-	int r = instance_resolve_storage(c, &i, made, err);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = copied ? NULL : image_of(c, i.image_id);
+	_cleanup_(strv_free_ptr) char **disks = NULL;
+	int r = image ? image_disks_make(c, &i, &image->image, &disks, err) : 0;
+	if (r == 0)
+		r = instance_resolve_storage(c, &i, made, err);
+	for (char **id = disks; id && *id; id++)
+		strv_add(made, *id);
 	if (r == 0) {
 		WITH_LOCK(c);
 		entry_set(c, e, instance_snap_new(&i));
@@ -304,24 +317,27 @@ static int resolve_storage(struct core *c, struct entry *e, char ***made, struct
 	return r;
 }
 
-/* The console of a machine is a terminal that is always there, but where it is that of a container's image. */
-static void complete_machine(struct core *c, struct instance_spec *s) {
+/* The console of a machine is a terminal that is always there, but where it is that of a container's image. A copy has all that its
+ * original has. */
+static int complete_machine(struct core *c, const char *project, struct instance_spec *s, bool copied, struct error *err) {
 	WITH_LOCK(c);
 	const struct image_entry *image = instance_is_machine(s) && !instance_is_blank(s) ? image_find(c, s->image, NULL) : NULL;
 	if (!instance_is_machine(s) || (image && image_is_oci(&image->snap->image)))
-		return;
+		return 0;
 	s->tty = s->stdin_open = true;
 	s->stdin_once = false;
+	return image && !copied ? image_hardware_fill(c, project, &image->snap->image, s, err) : 0;
 }
 
 static int create(struct core *c, const char *project, struct instance_spec *spec, bool transient,
 		  const struct instance_origin *from, struct instance_snap **out, struct error *err) {
 	_cleanup_(entry_ref_drop) struct entry_ref ref = {c, NULL};
 	_cleanup_(strv_free_ptr) char **made = NULL;
-	complete_machine(c, spec);
 	int r = core_project_check(c, project, err);
 	if (r == 0)
 		r = check_image(c, spec, err);
+	if (r == 0)
+		r = complete_machine(c, project, spec, from != NULL, err);
 	if (r == 0)
 		r = check_filled(spec, err);
 	if (r == 0)
@@ -333,7 +349,7 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 	fields_free(&instance_spec_table, spec);
 	if (r < 0)
 		return r;
-	r = resolve_storage(c, ref.entry, &made, err);
+	r = resolve_storage(c, ref.entry, from != NULL, &made, err);
 	if (r == 0)
 		r = create_reserved(c, ref.entry, from, err);
 	if (r < 0) {
@@ -343,6 +359,8 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 	}
 	selections_send(c); /* rules that mean it shall do so from its start on */
 	*out = entry_snap(c, ref.entry);
+	if (!from)
+		image_disks_keep(c, *out);
 	return 0;
 }
 
@@ -424,12 +442,14 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 		return error_move(err, &gone);
 	}
 	error_free(&gone);
-	if (i->spec.auto_remove) { /* gone before anybody hears that the instance is */
-		core_lock(c);
-		e->leaving = true;
-		core_unlock(c);
+	/* gone before anybody hears that the instance is */
+	core_lock(c);
+	e->leaving = true;
+	core_unlock(c);
+	if (i->spec.auto_remove)
 		volumes_drop_anonymous(c, i);
-	}
+	else
+		volumes_drop_disks(c, i);
 	core_lock(c);
 	event_add(c, "instance", "destroy", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
 	entry_take_out(c, e);

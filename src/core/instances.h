@@ -137,6 +137,8 @@ int instance_archive_get(struct core *c, const char *project, const char *name, 
 			 int *fd, struct error *err); /* *fd: a pipe with a tar */
 int instance_archive_put(struct core *c, const char *project, const char *name, const char *path, bool keep_owner,
 			 bool no_overwrite_dir, int tar, struct error *err);
+/* Writes an OVA of a machine that does not run to fd: its disk and block volumes, and its hardware. */
+int instance_export_ova(struct core *c, const char *project, const char *name, int to, struct error *err);
 int instance_export(struct core *c, const char *project, const char *name, int *fd, struct error *err);
 
 struct commit_options {

@@ -6,9 +6,6 @@
 #include "core/tasks.h"
 #include "core/volumes-priv.h"
 
-/* Of a volume that nobody has named. */
-#define ANONYMOUS "wabe.anonymous"
-
 static bool is_volume(const struct mount *m) {
 	return str_same(m->type, "volume");
 }
@@ -19,7 +16,7 @@ static int make_missing(struct core *c, const char *project, struct mount *m, st
 	if (!m->source) {
 		m->source = random_hex(INSTANCE_ID_LEN / 2);
 		m->anonymous = true;
-		pairs_set(&spec.labels, ANONYMOUS, "true");
+		pairs_set(&spec.labels, ANONYMOUS_VOLUME, "true");
 	}
 	spec.name = str_copy(m->source);
 	return volume_create(c, project, &spec, out, err);
@@ -100,15 +97,25 @@ void volumes_drop(struct core *c, const char *project, char *const *ids) {
 	}
 }
 
-void volumes_drop_anonymous(struct core *c, const struct instance *i) {
+static void drop_made(struct core *c, const struct instance *i, bool disks_alone) {
 	for (size_t k = 0; k < i->spec.mounts.n; k++) {
 		const struct mount *m = &i->spec.mounts.items[k];
 		const struct volume_use *u = m->anonymous ? use_named(i, m->source) : NULL;
 		_cleanup_(error_free) struct error err = ERROR_INIT;
-		if (u && volume_delete(c, i->project, u->volume_id, &err) < 0 && err.kind != ERROR_NOT_FOUND &&
-		    err.kind != ERROR_CONFLICT)
+		if (!u || (disks_alone && !str_same(u->kind, "block")))
+			continue;
+		if (volume_delete(c, i->project, u->volume_id, &err) < 0 && err.kind != ERROR_NOT_FOUND && err.kind != ERROR_CONFLICT)
 			log_warn("volume %.12s is left over: %s", u->volume_id, error_text(&err));
 	}
+}
+
+void volumes_drop_anonymous(struct core *c, const struct instance *i) {
+	drop_made(c, i, false);
+}
+
+/* Only those are block volumes that are made for a mount. */
+void volumes_drop_disks(struct core *c, const struct instance *i) {
+	drop_made(c, i, true);
 }
 
 /* ---- while it runs ---- */

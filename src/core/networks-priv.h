@@ -4,6 +4,8 @@
 #include "core/networks.h"
 #include "core/objects-priv.h"
 
+#define DEFAULT_NETWORK "default"
+
 /* ---- addresses.c: what is taken on one network, in memory. All need the lock. ---- */
 
 /* Of one address. It stays while anything holds it. */

@@ -7,7 +7,6 @@
 #include <ctype.h>
 #include <sys/socket.h>
 
-#define DEFAULT_NETWORK "default"
 
 void instance_claim(struct core *c, const struct instance *i) {
 	for (size_t k = 0; k < i->nics.n; k++)

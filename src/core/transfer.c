@@ -56,6 +56,8 @@ static int import_any(struct core *c, const char *project, const struct image_im
 	const struct blob_import b = {.project = project, .name = full, .kind = o->kind, .format = format, .comment = o->comment};
 	if (!o->kind && !format)
 		return import_tar(c, project, o, full, fd, head, (size_t)n, out, err);
+	if (!str_same(o->kind, "oci") && str_same(format, "ova"))
+		return ova_import(c, &b, head, (size_t)n, fd, out, err);
 	return str_same(o->kind, "oci") ? import_tar(c, project, o, full, fd, NULL, 0, out, err)
 					: blob_import(c, &b, head, (size_t)n, fd, out, err);
 }

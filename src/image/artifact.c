@@ -69,6 +69,8 @@ static json_t *make_config(const struct artifact *a) {
 	json_object_set_new(o, "history", json_pack("[o]", entry));
 	if (a->virtual_size)
 		json_set_int(o, "virtual_size", a->virtual_size);
+	if (a->machine)
+		json_object_set_new(o, "machine", fields_print(&machine_hardware_table, a->machine));
 	return o;
 }
 

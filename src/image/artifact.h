@@ -1,6 +1,6 @@
 /* Images of machines: disks, media (iso) and kernels. In the content store, in archives and in registries each is an OCI
- * artifact: a manifest over a config, which is an image's with a member virtual_size more, and over blobs as they came, not
- * compressed. Everything else is as of any image. */
+ * artifact: a manifest over a config, which is an image's with the members virtual_size and machine more, and over blobs as
+ * they came, not compressed. Everything else is as of any image. */
 #pragma once
 
 #include "image/content.h"
@@ -30,6 +30,7 @@ struct artifact {
 	size_t n;
 	int64_t virtual_size;
 	const char *comment, *created_by;
+	const struct machine_hardware *machine; /* NULL: not told */
 };
 /* Under a hold of the content store. */
 int image_from_blobs(struct content *c, const struct artifact *a, struct image *out, struct error *err);

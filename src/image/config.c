@@ -175,6 +175,12 @@ static int parse(const json_t *o, struct image *out, char ***diff_ids, struct er
 	r = fields_validate(&image_config_table, &out->config, err);
 	if (r < 0)
 		return error_wrap(err, "%s", err && err->field ? err->field : "config");
+	const json_t *machine = member(o, "machine");
+	r = machine ? fields_parse(&machine_hardware_table, machine, 0, &out->machine, err) : 0;
+	if (r < 0) {
+		error_in_field(err, "machine");
+		return r;
+	}
 	return parse_diff_ids(json_object_get(o, "rootfs"), diff_ids, err);
 }
 
@@ -220,6 +226,7 @@ int image_from_parts(const struct manifest *m, const char *manifest_digest, cons
 		out->kind = r == 0 ? str_copy(kind) : NULL;
 	} else {
 		out->virtual_size = 0;
+		fields_free(&machine_hardware_table, &out->machine);
 	}
 	if (r == 0)
 		r = fields_validate(&image_table, out, err);

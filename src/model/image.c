@@ -69,6 +69,7 @@ static const struct field image_fields[] = {
 	FIELD(struct image, size, FIELD_SIZE, .doc = "Bytes of its layers' blobs"),
 	FIELD(struct image, virtual_size, FIELD_SIZE, .doc = "Bytes of a disk, as a machine sees it"),
 	FIELD(struct image, config, FIELD_OBJECT, .sub = &image_config_table, .doc = "How it is run"),
+	FIELD(struct image, machine, FIELD_OBJECT, .sub = &machine_hardware_table, .doc = "Of a disk: the machine that it is of, where that is told"),
 	FIELD(struct image, layers, FIELD_LIST, .sub = &layer_table, .doc = "Lowest first"),
 };
 const struct field_table image_table = {

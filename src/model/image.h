@@ -39,6 +39,7 @@ struct image {
 	int64_t virtual_size; /* of a disk: as a machine sees it, bytes; of others 0 */
 	int64_t tagged_at; /* when it got its newest name */
 	struct image_config config;
+	struct machine_hardware machine; /* of a disk, where it is told */
 	FIELD_LIST_OF(struct image_layer) layers; /* lowest first */
 };
 

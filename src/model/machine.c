@@ -72,12 +72,16 @@ static int machine_validate(const void *object, struct error *err) {
 	return 0;
 }
 
+static const char *const chipsets[] = {"q35", "pc", "microvm", NULL}, *const firmwares[] = {"bios", "uefi", NULL},
+	*const disk_buses[] = {"virtio", "scsi", "sata", "ide", "nvme", NULL},
+	*const nic_models[] = {"virtio", "e1000e", "e1000", "rtl8139", NULL}, *const videos[] = {"none", "vga", "virtio", "qxl", NULL};
+
 static const struct field machine_fields[] = {
 	FIELD(struct machine_spec, accel, FIELD_ENUM, .values = (const char *const[]){"auto", "kvm", "tcg", NULL},
 	      .flag = "accel", .placeholder = "ENGINE", .doc = "What runs it: hardware (kvm), the translator (tcg), or the better that works (auto)"),
-	FIELD(struct machine_spec, chipset, FIELD_ENUM, .values = (const char *const[]){"q35", "pc", "microvm", NULL},
+	FIELD(struct machine_spec, chipset, FIELD_ENUM, .values = chipsets,
 	      .flag = "chipset", .placeholder = "KIND", .doc = "Its board; q35 if not given"),
-	FIELD(struct machine_spec, firmware, FIELD_ENUM, .values = (const char *const[]){"bios", "uefi", NULL},
+	FIELD(struct machine_spec, firmware, FIELD_ENUM, .values = firmwares,
 	      .flag = "firmware", .placeholder = "KIND", .doc = "What starts its boot loader; bios if not given"),
 	FIELD(struct machine_spec, secure_boot, FIELD_BOOL, .flag = "secure-boot", .doc = "UEFI starts signed systems only"),
 	FIELD(struct machine_spec, tpm, FIELD_BOOL, .flag = "tpm", .doc = "A TPM 2.0 of its own"),
@@ -94,14 +98,11 @@ static const struct field machine_fields[] = {
 	      .doc = "Drives for CDs, also without one in them; at least as many as CDs"),
 	FIELD(struct machine_spec, boot, FIELD_STRINGS, .max = 3, .check = boot_check, .flag = "boot", .placeholder = "DEVICE",
 	      .doc = "What it boots from, in order: disk, cdrom, network"),
-	FIELD(struct machine_spec, disk_bus, FIELD_ENUM,
-	      .values = (const char *const[]){"virtio", "scsi", "sata", "ide", "nvme", NULL}, .flag = "disk-bus", .placeholder = "BUS",
+	FIELD(struct machine_spec, disk_bus, FIELD_ENUM, .values = disk_buses, .flag = "disk-bus", .placeholder = "BUS",
 	      .doc = "How its disks are connected; virtio if not given"),
-	FIELD(struct machine_spec, nic_model, FIELD_ENUM,
-	      .values = (const char *const[]){"virtio", "e1000e", "e1000", "rtl8139", NULL}, .flag = "nic-model", .placeholder = "MODEL",
+	FIELD(struct machine_spec, nic_model, FIELD_ENUM, .values = nic_models, .flag = "nic-model", .placeholder = "MODEL",
 	      .doc = "Its network cards; virtio if not given"),
-	FIELD(struct machine_spec, video, FIELD_ENUM,
-	      .values = (const char *const[]){"none", "vga", "virtio", "qxl", NULL}, .flag = "video", .placeholder = "MODEL",
+	FIELD(struct machine_spec, video, FIELD_ENUM, .values = videos, .flag = "video", .placeholder = "MODEL",
 	      .doc = "Its graphics card, for the graphical console; none if not given"),
 	FIELD(struct machine_spec, watchdog, FIELD_ENUM,
 	      .values = (const char *const[]){"none", "reset", "poweroff", "pause", NULL}, .flag = "watchdog", .placeholder = "ACTION",
@@ -119,6 +120,27 @@ static const struct field machine_fields[] = {
 const struct field_table machine_spec_table = {
 	"machine_spec", "What is wanted of a machine", sizeof(struct machine_spec), machine_fields, ARRAY_SIZE(machine_fields),
 	machine_validate,
+};
+
+static const struct field hardware_fields[] = {
+	FIELD(struct machine_hardware, cpus, FIELD_INT, .max = 256, .doc = "Processors; 0: not told"),
+	FIELD(struct machine_hardware, memory, FIELD_SIZE, .max = (int64_t)1 << 44, .doc = "Memory; 0: not told"),
+	FIELD(struct machine_hardware, firmware, FIELD_ENUM, .values = firmwares, .doc = "What starts its boot loader"),
+	FIELD(struct machine_hardware, secure_boot, FIELD_BOOL, .doc = "UEFI starts signed systems only"),
+	FIELD(struct machine_hardware, tpm, FIELD_BOOL, .doc = "A TPM 2.0"),
+	FIELD(struct machine_hardware, chipset, FIELD_ENUM, .values = chipsets, .doc = "Its board"),
+	FIELD(struct machine_hardware, disk_bus, FIELD_ENUM, .values = disk_buses, .doc = "How its disks are connected"),
+	FIELD(struct machine_hardware, drives, FIELD_INT, .max = 4, .doc = "Drives for CDs"),
+	FIELD(struct machine_hardware, nic_model, FIELD_ENUM, .values = nic_models, .doc = "Its network cards"),
+	FIELD(struct machine_hardware, networks, FIELD_STRINGS, .max = 16, .check = text_check,
+	      .doc = "Of each network card the network, by the name that it had where the image comes from"),
+	FIELD(struct machine_hardware, video, FIELD_ENUM, .values = videos, .doc = "Its graphics card"),
+	FIELD(struct machine_hardware, usb, FIELD_BOOL, .doc = "A USB controller with a tablet"),
+	FIELD(struct machine_hardware, audio, FIELD_BOOL, .doc = "A sound card"),
+};
+const struct field_table machine_hardware_table = {
+	"machine_hardware", "What a disk image says about the machine that it is of", sizeof(struct machine_hardware), hardware_fields,
+	ARRAY_SIZE(hardware_fields),
 };
 
 static int input_validate(const void *object, struct error *err) {

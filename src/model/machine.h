@@ -41,6 +41,15 @@ struct machine_spec {
 	struct cloud_init cloud_init;
 };
 
+/* What a disk image says about the machine that it is of: what a spec does not say is taken from here. */
+struct machine_hardware {
+	int64_t cpus, memory; /* 0: not told */
+	char *firmware, *chipset, *disk_bus, *nic_model, *video; /* as in machine_spec */
+	bool secure_boot, tpm, usb, audio;
+	int64_t drives;
+	char **networks; /* of each network card, as its network was called where the image comes from */
+};
+
 /* What a person in front of it does: the keys, one after the other, then the text, then the pointer. */
 struct machine_input {
 	char **keys; /* each a key, or several that are held together: "ctrl-alt-delete" */
@@ -51,4 +60,4 @@ struct machine_input {
 	int64_t times; /* of the click */
 };
 
-extern const struct field_table machine_spec_table, cloud_init_table, machine_input_table;
+extern const struct field_table machine_spec_table, cloud_init_table, machine_hardware_table, machine_input_table;

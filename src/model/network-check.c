@@ -55,6 +55,22 @@ int domain_check(const char *name, struct error *err) {
 	return 0;
 }
 
+/* Both stand in a line of the resolver's configuration, where a comma parts what belongs to the next option. */
+static bool is_boot_path(const char *text) {
+	for (const char *p = text; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("-_.+/:@~%?=&", *p))
+			return false;
+	return !strstr(text, "/../") && !str_starts(text, "../") && !str_ends(text, "/..");
+}
+
+int boot_file_check(const char *name, struct error *err) {
+	return *name && is_boot_path(name) ? 0 : invalid(err, "the name of a file or a URL, of letters, digits and -_.+/:@~%?=&", name);
+}
+
+int boot_dir_check(const char *path, struct error *err) {
+	return *path == '/' && is_boot_path(path) ? 0 : invalid(err, "an absolute path of letters, digits and -_.+/:@~%?=&", path);
+}
+
 int mac_check(const char *mac, struct error *err) {
 	for (size_t i = 0; i < 17; i++)
 		if (i % 3 == 2 ? mac[i] != ':' : !isxdigit((unsigned char)mac[i]))
@@ -168,6 +184,16 @@ static int parent_validate(const struct network_spec *s, struct error *err) {
 	return 0;
 }
 
+static int boot_validate(const struct network_spec *s, struct error *err) {
+	if ((s->boot_file || s->boot_file_uefi) && !s->dhcp)
+		return error_field(err, "boot_file", "is told by DHCP, which this network has not");
+	if (s->boot_dir && !s->boot_file && !s->boot_file_uefi)
+		return error_field(err, "boot_dir", "is of no use without a boot file in it");
+	if (s->boot_file && !is(s->driver, "bridge") && !is(s->driver, "vxlan"))
+		return error_field(err, "boot_file", "needs a network with a resolver of its own (bridge, vxlan)");
+	return 0;
+}
+
 int network_spec_validate(const void *object, struct error *err) {
 	const struct network_spec *s = object;
 	struct cidr a, b;
@@ -177,6 +203,8 @@ int network_spec_validate(const void *object, struct error *err) {
 	    cidr_parse(s->subnets.items[1].cidr, &b) == 0 && a.ip.family == b.ip.family)
 		return error_field(err, "subnets", "one of each family at most");
 	int r = vxlan_validate(s, err);
+	if (r == 0)
+		r = boot_validate(s, err);
 	return r == 0 ? parent_validate(s, err) : r;
 }
 

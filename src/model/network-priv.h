@@ -10,6 +10,8 @@ int domain_check(const char *name, struct error *err);    /* DNS labels with dot
 int protocol_check(const char *name, struct error *err);
 int port_list_check(const char *list, struct error *err); /* "80,8000-8010" */
 int target_check(const char *target, struct error *err);
+int boot_file_check(const char *name, struct error *err); /* a path without "..", or a URL */
+int boot_dir_check(const char *path, struct error *err);
 
 /* over several fields, for struct field_table.validate */
 int subnet_validate(const void *object, struct error *err);

@@ -32,6 +32,9 @@ struct network_spec {
 	int64_t mtu;       /* 0: the driver's own */
 	bool dns;          /* names are resolved: a resolver answers at the gateway. Default true */
 	bool dhcp;         /* for machines. Default true */
+	char *boot_file;   /* what DHCP tells machines that boot from the network: a file below boot_dir, or a URL for iPXE; NULL */
+	char *boot_file_uefi; /* the same for those with UEFI; NULL: boot_file */
+	char *boot_dir;    /* of the host, absolute: what in it everybody may read is served by TFTP; NULL: nothing */
 	char *domain;      /* default "<name>.wabe", with hyphens for what a DNS label cannot have */
 	char *publish_address; /* of the host, of ports that name none; NULL: all */
 	char *publish;     /* host: published ports pass the host's own input rules (default); open: they do not */

@@ -2,12 +2,13 @@
 """The state of machines: snapshots with memory, suspend, clones that go on where their original was. On a guest of one sector
 (tests/lib/tiny-guest.s), which keeps one character in memory and one on its disk."""
 import os
+import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from machine import Console, tiny_daemon  # noqa: E402
 from machine_state import boots, files, get, machine, put, remove, snapshots, state, status  # noqa: E402
-from tap import contains, equal, run, test  # noqa: E402
+from tap import contains, equal, need, run, test  # noqa: E402
 from wabe import wait_until  # noqa: E402
 
 IMAGE = "tiny:1"
@@ -191,6 +192,55 @@ def clones(d):
     ids = [i["id"] for i in d.json("ls", "-a")]
     equal([files(d, i) for i in ids if i != id], [[]] * 4)
     remove(d, *ids)
+
+
+def board(d, id, name=""):
+    """What the board remembers, or remembered with a snapshot: variables of UEFI, state of the TPM"""
+    found = {}
+    for file in "uefi", "tpm/tpm2-00.permall", "tpm/note":
+        with open(os.path.join(d.state, "agent/instances", id, name, file), "rb") as f:
+            found[file] = f.read()
+    return found
+
+
+def scribble(d, id, text):
+    """Over the variables' beginning, which UEFI then makes anew, and beside the TPM's state, which swtpm checks"""
+    for file, mode in ("uefi", "r+b"), ("tpm/note", "wb"):
+        with open(os.path.join(d.state, "agent/instances", id, file), mode) as f:
+            f.write(text)
+
+
+@test
+def what_the_board_remembers(d):
+    """Variables of UEFI and the TPM's state go with snapshots, restores and clones, each machine with its own from there on"""
+    need("swtpm", shutil.which("swtpm"))
+    need("OVMF", os.path.exists("/usr/share/OVMF/OVMF_VARS_4M.fd"))
+    id = d.out("run", "--vm", "-d", "-m", "64m", "--firmware", "uefi", "--tpm", "--name", "first", IMAGE).strip()
+    tpm = f"{d.state}/agent/instances/{id}/tpm/tpm2-00.permall"
+    wait_until(lambda: os.path.exists(tpm) and os.path.getsize(tpm), 60, "the TPM's first state")
+    d.cli("kill", id)
+    scribble(d, id, b"then")
+    then = board(d, id)
+    d.cli("snapshot", "create", id, "then")
+    equal(board(d, id, "boards/then"), then)
+    scribble(d, id, b"now.")
+    now = board(d, id)
+    d.cli("clone", "first", "second")
+    d.cli("clone", "--snapshot", "then", "first", "third")
+    one, two = d.show("second")["id"], d.show("third")["id"]
+    equal((board(d, one), board(d, two)), (now, then))
+    for _ in range(2):
+        d.cli("snapshot", "restore", id, "then")
+        equal((board(d, id), board(d, one)), (then, now))
+    scribble(d, two, b"else")
+    d.cli("start", two)
+    owner = d.show(two)["uid_base"]
+    equal([os.stat(f"{d.state}/agent/instances/{two}/{f}").st_uid for f in ("tpm", "tpm/tpm2-00.permall")], [owner] * 2)
+    d.cli("kill", two)
+    equal(board(d, id), then)
+    d.cli("snapshot", "rm", id, "then")
+    assert not os.listdir(f"{d.state}/agent/instances/{id}/boards"), "it goes with its snapshot"
+    remove(d, id, one, two)
 
 
 @test

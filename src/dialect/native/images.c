@@ -110,7 +110,14 @@ static const char *query_given(struct http_request *req, const char *key) {
 	return value && *value ? value : NULL;
 }
 
+static int export_ova_to(int fd, void *arg, struct error *err) {
+	struct http_request *req = arg;
+	return image_export_ova(core_of(req), project_of(req), name_of(req), fd, err);
+}
+
 static void export(struct http_request *req) {
+	if (str_same(query_given(req, "format"), "ova"))
+		return reply_written(req, TAR_TYPE, export_ova_to, req);
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	int fd;
 	if (image_export(core_of(req), project_of(req), name_of(req), query_given(req, "format"), &fd, &err) < 0)

@@ -254,7 +254,15 @@ void native_archive_put(struct http_request *req) {
 	http_reply_empty(req, 204);
 }
 
+static int export_ova_to(int fd, void *arg, struct error *err) {
+	struct http_request *req = arg;
+	return instance_export_ova(core_of(req), project_of(req), name_of(req), fd, err);
+}
+
 void native_export(struct http_request *req) {
+	const char *format = http_query(req, "format");
+	if (str_same(format, "ova"))
+		return reply_written(req, TAR_TYPE, export_ova_to, req);
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	int fd;
 	if (instance_export(core_of(req), project_of(req), name_of(req), &fd, &err) < 0)

@@ -110,6 +110,18 @@ static void add_subnet(const struct resolver *r, const struct subnet *s, struct 
 	}
 }
 
+/* Machines with UEFI tell so (RFC 4578: 7 and 9 are x86-64's). iPXE, which QEMU's cards have, takes a URL as well. */
+static void add_boot(const struct network_spec *s, struct buf *out) {
+	static const int uefi[] = {7, 9};
+	for (size_t i = 0; i < ARRAY_SIZE(uefi); i++)
+		buf_addf(out, "dhcp-match=set:uefi,option:client-arch,%d\n", uefi[i]);
+	if (s->boot_file)
+		buf_addf(out, "dhcp-boot=tag:!uefi,%s\n", s->boot_file);
+	buf_addf(out, "dhcp-boot=tag:uefi,%s\n", s->boot_file_uefi ? s->boot_file_uefi : s->boot_file);
+	if (s->boot_dir)
+		buf_addf(out, "enable-tftp\ntftp-root=%s\ntftp-no-fail\n", s->boot_dir);
+}
+
 void resolver_config(const struct resolver *r, struct buf *out) {
 	const struct network_spec *s = &r->network->spec;
 	buf_addf(out, "interface=%s\nexcept-interface=lo\nbind-interfaces\nuser=%s\n", r->interface, user_name());
@@ -126,6 +138,8 @@ void resolver_config(const struct resolver *r, struct buf *out) {
 		buf_addf(out, "dhcp-option=option:mtu,%lld\n", (long long)s->mtu);
 	if (s->dhcp)
 		buf_addf(out, "dhcp-option=option:domain-search,%s\n", s->domain);
+	if (s->dhcp && (s->boot_file || s->boot_file_uefi))
+		add_boot(s, out);
 	for (size_t i = 0; i < s->subnets.n; i++)
 		add_subnet(r, &s->subnets.items[i], out);
 }
@@ -147,15 +161,35 @@ static int make_dir(const struct resolver *r, const char *name, struct error *er
 }
 
 /* It reads names when it is root no more: told here, or they would be missing without a word. */
-static int check_reach(const struct resolver *r, struct error *err) {
-	for (const char *slash = r->run; slash; slash = strchr(slash + 1, '/')) {
-		_cleanup_(free_ptr) char *parent = str_copyn(r->run, (size_t)(slash - r->run));
+static int check_reach(const char *network, const char *path, const char *other, struct error *err) {
+	for (const char *slash = path; slash; slash = strchr(slash + 1, '/')) {
+		_cleanup_(free_ptr) char *parent = str_copyn(path, (size_t)(slash - path));
 		struct stat st;
 		if (*parent && stat(parent, &st) == 0 && !(st.st_mode & S_IXOTH))
 			return error_set(err, ERROR_DENIED, "the resolver of network %s, which is not root, cannot reach %s: let others "
-					 "search it (chmod o+x), or use another run directory", r->network->spec.name, parent);
+					 "search it (chmod o+x), or use another %s", network, parent, other);
 	}
 	return 0;
+}
+
+static int check_boot_file(const struct network_spec *s, const char *field, const char *name, struct error *err) {
+	struct stat st;
+	if (!name || !s->boot_dir || strstr(name, "://"))
+		return 0;
+	_cleanup_(free_ptr) char *path = str_format("%s/%s", s->boot_dir, name);
+	int r = check_reach(s->name, path, "directory", err);
+	if (r == 0 && stat(path, &st) < 0)
+		r = error_set(err, ERROR_NOT_FOUND, "%s: %s", path, strerror(errno));
+	else if (r == 0 && (!S_ISREG(st.st_mode) || !(st.st_mode & S_IROTH)))
+		r = error_set(err, ERROR_DENIED, "%s is no file that everybody may read (chmod o+r)", path);
+	if (r < 0)
+		error_in_field(err, field);
+	return r;
+}
+
+int resolver_boot_check(const struct network_spec *s, struct error *err) {
+	int r = check_boot_file(s, "spec.boot_file", s->boot_file, err);
+	return r < 0 ? r : check_boot_file(s, "spec.boot_file_uefi", s->boot_file_uefi, err);
 }
 
 static int write_servers(const struct resolver *r, bool *changed, struct error *err) {
@@ -201,7 +235,7 @@ int resolver_start(const struct resolver *r, int *pidfd, struct error *err) {
 	if (e == 0)
 		e = make_dir(r, "dhcp", err);
 	if (e == 0)
-		e = check_reach(r, err);
+		e = check_reach(r->network->spec.name, r->run, "run directory", err);
 	if (e == 0)
 		e = write_servers(r, &servers, err);
 	if (e < 0)

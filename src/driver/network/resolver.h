@@ -28,6 +28,8 @@ struct resolver {
 int resolver_start(const struct resolver *r, int *pidfd, struct error *err);
 /* Ends it and removes r->run, not the leases. */
 int resolver_stop(const struct resolver *r, struct error *err);
+/* What machines are to boot from is there for its user: NOT_FOUND, DENIED, with the field. */
+int resolver_boot_check(const struct network_spec *s, struct error *err);
 int resolver_find(const struct resolver *r); /* pidfd, or -1 when it does not run */
 /* An instance's names (NAME and aliases, alone and with the domain; the reverse is NAME.DOMAIN) and addresses, and its lease where the
  * network has DHCP. In effect within 100 ms when they return. Also while it does not run. */
