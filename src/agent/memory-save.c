@@ -54,6 +54,9 @@ static int open_machine(struct memory_saver *s, bool disk, struct error *err) {
 		return error_set(err, ERROR_CONFLICT, "instance %.12s is a container: only a machine's memory can be saved", s->id);
 	if (run_load(s->agent, s->id, &s->run, NULL) < 0 || !(state_bit(i->status.state) & S_UP))
 		return error_set(err, ERROR_CONFLICT, "machine %.12s does not run: it has no memory to be saved", s->id);
+	int moves = machine_move_check(&s->run, NULL, err);
+	if (moves < 0)
+		return moves;
 	if (machine_is_changed(s->agent, s->id))
 		return error_set(err, ERROR_CONFLICT, "machine %.12s has been changed since its start: its memory can be saved after the next "
 				 "one", s->id);

@@ -52,6 +52,11 @@ int volume_lock_present(const struct pool_entry *e, const char *id, int *lock, s
 	return fs_exists(path) ? volume_lock(e, id, LOCK_EX, lock, err) : 0;
 }
 
+int volume_try_lock(const struct pool_entry *e, const char *id, int *lock) {
+	_cleanup_(free_ptr) char *path = str_format("%s/locks/%s", e->dir, id);
+	return lock_path(path, LOCK_EX, 0, lock);
+}
+
 void volume_unlock(int *lock) {
 	instance_unlock(lock);
 }

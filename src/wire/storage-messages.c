@@ -39,6 +39,17 @@ static const struct field create_fields[] = {
 };
 TABLE(msg_volume_create_table, "msg_volume_create", struct msg_volume_create, create_fields, "A new volume");
 
+static const struct field disk_move_fields[] = {
+	ID_FIELD(struct msg_disk_move, id, FIELD_REQUIRED, "Of the machine"),
+	ID_FIELD(struct msg_disk_move, pool_id, FIELD_REQUIRED, "Where it moves"),
+	ID_FIELD(struct msg_disk_move, from, FIELD_REQUIRED, "Where it is"),
+	FIELD(struct msg_disk_move, volume, FIELD_OBJECT, .sub = &volume_table, .doc = "As it is to be there"),
+	FIELD(struct msg_disk_move, snapshots, FIELD_STRINGS, .max = 4096, .check = instance_name_check,
+	      .doc = "Those that come along, the oldest first"),
+	FIELD(struct msg_disk_move, settle, FIELD_BOOL, .doc = "Only what was cut off"),
+};
+TABLE(msg_disk_move_table, "msg_disk_move", struct msg_disk_move, disk_move_fields, "A disk that moves while it is used");
+
 static const struct field resize_fields[] = {
 	ID_FIELD(struct msg_volume_resize, pool_id, FIELD_REQUIRED, "Of its pool"),
 	ID_FIELD(struct msg_volume_resize, id, FIELD_REQUIRED, "Of the volume"),

@@ -60,4 +60,7 @@ void build_others(struct build *b);
 
 /* Asks the guest to let go of a device, and waits for it. live-devices.c */
 struct qmp;
+extern const char *const live_places[]; /* "file", where a disk begins, "moved"; NULL */
+char *live_word(const char *id, const char *place); /* of the descriptors lent for it; free it */
+int live_node_remove(struct qmp *q, const char *id, const char *kind, int64_t deadline, bool *used, struct error *err);
 int live_unplug(struct qmp *q, const char *id, const char *what, int64_t deadline, struct error *err);
