@@ -106,6 +106,8 @@ void volume_close_unused(const struct agent *a, const struct pool_entry *e, cons
 			 const char *snapshot, const char *except);
 /* The instances that run with it; free them. */
 char **volume_users(const struct agent *a, const char *id, const char *except);
+/* Some run's disk is on its way into this pool: that run's end, or recovery, sees to what there is. */
+bool volume_is_coming(const struct pool_entry *e, const char *id);
 /* CONFLICT that names them, if there are any. */
 int volume_check_unused(const struct agent *a, const char *id, const char *what, struct error *err);
 /* Closes what is marked as open and used by nobody. */

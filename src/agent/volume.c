@@ -119,7 +119,7 @@ static void undo_stale(const struct pool_entry *e, const char *id) {
 	_cleanup_(free_ptr) char *path = str_format("%s/locks/%s", e->dir, id);
 	_cleanup_(free_ptr) char *record = record_file(e, id, true);
 	lock = open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
-	if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0 || !fs_exists(record))
+	if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0 || !fs_exists(record) || volume_is_coming(e, id))
 		return;
 	if (volume_undo(e, id, &err) < 0)
 		log_warn("what is left of volume %.12s in the pool %s: %s", id, e->pool.spec.name, error_text(&err));
