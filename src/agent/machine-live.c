@@ -112,6 +112,8 @@ int machine_disk_detach(const struct agent *a, const char *instance, const char 
 	int64_t deadline;
 	int r = connect_to(a, instance, &q, &deadline, err);
 	if (r == 0)
+		r = live_jobs_none(q, deadline, err);
+	if (r == 0)
 		machine_mark_changed(a, instance);
 	return r < 0 ? r : live_disk_remove(q, id, deadline, err);
 }

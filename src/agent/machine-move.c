@@ -301,6 +301,8 @@ static int begin(struct move *x, struct error *err) {
 	if (r == 0)
 		r = machine_monitor(x->job->agent, x->job->id, soon(), &q, err);
 	if (r == 0)
+		r = live_jobs_none(q, soon(), err);
+	if (r == 0)
 		r = live_move_place(q, x->disk, soon(), &place, err);
 	if (r < 0)
 		return r;

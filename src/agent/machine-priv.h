@@ -87,6 +87,13 @@ void machine_move_recover(const struct job *j, struct msg_instance_create *r, st
 /* CONFLICT while that disk moves (id NULL: any disk does). */
 int machine_move_check(const struct run_state *run, const char *id, struct error *err);
 
+/* --- machine-export.c: copies of the disks of one that runs --- */
+
+int work_machine_export(struct job *j, struct error *err);
+int work_machine_checkpoints(struct job *j, struct error *err);
+/* One that was cut off leaves QEMU. */
+void machine_export_recover(const struct agent *a, const char *id);
+
 /* For a request to a machine that runs: its lock, record and monitor. CONFLICT: it is a container. */
 struct qmp;
 int machine_open(const struct job *j, int *lock, struct msg_instance_create *r, struct qmp **q, struct error *err);

@@ -313,6 +313,8 @@ static struct handler handlers[] = {
 	{"machine-display", .work = work_machine_display, .states = S_UP, .id = ID(msg_id)},
 	{"machine-screen", .work = work_machine_screen, .states = S_UP, .id = ID(msg_id)},
 	{"machine-input", .work = work_machine_input, .states = S_RUNNING, .id = ID(msg_machine_input)},
+	{"machine-export", .work = work_machine_export, .states = S_UP, .id = ID(msg_machine_export), .cancel = true},
+	{"machine-checkpoints", .work = work_machine_checkpoints, .states = S_UP, .id = ID(msg_machine_export)},
 	{"machine-disk-move", .work = work_machine_disk_move, .states = S_ANY, .id = ID(msg_disk_move)},
 	{"machine-inside", .work = work_machine_inside, .states = S_RUNNING, .id = ID(msg_id)},
 	{"machine-password", .work = work_machine_password, .states = S_RUNNING, .id = ID(msg_machine_password)},

@@ -25,7 +25,8 @@ extern const struct command command_run, command_create, command_start, command_
 	command_workload_update, command_workload_scale, command_workload_rollback, command_workload_rm,
 	command_secret_create, command_secret_ls, command_secret_show, command_secret_rm,
 	command_config_create, command_config_ls, command_config_show, command_config_cat,
-	command_config_rm, command_set_password;
+	command_config_rm, command_set_password,
+	command_backup_export, command_backup_checkpoints, command_backup_forget;
 
 const struct command *const commands[] = {
 	&command_run, &command_create, &command_start, &command_stop, &command_restart, &command_kill,
@@ -47,6 +48,7 @@ const struct command *const commands[] = {
 	&command_volume_move, &command_volume_attach, &command_volume_detach, &command_volume_export,
 	&command_volume_import, &command_snapshot_create, &command_snapshot_ls, &command_snapshot_restore,
 	&command_snapshot_update, &command_snapshot_rm,
+	&command_backup_export, &command_backup_checkpoints, &command_backup_forget,
 	&command_workload_create, &command_workload_ls, &command_workload_ps, &command_workload_show,
 	&command_workload_update, &command_workload_scale, &command_workload_rollback, &command_workload_rm,
 	&command_secret_create, &command_secret_ls, &command_secret_show, &command_secret_rm,

@@ -354,6 +354,8 @@ const struct wire_request wire_requests[] = {
 	REQUEST("machine-screen", id, empty, "Reply: a pipe with a picture (PNG) of what its screen shows"),
 	REQUEST("machine-input", machine_input, empty, "Keys and pointer"),
 	{"machine-inside", &msg_id_table, &inside_table, 0, 0, "What its guest tells of itself"},
+	REQUEST("machine-export", machine_export, empty, "Reply: a stream of the disks of a machine that runs, of one moment"),
+	REQUEST("machine-checkpoints", machine_export, checkpoints, "Those of its disks; removes one"),
 	REQUEST("machine-disk-move", disk_move, volume_ref, "Moves a disk of a machine that runs into another pool; progress"),
 	REQUEST("machine-password", machine_password, empty, "Has its guest change a user's password"),
 	REQUEST("exec-start", exec_start, exec_started, "Reply: the same, unless detached"),

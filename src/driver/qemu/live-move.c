@@ -4,7 +4,6 @@
 #include "driver/qemu/live.h"
 
 #include "base/str.h"
-#include "driver/qemu/lines.h"
 #include "driver/qemu/machine-priv.h"
 
 const char *const live_places[] = {"file", "moved", NULL};
@@ -19,70 +18,6 @@ static const char *other(const char *place) {
 
 static char *job_name(const char *id) {
 	return str_format("move-%s", id);
-}
-
-/* --- the job --- */
-
-/* NULL: there is none. */
-static int job_find(struct qmp *q, const char *id, int64_t deadline, json_t **job, struct error *err) {
-	_cleanup_(json_free_ptr) json_t *all = NULL;
-	_cleanup_(free_ptr) char *name = job_name(id);
-	*job = NULL;
-	int r = qmp_call(q, "query-jobs", NULL, -1, deadline, &all, err);
-	for (size_t i = 0; r == 0 && !*job && i < json_array_size(all); i++)
-		if (str_same(json_get_str(json_array_get(all, i), "id"), name))
-			*job = json_incref(json_array_get(all, i));
-	return r;
-}
-
-static int job_error(const json_t *job, struct error *err) {
-	const char *text = json_get_str(job, "error");
-	_cleanup_(free_ptr) char *shown = text ? lines_words(text) : NULL;
-	bool full = text && strstr(text, "No space left");
-	return text ? error_set(err, full ? ERROR_NO_SPACE : ERROR_INTERNAL, "QEMU cannot copy the disk: %s", shown) : 0;
-}
-
-static int job_dismiss(struct qmp *q, const char *id, int64_t deadline, struct error *err) {
-	_cleanup_(free_ptr) char *name = job_name(id);
-	return qmp_call(q, "job-dismiss", json_pack("{s:s}", "id", name), -1, deadline, NULL, err);
-}
-
-/* Waits for its end and takes it away; CONFLICT: there is none. */
-static int job_await(struct qmp *q, const char *id, int64_t deadline, struct error *err) {
-	for (;;) {
-		_cleanup_(json_free_ptr) json_t *job = NULL;
-		int r = job_find(q, id, deadline, &job, err);
-		if (r < 0 || !job)
-			return r < 0 ? r : error_set(err, ERROR_CONFLICT, "the disk is not being copied any more");
-		if (str_same(json_get_str(job, "status"), "concluded")) {
-			int failed = job_error(job, err);
-			r = job_dismiss(q, id, deadline, failed < 0 ? NULL : err);
-			return failed < 0 ? failed : r;
-		}
-		r = qmp_event(q, "JOB_STATUS_CHANGE", deadline, NULL, NULL, err);
-		if (r < 0)
-			return r;
-	}
-}
-
-static int job_cancel(struct qmp *q, const char *id, bool force, int64_t deadline, struct error *err) {
-	_cleanup_(free_ptr) char *name = job_name(id);
-	return qmp_call(q, "block-job-cancel", json_pack("{s:s,s:b}", "device", name, "force", force), -1, deadline, NULL, err);
-}
-
-/* None is fine. One that has ended already refuses to be cancelled. */
-static int job_end(struct qmp *q, const char *id, int64_t deadline, struct error *err) {
-	_cleanup_(json_free_ptr) json_t *job = NULL;
-	int r = job_find(q, id, deadline, &job, err);
-	if (r < 0 || !job)
-		return r;
-	job_cancel(q, id, true, deadline, NULL);
-	struct error why = ERROR_INIT;
-	r = job_await(q, id, deadline, &why);
-	bool ended = r == -ERROR_INTERNAL || r == -ERROR_NO_SPACE || r == -ERROR_CONFLICT; /* as what, does not matter */
-	if (ended)
-		error_free(&why);
-	return r < 0 && !ended ? error_move(err, &why) : 0;
 }
 
 /* --- the places --- */
@@ -126,18 +61,9 @@ int live_move_begin(struct qmp *q, const struct machine_disk *d, const char *pla
 }
 
 int live_move_look(struct qmp *q, const char *id, int64_t deadline, struct live_copy *out, struct error *err) {
-	_cleanup_(json_free_ptr) json_t *job = NULL;
-	int r = job_find(q, id, deadline, &job, err);
-	if (r < 0 || !job)
-		return r < 0 ? r : error_set(err, ERROR_CONFLICT, "the disk is not being copied any more");
-	const char *status = json_get_str(job, "status");
-	*out = (struct live_copy){
-		.ready = str_same(status, "ready") || str_same(status, "standby"),
-		.done = json_get_int(job, "current-progress"),
-		.total = json_get_int(job, "total-progress"),
-	};
-	r = job_error(job, err);
-	return r == 0 && str_same(status, "concluded") ? error_set(err, ERROR_CONFLICT, "the disk is not being copied any more") : r;
+	_cleanup_(free_ptr) char *job = job_name(id);
+	int r = live_job_look(q, job, deadline, out, err);
+	return r == 0 && out->over ? error_set(err, ERROR_CONFLICT, "the disk is not being copied any more") : r;
 }
 
 int live_move_put(struct qmp *q, const char *id, bool read_only, const char *place, int64_t deadline, struct error *err) {
@@ -150,16 +76,17 @@ int live_move_put(struct qmp *q, const char *id, bool read_only, const char *pla
 
 /* A mirror that is ready and is cancelled writes the rest and ends. */
 int live_move_switch(struct qmp *q, const char *id, bool read_only, const char *place, int64_t deadline, struct error *err) {
-	int r = job_cancel(q, id, false, deadline, err);
+	_cleanup_(free_ptr) char *job = job_name(id);
+	int r = live_job_cancel(q, job, false, deadline, err);
 	if (r == 0)
-		r = job_await(q, id, deadline, err);
+		r = live_job_await(q, job, deadline, err);
 	return r < 0 ? r : live_move_put(q, id, read_only, place, deadline, err);
 }
 
 int live_move_end(struct qmp *q, const char *id, const char *place, int64_t deadline, bool *used, struct error *err) {
-	_cleanup_(free_ptr) char *word = live_word(id, place);
+	_cleanup_(free_ptr) char *word = live_word(id, place), *job = job_name(id);
 	*used = false;
-	int r = job_end(q, id, deadline, err);
+	int r = live_job_end(q, job, deadline, err);
 	if (r == 0)
 		r = live_node_remove(q, id, place, deadline, used, err);
 	if (r == 0 && !*used)
