@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Disks of machines that run move into other pools: the guest writes on, and reads what it wrote. Cut off at each step, cancelled, and
-by the machine's end they are in one place, whole, and nothing is left in the other. WABE_TEST_LONG=1 adds more steps, and
-the deaths of one of agent and worker alone."""
+by the machine's end they are in one place, whole, and nothing is left in the other. WABE_TEST_LONG=1 adds more steps,
+the deaths of one of agent and worker alone, and a guest with Linux that writes all the time."""
 import fcntl
 import hashlib
 import json
@@ -13,6 +13,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from machine import qemu_of, tiny_daemon  # noqa: E402
+from machine_linux import guest, linux, until  # noqa: E402
 from machine_state import boots, get, machine, put, state  # noqa: E402
 from tap import LONG, contains, equal, need, run, test  # noqa: E402
 from wabe import wait_until  # noqa: E402
@@ -35,11 +36,15 @@ class Context:
     def close(self):
         self.d.close()
 
-    def machine(self):
-        """With a volume of known content; what a test that failed has left goes first."""
+    def clear(self):
+        """What a test that failed has left goes first."""
         for left in self.d.json("ls", "-a"):
             self.d.cli("rm", "-f", left["id"])
         self.d.cli("volume", "rm", "data", check=False)
+
+    def machine(self):
+        """With a volume of known content."""
+        self.clear()
         self.d.cli("volume", "import", "--format", "raw", "--kind", "block", "--size", "8m", self.d.dir + "/data.raw", "data")
         id = machine(self.d, IMAGE, "-v", "data:/data")
         put(self.d, id, "a", "A")
@@ -118,6 +123,38 @@ def there_and_back(c):
     wait_until(lambda: boots(d, id) == 2, 30, "a start from the new place")
     equal(get(d, id)[1], "o")
     d.cli("volume", "detach", "data", id, check=False)
+    c.remove(id)
+
+
+WRITER = """i=0; while [ ! -e /stop ]; do i=$((i + 1)); head -c 65536 /dev/urandom >/block
+for f in /dev/vdb /reference; do dd if=/block of=$f bs=64k seek=$((i % 96)) conv=notrunc 2>/dev/null; sync; done; echo $i >/count; done; touch /done"""
+
+
+def under_a_writer(c):
+    """Linux writes on and on while the disk moves to and fro and is copied: what it reads in the end is what it wrote"""
+    d = c.d
+    c.clear()
+    os.makedirs(d.dir + "/linux")
+    d.cli("image", "load", "-i", linux(d.dir + "/linux"))
+    d.cli("volume", "create", "--kind", "block", "--size", "8m", "data")
+    id, console = guest(d, "-v", "data:/data")
+    with console as g:
+        until(g, "test -b /dev/vdb")
+        g.send("dd if=/dev/vdb of=/reference bs=1M 2>/dev/null; echo 0 >/count\n")
+        g.send(f"({'; '.join(WRITER.splitlines())}) &\n")
+        for pool in "other", "local", "other":
+            g.send("was=$(cat /count)\n")
+            until(g, "test $(cat /count) -gt $((was + 2))")
+            move(d, "volume", id, pool)
+            equal(in_one_place(d, "volume", id), pool)
+            d.cli("backup", "export", "--disk", "data", "-o", d.dir + "/copy.qcow2", id)
+            subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", d.dir + "/copy.qcow2"], check=True)
+        g.send("was=$(cat /count)\n")
+        until(g, "test $(cat /count) -gt $((was + 2))")
+        g.send("touch /stop\n")
+        until(g, "test -e /done")
+        g.send("sync; echo 3 >/proc/sys/vm/drop_caches\n")
+        until(g, "cmp -s /reference /dev/vdb", 30)
     c.remove(id)
 
 
@@ -247,8 +284,10 @@ def fault_test(what, who, points, killed):
 
 for who in ("worker", "agent", "both") if LONG else ("both",):
     for what in "root", "volume":
-        fault_test(what, who, BEGIN + PIVOT + END if LONG else PIVOT + END[:3], False)
-        fault_test(what, who, BEGIN + PIVOT + END if LONG else PIVOT[1:4], True)
+        fault_test(what, who, BEGIN + PIVOT + END if LONG else ["diskmove.copying", *PIVOT[1:3], "diskmove.noted"], False)
+        fault_test(what, who, BEGIN + PIVOT + END if LONG else PIVOT[1:3], True)
+if LONG:
+    test(under_a_writer)
 
 
 if __name__ == "__main__":
