@@ -276,6 +276,13 @@ struct run_volume {
 	bool changing; /* it is being attached or detached live; after a crash: detached */
 };
 
+/* A disk that is on its way into another pool (machine-move.c). */
+struct run_move {
+	char *id;       /* the volume's; the instance's: its root. NULL: none moves */
+	char *from, *to; /* ids of pools */
+	char *place;    /* what QEMU calls the new one; NULL: it knows nothing yet */
+};
+
 /* RUN/shim/<id>/state.json: there from before the first step of a start until the run has been put away;
  * NOT_FOUND: it does not run. */
 struct run_state {
@@ -285,10 +292,12 @@ struct run_state {
 	bool created;       /* the container is complete */
 	struct container_state container;
 	FIELD_LIST_OF(struct run_volume) volumes; /* in use as long as this says so */
+	struct run_move move;
 };
 int run_load(const struct agent *a, const char *id, struct run_state *out, struct error *err);
 int run_save(const struct agent *a, const char *id, const struct run_state *s, struct error *err);
 void run_free(struct run_state *s);
+void run_move_free(struct run_move *m);
 /* A descriptor of the shim, or -1 when it has ended. */
 int run_pidfd(const struct run_state *s);
 int pid_open(pid_t pid, uint64_t start); /* pidfd of exactly that process, or -1 */

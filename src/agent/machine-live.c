@@ -22,7 +22,7 @@ static int connect_to(const struct agent *a, const char *id, struct qmp **q, int
 }
 
 /* Another start would not give the same machine: its memory is not to be saved. Before the change, so that a crash does not matter. */
-static void mark(const struct agent *a, const char *id) {
+void machine_mark_changed(const struct agent *a, const char *id) {
 	_cleanup_(free_ptr) char *path = run_path(a, id, CHANGED_FILE);
 	_cleanup_(close_fd) int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -47,7 +47,7 @@ static int change_size(const struct agent *a, const struct msg_instance_create *
 	if (r < 0)
 		return r;
 	if (cpus != had_cpus || memory != had_memory)
-		mark(a, new->instance.id);
+		machine_mark_changed(a, new->instance.id);
 	r = live_cpus(q, cpus, deadline, cpus == had_cpus ? NULL : err);
 	if (r < 0 && cpus != had_cpus)
 		return r;
@@ -102,7 +102,7 @@ int machine_disk_attach(const struct agent *a, const struct msg_instance_create 
 		return error_errno(err, errno, "cannot open the disk %s", v->node);
 	int result = connect_to(a, i->id, &q, &deadline, err);
 	if (result == 0)
-		mark(a, i->id);
+		machine_mark_changed(a, i->id);
 	return result < 0 ? result : live_disk_add(q, &i->spec.machine, &d, deadline, err);
 }
 
@@ -112,7 +112,9 @@ int machine_disk_detach(const struct agent *a, const char *instance, const char 
 	int64_t deadline;
 	int r = connect_to(a, instance, &q, &deadline, err);
 	if (r == 0)
-		mark(a, instance);
+		r = live_jobs_none(q, deadline, err);
+	if (r == 0)
+		machine_mark_changed(a, instance);
 	return r < 0 ? r : live_disk_remove(q, id, deadline, err);
 }
 
@@ -158,7 +160,7 @@ int machine_nics_remove(const struct agent *a, const struct msg_instance_create 
 	for (char **id = ids; result == 0 && id && *id; id++) {
 		if (nic_of(&r->instance.nics, *id))
 			continue;
-		mark(a, r->instance.id);
+		machine_mark_changed(a, r->instance.id);
 		result = live_nic_remove(q, *id, deadline, err);
 	}
 	return result;
@@ -178,7 +180,7 @@ int machine_nics_add(const struct agent *a, const struct msg_instance_create *r,
 		_cleanup_(free_ptr) char *id = machine_nic_id(n), *tap = machine_tap_name(n);
 		const struct machine_nic card = {.id = id, .tap = tap, .mac = n->mac, .model = r->instance.spec.machine.nic_model};
 		if (!strv_has(ids, id))
-			mark(a, r->instance.id);
+			machine_mark_changed(a, r->instance.id);
 		result = live_nic_add(q, &r->instance.spec.machine, &card, deadline, err);
 	}
 	return result;

@@ -79,11 +79,27 @@ int machine_disk_resized(const struct agent *a, const char *instance, const char
 void machine_volume_resized(const struct agent *a, const char *volume, int64_t size);
 /* Whether it has got or lost a device, processors or memory since its start. */
 bool machine_is_changed(const struct agent *a, const char *id);
+void machine_mark_changed(const struct agent *a, const char *id);
 /* Cards that are not of the record's nics go; those that are missing come: their interfaces are there. */
 int machine_nics_remove(const struct agent *a, const struct msg_instance_create *r, struct error *err);
 int machine_nics_add(const struct agent *a, const struct msg_instance_create *r, const struct container_state *c, struct error *err);
 /* The job's descriptors, named by the list, into the drives; those that r has already stay. */
 int machine_media_change(const struct job *j, const struct msg_instance_create *r, const media *list, struct error *err);
+
+/* --- machine-move.c: a disk of one that runs moves into another pool --- */
+
+int work_machine_disk_move(struct job *j, struct error *err);
+/* Brings what a crash has cut off to its end, unless whoever does it is at work. alive: QEMU runs. run is changed, and saved. */
+void machine_move_recover(const struct job *j, struct msg_instance_create *r, struct run_state *run, bool alive);
+/* CONFLICT while that disk moves (id NULL: any disk does). */
+int machine_move_check(const struct run_state *run, const char *id, struct error *err);
+
+/* --- machine-export.c: copies of the disks of one that runs --- */
+
+int work_machine_export(struct job *j, struct error *err);
+int work_machine_checkpoints(struct job *j, struct error *err);
+/* One that was cut off leaves QEMU. */
+void machine_export_recover(const struct agent *a, const char *id);
 
 /* For a request to a machine that runs: its lock, record and monitor. CONFLICT: it is a container. */
 struct qmp;

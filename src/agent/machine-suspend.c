@@ -82,6 +82,7 @@ void machine_recover(const struct agent *a, const char *id, int64_t run, bool pa
 	if (r < 0)
 		log_warn("machine %.12s: %s", id, error_text(&err));
 	qmp_free(TAKE_PTR(q)); /* one at a time has the monitor */
+	machine_export_recover(a, id);
 	machine_guest_thaw(a, id); /* its file systems may be held still */
 	memory_tidy(a, id);
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "driver/qemu/live.h"
 #include "driver/qemu/memory.h"
 #include "driver/qemu/qmp.h"
 
@@ -54,6 +55,9 @@ static int open_machine(struct memory_saver *s, bool disk, struct error *err) {
 		return error_set(err, ERROR_CONFLICT, "instance %.12s is a container: only a machine's memory can be saved", s->id);
 	if (run_load(s->agent, s->id, &s->run, NULL) < 0 || !(state_bit(i->status.state) & S_UP))
 		return error_set(err, ERROR_CONFLICT, "machine %.12s does not run: it has no memory to be saved", s->id);
+	int moves = machine_move_check(&s->run, NULL, err);
+	if (moves < 0)
+		return moves;
 	if (machine_is_changed(s->agent, s->id))
 		return error_set(err, ERROR_CONFLICT, "machine %.12s has been changed since its start: its memory can be saved after the next "
 				 "one", s->id);
@@ -61,7 +65,9 @@ static int open_machine(struct memory_saver *s, bool disk, struct error *err) {
 		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s is of a container's image: virtiofsd, which gives it its files, cannot "
 				 "be saved", s->id);
 	r = disk ? check_volumes(s, err) : 0;
-	return r < 0 ? r : machine_monitor(s->agent, s->id, soon(), &s->q, err);
+	if (r == 0)
+		r = machine_monitor(s->agent, s->id, soon(), &s->q, err);
+	return r < 0 ? r : live_jobs_none(s->q, soon(), err); /* QEMU would write to disks that it has given up */
 }
 
 /* "pc-q35-7.2-machine"; it becomes an argument, and QEMU is a stranger. */

@@ -253,6 +253,7 @@ void pool_tidy(const struct job *j, const struct pool_entry *e) {
 	bool alone = lock_dir(e, LOCK_EX, 0, &lock, NULL) == 0;
 	if (alone && e->driver->recover && e->driver->recover(&e->ref, &err) < 0)
 		log_warn("pool %s: %s", e->pool.spec.name, error_text(&err));
+	volumes_moved_tidy(j, e);
 	volumes_undo_stale(j, e);
 	volumes_close_stale(j->agent, e);
 	if (alone)

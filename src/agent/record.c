@@ -215,6 +215,25 @@ int pid_open(pid_t pid, uint64_t start) {
 
 /* --- runs --- */
 
+void run_move_free(struct run_move *m) {
+	free(m->id);
+	free(m->from);
+	free(m->to);
+	free(m->place);
+	*m = (struct run_move){0};
+}
+
+static void parse_move(const json_t *json, struct run_move *out) {
+	const char *id = json_get_str(json, "id"), *from = json_get_str(json, "from"), *to = json_get_str(json, "to"),
+		   *place = json_get_str(json, "place");
+	if (id && from && to)
+		*out = (struct run_move){str_copy(id), str_copy(from), str_copy(to), place ? str_copy(place) : NULL};
+}
+
+static json_t *print_move(const struct run_move *m) {
+	return json_pack("{s:s,s:s,s:s,s:s*}", "id", m->id, "from", m->from, "to", m->to, "place", m->place);
+}
+
 void run_free(struct run_state *s) {
 	if (s->created) /* else it holds no descriptors, not even -1 */
 		container_state_free(&s->container);
@@ -224,6 +243,7 @@ void run_free(struct run_state *s) {
 		free(s->volumes.items[i].target);
 	}
 	free(s->volumes.items);
+	run_move_free(&s->move);
 	*s = (struct run_state){0};
 }
 
@@ -276,6 +296,7 @@ int run_load(const struct agent *a, const char *id, struct run_state *out, struc
 	out->started_at = json_get_int(json, "started_at");
 	if (json_object_get(json, "volumes"))
 		parse_volumes(json_object_get(json, "volumes"), out);
+	parse_move(json_object_get(json, "move"), &out->move);
 	json_t *container = json_object_get(json, "container");
 	if (!container)
 		return 0;
@@ -292,6 +313,8 @@ int run_save(const struct agent *a, const char *id, const struct run_state *s, s
 	json_set_int(json, "started_at", s->started_at);
 	if (s->volumes.n)
 		json_object_set_new(json, "volumes", print_volumes(s));
+	if (s->move.id)
+		json_object_set_new(json, "move", print_move(&s->move));
 	if (s->created)
 		json_object_set_new(json, "container", container_state_print(&s->container));
 	_cleanup_(free_ptr) char *text = json_print(json);

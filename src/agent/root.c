@@ -24,6 +24,14 @@ bool root_is_block(const struct msg_instance_create *r) {
 	return str_same(r->instance.spec.kind, "machine") && !strv_len(r->layers);
 }
 
+bool root_is_here(const struct pool_entry *e, const char *id) {
+	_cleanup_(record_free) struct msg_instance_create r = {0};
+	_cleanup_(free_ptr) char *dir = instance_path(e->agent, id, NULL);
+	if (!fs_exists(dir))
+		return false;
+	return record_load(e->agent, id, &r, NULL) < 0 || str_same(root_pool_id(&r.instance), e->pool.id);
+}
+
 bool root_recorded_block(const struct agent *a, const char *id) {
 	_cleanup_(record_free) struct msg_instance_create r = {0};
 	return record_load(a, id, &r, NULL) == 0 && root_is_block(&r);

@@ -58,7 +58,7 @@ static int begin_run(struct start *s, struct error *err) {
 	s->run.shim = getpid();
 	s->run.shim_start = pid_start_time(getpid());
 	s->run.started_at = time_now_ns();
-	r = volumes_plan(&s->record, &s->run, err);
+	r = volumes_plan(s->job->agent, &s->record, &s->run, err);
 	if (r == 0)
 		r = run_save(a, id, &s->run, err);
 	fault_point("start.marked");

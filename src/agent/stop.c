@@ -176,6 +176,7 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 		}
 	}
 	fault_point("reap.recorded");
+	machine_move_recover(j, r, &run, false);
 	volumes_release(j, &run);
 	root_close(j, r);
 	fault_point("reap.closed");
@@ -212,11 +213,12 @@ static json_t *running_execs(const struct agent *a, const char *id) {
 	return all;
 }
 
-static void report_running(const struct job *j, const struct msg_instance_create *r, struct run_state *run) {
+static void report_running(const struct job *j, struct msg_instance_create *r, struct run_state *run) {
 	/* frozen for a commit, or for a pause that did not get as far as the record */
 	bool running = str_same(r->instance.status.state, "running");
 	if (running && cgroup_is_frozen(&run->container.cgroup))
 		cgroup_freeze(&run->container.cgroup, false, NULL);
+	machine_move_recover(j, r, run, true); /* before it goes on */
 	if (instance_is_machine(&r->instance.spec))
 		machine_recover(j->agent, j->id, r->instance.status.started_at, !running);
 	volumes_recover(j, run);
@@ -234,7 +236,7 @@ static void report_running(const struct job *j, const struct msg_instance_create
 }
 
 /* A change of its networks may have been cut off. */
-static void recover_running(const struct job *j, const struct msg_instance_create *r, struct run_state *run) {
+static void recover_running(const struct job *j, struct msg_instance_create *r, struct run_state *run) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (network_sync(j, r, run, &err) < 0)
 		log_error("instance %.12s: %s", j->id, error_text(&err));
@@ -544,7 +546,9 @@ static int resize_root(const struct stop *s, int64_t size, struct error *err) {
 	const struct msg_instance_create *r = &s->record;
 	if (size == r->instance.spec.root_size)
 		return 0;
-	int result = root_resize(s->job, r, size, err);
+	int result = machine_move_check(&s->run, s->job->id, err);
+	if (result == 0)
+		result = root_resize(s->job, r, size, err);
 	bool told = s->shim >= 0 && instance_is_machine(&r->instance.spec) && !guest_is(r);
 	return result == 0 && told ? machine_disk_resized(s->job->agent, s->job->id, NULL, size, err) : result;
 }

@@ -78,6 +78,7 @@ int volume_lock(const struct pool_entry *e, const char *id, int how, int *lock, 
 /* Exclusively, if anybody has ever made that lock: for what nobody can find any more. Needs no room on a full disk. */
 int volume_lock_present(const struct pool_entry *e, const char *id, int *lock, struct error *err);
 int volume_busy_lock(const struct pool_entry *e, const char *id, int *lock, struct error *err);
+int volume_try_lock(const struct pool_entry *e, const char *id, int *lock); /* exclusively, at once; -EBUSY */
 void volume_unlock(int *lock);
 /* When it is no more. */
 void volume_locks_remove(const struct pool_entry *e, const char *id);
@@ -105,6 +106,8 @@ void volume_close_unused(const struct agent *a, const struct pool_entry *e, cons
 			 const char *snapshot, const char *except);
 /* The instances that run with it; free them. */
 char **volume_users(const struct agent *a, const char *id, const char *except);
+/* Some run's disk is on its way into this pool: that run's end, or recovery, sees to what there is. */
+bool volume_is_coming(const struct pool_entry *e, const char *id);
 /* CONFLICT that names them, if there are any. */
 int volume_check_unused(const struct agent *a, const char *id, const char *what, struct error *err);
 /* Closes what is marked as open and used by nobody. */
@@ -121,6 +124,13 @@ struct storage_volume volume_for_driver(const struct volume *v);
 /* The record under its temporary name; the volume is made next, then volume_finish. */
 int volume_begin(const struct pool_entry *e, const struct volume *v, struct error *err);
 int volume_finish(const struct pool_entry *e, const char *id, struct error *err);
+/* Its record under the temporary name. */
+int volume_unfinished(const struct pool_entry *e, const char *id, struct volume *out, struct error *err);
+bool volume_is_whole(const struct pool_entry *e, const char *id);
+/* Whatever there is of it goes, also what has been cut off. Nothing is fine. */
+int volume_clear(const struct pool_entry *e, const char *id, struct error *err);
+/* The root of an instance that has it in this pool, or whose record cannot be read. */
+bool root_is_here(const struct pool_entry *e, const char *id);
 /* What volume_begin began goes away again. */
 int volume_undo(const struct pool_entry *e, const char *id, struct error *err);
 void volumes_undo_stale(const struct job *j, const struct pool_entry *e);
@@ -150,6 +160,27 @@ int volume_copy(const struct job *j, struct volume_source *from, const struct po
 /* The same, with these of its snapshots, the oldest first; the source's lock is held exclusively. */
 int volume_move(const struct job *j, struct volume_source *from, char *const *snapshots, const struct pool_entry *to,
 		const struct storage_volume *v, struct error *err);
+/* The new volume with those snapshots alone: what it is now is the caller's to write. */
+int volume_move_snapshots(const struct job *j, struct volume_source *from, char *const *snapshots, const struct pool_entry *to,
+			  const struct storage_volume *v, struct error *err);
+
+/* --- a volume that has moved while it was used (volume-moved.c) ---
+ * It is the new pool's from the moment on at which its record has its final name there (a root: at which the instance's record
+ * names that pool). What is left in the old one goes afterwards. */
+
+/* Whether the new pool has it for good. */
+bool volume_has_moved(const struct agent *a, const struct pool_entry *to, const char *id);
+/* It has from now on; a root's instance's record r is changed and saved. */
+int volume_moved(const struct pool_entry *from, const struct pool_entry *to, const char *id, struct msg_instance_create *r,
+		 struct error *err);
+/* What is left in the old pool goes. `to`'s lock is the caller's. */
+int volume_moved_finish(const struct pool_entry *from, const struct pool_entry *to, const char *id, struct error *err);
+/* Whether what this pool has under that id is left over by such a move. */
+bool volume_is_left(const struct pool_entry *e, const char *id);
+/* The pool in which it is now, where a record made before a move may name the old one. */
+const char *volume_pool_now(const struct agent *a, const char *pool_id, const char *id);
+/* Finishes those from or to this pool that a crash has cut off. */
+void volumes_moved_tidy(const struct job *j, const struct pool_entry *e);
 
 int work_volume_create(struct job *j, struct error *err);
 int work_volume_delete(struct job *j, struct error *err);
@@ -233,7 +264,7 @@ struct volume_mounts {
 	size_t n;
 };
 /* The volumes that the spec mounts, as run->volumes: to be saved before they are opened. */
-int volumes_plan(const struct msg_instance_create *r, struct run_state *run, struct error *err);
+int volumes_plan(const struct agent *a, const struct msg_instance_create *r, struct run_state *run, struct error *err);
 int volumes_open(const struct job *j, const struct msg_instance_create *r, struct run_state *run,
 		 struct volume_mounts *out, struct error *err);
 int volume_mount_open(const struct job *j, const struct instance *i, struct volume_mount *v, struct error *err);

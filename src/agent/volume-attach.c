@@ -129,6 +129,8 @@ int work_volume_detach(struct job *j, struct error *err) {
 	int r = open_run(&x, err);
 	struct run_volume *v = r == 0 ? volume_at(&x.run, m->target) : NULL;
 	if (v)
+		r = machine_move_check(&x.run, v->id, err);
+	if (v && r == 0)
 		r = detach(j, &x.run, v, err);
 	return r < 0 ? r : job_answer(j, NULL, NULL, 0, err);
 }

@@ -182,16 +182,32 @@ static int copy_one(const struct job *j, struct volume_source *from, const char 
 	return r;
 }
 
+static int check_snapshots(char *const *snapshots, const struct pool_entry *to, struct error *err) {
+	if (!strv_len(snapshots) || (to->driver->snapshot_create && pool_can(to).snapshots))
+		return 0;
+	return error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) has no snapshots, and the volume has %zu: remove "
+			 "them first, or copy the volume", to->pool.spec.name, to->driver->name, strv_len(snapshots));
+}
+
+int volume_move_snapshots(const struct job *j, struct volume_source *from, char *const *snapshots, const struct pool_entry *to,
+			  const struct storage_volume *v, struct error *err) {
+	int r = check_snapshots(snapshots, to, err);
+	if (r == 0)
+		r = to->driver->volume_create(&to->ref, v, err);
+	fault_point("copy.created");
+	for (size_t i = 0; r == 0 && snapshots && snapshots[i]; i++)
+		r = copy_one(j, from, snapshots[i], to, v, i > 0, err);
+	from->snapshot = NULL;
+	return r;
+}
+
 int volume_move(const struct job *j, struct volume_source *from, char *const *snapshots, const struct pool_entry *to,
 		const struct storage_volume *v, struct error *err) {
-	if (!to->driver->snapshot_create || !pool_can(to).snapshots)
-		return error_set(err, ERROR_UNSUPPORTED, "the pool %s (driver %s) has no snapshots, and the volume has %zu: remove "
-				 "them first, or copy the volume", to->pool.spec.name, to->driver->name, strv_len(snapshots));
+	int r = check_snapshots(snapshots, to, err);
+	if (r < 0)
+		return r;
 	if (can_stream(from, to))
 		return stream_all(from, snapshots, to, v, err);
-	int r = to->driver->volume_create(&to->ref, v, err);
-	fault_point("copy.created");
-	for (size_t i = 0; r == 0 && snapshots[i]; i++)
-		r = copy_one(j, from, snapshots[i], to, v, i > 0, err);
+	r = volume_move_snapshots(j, from, snapshots, to, v, err);
 	return r < 0 ? r : copy_one(j, from, NULL, to, v, true, err);
 }

@@ -33,7 +33,7 @@ void run_add_volume(struct run_state *run, const struct run_volume *v) {
 	};
 }
 
-int volumes_plan(const struct msg_instance_create *r, struct run_state *run, struct error *err) {
+int volumes_plan(const struct agent *a, const struct msg_instance_create *r, struct run_state *run, struct error *err) {
 	const struct instance *i = &r->instance;
 	for (size_t n = 0; n < i->spec.mounts.n; n++) {
 		const struct mount *m = &i->spec.mounts.items[n];
@@ -43,7 +43,7 @@ int volumes_plan(const struct msg_instance_create *r, struct run_state *run, str
 		if (!u || !u->pool_id || !u->volume_id)
 			return error_field(err, "spec.mounts.source", "the volume %s of the mount on %s is not known to the "
 					   "agent", m->source ? m->source : "(none)", m->target);
-		struct run_volume v = {.pool_id = u->pool_id, .id = u->volume_id, .target = m->target,
+		struct run_volume v = {.pool_id = (char *)volume_pool_now(a, u->pool_id, u->volume_id), .id = u->volume_id, .target = m->target,
 				       .block = str_same(u->kind, "block")};
 		run_add_volume(run, &v);
 	}
@@ -194,8 +194,8 @@ int volumes_open(const struct job *j, const struct msg_instance_create *r, struc
 		if (!u)
 			continue;
 		struct volume_mount *v = &out->items[out->n++];
-		*v = (struct volume_mount){.pool_id = u->pool_id, .id = u->volume_id, .block = str_same(u->kind, "block"),
-					   .mount = m, .fill_lock = -1};
+		*v = (struct volume_mount){.pool_id = volume_pool_now(j->agent, u->pool_id, u->volume_id), .id = u->volume_id,
+					   .block = str_same(u->kind, "block"), .mount = m, .fill_lock = -1};
 		result = volume_mount_open(j, i, v, err);
 		if (result == 0 && !v->block)
 			result = plan_fill(v, err);

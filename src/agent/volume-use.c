@@ -52,6 +52,11 @@ int volume_lock_present(const struct pool_entry *e, const char *id, int *lock, s
 	return fs_exists(path) ? volume_lock(e, id, LOCK_EX, lock, err) : 0;
 }
 
+int volume_try_lock(const struct pool_entry *e, const char *id, int *lock) {
+	_cleanup_(free_ptr) char *path = str_format("%s/locks/%s", e->dir, id);
+	return lock_path(path, LOCK_EX, 0, lock);
+}
+
 void volume_unlock(int *lock) {
 	instance_unlock(lock);
 }
@@ -76,11 +81,31 @@ static bool is_locked(const struct pool_entry *e, const char *id) {
 
 /* --- runs --- */
 
-static bool run_has_volume(const struct agent *a, const char *instance, const char *id) {
-	_cleanup_(run_free) struct run_state run = {0};
+static bool run_names_volume(const struct agent *a, const char *instance, const char *id, struct run_state *run) {
 	_cleanup_(free_ptr) char *path = run_path(a, instance, "state.json");
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
-	if (fs_read(path, (size_t)8 << 20, &text) < 0 || !strstr(buf_str(&text), id) || run_load(a, instance, &run, NULL) < 0)
+	return fs_read(path, (size_t)8 << 20, &text) == 0 && strstr(buf_str(&text), id) && run_load(a, instance, run, NULL) == 0;
+}
+
+static bool run_moves_volume(const struct agent *a, const char *instance, const char *id, const char *to) {
+	_cleanup_(run_free) struct run_state run = {0};
+	return run_names_volume(a, instance, id, &run) && str_same(run.move.id, id) && str_same(run.move.to, to);
+}
+
+bool volume_is_coming(const struct pool_entry *e, const char *id) {
+	const struct agent *a = e->agent;
+	DIR *d = opendir(a->shims);
+	bool found = false;
+	for (struct dirent *entry; d && !found && (entry = readdir(d));)
+		found = entry->d_name[0] != '.' && run_moves_volume(a, entry->d_name, id, e->pool.id);
+	if (d)
+		closedir(d);
+	return found;
+}
+
+static bool run_has_volume(const struct agent *a, const char *instance, const char *id) {
+	_cleanup_(run_free) struct run_state run = {0};
+	if (!run_names_volume(a, instance, id, &run))
 		return false;
 	for (size_t i = 0; i < run.volumes.n; i++)
 		if (str_same(run.volumes.items[i].id, id))

@@ -71,14 +71,35 @@ int volume_finish(const struct pool_entry *e, const char *id, struct error *err)
 	return rename_record(e, id, false, err);
 }
 
+int volume_unfinished(const struct pool_entry *e, const char *id, struct volume *out, struct error *err) {
+	_cleanup_(free_ptr) char *path = record_file(e, id, true);
+	return object_load(&volume_table, path, out, err);
+}
+
+bool volume_is_whole(const struct pool_entry *e, const char *id) {
+	_cleanup_(free_ptr) char *path = record_file(e, id, false);
+	return fs_exists(path);
+}
+
+int volume_clear(const struct pool_entry *e, const char *id, struct error *err) {
+	_cleanup_(free_ptr) char *unfinished = record_file(e, id, true);
+	int r = volume_is_whole(e, id) ? rename_record(e, id, true, err) : 0;
+	return r < 0 || !fs_exists(unfinished) ? r : volume_undo(e, id, err);
+}
+
 int volume_undo(const struct pool_entry *e, const char *id, struct error *err) {
 	_cleanup_(free_ptr) char *path = record_file(e, id, true);
 	struct volume v;
-	int r = object_load(&volume_table, path, &v, err);
+	int r = volume_unfinished(e, id, &v, err);
 	if (r < 0)
 		return r;
 	bool block = volume_is_block(&v);
 	fields_free(&volume_table, &v);
+	if (root_is_here(e, id)) { /* of a move that came to its end, or to nothing: the record alone is too much */
+		unlink(path);
+		sync_volumes(e);
+		return 0;
+	}
 	r = volume_close(e, id, block, err);
 	if (r == 0)
 		r = e->driver->volume_remove(&e->ref, id, block, err);
@@ -98,7 +119,7 @@ static void undo_stale(const struct pool_entry *e, const char *id) {
 	_cleanup_(free_ptr) char *path = str_format("%s/locks/%s", e->dir, id);
 	_cleanup_(free_ptr) char *record = record_file(e, id, true);
 	lock = open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
-	if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0 || !fs_exists(record))
+	if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB) < 0 || !fs_exists(record) || volume_is_coming(e, id))
 		return;
 	if (volume_undo(e, id, &err) < 0)
 		log_warn("what is left of volume %.12s in the pool %s: %s", id, e->pool.spec.name, error_text(&err));
@@ -414,7 +435,7 @@ int work_volume_list(struct job *j, struct error *err) {
 		return pool_failed(j, e, r, err);
 	for (size_t i = 0; ids && ids[i]; i++) {
 		_cleanup_(free_ptr) char *unfinished = record_file(e, ids[i], true);
-		if (!fs_exists(unfinished))
+		if (!fs_exists(unfinished) && !volume_is_left(e, ids[i]))
 			strv_add(&whole, ids[i]);
 	}
 	struct msg_volumes reply = {.ids = whole};

@@ -26,6 +26,7 @@ int show_each(const struct invocation *in, const char *fmt,
 	      void (*more)(const struct invocation *in, const char *name, json_t *object));
 /* A GET whose body goes to a file (NULL: standard output, which must be no terminal). The path is freed. */
 int download(const struct invocation *in, char *path, const char *file, struct error *err);
+int download_by(const struct invocation *in, const char *method, char *path, const char *file, struct error *err);
 /* A file to upload; "-" is standard input, which must be no terminal. */
 int open_input(const char *file, struct error *err);
 /* Prints an error as command_main does. */

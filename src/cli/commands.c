@@ -15,7 +15,7 @@ extern const struct command command_run, command_create, command_start, command_
 	command_network_published, command_network_unpublish, command_address_ls, command_address_reserve,
 	command_address_release, command_rule_create, command_rule_ls, command_rule_show, command_rule_rm,
 	command_rule_add, command_rule_remove,
-	command_clone, command_pool_create, command_pool_ls, command_pool_show, command_pool_update,
+	command_clone, command_move, command_pool_create, command_pool_ls, command_pool_show, command_pool_update,
 	command_pool_rm, command_volume_create, command_volume_ls, command_volume_show, command_volume_update,
 	command_volume_rename, command_volume_rm, command_volume_prune, command_volume_copy, command_volume_move,
 	command_volume_attach, command_volume_detach, command_volume_export, command_volume_import,
@@ -25,14 +25,15 @@ extern const struct command command_run, command_create, command_start, command_
 	command_workload_update, command_workload_scale, command_workload_rollback, command_workload_rm,
 	command_secret_create, command_secret_ls, command_secret_show, command_secret_rm,
 	command_config_create, command_config_ls, command_config_show, command_config_cat,
-	command_config_rm, command_set_password;
+	command_config_rm, command_set_password,
+	command_backup_export, command_backup_checkpoints, command_backup_forget;
 
 const struct command *const commands[] = {
 	&command_run, &command_create, &command_start, &command_stop, &command_restart, &command_kill,
 	&command_pause, &command_unpause, &command_suspend, &command_rm, &command_rename, &command_update, &command_exec,
 	&command_attach, &command_console, &command_screenshot, &command_send_key, &command_mouse, &command_logs,
 	&command_top, &command_stats, &command_cp, &command_diff, &command_set_password,
-	&command_commit, &command_export, &command_clone, &command_wait, &command_ls, &command_show, &command_events,
+	&command_commit, &command_export, &command_clone, &command_move, &command_wait, &command_ls, &command_show, &command_events,
 	&command_image_ls, &command_image_pull, &command_image_push, &command_image_bootstrap,
 	&command_image_load, &command_image_save, &command_image_import, &command_image_export,
 	&command_image_show, &command_image_tag, &command_image_rm, &command_image_prune,
@@ -47,6 +48,7 @@ const struct command *const commands[] = {
 	&command_volume_move, &command_volume_attach, &command_volume_detach, &command_volume_export,
 	&command_volume_import, &command_snapshot_create, &command_snapshot_ls, &command_snapshot_restore,
 	&command_snapshot_update, &command_snapshot_rm,
+	&command_backup_export, &command_backup_checkpoints, &command_backup_forget,
 	&command_workload_create, &command_workload_ls, &command_workload_ps, &command_workload_show,
 	&command_workload_update, &command_workload_scale, &command_workload_rollback, &command_workload_rm,
 	&command_secret_create, &command_secret_ls, &command_secret_show, &command_secret_rm,

@@ -168,6 +168,10 @@ static int to_fd(const char *data, size_t n, void *arg) {
 }
 
 int download(const struct invocation *in, char *path, const char *file, struct error *err) {
+	return download_by(in, "GET", path, file, err);
+}
+
+int download_by(const struct invocation *in, const char *method, char *path, const char *file, struct error *err) {
 	_cleanup_(free_ptr) char *owned = path;
 	int out = file ? open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)
 		       : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
@@ -176,7 +180,7 @@ int download(const struct invocation *in, char *path, const char *file, struct e
 	_cleanup_(close_fd) int fd = out;
 	if (!file && isatty(fd))
 		return error_set(err, ERROR_INVALID, "an archive is not for a terminal: use -o FILE");
-	int r = client_stream(in->client, "GET", path, NULL, to_fd, &fd, err);
+	int r = client_stream(in->client, method, path, NULL, to_fd, &fd, err);
 	if (r < 0 && file)
 		unlink(file);
 	return r;

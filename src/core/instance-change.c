@@ -2,6 +2,7 @@
  * the store. A mark in the store says that a change is under way: were this process to die in the midst of it, the
  * next one has the agent go back to what the store says. */
 #include "core/core-priv.h"
+#include "core/volumes-priv.h"
 
 #include "base/log.h"
 #include "base/str.h"
@@ -206,6 +207,7 @@ static void publish_change(struct core *c, struct entry *e, const struct instanc
 	now.ports = new->ports;
 	now.exposed = new->exposed;
 	now.volumes = new->volumes;
+	now.pool_id = new->pool_id;
 	entry_set(c, e, instance_snap_new(&now));
 }
 
@@ -337,6 +339,26 @@ int instance_update(struct core *c, const char *project, const char *name, const
 int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
 			   struct instance_snap **out, struct error *err) {
 	return edit(c, project, name, edit_mounts, (void *)patch, out, err);
+}
+
+struct pool_name {
+	const char *name, *id;
+};
+
+static int edit_pool(struct core *c, struct entry *e, const struct instance *old, struct instance *new, void *arg,
+		     struct error *err) {
+	const struct pool_name *p = arg;
+	free(new->spec.pool);
+	free(new->pool_id);
+	new->spec.pool = str_copy(p->name);
+	new->pool_id = str_copy(p->id);
+	return change_spec(c, e, old, new, err);
+}
+
+int instance_set_pool(struct core *c, const char *project, const char *id, const char *pool, const char *pool_id, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *after = NULL;
+	struct pool_name p = {pool, pool_id};
+	return edit(c, project, id, edit_pool, &p, &after, err);
 }
 
 static int edit_port(struct core *c, struct entry *e, const struct instance *old, struct instance *new, void *arg,

@@ -12,6 +12,17 @@ int machine_screen(struct core *c, const char *project, const char *name, int *f
 /* Keys and pointer; back when all is done. CONFLICT: it is a container, or does not run. */
 int machine_input(struct core *c, const char *project, const char *name, const struct machine_input *in, struct error *err);
 
+/* Its disks, all of one moment, while it goes on: *fd a stream of a tar of qcow2 images, or with `disk` ("root", or a volume's name)
+ * that image. since (NULL: all): what has been written since that checkpoint, an image upon the earlier one. checkpoint (NULL:
+ * none): one of this moment, there once all has been read; it lasts as long as the machine runs. NOT_FOUND, EXISTS, CONFLICT. */
+struct machine_export {
+	const char *disk, *since, *checkpoint;
+};
+int machine_export(struct core *c, const char *project, const char *name, const struct machine_export *e, int *fd, struct error *err);
+/* {"checkpoints":[NAME…]}; free it. */
+int machine_checkpoints(struct core *c, const char *project, const char *name, char **json, struct error *err);
+int machine_checkpoint_delete(struct core *c, const char *project, const char *name, const char *checkpoint, struct error *err);
+
 /* What its guest tells of itself; free it with inside_table. UNAVAILABLE: no agent answers in it. */
 int machine_inside(struct core *c, const char *project, const char *name, struct inside *out, struct error *err);
 int machine_set_password(struct core *c, const char *project, const char *name, const struct inside_password *p, struct error *err);

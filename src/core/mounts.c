@@ -197,6 +197,40 @@ int volume_detach(struct core *c, const char *project, const char *instance, con
 	return instance_change_mounts(c, project, i->id, patch, out, err);
 }
 
+/* What is mounted stays as it is; where it is, is looked up anew. */
+static void refresh(struct core *c, const struct instance *i) {
+	_cleanup_(json_free_ptr) json_t *mounts = mounts_without(&i->spec, ""), *patch = json_object();
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *after = NULL;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	json_object_set(patch, "mounts", mounts);
+	if (instance_change_mounts(c, i->project, i->id, patch, &after, &err) < 0)
+		log_warn("instance %s does not know where its volumes are until it is changed: %s", i->spec.name, error_text(&err));
+}
+
+static bool names_volume(const struct instance *i, const char *id) {
+	for (size_t k = 0; k < i->volumes.n; k++)
+		if (str_same(i->volumes.items[k].volume_id, id))
+			return true;
+	return false;
+}
+
+void volume_users_refresh(struct core *c, const char *id) {
+	void *value;
+	core_lock(c);
+	struct instance_snap **users = alloc_array(map_count(c->by_id) + 1, sizeof(struct instance_snap *));
+	for (size_t i = 0, n = 0; map_next(c->by_id, &i, NULL, &value);) {
+		const struct entry *e = value;
+		if (!e->leaving && names_volume(&e->snap->instance, id))
+			users[n++] = instance_snap_ref(e->snap);
+	}
+	core_unlock(c);
+	for (struct instance_snap **u = users; *u; u++) {
+		refresh(c, &(*u)->instance);
+		instance_snap_unref(*u);
+	}
+	free(users);
+}
+
 /* ---- clones ---- */
 
 struct clone {

@@ -400,12 +400,13 @@ static int move_run(struct core *c, struct task_run *t, void *arg, char **result
 		return r;
 	const struct volume *v = o->of;
 	core_lock(c);
-	const char *user = volume_user(c, v->id, false);
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *runner = str_same(v->spec.kind, "block") ? volume_runner(c, v->id) : NULL;
+	const char *user = runner ? NULL : volume_user(c, v->id, false);
 	if (user)
 		r = error_set(err, ERROR_CONFLICT, "volume %s is mounted by instance %s: detach it first", v->spec.name, user);
 	core_unlock(c);
 	if (r == 0)
-		r = move_held(c, t, v, k->pool, err);
+		r = runner ? disk_move_volume(c, t, v, runner, k->pool, err) : move_held(c, t, v, k->pool, err);
 	if (r == 0)
 		*result = str_copy(v->id);
 	return r;
@@ -453,7 +454,7 @@ static void resync_pool(struct core *c, const struct pool *p) {
 		_cleanup_(free_ptr) char *busy = str_format("volume/%s", *id); /* a move under way has two */
 		bool known = map_get(c->held, busy) || is_known(c, p->spec.name, p->id, *id);
 		core_unlock(c);
-		if (known)
+		if (known || disk_move_adopt(c, p, *id))
 			continue;
 		struct msg_volume_ref unknown = {.pool_id = p->id, .id = *id};
 		log_info("removing volume %.12s, which the store does not know", *id);

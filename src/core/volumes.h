@@ -55,6 +55,9 @@ int volume_import(struct core *c, const char *project, struct volume_spec *spec,
 int volume_import_passing(struct core *c, const char *project, struct volume_spec *spec, const char *format, int fd,
 			  struct noun **out, struct error *err);
 
+/* The root of a machine that runs, into another pool, while it goes on: a task. CONFLICT: it does not run. */
+int instance_move(struct core *c, const char *project, const char *name, const char *pool, char **task, struct error *err);
+
 /* Of an instance that is gone: the volumes that were made for its mounts, as far as nobody else has them. */
 void volumes_drop_anonymous(struct core *c, const struct instance *i);
 

@@ -39,6 +39,30 @@ static const struct field create_fields[] = {
 };
 TABLE(msg_volume_create_table, "msg_volume_create", struct msg_volume_create, create_fields, "A new volume");
 
+static const struct field disk_move_fields[] = {
+	ID_FIELD(struct msg_disk_move, id, FIELD_REQUIRED, "Of the machine"),
+	ID_FIELD(struct msg_disk_move, pool_id, FIELD_REQUIRED, "Where it moves"),
+	ID_FIELD(struct msg_disk_move, from, FIELD_REQUIRED, "Where it is"),
+	FIELD(struct msg_disk_move, volume, FIELD_OBJECT, .sub = &volume_table, .doc = "As it is to be there"),
+	FIELD(struct msg_disk_move, snapshots, FIELD_STRINGS, .max = 4096, .check = instance_name_check,
+	      .doc = "Those that come along, the oldest first"),
+	FIELD(struct msg_disk_move, settle, FIELD_BOOL, .doc = "Only what was cut off"),
+};
+TABLE(msg_disk_move_table, "msg_disk_move", struct msg_disk_move, disk_move_fields, "A disk that moves while it is used");
+
+static const struct field machine_export_fields[] = {
+	ID_FIELD(struct msg_machine_export, id, FIELD_REQUIRED, "Of the machine"),
+	FIELD(struct msg_machine_export, disk, FIELD_STRING, .max = 128, .check = instance_name_check, .doc = "root, or a volume"),
+	FIELD(struct msg_machine_export, since, FIELD_STRING, .max = 128, .check = instance_name_check, .doc = "A checkpoint"),
+	FIELD(struct msg_machine_export, checkpoint, FIELD_STRING, .max = 128, .check = instance_name_check, .doc = "A new checkpoint"),
+};
+TABLE(msg_machine_export_table, "msg_machine_export", struct msg_machine_export, machine_export_fields, "Disks of a machine that runs");
+
+static const struct field checkpoints_fields[] = {
+	FIELD(struct msg_checkpoints, checkpoints, FIELD_STRINGS, .max = 4096, .check = text_check, .doc = "Names"),
+};
+TABLE(msg_checkpoints_table, "msg_checkpoints", struct msg_checkpoints, checkpoints_fields, "Checkpoints of a machine's disks");
+
 static const struct field resize_fields[] = {
 	ID_FIELD(struct msg_volume_resize, pool_id, FIELD_REQUIRED, "Of its pool"),
 	ID_FIELD(struct msg_volume_resize, id, FIELD_REQUIRED, "Of the volume"),

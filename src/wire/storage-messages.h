@@ -29,6 +29,29 @@ struct msg_volume_create {
 	char **snapshots; /* of `from`, the oldest first: these come along (a move). UNSUPPORTED where the pool has none */
 };
 
+/* "machine-disk-move": a block volume that a machine runs with, or its root, into another pool, while it goes on; progress. Reply:
+ * the pool in which it is now. Control going away ends it. settle: none is begun; one that was cut off is brought to an end. */
+struct msg_disk_move {
+	char *id;             /* of the machine */
+	char *pool_id, *from; /* the new pool's, the old one's */
+	struct volume volume; /* as it is to be there; a root: block, with the machine's id */
+	char **snapshots;     /* as in msg_volume_create */
+	bool settle;
+};
+
+/* "machine-export": reply a stream of the disks of a machine that runs, all of one moment: a tar of qcow2 images, "root.qcow2" and
+ * those of its volumes by name, or with `disk` that image alone. "machine-checkpoints": those that there are; with
+ * `checkpoint` that one is removed. */
+struct msg_machine_export {
+	char *id;
+	char *disk;       /* "root", or the name of a volume */
+	char *since;      /* only what has been written since that checkpoint */
+	char *checkpoint; /* becomes one of this moment, once all has been read */
+};
+struct msg_checkpoints {
+	char **checkpoints; /* names */
+};
+
 struct msg_volume_resize {
 	char *pool_id, *id;
 	int64_t size; /* bytes; 0: no quota */
@@ -87,5 +110,5 @@ struct msg_volume_attach {
 };
 
 extern const struct field_table msg_pool_state_table, msg_pool_states_table, msg_volume_ref_table,
-	msg_volume_create_table, msg_volume_resize_table, msg_volume_usage_table, msg_volumes_table,
+	msg_volume_create_table, msg_disk_move_table, msg_machine_export_table, msg_checkpoints_table, msg_volume_resize_table, msg_volume_usage_table, msg_volumes_table,
 	msg_volume_data_table, msg_disk_table, msg_template_table, msg_snapshot_table, msg_volume_attach_table;

@@ -1,7 +1,9 @@
 """Machines for tests: a disk with a guest of one sector, and a console to talk to it."""
+import json
 import os
 import pty
 import select
+import socket
 import subprocess
 import termios
 import time
@@ -45,6 +47,38 @@ def tiny_daemon(name, image, check=lambda d: None):
         d.close()
         raise
     return d
+
+
+class Monitor:
+    """QEMU's own, which nobody else has meanwhile."""
+
+    def __init__(self, d, id):
+        at = os.open(f"{d.run_dir}/shim/{id}", os.O_PATH)
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        try:
+            self.sock.connect(f"/proc/self/fd/{at}/qmp")  # its own path may be too long
+        finally:
+            os.close(at)
+        self.file = self.sock.makefile("rw")
+        self.file.readline()
+        self.call("qmp_capabilities")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+        self.sock.close()
+
+    def call(self, command, **arguments):
+        self.file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self.file.flush()
+        answer = json.loads(self.file.readline())
+        while "event" in answer:
+            answer = json.loads(self.file.readline())
+        assert "return" in answer, answer
+        return answer["return"]
 
 
 class Console:

@@ -291,6 +291,19 @@ static void clone(struct http_request *req) {
 	reply_json(req, r, 202, &task, &err);
 }
 
+static void root_move(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct copy_request dto;
+	char *task = NULL;
+	if (!dto_parse(req, &copy_request_table, &dto, NULL))
+		return;
+	bool more = dto.name || dto.snapshot || dto.linked || dto.memory;
+	int r = more ? error_field(&err, "pool", "is all that a move takes")
+		     : instance_move(core_of(req), project_of(req), name_of(req), dto.pool, &task, &err);
+	fields_free(&copy_request_table, &dto);
+	reply_json(req, r, 202, &task, &err);
+}
+
 #define POOLS "/v1/pools"
 #define P "/v1/projects/{project}"
 #define VOLUME P "/volumes/{name}"
@@ -330,6 +343,8 @@ const struct native_route storage_routes[] = {
 	SNAPSHOTS(INSTANCE, instance, "an instance's root"),
 	{"POST", INSTANCE "/clone", clone, .summary = "A new instance whose root begins as this one's or a snapshot's",
 	 .request = &copy_request_table, .reply = &task_table, .status = 202},
+	{"POST", INSTANCE "/move", root_move, .summary = "Moves the root of a machine that runs to another pool", .request = &copy_request_table,
+	 .reply = &task_table, .status = 202},
 	{"POST", INSTANCE "/volumes", attach, .summary = "Mounts a volume, at once if it runs", .request = &volume_attach_request_table,
 	 .reply = &instance_table, .status = 200},
 	{"DELETE", INSTANCE "/volumes/{volume}", detach, .summary = "Unmounts a volume", .reply = &instance_table, .status = 200},

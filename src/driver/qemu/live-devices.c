@@ -92,23 +92,35 @@ int live_unplug(struct qmp *q, const char *id, const char *what, int64_t deadlin
 
 /* --- disks --- */
 
-static int node_remove(struct qmp *q, const char *id, const char *kind, int64_t deadline, struct error *err) {
+/* QEMU has one class for all errors. */
+int live_node_remove(struct qmp *q, const char *id, const char *kind, int64_t deadline, bool *used, struct error *err) {
 	_cleanup_(free_ptr) char *node = str_format("%s-%s", id, kind);
 	struct error why = ERROR_INIT;
 	int r = qmp_call(q, "blockdev-del", json_pack("{s:s}", "node-name", node), -1, deadline, NULL, &why);
-	if (r < 0 && strstr(error_text(&why), "Failed to find node")) {
+	bool gone = r < 0 && strstr(error_text(&why), "Failed to find node");
+	bool in_use = r < 0 && used && strstr(error_text(&why), "is in use");
+	if (used)
+		*used = in_use;
+	if (gone || in_use) {
 		error_free(&why);
 		return 0;
 	}
 	return r < 0 ? error_move(err, &why) : 0;
 }
 
+static int node_remove(struct qmp *q, const char *id, const char *kind, int64_t deadline, struct error *err) {
+	return live_node_remove(q, id, kind, deadline, NULL, err);
+}
+
 static int nodes_remove(struct qmp *q, const char *id, int64_t deadline, struct error *err) {
 	int r = node_remove(q, id, "data", deadline, err);
-	if (r == 0)
-		r = node_remove(q, id, "file", deadline, err);
-	if (r == 0)
-		qmp_take_back(q, id, deadline);
+	const char *const *place = live_places;
+	for (; r == 0 && *place; place++) {
+		_cleanup_(free_ptr) char *word = live_word(id, *place);
+		r = node_remove(q, id, *place, deadline, err);
+		if (r == 0)
+			qmp_take_back(q, word, deadline);
+	}
 	return r;
 }
 

@@ -60,4 +60,13 @@ void build_others(struct build *b);
 
 /* Asks the guest to let go of a device, and waits for it. live-devices.c */
 struct qmp;
+/* live-job.c. CONFLICT: there is no such job; NO_SPACE, INTERNAL: it has failed. */
+struct live_copy;
+int live_job_look(struct qmp *q, const char *name, int64_t deadline, struct live_copy *out, struct error *err);
+int live_job_await(struct qmp *q, const char *name, int64_t deadline, struct error *err); /* its end, and takes it away */
+int live_job_cancel(struct qmp *q, const char *name, bool force, int64_t deadline, struct error *err);
+int live_job_end(struct qmp *q, const char *name, int64_t deadline, struct error *err); /* by force; none is fine */
+extern const char *const live_places[]; /* "file", where a disk begins, "moved"; NULL */
+char *live_word(const char *id, const char *place); /* of the descriptors lent for it; free it */
+int live_node_remove(struct qmp *q, const char *id, const char *kind, int64_t deadline, bool *used, struct error *err);
 int live_unplug(struct qmp *q, const char *id, const char *what, int64_t deadline, struct error *err);

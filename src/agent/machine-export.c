@@ -1,0 +1,377 @@
+/* Copies of the disks of a machine that runs, all of one moment: the guest's file systems are held still for it where it has an agent,
+ * and the guest goes on while QEMU writes the copies into files without names. They leave as a tar of qcow2 images, or one
+ * as it is. While it goes on the file "export" of the run directory is locked, and names the checkpoint that is to be
+ * there when all has been read; what a killed worker leaves is taken away by recovery. */
+#include "agent/machine-priv.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/time.h"
+#include "driver/qemu/live.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ANSWER_WAIT (60 * NS_PER_SEC)
+#define LOOK_EVERY 200 /* ms: another one may want the monitor meanwhile */
+#define CHUNK ((size_t)1 << 20)
+#define TAR_BLOCK 512
+#define EXPORT_FILE "export"
+
+static int64_t soon(void) {
+	return time_mono_ns() + ANSWER_WAIT;
+}
+
+struct disk {
+	char *id;         /* QEMU's */
+	const char *name; /* "root", or the volume's */
+	int fd;           /* its copy */
+};
+
+struct export {
+	struct job *job;
+	const struct msg_machine_export *m;
+	struct msg_instance_create record;
+	struct run_state run;
+	struct disk *disks;
+	size_t n;
+	int lock, file; /* the machine's; "export", locked */
+	bool begun;     /* the checkpoint is there */
+};
+
+static void export_free(struct export *x) {
+	for (size_t i = 0; i < x->n; i++) {
+		free(x->disks[i].id);
+		close_fd(&x->disks[i].fd);
+	}
+	free(x->disks);
+	close_fd(&x->file);
+	instance_unlock(&x->lock);
+	record_free(&x->record);
+	run_free(&x->run);
+}
+
+/* --- the file --- */
+
+static int lock_export(const struct agent *a, const char *id, int *fd, struct error *err) {
+	_cleanup_(free_ptr) char *path = run_path(a, id, EXPORT_FILE);
+	_cleanup_(close_fd) int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (file < 0)
+		return error_errno(err, errno, "cannot make %s", path);
+	if (flock(file, LOCK_EX | LOCK_NB) < 0)
+		return error_set(err, ERROR_BUSY, "the disks of machine %.12s are being exported already", id);
+	*fd = TAKE_FD(file);
+	return 0;
+}
+
+/* "-": without a checkpoint. NULL: nothing goes on. */
+static int note(int fd, const char *checkpoint, struct error *err) {
+	if (ftruncate(fd, 0) < 0 || (checkpoint && pwrite(fd, checkpoint, strlen(checkpoint), 0) < 0))
+		return error_errno(err, errno, "cannot write into the run directory");
+	return 0;
+}
+
+/* --- the end, from whatever was --- */
+
+static int end_in_qemu(struct qmp *q, const char *checkpoint, struct error *err) {
+	_cleanup_(strv_free_ptr) char **ids = NULL;
+	int r = live_list(q, "", soon(), &ids, err);
+	for (char **id = ids; r == 0 && id && *id; id++) {
+		if (!str_same(*id, "root") && !str_starts(*id, "volume"))
+			continue;
+		r = live_backup_end(q, *id, soon(), err);
+		if (r == 0 && checkpoint)
+			live_checkpoint_remove(q, *id, checkpoint, soon(), NULL); /* not there: fine */
+	}
+	return r;
+}
+
+void machine_export_recover(const struct agent *a, const char *id) {
+	_cleanup_(free_ptr) char *path = run_path(a, id, EXPORT_FILE);
+	_cleanup_(close_fd) int file = -1;
+	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	char name[256] = "";
+	if (!fs_exists(path) || lock_export(a, id, &file, NULL) < 0 || pread(file, name, sizeof name - 1, 0) <= 0)
+		return;
+	int r = machine_monitor(a, id, soon(), &q, &err);
+	if (r == 0)
+		r = end_in_qemu(q, str_same(name, "-") ? NULL : name, &err);
+	if (r == 0)
+		r = note(file, NULL, &err);
+	if (r < 0)
+		log_warn("machine %.12s: an export that was cut off: %s", id, error_text(&err));
+}
+
+/* --- what is exported --- */
+
+static void add_disk(struct export *x, const char *volume, const char *name) {
+	if (x->m->disk && !str_same(x->m->disk, name))
+		return;
+	x->disks = alloc_resize(x->disks, x->n + 1, sizeof *x->disks);
+	x->disks[x->n++] = (struct disk){.id = machine_disk_id(volume), .name = name, .fd = -1};
+}
+
+static const char *name_of(const struct instance *i, const char *volume) {
+	for (size_t n = 0; n < i->volumes.n; n++)
+		if (str_same(i->volumes.items[n].volume_id, volume))
+			return i->volumes.items[n].name;
+	return volume;
+}
+
+static int choose_disks(struct export *x, struct error *err) {
+	const struct instance *i = &x->record.instance;
+	add_disk(x, NULL, "root");
+	for (size_t n = 0; n < x->run.volumes.n; n++)
+		if (x->run.volumes.items[n].block && !x->run.volumes.items[n].changing)
+			add_disk(x, x->run.volumes.items[n].id, name_of(i, x->run.volumes.items[n].id));
+	return x->n ? 0 : error_set(err, ERROR_NOT_FOUND, "machine %s has no disk %.128s: its disks are root and its block volumes",
+				    i->spec.name, x->m->disk);
+}
+
+static int check_machine(struct export *x, struct error *err) {
+	const struct instance *i = &x->record.instance;
+	if (!instance_is_machine(&i->spec))
+		return error_set(err, ERROR_UNSUPPORTED, "instance %s is a container: \"wabe export\" gives its files", i->spec.name);
+	if (guest_is(&x->record))
+		return error_set(err, ERROR_UNSUPPORTED, "machine %s is of a container's image, its root is no disk", i->spec.name);
+	if (run_load(x->job->agent, x->job->id, &x->run, NULL) < 0 || !(state_bit(i->status.state) & S_UP))
+		return error_set(err, ERROR_CONFLICT, "machine %s does not run", i->spec.name);
+	return machine_move_check(&x->run, NULL, err);
+}
+
+static int check_checkpoints(struct export *x, struct qmp *q, struct error *err) {
+	const struct msg_machine_export *m = x->m;
+	for (size_t i = 0; i < x->n; i++) {
+		_cleanup_(strv_free_ptr) char **has = NULL;
+		int r = live_checkpoints(q, x->disks[i].id, soon(), &has, err);
+		if (r < 0)
+			return r;
+		if (m->since && !strv_has(has, m->since))
+			return error_set(err, ERROR_NOT_FOUND, "the disk %s has no checkpoint %s: checkpoints last as long as the machine runs, for "
+					 "its disks are raw; export all of it, with another checkpoint", x->disks[i].name, m->since);
+		if (m->checkpoint && strv_has(has, m->checkpoint))
+			return error_set(err, ERROR_EXISTS, "the disk %s has a checkpoint %s already", x->disks[i].name, m->checkpoint);
+	}
+	return 0;
+}
+
+/* --- the copies --- */
+
+static int prepare(struct export *x, struct qmp *q, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < x->n; i++) {
+		struct disk *d = &x->disks[i];
+		d->fd = open_spool(x->job->agent, err);
+		r = d->fd < 0 ? d->fd : live_backup_end(q, d->id, soon(), err); /* of one that was cut off */
+		if (r == 0)
+			r = live_backup_prepare(q, d->id, d->fd, soon(), err);
+	}
+	return r;
+}
+
+/* The moment. */
+static int begin(struct export *x, struct error *err) {
+	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
+	char **ids = alloc_array(x->n + 1, sizeof *ids);
+	for (size_t i = 0; i < x->n; i++)
+		ids[i] = x->disks[i].id;
+	int r = machine_monitor(x->job->agent, x->job->id, soon(), &q, err);
+	if (r == 0)
+		r = live_backup_begin(q, ids, x->m->since, x->m->checkpoint, soon(), err);
+	x->begun = r == 0;
+	fault_point("export.begun");
+	free(ids);
+	return r;
+}
+
+/* Whether there is an agent in the guest the monitor says, which one at a time has. */
+static int begin_held(struct export *x, struct error *err) {
+	bool held = str_same(x->record.instance.status.state, "running") && machine_guest_freeze(x->job->agent, x->job->id);
+	fault_point("export.held");
+	int r = begin(x, err);
+	if (held)
+		machine_guest_thaw(x->job->agent, x->job->id);
+	return r;
+}
+
+static int start(struct export *x, struct error *err) {
+	const struct agent *a = x->job->agent;
+	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
+	int r = instance_lock(a, x->job->id, LOCK_EX, LOCK_WAIT, &x->lock, err);
+	if (r == 0)
+		r = record_load(a, x->job->id, &x->record, err);
+	if (r == 0)
+		r = check_machine(x, err);
+	if (r == 0)
+		r = choose_disks(x, err);
+	if (r == 0)
+		r = lock_export(a, x->job->id, &x->file, err);
+	if (r == 0)
+		r = machine_monitor(a, x->job->id, soon(), &q, err);
+	if (r == 0)
+		r = check_checkpoints(x, q, err);
+	if (r == 0)
+		r = note(x->file, x->m->checkpoint ? x->m->checkpoint : "-", err);
+	if (r == 0)
+		r = prepare(x, q, err);
+	fault_point("export.prepared");
+	qmp_free(TAKE_PTR(q));
+	if (r == 0)
+		r = begin_held(x, err);
+	instance_unlock(&x->lock);
+	return r;
+}
+
+/* The machine may have ended meanwhile, and another run may have begun: that has no such job. */
+static int await(const struct export *x, const struct disk *d, struct error *err) {
+	for (;;) {
+		_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
+		struct live_copy c = {0};
+		int r = machine_monitor(x->job->agent, x->job->id, soon(), &q, err);
+		if (r == 0)
+			r = live_backup_look(q, d->id, soon(), &c, err);
+		if (r < 0 || c.over)
+			return r;
+		qmp_free(TAKE_PTR(q));
+		fault_point("export.copying");
+		poll(NULL, 0, LOOK_EVERY);
+	}
+}
+
+/* QEMU has written all of it then, and has it no more. */
+static int finish(const struct export *x, bool keep, struct error *err) {
+	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
+	int r = machine_monitor(x->job->agent, x->job->id, soon(), &q, err);
+	for (size_t i = 0; r == 0 && i < x->n; i++) {
+		r = live_backup_end(q, x->disks[i].id, soon(), err);
+		if (r == 0 && !keep && x->begun && x->m->checkpoint)
+			live_checkpoint_remove(q, x->disks[i].id, x->m->checkpoint, soon(), NULL);
+	}
+	return r;
+}
+
+/* --- the stream --- */
+
+static int copy_out(int from, int to, struct error *err) {
+	_cleanup_(free_ptr) char *chunk = alloc_zero(CHUNK);
+	for (int64_t at = 0;;) {
+		ssize_t n = RETRY_EINTR(pread(from, chunk, CHUNK, at));
+		if (n <= 0)
+			return n < 0 ? error_errno(err, errno, "cannot read the copy") : 0;
+		int r = fs_write_all(to, chunk, (size_t)n);
+		if (r < 0)
+			return error_errno(err, r, "the export is not wanted any more");
+		at += n;
+	}
+}
+
+/* GNU tar's, whose sizes may be binary: a name of a volume and ".qcow2" always fit. */
+static void tar_header(char block[TAR_BLOCK], const char *name, int64_t size) {
+	memset(block, 0, TAR_BLOCK);
+	snprintf(block, 100, "%.90s.qcow2", name);
+	memcpy(block + 100, "0000600\0000000000\0000000000", 24);
+	block[124] = (char)0x80;
+	for (int i = 0; i < 8; i++)
+		block[135 - i] = (char)(size >> (8 * i));
+	memcpy(block + 136, "00000000000", 12);
+	memset(block + 148, ' ', 8);
+	block[156] = '0';
+	memcpy(block + 257, "ustar  ", 8);
+	unsigned sum = 0;
+	for (int i = 0; i < TAR_BLOCK; i++)
+		sum += (unsigned char)block[i];
+	snprintf(block + 148, 8, "%06o", sum);
+}
+
+static int write_member(const struct disk *d, int to, struct error *err) {
+	char block[TAR_BLOCK];
+	struct stat st;
+	if (fstat(d->fd, &st) < 0)
+		return error_errno(err, errno, "cannot read the copy");
+	tar_header(block, d->name, st.st_size);
+	int r = fs_write_all(to, block, TAR_BLOCK);
+	if (r < 0)
+		return error_errno(err, r, "the export is not wanted any more");
+	r = copy_out(d->fd, to, err);
+	size_t rest = (size_t)(-st.st_size & (TAR_BLOCK - 1));
+	memset(block, 0, TAR_BLOCK);
+	if (r == 0 && fs_write_all(to, block, rest) < 0)
+		r = error_set(err, ERROR_UNAVAILABLE, "the export is not wanted any more");
+	return r;
+}
+
+static int write_all(const struct export *x, int to, struct error *err) {
+	static const char end[2 * TAR_BLOCK];
+	int r = 0;
+	if (x->m->disk)
+		return copy_out(x->disks[0].fd, to, err);
+	for (size_t i = 0; r == 0 && i < x->n; i++)
+		r = write_member(&x->disks[i], to, err);
+	if (r == 0 && fs_write_all(to, end, sizeof end) < 0)
+		r = error_set(err, ERROR_UNAVAILABLE, "the export is not wanted any more");
+	return r;
+}
+
+/* --- the requests --- */
+
+static int run_export(struct export *x, struct error *err) {
+	_cleanup_(close_fd) int writer = -1;
+	int r = start(x, err);
+	for (size_t i = 0; r == 0 && i < x->n; i++)
+		r = await(x, &x->disks[i], err);
+	if (r == 0)
+		r = finish(x, true, err);
+	fault_point("export.copied");
+	if (r == 0)
+		r = answer_stream(x->job, NULL, &writer, err);
+	if (r == 0)
+		r = write_all(x, writer, err);
+	fault_point("export.written");
+	if (r == 0 && x->file >= 0)
+		r = note(x->file, NULL, err);
+	if (r == 0)
+		guard_finish(&writer);
+	return r;
+}
+
+int work_machine_export(struct job *j, struct error *err) {
+	struct export x = {.job = j, .m = j->body, .lock = -1, .file = -1};
+	_cleanup_(error_free) struct error why = ERROR_INIT;
+	int r = run_export(&x, err);
+	if (r < 0 && x.file >= 0 && (finish(&x, false, &why) == 0 || why.kind == ERROR_NOT_FOUND))
+		note(x.file, NULL, NULL);
+	export_free(&x);
+	return r;
+}
+
+int work_machine_checkpoints(struct job *j, struct error *err) {
+	const struct msg_machine_export *m = j->body;
+	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(record_free) struct msg_instance_create r = {0};
+	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
+	_cleanup_(strv_free_ptr) char **ids = NULL, **all = NULL;
+	int result = machine_open(j, &lock, &r, &q, err);
+	if (result == 0)
+		result = live_list(q, "", soon(), &ids, err);
+	for (char **id = ids; result == 0 && id && *id; id++) {
+		_cleanup_(strv_free_ptr) char **has = NULL;
+		if (str_same(*id, "root") || str_starts(*id, "volume"))
+			result = live_checkpoints(q, *id, soon(), &has, err);
+		for (char **name = has; result == 0 && name && *name; name++) {
+			if (!strv_has(all, *name))
+				strv_add(&all, *name);
+			if (str_same(*name, m->checkpoint))
+				result = live_checkpoint_remove(q, *id, *name, soon(), err);
+		}
+	}
+	if (result == 0 && m->checkpoint && !strv_has(all, m->checkpoint))
+		result = error_set(err, ERROR_NOT_FOUND, "machine %s has no checkpoint %s", r.instance.spec.name, m->checkpoint);
+	struct msg_checkpoints reply = {.checkpoints = all};
+	return result < 0 ? result : job_answer(j, &reply, NULL, 0, err);
+}
