@@ -54,7 +54,7 @@ static uint64_t oom_kills(const struct agent *a, const char *id) {
 bool restart_wanted(const struct msg_instance_create *r) {
 	const struct restart_policy *p = &r->instance.spec.restart;
 	const struct instance_status *st = &r->instance.status;
-	if (st->stopped_by_user || !p->policy)
+	if (st->stopped_by_user || st->moves_to || st->moved || !p->policy)
 		return false;
 	if (strcmp(p->policy, "always") == 0 || strcmp(p->policy, "unless-stopped") == 0)
 		return true;
@@ -212,13 +212,13 @@ static json_t *running_execs(const struct agent *a, const char *id) {
 	return all;
 }
 
-static void report_running(const struct job *j, const struct msg_instance_create *r, struct run_state *run) {
+static void report_running(const struct job *j, struct msg_instance_create *r, struct run_state *run) {
 	/* frozen for a commit, or for a pause that did not get as far as the record */
 	bool running = str_same(r->instance.status.state, "running");
 	if (running && cgroup_is_frozen(&run->container.cgroup))
 		cgroup_freeze(&run->container.cgroup, false, NULL);
 	if (instance_is_machine(&r->instance.spec))
-		machine_recover(j->agent, j->id, r->instance.status.started_at, !running);
+		machine_recover(j->agent, r, run);
 	volumes_recover(j, run);
 	json_t *extra = json_object();
 	json_set_int(extra, "shim_pid", run->shim);
@@ -234,7 +234,7 @@ static void report_running(const struct job *j, const struct msg_instance_create
 }
 
 /* A change of its networks may have been cut off. */
-static void recover_running(const struct job *j, const struct msg_instance_create *r, struct run_state *run) {
+static void recover_running(const struct job *j, struct msg_instance_create *r, struct run_state *run) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (network_sync(j, r, run, &err) < 0)
 		log_error("instance %.12s: %s", j->id, error_text(&err));
