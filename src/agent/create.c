@@ -188,6 +188,8 @@ int work_delete(struct job *j, struct error *err) {
 	bool damaged = result < 0; /* away with it */
 	if (damaged)
 		r.instance.id = str_copy(m->id);
+	if (m->unstarted && r.instance.status.started_at)
+		return error_set(err, ERROR_CONFLICT, "instance %.12s has been started", m->id);
 	r.instance.status.stopped_by_user = true;
 	result = instance_reap(j, &r, true, err);
 	if (result == -ERROR_NO_SPACE)

@@ -15,6 +15,7 @@ struct machine_start {
 	size_t n_pass;
 	int state_fd; /* of saved memory, which goes on; -1 */
 	bool other;   /* its guest does not know yet who it is */
+	struct receiver *receiver; /* of a machine that comes from another daemon; NULL */
 	struct container_config inner; /* the container inside, of a machine whose root is an image's layers */
 	struct machine_share share;
 };
@@ -160,9 +161,9 @@ void machine_watch_stop(struct inst *i);
 /* A worker's: one that halted because a disk could not be written to goes on. */
 int work_machine_resume(struct job *j, struct error *err);
 extern const struct handler job_machine_resume;
-/* Continues one that a killed worker has left halted, unless its memory has been saved for its end: then it ends. paused: by a
- * user. */
-void machine_recover(const struct agent *a, const char *id, int64_t run, bool paused);
+/* Continues one that a killed worker has left halted, unless its memory has been saved for its end, or runs elsewhere: then it
+ * ends. What is begun of a migration is undone, or left for machine-settle. *r is kept up to date. */
+void machine_recover(const struct agent *a, struct msg_instance_create *r, const struct run_state *run);
 
 /* --- saved memory (memory.c) ---
  * A directory with "memory" (the guest's, as large as it is, with holes), "state" (the rest that QEMU has said) and "machine.json":
@@ -173,6 +174,7 @@ struct saved_memory { /* machine.json */
 	char **shape; /* of the machine */
 	char **macs;  /* of its network cards */
 	char *board;  /* its version */
+	char *generation; /* NULL: the machine's own */
 	int64_t size; /* of the memory */
 	int64_t run;  /* in which it was saved; 0: in none of this machine's */
 	bool other;   /* another machine's: it is to learn who it is */
@@ -180,6 +182,11 @@ struct saved_memory { /* machine.json */
 int saved_load(const char *dir, struct saved_memory *out, struct error *err);
 int saved_save(const char *dir, const struct saved_memory *s, struct error *err);
 void saved_free(struct saved_memory *s);
+json_t *saved_print(const struct saved_memory *s);
+int saved_parse(const json_t *json, struct saved_memory *out, struct error *err); /* of a stranger */
+/* The first place in which a machine is not what it was. */
+bool shapes_differ(char *const *was, char *const *is, const char **a, const char **b);
+bool board_is_name(const char *text);
 char *machine_uuid(const char *digits); /* of 32 hexadecimal digits or more; free it */
 #define GENERATION_FILE "generation" /* of an instance: an UUID */
 /* A directory becomes `to`, whole and on disk. */
@@ -203,6 +210,9 @@ struct memory_saver {
 /* Writes all of it into saving/, while the guest runs as far as that can be, and halts it. disk: with a snapshot or copy of its disk,
  * which takes in no volume: it may write to none. CONFLICT, UNSUPPORTED: it is no machine, does not run, has what cannot be saved. */
 int memory_save(const struct agent *a, const char *id, bool disk, struct memory_saver *s, struct error *err);
+/* Its first steps: locked, it runs, can be saved, and s->q is its monitor; and what it is. */
+int memory_open(struct memory_saver *s, bool disk, struct error *err);
+int memory_describe(const struct memory_saver *s, struct saved_memory *out, struct error *err);
 /* The guest goes on, unless a user has paused it. */
 int memory_cont(struct memory_saver *s, struct error *err);
 /* What has been saved is on disk as `to`, replacing what is there. */
@@ -225,6 +235,48 @@ int memory_prepare(const struct job *j, const struct msg_instance_create *r, str
 int memory_load(const struct agent *a, const char *id, const struct machine_start *m, struct error *err);
 int memory_go(const struct agent *a, const char *id, struct error *err);
 int work_machine_suspend(struct job *j, struct error *err);
+
+/* Has QEMU end, killing it if need be; the run is not put away. */
+int machine_quit(const struct memory_saver *s, struct error *err);
+
+/* --- a machine that moves: machine-migrate.c where it is, machine-receive.c where it comes ---
+ *
+ * Both agents talk over a connection of their own, an object a line: the one that has the machine says what it is (saved_memory), the
+ * other one {"ready":true} once its QEMU waits, and {"error":TEXT} whenever it gives up, which is its last word. When all of the
+ * memory has been sent, {"go":true}: from then on the other one alone decides, by writing down that the machine runs there;
+ * {"runs":true} follows. */
+
+int work_machine_migrate(struct job *j, struct error *err);
+int work_machine_settle(struct job *j, struct error *err);
+int work_machine_receive(struct job *j, struct error *err);
+/* Of machine_recover: with its monitor. */
+int migrate_recover(const struct agent *a, struct msg_instance_create *r, const struct run_state *run, struct qmp *q, struct error *err);
+
+/* start.c, for a machine that comes; receiver NULL: any start. */
+struct receiver;
+int start_instance(struct job *j, struct receiver *receiver, struct error *err);
+/* In the order of the start. prepare: it is what comes, and QEMU will wait for it. load: it has come, and may run from here on; on
+ * failure the other agent knows that it will not. gone: it runs. */
+int receive_prepare(const struct agent *a, struct receiver *f, char *const *shape, struct machine_start *m, struct error *err);
+int receive_load(const struct agent *a, const char *id, struct receiver *f, struct msg_instance_create *record, const struct run_state *run,
+		 struct error *err);
+void receive_gone(const struct agent *a, const char *id, struct receiver *f, const struct run_state *run);
+
+/* machine-secure.c: of both sides. The key is for QEMU to read, in its own container; the object that has it is TLS_ID. */
+#define TLS_ID "migration-tls"
+#define MIGRATION_WAIT (60 * NS_PER_SEC) /* for the other side */
+#define MIGRATION_LINE ((size_t)1 << 20)
+struct lines;
+int secure_begin(struct qmp *q, const struct msg_instance_create *r, const struct run_state *run, const char *secret, bool server,
+		 struct error *err);
+/* QEMU has no key and no settings of a migration any more, as far as it answers. */
+void secure_end(struct qmp *q, const struct msg_instance_create *r, const struct run_state *run);
+int migration_set(struct qmp *q, json_t *parameters, struct error *err); /* consumed */
+int migration_capabilities(struct qmp *q, bool on, struct error *err);
+int migration_say(struct lines *to, json_t *message, struct error *err); /* consumed */
+/* The other one's {"error":…} is the error. */
+int migration_hear(struct lines *from, const char *word, struct error *err);
+int migration_error(const json_t *message, struct error *err); /* 0: it is none */
 
 /* --- who a clone is (machine-identity.c) --- */
 

@@ -28,7 +28,7 @@ static int note_wish(const struct job *j, struct memory_saver *s, struct error *
 	return r;
 }
 
-static int end_run(const struct memory_saver *s, struct error *err) {
+int machine_quit(const struct memory_saver *s, struct error *err) {
 	_cleanup_(close_fd) int shim = run_pidfd(&s->run);
 	int r = qmp_call(s->q, "quit", NULL, -1, soon(), NULL, err);
 	struct pollfd p = {shim, POLLIN, 0};
@@ -46,7 +46,7 @@ static int suspend(const struct job *j, struct memory_saver *s, struct error *er
 		r = memory_keep(s, to, err);
 	if (r < 0)
 		return r;
-	r = end_run(s, err);
+	r = machine_quit(s, err);
 	s->halted = false; /* its memory is what goes on */
 	fault_point("suspend.ended");
 	return r < 0 ? r : instance_reap(j, &s->record, true, err);
@@ -62,10 +62,15 @@ int work_machine_suspend(struct job *j, struct error *err) {
 }
 
 /* One that halts for want of space, or after a panic, has another word for it. */
-static int go_on(const struct agent *a, const char *id, struct qmp *q, int64_t run, bool paused, struct error *err) {
+static int go_on(const struct agent *a, struct msg_instance_create *record, const struct run_state *run, struct qmp *q,
+		 struct error *err) {
 	_cleanup_(json_free_ptr) json_t *status = NULL;
-	if (memory_is_of(a, id, run))
+	const struct instance_status *st = &record->instance.status;
+	bool paused = !str_same(st->state, "running");
+	if (st->moved || memory_is_of(a, record->instance.id, st->started_at))
 		return qmp_call(q, "quit", NULL, -1, soon(), NULL, err);
+	if (st->moves_to)
+		return migrate_recover(a, record, run, q, err);
 	qmp_call(q, "migrate_cancel", NULL, -1, soon(), NULL, NULL);
 	int r = qmp_call(q, "query-status", NULL, -1, soon(), &status, err);
 	const char *state = json_get_str(status, "status");
@@ -73,12 +78,13 @@ static int go_on(const struct agent *a, const char *id, struct qmp *q, int64_t r
 	return r == 0 && halted && !paused ? qmp_call(q, "cont", NULL, -1, soon(), NULL, err) : r;
 }
 
-void machine_recover(const struct agent *a, const char *id, int64_t run, bool paused) {
+void machine_recover(const struct agent *a, struct msg_instance_create *record, const struct run_state *run) {
+	const char *id = record->instance.id;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	int r = machine_monitor(a, id, soon(), &q, &err);
 	if (r == 0)
-		r = go_on(a, id, q, run, paused, &err);
+		r = go_on(a, record, run, q, &err);
 	if (r < 0)
 		log_warn("machine %.12s: %s", id, error_text(&err));
 	qmp_free(TAKE_PTR(q)); /* one at a time has the monitor */

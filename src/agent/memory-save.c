@@ -43,8 +43,7 @@ static int begin_saving(const struct agent *a, const char *id, char **dir, struc
 	return r < 0 ? error_errno(err, r, "cannot make %s", *dir) : 0;
 }
 
-/* Locked, it runs, and can be saved. */
-static int open_machine(struct memory_saver *s, bool disk, struct error *err) {
+int memory_open(struct memory_saver *s, bool disk, struct error *err) {
 	int r = instance_lock(s->agent, s->id, LOCK_EX, LOCK_WAIT, &s->lock, err);
 	if (r == 0)
 		r = record_load(s->agent, s->id, &s->record, err);
@@ -70,6 +69,11 @@ static int open_machine(struct memory_saver *s, bool disk, struct error *err) {
 	return r < 0 ? r : live_jobs_none(s->q, soon(), err); /* QEMU would write to disks that it has given up */
 }
 
+bool board_is_name(const char *text) {
+	size_t n = text ? strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.") : 0;
+	return n > 0 && n <= 63 && !text[n];
+}
+
 /* "pc-q35-7.2-machine"; it becomes an argument, and QEMU is a stranger. */
 static int ask_board(struct qmp *q, char **board, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *type = NULL;
@@ -78,21 +82,17 @@ static int ask_board(struct qmp *q, char **board, struct error *err) {
 	const char *text = json_string_value(type);
 	if (r < 0)
 		return r;
-	size_t n = text ? strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.") : 0;
-	if (n < strlen("-machine") + 1 || n > 63 || text[n] || !str_ends(text, "-machine"))
+	if (!board_is_name(text) || !str_ends(text, "-machine"))
 		return error_set(err, ERROR_CORRUPT, "QEMU has no name for its board");
-	*board = str_copyn(text, n - strlen("-machine"));
+	*board = str_copyn(text, strlen(text) - strlen("-machine"));
 	return 0;
 }
 
-static int describe(struct memory_saver *s, struct error *err) {
+int memory_describe(const struct memory_saver *s, struct saved_memory *out, struct error *err) {
 	_cleanup_(free_ptr) char *dir = run_path(s->agent, s->id, NULL);
-	_cleanup_(saved_free) struct saved_memory now = {0};
-	int r = saved_load(dir, &now, err);
-	if (r == 0)
-		r = ask_board(s->q, &now.board, err);
-	now.run = s->record.instance.status.started_at;
-	return r < 0 ? r : saved_save(s->dir, &now, err);
+	int r = saved_load(dir, out, err);
+	out->run = s->record.instance.status.started_at;
+	return r < 0 ? r : ask_board(s->q, &out->board, err);
 }
 
 static int open_files(struct memory_saver *s, struct error *err) {
@@ -158,13 +158,13 @@ int memory_save(const struct agent *a, const char *id, bool disk, struct memory_
 	*s = MEMORY_SAVER_INIT;
 	s->agent = a;
 	s->id = id;
-	int r = open_machine(s, disk, err);
+	int r = memory_open(s, disk, err);
 	if (r == 0)
 		r = begin_saving(a, id, &s->dir, err);
 	if (r == 0)
-		r = describe(s, err);
+		r = memory_describe(s, &saved, err);
 	if (r == 0)
-		r = saved_load(s->dir, &saved, err);
+		r = saved_save(s->dir, &saved, err);
 	if (r == 0)
 		r = open_files(s, err);
 	fault_point("memory.opened");

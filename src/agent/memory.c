@@ -19,6 +19,7 @@ static const struct field saved_fields[] = {
 	FIELD(struct saved_memory, shape, FIELD_STRINGS, .max = 4096, .doc = "What the machine is"),
 	FIELD(struct saved_memory, macs, FIELD_STRINGS, .max = 32, .doc = "Addresses of its network cards"),
 	FIELD(struct saved_memory, board, FIELD_STRING, .max = 64, .doc = "The version of its board"),
+	FIELD(struct saved_memory, generation, FIELD_STRING, .max = 36, .doc = "Which it takes itself for"),
 	FIELD(struct saved_memory, size, FIELD_SIZE, .doc = "Of its memory"),
 	FIELD(struct saved_memory, run, FIELD_INT, .doc = "Start of the run of which it is"),
 	FIELD(struct saved_memory, other, FIELD_BOOL, .doc = "It is of another machine"),
@@ -39,6 +40,14 @@ int saved_load(const char *dir, struct saved_memory *out, struct error *err) {
 int saved_save(const char *dir, const struct saved_memory *s, struct error *err) {
 	_cleanup_(free_ptr) char *path = str_format("%s/machine.json", dir);
 	return object_save(&saved_table, path, s, err);
+}
+
+json_t *saved_print(const struct saved_memory *s) {
+	return fields_print(&saved_table, s);
+}
+
+int saved_parse(const json_t *json, struct saved_memory *out, struct error *err) {
+	return fields_parse(&saved_table, json, 0, out, err);
 }
 
 char *memory_path(const struct agent *a, const char *id, const char *snapshot) {
@@ -119,16 +128,23 @@ int memory_share(const char *from, const char *to, bool other, struct error *err
 
 /* --- a start that goes on --- */
 
-/* The first place in which the machine is not what it was. */
-static int compare_shapes(const char *id, char *const *was, char *const *is, struct error *err) {
+bool shapes_differ(char *const *was, char *const *is, const char **a, const char **b) {
 	size_t n = strv_len(was), m = strv_len(is);
 	for (size_t i = 0; i < MAX(n, m); i++) {
-		const char *a = i < n ? was[i] : "nothing", *b = i < m ? is[i] : "nothing";
-		if (strcmp(a, b) != 0)
-			return error_set(err, ERROR_CONFLICT, "machine %.12s is not what it was when its memory was saved (%s now, %s then): "
-					 "change it back, or give the memory up with \"wabe stop\"", id, b, a);
+		*a = i < n ? was[i] : "nothing";
+		*b = i < m ? is[i] : "nothing";
+		if (strcmp(*a, *b) != 0)
+			return true;
 	}
-	return 0;
+	return false;
+}
+
+static int compare_shapes(const char *id, char *const *was, char *const *is, struct error *err) {
+	const char *a, *b;
+	if (!shapes_differ(was, is, &a, &b))
+		return 0;
+	return error_set(err, ERROR_CONFLICT, "machine %.12s is not what it was when its memory was saved (%s now, %s then): "
+			 "change it back, or give the memory up with \"wabe stop\"", id, b, a);
 }
 
 static int open_as(const char *dir, const char *name, int flags, struct error *err) {
@@ -188,9 +204,13 @@ int memory_prepare(const struct job *j, const struct msg_instance_create *r, str
 	for (size_t i = 0; i < m->config.n_nics; i++)
 		strv_add(&now.macs, m->config.nics[i].mac);
 	int result = machine_shape(&m->config, &now.shape, err);
+	if (result == 0 && m->receiver)
+		result = receive_prepare(a, m->receiver, now.shape, m, err);
+	else
+		read_generation(a, j->id, m);
+	now.generation = m->config.generation ? str_copy(m->config.generation) : NULL;
 	if (result == 0)
 		result = saved_save(run, &now, err);
-	read_generation(a, j->id, m);
 	memory_tidy(a, j->id);
 	if (!goes_on)
 		identity_drop(a, j->id);

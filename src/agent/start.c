@@ -153,7 +153,9 @@ static int record_running(struct start *s, struct error *err) {
 /* What QEMU says when it does not take a state, it says before it ends. */
 static int load_memory(struct start *s, struct error *err) {
 	char text[4096];
-	int r = memory_load(s->job->agent, s->job->id, &s->machine, err);
+	struct receiver *receiver = s->machine.receiver;
+	int r = receiver ? receive_load(s->job->agent, s->job->id, receiver, &s->record, &s->run, err)
+			 : memory_load(s->job->agent, s->job->id, &s->machine, err);
 	int from = s->io.terminal_master >= 0 ? s->io.terminal_master : s->pipes.err[0];
 	struct pollfd p = {from, POLLIN, 0};
 	ssize_t n = r < 0 && poll(&p, 1, LAST_WORDS_MS) > 0 ? read(from, text, sizeof text - 1) : 0;
@@ -211,13 +213,20 @@ static int start_steps(struct start *s, struct error *err) {
 	bool goes_on = s->machine.config.incoming;
 	if (r == 0 && goes_on)
 		r = load_memory(s, err);
+	if (r == 0 && s->machine.receiver) /* it is for nobody to call off any more */
+		job_report(s->job, NULL, NULL, json_pack("{s:b}", "answered", 1));
 	if (r == 0)
 		r = record_running(s, err);
 	fault_point("start.recorded");
 	if (r == 0 && goes_on)
 		r = memory_go(s->job->agent, s->job->id, err);
-	if (r < 0 && goes_on)
-		status_set_state(&s->record.instance.status, "suspended"); /* it has not run */
+	if (r == 0 && s->machine.receiver)
+		receive_gone(s->job->agent, s->job->id, s->machine.receiver, &s->run);
+	if (r < 0 && goes_on) { /* it has not run */
+		status_set_state(&s->record.instance.status, s->machine.receiver ? "created" : "suspended");
+		if (s->machine.receiver)
+			s->record.instance.status.started_at = 0;
+	}
 	if (r < 0)
 		undo(s);
 	return r;
@@ -258,10 +267,15 @@ static int check(struct start *s, bool *skip, struct error *err) {
 }
 
 int work_start(struct job *j, struct error *err) {
+	return start_instance(j, NULL, err);
+}
+
+int start_instance(struct job *j, struct receiver *receiver, struct error *err) {
 	_cleanup_(start_free) struct start s = {.job = j, .pipes = STDIO_PIPES_INIT, .listen_fd = -1};
 	_cleanup_(instance_unlock) int lock = -1;
 	container_config_init(&s.config);
 	machine_start_init(&s.machine);
+	s.machine.receiver = receiver;
 	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
 	if (r == 0)
 		r = record_load(j->agent, j->id, &s.record, err);

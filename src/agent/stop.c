@@ -54,7 +54,7 @@ static uint64_t oom_kills(const struct agent *a, const char *id) {
 bool restart_wanted(const struct msg_instance_create *r) {
 	const struct restart_policy *p = &r->instance.spec.restart;
 	const struct instance_status *st = &r->instance.status;
-	if (st->stopped_by_user || !p->policy)
+	if (st->stopped_by_user || st->moves_to || st->moved || !p->policy)
 		return false;
 	if (strcmp(p->policy, "always") == 0 || strcmp(p->policy, "unless-stopped") == 0)
 		return true;
@@ -220,7 +220,7 @@ static void report_running(const struct job *j, struct msg_instance_create *r, s
 		cgroup_freeze(&run->container.cgroup, false, NULL);
 	machine_move_recover(j, r, run, true); /* before it goes on */
 	if (instance_is_machine(&r->instance.spec))
-		machine_recover(j->agent, j->id, r->instance.status.started_at, !running);
+		machine_recover(j->agent, r, run);
 	volumes_recover(j, run);
 	json_t *extra = json_object();
 	json_set_int(extra, "shim_pid", run->shim);

@@ -2,7 +2,7 @@
 #include "cli/command.h"
 
 extern const struct command command_run, command_create, command_start, command_stop, command_restart,
-	command_kill, command_pause, command_unpause, command_suspend, command_rm, command_rename, command_update, command_exec,
+	command_kill, command_pause, command_unpause, command_suspend, command_migrate, command_rm, command_rename, command_update, command_exec,
 	command_attach, command_console, command_screenshot, command_send_key, command_mouse, command_logs, command_top,
 	command_stats, command_cp, command_diff, command_commit,
 	command_export, command_wait, command_ls, command_show, command_events, command_image_ls, command_image_pull,
@@ -30,7 +30,7 @@ extern const struct command command_run, command_create, command_start, command_
 
 const struct command *const commands[] = {
 	&command_run, &command_create, &command_start, &command_stop, &command_restart, &command_kill,
-	&command_pause, &command_unpause, &command_suspend, &command_rm, &command_rename, &command_update, &command_exec,
+	&command_pause, &command_unpause, &command_suspend, &command_migrate, &command_rm, &command_rename, &command_update, &command_exec,
 	&command_attach, &command_console, &command_screenshot, &command_send_key, &command_mouse, &command_logs,
 	&command_top, &command_stats, &command_cp, &command_diff, &command_set_password,
 	&command_commit, &command_export, &command_clone, &command_move, &command_wait, &command_ls, &command_show, &command_events,

@@ -87,6 +87,23 @@ int agent_task_fds(struct core *c, struct task_run *t, const char *request, cons
 	return error_set(err, ERROR_INTERNAL, "the agent has sent no stream");
 }
 
+int agent_task_give(struct core *c, struct task_run *t, const char *request, const void *body, const int *fds, size_t n, void *reply,
+		    struct error *err) {
+	struct watched w = {c, t};
+	struct wire_call call = {
+		.socket_path = c->agent_socket,
+		.request = wire_request_find(request),
+		.body = body,
+		.fds = fds,
+		.nfds = n,
+		.reply = reply,
+		.on_progress = on_progress,
+		.arg = &w,
+		.cancel_fd = task_cancel_fd(t),
+	};
+	return wire_call(&call, err);
+}
+
 int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, int *recv_fd,
 	       struct error *err) {
 	return agent_task_fds(c, t, request, body, recv_fd, recv_fd ? 1 : 0, err);
@@ -155,9 +172,26 @@ static void settle(void *arg) {
 	job_free(j);
 }
 
+/* A migration from here has been cut off. */
+static void settle_migration(void *arg) {
+	struct instance_job *j = arg;
+	migration_settle(j->core, j->entry);
+	job_free(j);
+}
+
+/* One to here: such instances are machines, whereas those of builds are containers. */
+static void end_arrival(struct instance_job *j) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (instance_arrival_end(j->core, j->entry, &err) < 0)
+		log_warn("machine %.12s, which came from another daemon: %s", j->entry->snap->instance.id, error_text(&err));
+	job_free(j);
+}
+
 static void remove_orphan(void *arg) {
 	struct instance_job *j = arg;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (instance_is_machine(&j->entry->snap->instance.spec))
+		return end_arrival(j);
 	log_info("removing instance %.12s of an operation that was cut off", j->entry->snap->instance.id);
 	if (instance_remove_entry(j->core, j->entry, true, &err) < 0)
 		log_warn("removing instance %.12s: %s", j->entry->snap->instance.id, error_text(&err));
@@ -166,7 +200,8 @@ static void remove_orphan(void *arg) {
 }
 
 static bool ended_for_good(const struct instance *i) {
-	return i->spec.auto_remove && !state_is_up(i->status.state) && !str_same(i->status.state, "created") &&
+	bool moved = i->status.moved && !i->status.moves_keep;
+	return (i->spec.auto_remove || moved) && !state_is_up(i->status.state) && !str_same(i->status.state, "created") &&
 	       !str_same(i->status.state, "suspended");
 }
 
@@ -234,6 +269,8 @@ static int resync_instances(struct core *c, struct error *err) {
 		}
 		if (e->unsure)
 			start_job(c, e, settle);
+		if (e->snap->instance.status.moves_to)
+			start_job(c, e, settle_migration);
 		after_change(c, e);
 	}
 	for (size_t i = 0; map_next(missing, &i, &id, NULL);) {

@@ -137,6 +137,7 @@ struct core {
 
 	struct map *execs; /* id → struct exec, see execs.c */
 	struct map *tasks; /* id → struct task_run */
+	struct map *tickets; /* id → struct ticket, see migrations.c */
 	struct map *held;  /* names of core_hold */
 
 	struct nouns *pools, *volumes, *workloads, *secrets, *configs, *clusters;
@@ -186,6 +187,9 @@ struct task_run;
 int agent_task_fds(struct core *c, struct task_run *t, const char *request, const void *body, int *fds, size_t n, struct error *err);
 int agent_task(struct core *c, struct task_run *t, const char *request, const void *body, int *recv_fd,
 	       struct error *err);
+/* With descriptors that go along. */
+int agent_task_give(struct core *c, struct task_run *t, const char *request, const void *body, const int *fds, size_t n, void *reply,
+		    struct error *err);
 int agent_start(struct core *c, struct error *err);
 void agent_stop(struct core *c);
 
@@ -230,6 +234,7 @@ struct instance_origin {
 	struct msg_volume_ref root;
 	bool linked; /* sharing what is common */
 	bool memory; /* of a machine: going on with its memory */
+	const char *arrives; /* or nothing of the above: it comes from another daemon, where it has this id; its disk is empty so far */
 };
 /* instance_create, with an origin. */
 int instance_create_from(struct core *c, const char *project, struct instance_spec *spec, const struct instance_origin *from,
@@ -240,6 +245,14 @@ int instance_repick_port(struct core *c, const struct instance *i, size_t k, str
 int instance_change_mounts(struct core *c, const char *project, const char *name, const json_t *patch,
 			   struct instance_snap **out, struct error *err);
 int instance_remove_entry(struct core *c, struct entry *e, bool force, struct error *err);
+/* Of one that comes from another daemon: removes it, or keeps it where it has been started. On failure the next time that the agent
+ * is there tries again. */
+int instance_arrival_end(struct core *c, struct entry *e, struct error *err);
+/* ---- migrate.c, migrations.c ---- */
+/* Has the agent end a migration away from here, asking the other daemon if need be; waits until that answers. */
+void migration_settle(struct core *c, struct entry *e);
+struct ticket;
+void ticket_free(void *ticket);
 /* Has the agent make the instance (again). from NULL: of its image alone. */
 int instance_make(struct core *c, const struct instance *i, const struct instance_origin *from, struct msg_instance_state *state,
 		  struct error *err);

@@ -64,6 +64,7 @@ static void core_init(struct core *c, const struct core_config *config) {
 	c->unpackers = crew_new(2);
 	c->jobs = crew_new(4);
 	c->runners = crew_new(8);
+	c->tickets = map_new(ticket_free);
 	c->senders = crew_new(1);
 	pthread_mutex_init(&c->net_write, NULL);
 	objects_init(&c->networks, &network_kind, network_use_free);
@@ -200,6 +201,7 @@ void core_close(struct core *c) {
 	objects_free(&c->balancers);
 	port_claims_free(c->ports);
 	selections_free(c->selections);
+	map_free(c->tickets);
 	map_free(c->by_id);
 	map_free(c->by_name);
 	map_free(c->images);

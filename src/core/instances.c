@@ -155,8 +155,9 @@ static int check_filled(const struct instance_spec *s, struct error *err) {
 }
 
 /* Checks the spec against what is there and holds id, name, image, addresses and ports by an entry that nobody sees yet. */
-static int reserve(struct core *c, const char *project, struct instance_spec *spec, bool transient, struct entry **out,
-		   struct error *err) {
+/* arrives: the id that it has already; NULL: another one. */
+static int reserve(struct core *c, const char *project, struct instance_spec *spec, bool transient, const char *arrives,
+		   struct entry **out, struct error *err) {
 	WITH_LOCK(c);
 	int r = core_project_check(c, project, err);
 	if (r < 0)
@@ -173,7 +174,9 @@ static int reserve(struct core *c, const char *project, struct instance_spec *sp
 		r = links_resolve(c, project, spec, err);
 	if (r < 0)
 		return r;
-	_cleanup_(free_ptr) char *id = random_hex(INSTANCE_ID_LEN / 2);
+	_cleanup_(free_ptr) char *id = arrives ? str_copy(arrives) : random_hex(INSTANCE_ID_LEN / 2);
+	if (map_get(c->by_id, id))
+		return error_set(err, ERROR_EXISTS, "instance %.12s is here already", id);
 	struct instance i = {
 		.id = id,
 		.project = (char *)project,
@@ -220,7 +223,9 @@ int instance_make(struct core *c, const struct instance *i, const struct instanc
 		return r;
 	if (image)
 		body.config = image->image.config;
-	if (from) {
+	if (from && from->arrives) {
+		body.disk = NULL;
+	} else if (from) {
 		body.root = from->root;
 		body.linked = from->linked;
 		body.memory = from->memory;
@@ -345,7 +350,7 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 	if (r == 0)
 		r = default_network_ensure(c, project, spec, err);
 	if (r == 0)
-		r = reserve(c, project, spec, transient, &ref.entry, err);
+		r = reserve(c, project, spec, transient, from ? from->arrives : NULL, &ref.entry, err);
 	fields_free(&instance_spec_table, spec);
 	if (r < 0)
 		return r;
@@ -371,7 +376,7 @@ int instance_create(struct core *c, const char *project, struct instance_spec *s
 
 int instance_create_from(struct core *c, const char *project, struct instance_spec *spec, const struct instance_origin *from,
 			 struct instance_snap **out, struct error *err) {
-	return create(c, project, spec, false, from, out, err);
+	return create(c, project, spec, from->arrives != NULL, from, out, err);
 }
 
 int instance_create_passing(struct core *c, const char *project, struct instance_spec *spec, struct instance_snap **out,
@@ -469,6 +474,43 @@ int instance_remove_entry(struct core *c, struct entry *e, bool force, struct er
 	int r = remove_acquired(c, e, force, err);
 	entry_release(c, e);
 	return r;
+}
+
+static int keep_arrived(struct core *c, struct entry *e, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, e);
+	return instance_keep(c, snap->instance.project, snap->instance.id, err);
+}
+
+/* The agent first: it alone knows whether the machine is ours by now. The entry is held: nobody makes it again meanwhile. */
+static int undo_arrival(struct core *c, struct entry *e, struct error *err) {
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, e);
+	const struct instance *i = &snap->instance;
+	struct msg_instance_delete body = {.id = i->id, .force = true, .unstarted = true};
+	int r = agent_call(c, "instance-delete", &body, NULL, err);
+	if (r == 0)
+		r = store_gone(c, i, err);
+	if (r < 0)
+		return r;
+	WITH_LOCK(c);
+	event_add(c, "instance", "destroy", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
+	entry_take_out(c, e);
+	e->refs--; /* the maps'; the caller has its own */
+	return 0;
+}
+
+int instance_arrival_end(struct core *c, struct entry *e, struct error *err) {
+	struct error why = ERROR_INIT;
+	if (entry_acquire(c, e, NULL) < 0)
+		return 0; /* somebody has removed it */
+	int r = undo_arrival(c, e, &why);
+	entry_release(c, e);
+	if (r == -ERROR_CONFLICT) {
+		error_free(&why);
+		r = keep_arrived(c, e, &why);
+	}
+	WITH_LOCK(c);
+	e->orphan = r < 0;
+	return r < 0 ? error_move(err, &why) : 0;
 }
 
 int instance_delete(struct core *c, const char *project, const char *name, bool force, struct error *err) {

@@ -381,6 +381,9 @@ static const struct field status_fields[] = {
 	FIELD(struct instance_status, health, FIELD_ENUM,
 	      .values = (const char *const[]){"starting", "healthy", "unhealthy", NULL}, .doc = "By its health check"),
 	FIELD(struct instance_status, stopped_by_user, FIELD_BOOL, .doc = "Its restart policy leaves it alone"),
+	FIELD(struct instance_status, moves_to, FIELD_STRING, .max = 4096, .doc = "The daemon that the machine is moving to"),
+	FIELD(struct instance_status, moves_keep, FIELD_BOOL, .doc = "It stays here when it has moved, stopped"),
+	FIELD(struct instance_status, moved, FIELD_BOOL, .doc = "It has moved to another daemon"),
 };
 const struct field_table instance_status_table = {
 	"instance_status", "What an instance is", sizeof(struct instance_status), status_fields,

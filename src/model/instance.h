@@ -165,6 +165,9 @@ struct instance_status {
 	int64_t restart_count;
 	char *health; /* NULL (no check) | starting | healthy | unhealthy */
 	bool stopped_by_user; /* keeps restart policies from bringing it back */
+	char *moves_to;  /* the daemon that a machine is moving to, which alone knows how that ends once it was told to run it; NULL */
+	bool moves_keep; /* it is to stay here, stopped */
+	bool moved;      /* it runs there now */
 };
 
 struct instance {

@@ -110,6 +110,7 @@ TABLE(msg_instance_kill_table, "msg_instance_kill", struct msg_instance_kill, ki
 static const struct field delete_fields[] = {
 	ID_FIELD(struct msg_instance_delete),
 	FIELD(struct msg_instance_delete, force, FIELD_BOOL, .doc = "Kills it first"),
+	FIELD(struct msg_instance_delete, unstarted, FIELD_BOOL, .doc = "Only if it has never been started"),
 };
 TABLE(msg_instance_delete_table, "msg_instance_delete", struct msg_instance_delete, delete_fields, "Which to delete");
 
@@ -205,6 +206,32 @@ static const struct field password_fields[] = {
 	FIELD(struct msg_machine_password, change, FIELD_OBJECT, .sub = &inside_password_table, .doc = "Whose it is, and what it becomes"),
 };
 TABLE(msg_machine_password_table, "msg_machine_password", struct msg_machine_password, password_fields, "A password inside a machine");
+
+#define SECRET_FIELD(struct_) \
+	FIELD(struct_, secret, FIELD_STRING, .flags = FIELD_REQUIRED | FIELD_SECRET, .check = instance_id_check, \
+	      .doc = "Key of the connections")
+static const struct field migrate_fields[] = {
+	ID_FIELD(struct msg_machine_migrate),
+	FIELD(struct msg_machine_migrate, to, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 4096, .doc = "Where it goes"),
+	SECRET_FIELD(struct msg_machine_migrate),
+	FIELD(struct msg_machine_migrate, keep, FIELD_BOOL, .doc = "It stays here as well, stopped"),
+	FIELD(struct msg_machine_migrate, downtime, FIELD_DURATION, .doc = "How long it may be halted"),
+	BYTES_FIELD(struct msg_machine_migrate, bandwidth, "Of its memory, a second; 0: all that there is"),
+};
+TABLE(msg_machine_migrate_table, "msg_machine_migrate", struct msg_machine_migrate, migrate_fields, "A machine moves away");
+
+static const struct field receive_fields[] = {
+	ID_FIELD(struct msg_machine_receive),
+	SECRET_FIELD(struct msg_machine_receive),
+};
+TABLE(msg_machine_receive_table, "msg_machine_receive", struct msg_machine_receive, receive_fields, "A machine comes");
+
+static const struct field settle_fields[] = {
+	ID_FIELD(struct msg_machine_settle),
+	FIELD(struct msg_machine_settle, asked, FIELD_BOOL, .doc = "The other daemon was asked"),
+	FIELD(struct msg_machine_settle, there, FIELD_BOOL, .doc = "It runs there, or has run"),
+};
+TABLE(msg_machine_settle_table, "msg_machine_settle", struct msg_machine_settle, settle_fields, "How a migration has ended");
 
 static const struct field process_fields[] = {
 	COUNT_FIELD(struct process_row, pid, "As the host sees it"),
@@ -354,6 +381,11 @@ const struct wire_request wire_requests[] = {
 	REQUEST("machine-disk", id, empty, "Reply: a stream with the disk of a machine that does not run, as qcow2"),
 	REQUEST("machine-screen", id, empty, "Reply: a pipe with a picture (PNG) of what its screen shows"),
 	REQUEST("machine-input", machine_input, empty, "Keys and pointer"),
+	{"machine-migrate", &msg_machine_migrate_table, &msg_instance_state_table, MIGRATION_CHANNELS, MIGRATION_CHANNELS,
+	 "Moves a machine to another agent, over three connections"},
+	{"machine-receive", &msg_machine_receive_table, &msg_instance_state_table, MIGRATION_CHANNELS, MIGRATION_CHANNELS,
+	 "Starts a machine that comes from another agent"},
+	REQUEST("machine-settle", machine_settle, instance_state, "Ends a migration that was cut off"),
 	{"machine-inside", &msg_id_table, &inside_table, 0, 0, "What its guest tells of itself"},
 	REQUEST("machine-export", machine_export, empty, "Reply: a stream of the disks of a machine that runs, of one moment"),
 	REQUEST("machine-checkpoints", machine_export, checkpoints, "Those of its disks; removes one"),

@@ -6,6 +6,7 @@
 #include "model/image.h"
 #include "model/inside.h"
 #include "model/instance.h"
+#include "model/migration.h"
 #include "wire/network-messages.h"
 #include "wire/storage-messages.h"
 #include "wire/wire.h"
@@ -83,6 +84,7 @@ struct msg_instance_kill {
 struct msg_instance_delete {
 	char *id;
 	bool force; /* kills it first */
+	bool unstarted; /* only if it has never been started: CONFLICT */
 };
 
 struct msg_instance_update { /* the whole new spec; limits apply at once, ports at once if it runs */
@@ -135,6 +137,22 @@ struct msg_stats {
 struct msg_machine_password {
 	char *id;
 	struct inside_password change;
+};
+
+/* A machine that moves to another daemon. Descriptors of both: what the agents say to each other, memory, disk (migration_channels).
+ * "machine-migrate": reply when it runs there, with progress; any failure but UNAVAILABLE: it goes on here. UNAVAILABLE: as long as
+ * its status has moves_to the other daemon is to be asked. "machine-receive": reply when it runs here. */
+struct msg_machine_migrate {
+	char *id, *to, *secret;
+	bool keep;
+	int64_t downtime, bandwidth; /* as struct migration_request */
+};
+struct msg_machine_receive {
+	char *id, *secret;
+};
+struct msg_machine_settle { /* "machine-settle": ends a migration that was cut off, where that can be told */
+	char *id;
+	bool asked, there; /* the other daemon was asked; whether it runs there, or has run */
 };
 
 struct process_row {
@@ -238,7 +256,7 @@ struct msg_event { /* body of each further "ok" of "events", after a first, empt
 extern const struct field_table msg_machine_input_table, msg_instance_media_table, msg_empty_table, msg_hello_table, msg_id_table, msg_instance_create_table,
 	msg_instance_state_table, msg_instance_states_table, msg_instance_stop_table, msg_instance_kill_table,
 	msg_instance_delete_table, msg_instance_update_table, msg_attach_table, msg_exec_start_table,
-	msg_machine_password_table, msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table, msg_health_table,
+	msg_machine_migrate_table, msg_machine_receive_table, msg_machine_settle_table, msg_machine_password_table, msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table, msg_health_table,
 	msg_archive_table, msg_file_table, msg_export_table, msg_layer_table,
 	msg_layer_unpacked_table, msg_tree_table, msg_layers_table, msg_bootstrap_table, msg_progress_table, msg_shutdown_table,
 	msg_event_table;

@@ -73,7 +73,7 @@ struct native_route {
 	int status;                        /* of success */
 };
 extern const struct native_route instance_routes[], image_routes[], network_routes[], storage_routes[],
-	host_routes[], workload_routes[], machine_routes[]; /* NULL-method row last */
+	host_routes[], workload_routes[], machine_routes[], migration_routes[]; /* NULL-method row last */
 json_t *openapi_document(void);
 
 /* ---- handlers' helpers (reply.c) ---- */
@@ -84,6 +84,8 @@ bool query_bool(struct http_request *req, const char *name, bool otherwise);
 bool query_time(struct http_request *req, const char *name, int64_t *ns);
 bool query_int(struct http_request *req, const char *name, int64_t otherwise, int64_t *out);
 void reply_text(struct http_request *req, int status, const char *json, size_t len);
+/* A text of JSON, which is freed; r < 0: err instead. */
+void reply_json(struct http_request *req, int r, int status, char *const *json, const struct error *err);
 void reply_table(struct http_request *req, int status, const struct field_table *t, const void *object);
 void reply_instance(struct http_request *req, int status, struct instance_snap *snap);
 void reply_image(struct http_request *req, int status, struct image_snap *snap);

@@ -96,3 +96,10 @@ void reply_image(struct http_request *req, int status, struct image_snap *snap) 
 	reply_text(req, status, snap->json, snap->json_len);
 	image_snap_unref(snap);
 }
+
+void reply_json(struct http_request *req, int r, int status, char *const *json, const struct error *err) {
+	if (r < 0)
+		return fail(req, err);
+	reply_text(req, status, *json, strlen(*json));
+	free(*json);
+}

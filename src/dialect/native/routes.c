@@ -3,7 +3,7 @@
 
 #include "model/task.h"
 
-static const struct native_route *const tables[] = {host_routes, instance_routes, machine_routes, image_routes, network_routes,
+static const struct native_route *const tables[] = {host_routes, instance_routes, machine_routes, migration_routes, image_routes, network_routes,
 						    storage_routes, workload_routes, NULL};
 
 const struct http_route *native_routes(void) {

@@ -11,13 +11,6 @@ static void finish(struct http_request *req, int r, int status, struct noun *con
 	noun_unref(*o);
 }
 
-static void reply_json(struct http_request *req, int r, int status, char *const *json, const struct error *err) {
-	if (r < 0)
-		return fail(req, err);
-	reply_text(req, status, *json, strlen(*json));
-	free(*json);
-}
-
 /* ---- pools ---- */
 
 static void pools_list(struct http_request *req) {

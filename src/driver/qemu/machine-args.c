@@ -234,6 +234,7 @@ int machine_shape(const struct machine_config *m, char ***shape, struct error *e
 	size_t n_pass;
 	for (size_t i = 0; i < m->n_nics; i++) {
 		nics[i] = m->nics[i];
+		nics[i].id = nics[i].tap = "nic"; /* they follow from the network's id, which another daemon gives another one */
 		nics[i].mac = NULL;
 	}
 	c.nics = nics;

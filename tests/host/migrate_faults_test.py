@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""SIGKILL at each step of a machine's move from one daemon to another, on either side: afterwards one of them has it, whole, and the
+other one nothing. WABE_TEST_LONG=1 adds the deaths of one process alone, and all steps."""
+import os
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from machine import qemu_of  # noqa: E402
+from machine_state import boots, get, machine, put, state, status  # noqa: E402
+from migrate import Pair, clean, listed, qemu_below  # noqa: E402
+from tap import LONG, equal, run, test  # noqa: E402
+from wabe import wait_until  # noqa: E402
+
+IMAGE = "tiny:1"
+SOURCE = ["migrate.noted-begin", "migrate.ready", "migrate.secure", "migrate.disk", "migrate.copied", "migrate.halted", "migrate.drained",
+          "migrate.sent", "migrate.told", "migrate.noted", "migrate.ended"]
+TARGET = ["start.marked", "start.created", "receive.serving", "receive.ready", "receive.loaded"]
+USED = ["start.recorded", "memory.gone", "receive.told"]
+SHORT = ["migrate.disk", "migrate.sent", "migrate.told", "migrate.noted", "receive.ready", "receive.loaded", "memory.gone"]
+
+
+def setup():
+    return Pair(IMAGE)
+
+
+def settled(p):
+    """One has it, and nothing is under way."""
+    def look():
+        all = [listed(d) for d in p]
+        if sum(map(len, all)) != 1:
+            return None
+        d = list(p)[0 if all[0] else 1]
+        return d if state(d, all[0 if all[0] else 1][0][0]) in ("running", "exited") and \
+            not status(d, (all[0] or all[1])[0][0]).get("moves_to") else None
+    return wait_until(look, 90, f"an end: {[listed(d) for d in p]}")
+
+
+def life(p, side, fault):
+    a, b = p
+    id = machine(a, IMAGE)
+    put(a, id, "a", "A")
+    d = a if side == "source" else b
+    d.stop()
+    d.start(WABE_FAULT=fault)
+    a.cli("migrate", "--to", p.url(b), "--with-disks", id, check=False)
+    d.stop()
+    d.start()
+    where = settled(p)
+    if state(where, id) == "running":
+        wait_until(lambda: boots(where, id) <= (where is a), 5, "no start from the beginning")
+        equal(get(where, id), ("a", "A"))
+    else:  # from the record on that it runs there its end is that of any run
+        equal((where is b, fault.split(":")[1] in USED), (True, True))
+        where.cli("start", id)
+        wait_until(lambda: boots(where, id) == 1, 30, "a start from the beginning")
+        equal(get(where, id)[1], "A")
+    clean(p)
+
+
+def fault_test(side, points, who):
+    def faults(p):
+        for point in points:
+            try:
+                life(p, side, f"{who}:{point}")
+            except BaseException as e:
+                raise AssertionError(f"{who}:{point}: {e}\n{[d.log()[-1500:] for d in p]}") from e
+    faults.__name__ = f"{side}_{who}"
+    faults.__doc__ = f"SIGKILL of {'agent and worker' if who == 'both' else who} of the {side} at {len(points)} steps"
+    test(faults)
+
+
+def begun(p):
+    """A machine whose memory is on its way, and the process that moves it."""
+    a, b = p
+    id = machine(a, IMAGE)
+    put(a, id, "a", "A")
+    mover = subprocess.Popen(a.line("migrate", "--to", p.url(b), "--with-disks", "--bandwidth", "16k", id), env=a.env,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: [t for t in a.api("GET", "/v1/projects/default/tasks")[1]["tasks"]
+                        if t["state"] == "running" and "memory" in t.get("message", "")], 60, "its memory")
+    return id, mover
+
+
+@test
+def deaths_of_roles(p):
+    """SIGKILL of control or agent on either side while the memory is sent: the guest goes on where it was"""
+    a, b = p
+    for d in p:
+        for role in ("control", "agent"):
+            id, mover = begun(p)
+            os.kill(d.pids()[role], signal.SIGKILL)
+            mover.wait(90)
+            wait_until(lambda: [listed(b), listed(a)] == [[], [(id, listed(a)[0][1], "running")]] and
+                       not status(a, id).get("moves_to"), 90, f"an end after the death of {role}")
+            equal((get(a, id), boots(a, id)), (("a", "A"), 1))
+            clean(p)
+
+
+@test
+def deaths_of_machines(p):
+    """SIGKILL of QEMU on either side while the memory is sent: an end as any other, or none at all"""
+    a, b = p
+    id, mover = begun(p)
+    os.kill(qemu_below(b), signal.SIGKILL)
+    equal(mover.wait(90), 125)
+    wait_until(lambda: not listed(b) and not status(a, id).get("moves_to"), 90, "an end")
+    equal((state(a, id), get(a, id), boots(a, id)), ("running", ("a", "A"), 1))
+    clean(p)
+    id, mover = begun(p)
+    os.kill(qemu_of(a, id), signal.SIGKILL)
+    equal(mover.wait(90), 125)
+    wait_until(lambda: not listed(b) and state(a, id) == "exited" and not status(a, id).get("moves_to"), 90, "an end")
+    equal(status(a, id)["exit_code"], 137)
+    a.cli("start", id)
+    wait_until(lambda: boots(a, id) == 2, 30, "a start from the beginning")
+    equal(get(a, id)[1], "A")
+    clean(p)
+
+
+for side, points in (("source", SOURCE), ("target", TARGET + USED)):
+    for who in ("worker", "agent", "both") if LONG else ("worker",):
+        fault_test(side, [x for x in points if LONG or x in SHORT], who)
+
+
+if __name__ == "__main__":
+    run(setup, lambda p: p.close())
