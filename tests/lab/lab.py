@@ -10,6 +10,9 @@ The tree of this host is seen read-only below a tmpfs (virtiofs), with an empty 
 shall reach the machine must not lie there. Several machines of one Lab have a private network with each other: eth0, 10.99.0.1,
 10.99.0.2 and so on, names lab1, lab2 …
 
+What serves them may run on this host, at its own speed instead of a translated processor's: a command in the network's name
+space, where it has 10.99.0.254, and in a process name space with which it ends.
+
     with Lab() as lab:
         status = lab.machines[0].run("uname -r", print)
 """
@@ -466,8 +469,8 @@ class Bridge:
     """A bridge in a network name space of its own, and taps on it: descriptors outlive the look into it."""
 
     def __init__(self):
-        self.holder = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link add lab0 type bridge mcast_snooping 0 && ip link set lab0 up && "
-                                        "echo up && exec sleep 86400"], stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+        self.holder = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link set lo up && ip link add lab0 type bridge mcast_snooping 0 && "
+                                        "ip addr add 10.99.0.254/24 dev lab0 && ip link set lab0 up && echo up && exec sleep 86400"], stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
         if self.holder.stdout.readline().strip() != "up":
             raise RuntimeError("a network for the machines cannot be made")
 
@@ -493,17 +496,39 @@ class Bridge:
         self.holder.stdout.close()
 
 
+class Server:
+    """A command of this host on the machines' network, in a directory of its own. It says "ready" in a line of its own."""
+
+    def __init__(self, bridge, command, directory):
+        os.mkdir(directory)
+        self.log = open(directory + "/log", "w")
+        self.process = subprocess.Popen(["nsenter", f"--net=/proc/{bridge.holder.pid}/ns/net", "unshare", "--fork", "--pid",
+                                         "--kill-child", "--mount-proc", "bash", "-c", command], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=directory, preexec_fn=die_with_parent)
+        if not any(line.strip() == "ready" for line in self.process.stdout):
+            with open(self.log.name) as f:
+                raise RuntimeError(f"what shall serve the machines ends with {self.process.wait()}: {f.read()[-2000:]}")
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+
 class Lab:
-    def __init__(self, count=1, systemd=False):
-        self.count, self.systemd = count, systemd
-        self.machines, self.bridge, self.dir = [], None, None
+    def __init__(self, count=1, systemd=False, server=None):
+        self.count, self.systemd, self.command = count, systemd, server
+        self.machines, self.bridge, self.server, self.dir = [], None, None, None
 
     def __enter__(self):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(125))  # the memory of machines is given back
         self.snapshot = snapshot(self.systemd)
         self.dir = tempfile.mkdtemp(prefix="wabe-lab-", dir="/var/tmp")
         try:
-            self.bridge = Bridge() if self.count > 1 else None
+            self.bridge = Bridge() if self.count > 1 or self.command else None
+            if self.command:
+                self.server = Server(self.bridge, self.command, self.dir + "/server")
             for n in range(self.count):
                 self.machines.append(Machine(self, n + 1))
                 self.machines[-1].start()
@@ -515,6 +540,8 @@ class Lab:
     def __exit__(self, *_):
         for m in self.machines:
             m.close()
+        if self.server:
+            self.server.close()
         if self.bridge:
             self.bridge.close()
         shutil.rmtree(self.dir, ignore_errors=True)
