@@ -577,7 +577,7 @@ def removal_by_force(p):
     equal(p.inspect("busybox")["Id"], ident)
     p.run("rmi", "-f", "busybox")
     p.run("rm", "one")
-    equal(sorted(os.listdir(layers)), unpacked)
+    wait_until(lambda: sorted(os.listdir(layers)) == unpacked, 60, "the layers that `two` needs, and no others")
     p.run("rm", "two")
     wait_until(lambda: not os.listdir(layers), 60, "the layers to go")
     load_busybox(p.daemon, "busybox:latest")

@@ -611,7 +611,7 @@ def archive_put(w):
 def archive_put_compressed(w):
     """bzip2 and xz, also of several streams and in tiny pieces; half of one changes nothing"""
     w.create("packed", "true", start=False)
-    big = bytes(range(256)) * 20000
+    big = bytes(range(256)) * 4000
     for name, pack in (("bz2", bz2.compress), ("xz", lzma.compress)):
         plain = tar_of(**{name: name.encode(), name + "2": big})
         packed = pack(plain)

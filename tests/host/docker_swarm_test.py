@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import signal
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -325,6 +326,36 @@ secrets:
 configs:
   app: {file: ./app.conf}
 """
+
+
+@test
+def logs_of_later_tasks(w):
+    """service logs -f goes on with tasks that come later, and ends with the service"""
+    w.init()
+    w.service("talk", "-e", "SLOT={{.Task.Slot}}", command=("sh", "-c", "echo from $SLOT $X; trap 'exit 0' TERM; sleep 1000 & wait"))
+    w.await_running("talk", 1)
+    path = w.d.dir + "/later.log"
+
+    def said(*lines):
+        def fits():
+            with open(path) as f:
+                return sorted(f.read().splitlines()) == sorted(lines)
+        wait_until(fits, 60, f"{lines}")
+
+    with open(path, "w") as out:
+        p = subprocess.Popen(w.docker.line("service", "logs", "-f", "--raw", "talk"), env=w.docker.env, stdout=out,
+                             stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        said("from 1")
+        w.docker.run("service", "scale", "-d", "talk=2")
+        said("from 1", "from 2")
+        w.docker.run("service", "update", "-q", "--env-add", "X=new", "talk")
+        said("from 1", "from 2", "from 1 new", "from 2 new")
+        w.docker.run("service", "rm", "talk")
+        equal(p.wait(60), 0)
+    finally:
+        p.kill()
+        p.wait()
 
 
 @test

@@ -8,16 +8,16 @@
 
 /* ---- what there is ---- */
 
-static struct task *add(struct tasks *t, struct noun *of, const char *id, int64_t slot, int64_t generation, int64_t at) {
+static struct swarm_task *add(struct tasks *t, struct noun *of, const char *id, int64_t slot, int64_t generation, int64_t at) {
 	t->items = alloc_resize(t->items, t->n + 1, sizeof *t->items);
-	struct task *one = &t->items[t->n++];
-	*one = (struct task){.id = str_copyn(id, strnlen(id, SWARM_ID_LEN)), .workload = of->of, .of = noun_ref(of), .slot = slot,
+	struct swarm_task *one = &t->items[t->n++];
+	*one = (struct swarm_task){.id = str_copyn(id, strnlen(id, SWARM_ID_LEN)), .workload = of->of, .of = noun_ref(of), .slot = slot,
 			     .generation = generation, .at = at};
 	return one;
 }
 
 /* What an instance does, and what it is to do. */
-static void judge(struct task *t) {
+static void judge(struct swarm_task *t) {
 	const struct instance_status *s = &t->instance->instance.status;
 	bool job = workload_is_job(&t->workload->spec), current = t->generation == t->workload->generation;
 	t->desired = job ? "complete" : current ? "running" : "shutdown";
@@ -39,13 +39,13 @@ static void judge(struct task *t) {
 
 static void add_instance(struct tasks *t, struct noun *of, struct instance_snap *snap) {
 	const struct instance *i = &snap->instance;
-	struct task *one = add(t, of, i->spec.owner.run, i->spec.owner.slot, i->spec.owner.generation, i->created_at);
+	struct swarm_task *one = add(t, of, i->spec.owner.run, i->spec.owner.slot, i->spec.owner.generation, i->created_at);
 	one->instance = instance_snap_ref(snap);
 	judge(one);
 }
 
 static void add_failure(struct tasks *t, struct noun *of, const struct workload_failure *f) {
-	struct task *one = add(t, of, f->run, f->slot, f->generation, f->at);
+	struct swarm_task *one = add(t, of, f->run, f->slot, f->generation, f->at);
 	one->state = "rejected";
 	one->desired = "shutdown";
 	one->message = "preparing";
@@ -69,7 +69,7 @@ static void add_waiting(struct tasks *t, struct noun *of, size_t from) {
 		if (has_live(t, from, slot))
 			continue;
 		_cleanup_(free_ptr) char *id = str_format("%05llx%.20s", (unsigned long long)slot & 0xfffff, w->id);
-		struct task *one = add(t, of, id, slot, w->generation, w->updated_at);
+		struct swarm_task *one = add(t, of, id, slot, w->generation, w->updated_at);
 		one->state = "pending";
 		one->desired = "running";
 		one->message = "pending task scheduling";
@@ -139,7 +139,7 @@ json_t *tasks_status(struct core *c, const struct workload *w) {
 
 /* ---- how one looks ---- */
 
-static json_t *spec_json(const struct task *t) {
+static json_t *spec_json(const struct swarm_task *t) {
 	const struct workload *w = t->workload;
 	struct workload_spec previous;
 	json_t *spec = NULL;
@@ -155,7 +155,7 @@ static json_t *spec_json(const struct task *t) {
 	return task;
 }
 
-static json_t *status_json(const struct task *t) {
+static json_t *status_json(const struct swarm_task *t) {
 	json_t *s = json_object();
 	const struct instance *i = t->instance ? &t->instance->instance : NULL;
 	int64_t at = !i ? t->at : MAX(MAX(i->status.finished_at, i->status.started_at), i->created_at);
@@ -170,7 +170,7 @@ static json_t *status_json(const struct task *t) {
 	return s;
 }
 
-static json_t *attachments_json(const struct task *t) {
+static json_t *attachments_json(const struct swarm_task *t) {
 	json_t *list = json_array();
 	const nics *all = &t->instance->instance.nics;
 	for (size_t i = 0; i < all->n; i++) {
@@ -184,7 +184,7 @@ static json_t *attachments_json(const struct task *t) {
 	return list;
 }
 
-static json_t *task_json(const struct task *t, const struct cluster *k) {
+static json_t *task_json(const struct swarm_task *t, const struct cluster *k) {
 	const struct instance *i = t->instance ? &t->instance->instance : NULL;
 	int64_t changed = i ? MAX(MAX(i->status.finished_at, i->status.started_at), t->at) : t->at;
 	json_t *o = swarm_object(t->id, t->workload->version, t->at, changed);
@@ -207,7 +207,7 @@ static json_t *task_json(const struct task *t, const struct cluster *k) {
 
 /* ---- list ---- */
 
-static char *task_name(const struct task *t, const struct cluster *k) {
+static char *task_name(const struct swarm_task *t, const struct cluster *k) {
 	if (workload_is_global(&t->workload->spec))
 		return str_format("%s.%.25s.%s", t->workload->spec.name, k->node.id, t->id);
 	return str_format("%s.%lld.%s", t->workload->spec.name, (long long)t->slot, t->id);
@@ -229,7 +229,7 @@ static bool is_node(const char *value, const void *arg) {
 	return str_same(value, "self") || str_same(value, host) || (*value && strlen(value) <= 64 && str_starts(k->node.id, value));
 }
 
-static bool fits(const json_t *filters, const struct task *t, const struct cluster *k) {
+static bool fits(const json_t *filters, const struct swarm_task *t, const struct cluster *k) {
 	_cleanup_(free_ptr) char *name = task_name(t, k);
 	if (json_array_size(json_object_get(filters, "_up-to-date")) && t->generation != t->workload->generation)
 		return false;
@@ -278,7 +278,7 @@ void tasks_list(struct http_request *req) {
 /* ---- one ---- */
 
 /* By id, its beginning, or the name. */
-static const struct task *find(const struct tasks *all, const char *wanted, const struct cluster *k) {
+static const struct swarm_task *find(const struct tasks *all, const char *wanted, const struct cluster *k) {
 	for (size_t i = 0; i < all->n; i++) {
 		_cleanup_(free_ptr) char *name = task_name(&all->items[i], k);
 		if (*wanted && (str_starts(all->items[i].id, wanted) || str_same(name, wanted)))
@@ -296,7 +296,7 @@ void task_inspect(struct http_request *req) {
 		return;
 	if (tasks_read(core_of(req), NULL, &all, &err) < 0)
 		return fail(req, &err);
-	const struct task *t = find(&all, name, cluster->of);
+	const struct swarm_task *t = find(&all, name, cluster->of);
 	if (t)
 		return docker_reply(req, 200, task_json(t, cluster->of));
 	_cleanup_(free_ptr) char *shown = text_shown(name);

@@ -4,7 +4,7 @@
 #include "core/instances.h"
 #include "dialect/docker/swarm-priv.h"
 
-struct task {
+struct swarm_task {
 	char *id; /* SWARM_ID_LEN characters */
 	const struct workload *workload;
 	struct noun *of;                /* keeps it */
@@ -15,7 +15,7 @@ struct task {
 	const char *message;
 };
 struct tasks {
-	struct task *items;
+	struct swarm_task *items;
 	size_t n;
 };
 /* Of one workload, or of all (NULL); free by tasks_free. */
