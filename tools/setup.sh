@@ -1,7 +1,8 @@
 # What ./run and ./test share: packages and the user that control runs as. Sourced by bash.
 
 BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsqlite3-dev libmicrohttpd-dev
-	libcurl4-gnutls-dev libarchive-dev libexpat1-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev libssl-dev libseccomp-dev libcap-dev libcmocka-dev
+	libcurl4-gnutls-dev libarchive-dev libexpat1-dev libext2fs-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev libssl-dev
+	libseccomp-dev libcap-dev libcmocka-dev
 	libmnl-dev libnftables-dev libisofs-dev libcrypt-dev"
 RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
 # For machines alone.

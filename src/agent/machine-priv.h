@@ -47,6 +47,8 @@ int board_drop(const struct agent *a, const char *id, const char *snapshot, stru
 int board_restore(const struct agent *a, const char *id, const char *snapshot, struct error *err);
 int board_clone(const struct agent *a, const char *id, const char *snapshot, const char *dir, struct error *err);
 
+int work_machine_tree(struct job *j, struct error *err); /* machine-tree.c */
+
 /* --- media.c --- */
 
 /* Into the directory of an instance: of the job's descriptors those from the first on. */

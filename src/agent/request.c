@@ -333,6 +333,7 @@ static struct handler handlers[] = {
 	{"instance-diff", .work = work_diff, .states = S_ANY, .id = ID(msg_id)},
 	{"instance-export", .work = work_export, .states = S_ANY, .id = ID(msg_export)},
 	{"machine-disk", .work = work_machine_disk, .states = S_DOWN, .id = ID(msg_id), .cancel = true},
+	{"machine-tree", .work = work_machine_tree, .states = S_DOWN, .id = ID(msg_id), .cancel = true},
 	{"instance-commit", .work = work_commit, .states = S_ANY, .id = ID(msg_export)},
 	{"archive-get", .work = work_archive_get, .states = S_ANY, .id = ID(msg_archive)},
 	{"archive-put", .work = work_archive_put, .states = S_ANY, .id = ID(msg_archive)},

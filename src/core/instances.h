@@ -139,6 +139,11 @@ int instance_archive_put(struct core *c, const char *project, const char *name, 
 			 bool no_overwrite_dir, int tar, struct error *err);
 /* Writes an OVA of a machine that does not run to fd: its disk and block volumes, and its hardware. */
 int instance_export_ova(struct core *c, const char *project, const char *name, int to, struct error *err);
+/* The Linux system on the disk of a machine that does not run becomes a container's image, which starts its /sbin/init. NOT_FOUND and
+ * UNSUPPORTED where there is none, or on a file system that is not read. */
+struct image_snap;
+int instance_convert(struct core *c, const char *project, const char *name, const char *image, const char *comment,
+		     struct image_snap **out, struct error *err);
 int instance_export(struct core *c, const char *project, const char *name, int *fd, struct error *err);
 
 struct commit_options {

@@ -2,6 +2,7 @@
 #include "core/machines.h"
 
 #include "core/core-priv.h"
+#include "core/images.h"
 
 static int call_stream(struct core *c, const char *project, const char *name, const char *request, int *fd, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
@@ -38,6 +39,17 @@ int machine_inside(struct core *c, const char *project, const char *name, struct
 		return r;
 	struct msg_id body = {.id = snap->instance.id};
 	return agent_call(c, "machine-inside", &body, out, err);
+}
+
+/* A stream that ends early is a failed read, so no half of a system becomes an image. */
+int instance_convert(struct core *c, const char *project, const char *name, const char *image, const char *comment,
+		     struct image_snap **out, struct error *err) {
+	_cleanup_(close_fd) int fd = -1;
+	char *init[] = {(char *)"/sbin/init", NULL};
+	const struct image_config config = {.command = init};
+	const struct image_import_options o = {.name = image, .kind = "oci", .comment = comment, .config = &config};
+	int r = call_stream(c, project, name, "machine-tree", &fd, err);
+	return r < 0 ? r : image_import(c, project, &o, fd, out, err);
 }
 
 int machine_set_password(struct core *c, const char *project, const char *name, const struct inside_password *p, struct error *err) {

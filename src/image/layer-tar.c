@@ -192,6 +192,14 @@ int tar_file(struct tar_writer *w, int fd, uint64_t size, struct error *err) {
 	return pad(w, size, err);
 }
 
+int tar_bytes(struct tar_writer *w, const void *data, size_t n, struct error *err) {
+	return put(w, data, n, err);
+}
+
+int tar_pad(struct tar_writer *w, uint64_t size, struct error *err) {
+	return pad(w, size, err);
+}
+
 int tar_finish(struct tar_writer *w, struct error *err) {
 	int r = put(w, NULL, 2 * (size_t)RECORD, err);
 	return r < 0 ? r : flush(w, err);

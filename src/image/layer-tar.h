@@ -38,5 +38,8 @@ void tar_close(struct tar_writer *w); /* frees; does not write */
 int tar_add(struct tar_writer *w, const struct tar_entry *e, struct error *err);
 /* The content of the entry just added, size bytes from fd: one that has shrunk is filled with zeros. */
 int tar_file(struct tar_writer *w, int fd, uint64_t size, struct error *err);
+/* The same piece by piece: size bytes in all, then tar_pad of that size. */
+int tar_bytes(struct tar_writer *w, const void *data, size_t n, struct error *err);
+int tar_pad(struct tar_writer *w, uint64_t size, struct error *err);
 /* The end of the archive. */
 int tar_finish(struct tar_writer *w, struct error *err);

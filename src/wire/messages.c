@@ -379,6 +379,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("machine-suspend", id, instance_state, "Saves a machine's memory and ends it; the next start goes on from there"),
 	REQUEST("machine-display", id, empty, "Reply: a descriptor that speaks RFB to a machine's screen"),
 	REQUEST("machine-disk", id, empty, "Reply: a stream with the disk of a machine that does not run, as qcow2"),
+	REQUEST("machine-tree", id, empty, "Reply: a stream with a tar of the Linux system on the disk of a machine that does not run"),
 	REQUEST("machine-screen", id, empty, "Reply: a pipe with a picture (PNG) of what its screen shows"),
 	REQUEST("machine-input", machine_input, empty, "Keys and pointer"),
 	{"machine-migrate", &msg_machine_migrate_table, &msg_instance_state_table, MIGRATION_CHANNELS, MIGRATION_CHANNELS,

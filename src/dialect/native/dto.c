@@ -57,6 +57,12 @@ static const struct field commit_fields[] = {
 };
 TABLE(commit_request, commit_fields, "A new image from an instance");
 
+static const struct field convert_fields[] = {
+	FIELD(struct convert_request, name, FIELD_STRING, .max = 512, .doc = "Of the new image; not given: it has none"),
+	FIELD(struct convert_request, comment, FIELD_STRING, .doc = "For the image's history"),
+};
+TABLE(convert_request, convert_fields, "A container's image from a machine's disk");
+
 static const struct field tag_fields[] = {
 	FIELD(struct tag_request, name, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 512, .doc = "A further reference"),
 };

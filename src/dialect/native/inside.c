@@ -270,6 +270,19 @@ void native_export(struct http_request *req) {
 	reply_stream_fd(req, TAR_TYPE, fd);
 }
 
+void native_convert(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct convert_request dto;
+	struct image_snap *snap;
+	if (!dto_parse(req, &convert_request_table, &dto, NULL))
+		return;
+	int r = instance_convert(core_of(req), project_of(req), name_of(req), dto.name, dto.comment, &snap, &err);
+	fields_free(&convert_request_table, &dto);
+	if (r < 0)
+		return fail(req, &err);
+	reply_image(req, 200, snap);
+}
+
 void native_commit(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	struct commit_request dto;

@@ -210,6 +210,8 @@ const struct native_route instance_routes[] = {
 	 .query = "path keep_owner no_overwrite_dir", .status = 204},
 	{"GET", ONE "/export", native_export, .summary = "A tar of its whole root; format ova: of a machine that does not run, its hardware and disks",
 	 .query = "format", .what = "tar", .status = 200},
+	{"POST", ONE "/convert", native_convert, .summary = "Makes a container's image of the Linux system on the disk of a machine that does not run",
+	 .request = &convert_request_table, .reply = &image_table, .status = 200},
 	{"POST", ONE "/commit", native_commit, .summary = "Makes an image of its image and its changes",
 	 .request = &commit_request_table, .reply = &image_table, .status = 200},
 	{"POST", ONE "/exec", native_exec, .summary = "Runs a further process in it", .request = &exec_request_table,

@@ -12,6 +12,7 @@ void native_archive_get(struct http_request *req);
 void native_archive_put(struct http_request *req);
 void native_export(struct http_request *req);
 void native_commit(struct http_request *req);
+void native_convert(struct http_request *req);
 void native_exec(struct http_request *req);
 void native_exec_state(struct http_request *req);
 void native_exec_attach(struct http_request *req);

@@ -27,6 +27,9 @@ struct pull_request { /* of pull and push */
 struct bootstrap_request {
 	char *name, *variant, **include;
 };
+struct convert_request {
+	char *name, *comment;
+};
 struct commit_request {
 	char *name, *comment, *author;
 	bool pause;
@@ -55,7 +58,7 @@ struct volume_attach_request {
 };
 extern const struct field_table copy_request_table, snapshot_request_table, volume_attach_request_table;
 extern const struct field_table stop_request_table, kill_request_table, exec_request_table, pull_request_table,
-	bootstrap_request_table, commit_request_table, tag_request_table, prune_request_table, shutdown_request_table;
+	bootstrap_request_table, commit_request_table, convert_request_table, tag_request_table, prune_request_table, shutdown_request_table;
 
 /* Parses the body into dto; false: an error has been answered. body, when wanted, is to be released. */
 bool dto_parse(struct http_request *req, const struct field_table *t, void *dto, json_t **body);

@@ -1,0 +1,78 @@
+/* The files of the Linux system on a machine's disk, as a tar. The kernel never mounts what a guest has written: a confined child
+ * reads it (image/disk-tree.h), and what it writes is sent on as what a stranger made. */
+#include "agent/machine-priv.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "image/disk-tree.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A directory below STATE/agent/tmp, locked as long as the worker lives; what is left of it goes at the agent's next start. */
+struct place {
+	char *path;
+	int lock, dir;
+};
+
+static void place_close(struct place *p) {
+	close_fd(&p->dir);
+	if (p->lock >= 0 && fs_remove_tree(p->path) < 0)
+		log_warn("%s could not be removed; the next start of the agent tries again", p->path);
+	close_fd(&p->lock);
+	free(p->path);
+}
+
+static int place_open(const struct agent *a, struct place *p, struct error *err) {
+	_cleanup_(free_ptr) char *salt = random_hex(8);
+	p->path = str_format("%s/tree-%s", a->tmp, salt);
+	int r = dir_make_locked(p->path, &p->lock, err);
+	if (r == 0 && (p->dir = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		r = error_errno(err, errno, "cannot open %s", p->path);
+	return r;
+}
+
+static int read_root(struct job *j, const struct msg_instance_create *m, const struct place *p, struct error *err) {
+	_cleanup_(free_ptr) char *path = NULL;
+	int r = root_open(j, m, &path, err);
+	_cleanup_(close_fd) int disk = r == 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	if (r == 0 && disk < 0)
+		r = error_errno(err, errno, "cannot open %s", path);
+	return r == 0 ? disk_tree(disk, p->dir, err) : r;
+}
+
+static int send_tree(struct job *j, const struct place *p, struct error *err) {
+	_cleanup_(close_fd) int file = openat(p->dir, "tree.tar", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), writer = -1;
+	struct stat st;
+	if (file < 0 || fstat(file, &st) < 0 || !S_ISREG(st.st_mode))
+		return error_set(err, ERROR_INTERNAL, "the disk's files are not where they were written");
+	int r = answer_stream(j, NULL, &writer, err);
+	if (r == 0 && (r = fs_copy(file, writer, NULL)) < 0)
+		r = error_errno(err, r, "the disk's files are not wanted any more");
+	if (r == 0)
+		guard_finish(&writer);
+	return r;
+}
+
+/* The instance's lock keeps it from starting meanwhile. */
+int work_machine_tree(struct job *j, struct error *err) {
+	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(record_free) struct msg_instance_create m = {0};
+	_cleanup_(place_close) struct place p = {.lock = -1, .dir = -1};
+	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
+	if (r == 0)
+		r = record_load(j->agent, j->id, &m, err);
+	if (r < 0)
+		return r;
+	if (!root_is_block(&m))
+		return error_set(err, ERROR_UNSUPPORTED, "instance %.12s has files and no disk: its image runs as a container as it is", j->id);
+	r = place_open(j->agent, &p, err);
+	if (r == 0)
+		r = read_root(j, &m, &p, err);
+	root_close(j, &m);
+	fault_point("convert.read");
+	return r < 0 ? r : send_tree(j, &p, err);
+}
