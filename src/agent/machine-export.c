@@ -21,6 +21,7 @@
 #define LOOK_EVERY 200 /* ms: another one may want the monitor meanwhile */
 #define CHUNK ((size_t)1 << 20)
 #define TAR_BLOCK 512
+#define TAR_NAME 90 /* without ".qcow2" */
 #define EXPORT_FILE "export"
 
 static int64_t soon(void) {
@@ -130,6 +131,10 @@ static int choose_disks(struct export *x, struct error *err) {
 	for (size_t n = 0; n < x->run.volumes.n; n++)
 		if (x->run.volumes.items[n].block && !x->run.volumes.items[n].changing)
 			add_disk(x, x->run.volumes.items[n].id, name_of(i, x->run.volumes.items[n].id));
+	for (size_t n = 0; !x->m->disk && n < x->n; n++)
+		if (strlen(x->disks[n].name) > TAR_NAME)
+			return error_set(err, ERROR_UNSUPPORTED, "the name of volume %s is too long for a tar: export disk by disk",
+					 x->disks[n].name);
 	return x->n ? 0 : error_set(err, ERROR_NOT_FOUND, "machine %s has no disk %.128s: its disks are root and its block volumes",
 				    i->spec.name, x->m->disk);
 }
@@ -271,7 +276,7 @@ static int copy_out(int from, int to, struct error *err) {
 	}
 }
 
-/* GNU tar's, whose sizes may be binary: a name of a volume and ".qcow2" always fit. */
+/* GNU tar's, whose sizes may be binary. */
 static void tar_header(char block[TAR_BLOCK], const char *name, int64_t size) {
 	memset(block, 0, TAR_BLOCK);
 	snprintf(block, 100, "%.90s.qcow2", name);
