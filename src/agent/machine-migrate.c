@@ -172,8 +172,8 @@ static int lend_channel(struct qmp *q, const char *name, int fd, struct error *e
 static int open_away(struct mover *m, struct error *err) {
 	struct qmp *q = m->machine.q;
 	int r = lend_channel(q, "disk", m->job->fds[2], err);
-	json_t *node = json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s}", "driver", "nbd", "node-name", AWAY, "server", "type", "fd", "str", "disk",
-				 "export", "root", "tls-creds", TLS_ID, "discard", "unmap");
+	json_t *node = json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s}", "driver", "nbd", "node-name", AWAY, "server", "type", "fd", "str",
+				 "disk", "export", "root", "tls-creds", TLS_ID, "discard", "unmap");
 	return r < 0 ? json_decref(node), r : qmp_call(q, "blockdev-add", node, -1, soon(), NULL, err);
 }
 
@@ -402,10 +402,8 @@ static int settle(const struct job *j, const struct msg_machine_settle *m, struc
 		return -(int)err->kind;
 	if (m->asked && m->there)
 		return leave(j, s, err);
-	if (up && !m->asked) {
-		int r = migrate_recover(j->agent, &s->record, &s->run, s->q, err);
-		return r;
-	}
+	if (up && !m->asked)
+		return migrate_recover(j->agent, &s->record, &s->run, s->q, err);
 	if (up)
 		return stay(j->agent, &s->record, &s->run, s->q, err);
 	if (!m->asked)

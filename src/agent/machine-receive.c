@@ -219,13 +219,9 @@ int receive_load(const struct agent *a, const char *id, struct receiver *f, stru
 	return r;
 }
 
-/* The disk's server, the key and the settings are of no use any more. */
+/* The disk's server, the key and the settings are of no use any more. Its client goes once it has been told. */
 void receive_gone(const struct agent *a, const char *id, struct receiver *f, const struct run_state *run) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	if (migration_say(&f->peer, json_pack("{s:b}", "runs", 1), &err) < 0)
-		log_warn("machine %.12s: %s", id, error_text(&err)); /* it will ask */
-	error_free(&err);
-	fault_point("receive.told");
 	int r = machine_monitor(a, id, soon(), &f->q, &err);
 	if (r == 0)
 		r = qmp_call(f->q, "nbd-server-stop", NULL, -1, soon(), NULL, &err);
@@ -235,6 +231,10 @@ void receive_gone(const struct agent *a, const char *id, struct receiver *f, con
 		secure_end(f->q, f->record, run);
 	qmp_free(TAKE_PTR(f->q));
 	end_carriers(f);
+	error_free(&err);
+	if (migration_say(&f->peer, json_pack("{s:b}", "runs", 1), &err) < 0)
+		log_warn("machine %.12s: %s", id, error_text(&err)); /* it will ask */
+	fault_point("receive.told");
 }
 
 static void receiver_free(struct receiver *f) {
