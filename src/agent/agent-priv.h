@@ -377,6 +377,8 @@ int guard_open(int *reader, int *writer, struct error *err);
 void guard_finish(int *writer);
 /* Answers with the reading end of such a stream; the worker goes on to fill the other. */
 int answer_stream(struct job *j, const void *reply, int *writer, struct error *err);
+/* Answers with such a stream of all that a regular file holds. */
+int answer_file(struct job *j, int file, struct error *err);
 /* Of a path, without slashes at its end; "/" of the root. Free it. */
 char *file_last_part(const char *path);
 /* What is at path in a root; free it with its table. of: whose root, for messages. */

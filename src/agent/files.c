@@ -190,6 +190,18 @@ int answer_stream(struct job *j, const void *reply, int *writer, struct error *e
 	return r;
 }
 
+int answer_file(struct job *j, int file, struct error *err) {
+	_cleanup_(close_fd) int writer = -1;
+	int r = answer_stream(j, NULL, &writer, err);
+	if (r == 0 && lseek(file, 0, SEEK_SET) < 0)
+		r = error_errno(err, errno, "cannot read what was made");
+	if (r == 0 && (r = fs_copy(file, writer, NULL)) < 0)
+		r = error_errno(err, r, "what was made is not wanted any more");
+	if (r == 0)
+		guard_finish(&writer);
+	return r;
+}
+
 /* Who asks for "dir/." finds its content under a name that he can take for another one. */
 static const char *name_in_archive(const char *name) {
 	return str_same(name, "/") ? "." : str_same(name, ".") ? "./" : name;

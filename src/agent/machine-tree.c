@@ -45,16 +45,11 @@ static int read_root(struct job *j, const struct msg_instance_create *m, const s
 }
 
 static int send_tree(struct job *j, const struct place *p, struct error *err) {
-	_cleanup_(close_fd) int file = openat(p->dir, "tree.tar", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), writer = -1;
+	_cleanup_(close_fd) int file = openat(p->dir, "tree.tar", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
 	if (file < 0 || fstat(file, &st) < 0 || !S_ISREG(st.st_mode))
 		return error_set(err, ERROR_INTERNAL, "the disk's files are not where they were written");
-	int r = answer_stream(j, NULL, &writer, err);
-	if (r == 0 && (r = fs_copy(file, writer, NULL)) < 0)
-		r = error_errno(err, r, "the disk's files are not wanted any more");
-	if (r == 0)
-		guard_finish(&writer);
-	return r;
+	return answer_file(j, file, err);
 }
 
 /* The instance's lock keeps it from starting meanwhile. */

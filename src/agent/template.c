@@ -41,18 +41,6 @@ int work_disk_check(struct job *j, struct error *err) {
 
 /* ---- converting ---- */
 
-static int send_file(struct job *j, int file, struct error *err) {
-	_cleanup_(close_fd) int writer = -1;
-	int r = answer_stream(j, NULL, &writer, err);
-	if (r == 0 && lseek(file, 0, SEEK_SET) < 0)
-		r = error_errno(err, errno, "cannot read the disk image");
-	if (r == 0 && (r = fs_copy(file, writer, NULL)) < 0)
-		r = error_errno(err, r, "the disk image is not wanted any more");
-	if (r == 0)
-		guard_finish(&writer);
-	return r;
-}
-
 int work_disk_convert(struct job *j, struct error *err) {
 	const struct msg_disk *m = j->body;
 	_cleanup_(close_fd) int spool = take_copy(j, err), made = spool < 0 ? -1 : open_spool(j->agent, err);
@@ -65,7 +53,7 @@ int work_disk_convert(struct job *j, struct error *err) {
 	if (r == 0)
 		r = qemu_img_convert(spool, m->format, made, m->to, NULL, NULL, err);
 	fault_point("disk.converted");
-	return r < 0 ? r : send_file(j, made, err);
+	return r < 0 ? r : answer_file(j, made, err);
 }
 
 /* ---- a machine's disk, out ---- */
@@ -81,7 +69,7 @@ static int convert_root(struct job *j, const struct msg_instance_create *m, stru
 	if (r == 0)
 		r = qemu_img_convert(disk, "raw", made, "qcow2", NULL, NULL, err);
 	fault_point("disk.exported");
-	return r < 0 ? r : send_file(j, made, err);
+	return r < 0 ? r : answer_file(j, made, err);
 }
 
 /* The instance's lock keeps it from starting meanwhile. */

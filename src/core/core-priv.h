@@ -209,6 +209,8 @@ int entry_get(struct core *c, const char *project, const char *name, struct entr
 void entry_set(struct core *c, struct entry *e, struct instance_snap *snap);
 /* Takes over what the agent says unless it is older than what is known; needs the lock. */
 void entry_apply(struct core *c, struct entry *e, const struct instance_status *status, int64_t uid_base);
+/* What the agent has answered, which is freed. Takes the lock. */
+void entry_take_state(struct core *c, struct entry *e, struct msg_instance_state *state);
 struct instance_snap *entry_snap(struct core *c, struct entry *e); /* takes the lock; a reference */
 /* Waits until no other verb changes the entry. NOT_FOUND when it is gone by then. Take the lock. */
 int entry_acquire(struct core *c, struct entry *e, struct error *err);
@@ -340,6 +342,8 @@ char *image_ref_key(const char *project, const char *name);
 struct image_entry *image_find_how(struct core *c, const char *name, bool *by_id, struct error *err);
 void image_forget_name(struct image_entry *e, const char *name); /* needs the lock */
 int images_load(struct core *c, struct error *err);
+/* id → image_entry, of all that the store has under the prefix. */
+int images_read(struct core *c, const char *prefix, struct map *into, struct error *err);
 /* Needs the lock; NULL and NOT_FOUND. */
 struct image_entry *image_find(struct core *c, const char *name, struct error *err);
 /* The reference as it is kept: "docker.io/library/debian:latest"; free it. */

@@ -46,19 +46,7 @@ void orphan_add(struct core *c, struct image_entry *e) {
 }
 
 int orphans_load(struct core *c, struct error *err) {
-	_cleanup_(store_items_free) struct store_items list = {0};
-	int r = store_list(c->store, "orphans/", &list, err);
-	for (size_t i = 0; r == 0 && i < list.n; i++) {
-		_cleanup_(json_free_ptr) json_t *json = json_parse(list.items[i].value, strlen(list.items[i].value), err);
-		struct image one;
-		if (!json || fields_parse(&image_table, json, FIELDS_TRUSTED, &one, err) < 0)
-			return error_wrap(err, "reading %s", list.items[i].key);
-		struct image_entry *e = NEW(struct image_entry);
-		e->snap = image_snap_new(&one, NULL);
-		orphan_add(c, e);
-		fields_free(&image_table, &one);
-	}
-	return r;
+	return images_read(c, "orphans/", c->orphans, err);
 }
 
 /* Needs the lock. */

@@ -199,9 +199,9 @@ int image_config_text(struct core *c, const struct image *image, struct buf *out
 
 /* ---- loading ---- */
 
-static int load_images(struct core *c, struct error *err) {
+int images_read(struct core *c, const char *prefix, struct map *into, struct error *err) {
 	_cleanup_(store_items_free) struct store_items list = {0};
-	int r = store_list(c->store, "images/", &list, err);
+	int r = store_list(c->store, prefix, &list, err);
 	for (size_t i = 0; r == 0 && i < list.n; i++) {
 		_cleanup_(json_free_ptr) json_t *json = json_parse(list.items[i].value, strlen(list.items[i].value), err);
 		struct image one;
@@ -209,7 +209,7 @@ static int load_images(struct core *c, struct error *err) {
 			return error_wrap(err, "reading %s", list.items[i].key);
 		struct image_entry *e = NEW(struct image_entry);
 		e->snap = image_snap_new(&one, NULL);
-		map_set(c->images, one.id, e);
+		map_set(into, one.id, e);
 		fields_free(&image_table, &one);
 	}
 	return r;
@@ -245,7 +245,7 @@ static const char *name_of_key(const char *key) {
 
 int images_load(struct core *c, struct error *err) {
 	_cleanup_(store_items_free) struct store_items list = {0};
-	int r = load_images(c, err);
+	int r = images_read(c, "images/", c->images, err);
 	if (r == 0)
 		r = store_list(c->store, "refs/", &list, err);
 	if (r < 0)

@@ -12,17 +12,20 @@
 
 #define PORT_TRIES 16
 
+void entry_take_state(struct core *c, struct entry *e, struct msg_instance_state *state) {
+	WITH_LOCK(c);
+	if (!e->removed)
+		entry_apply(c, e, &state->status, state->uid_base);
+	fields_free(&msg_instance_state_table, state);
+}
+
 /* One request about one instance that answers with its state. */
 static int call_state(struct core *c, struct entry *e, const char *request, const void *body, struct error *err) {
 	struct msg_instance_state state = {0};
 	int r = agent_call(c, request, body, &state, err);
-	if (r < 0)
-		return r;
-	WITH_LOCK(c);
-	if (!e->removed)
-		entry_apply(c, e, &state.status, state.uid_base);
-	fields_free(&msg_instance_state_table, &state);
-	return 0;
+	if (r == 0)
+		entry_take_state(c, e, &state);
+	return r;
 }
 
 static void entry_event(struct core *c, struct entry *e, const char *what) {

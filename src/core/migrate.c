@@ -213,13 +213,9 @@ static int move(struct core *c, struct task_run *t, const struct migration *m, s
 		r = agent_task_give(c, t, "machine-migrate", &body, fds, MIGRATION_CHANNELS, &state, err);
 	for (size_t i = 0; i < MIGRATION_CHANNELS; i++)
 		close_fd(&fds[i]);
-	if (r < 0)
-		return r;
-	WITH_LOCK(c);
-	if (!e->removed)
-		entry_apply(c, e, &state.status, state.uid_base);
-	fields_free(&msg_instance_state_table, &state);
-	return 0;
+	if (r == 0)
+		entry_take_state(c, e, &state);
+	return r;
 }
 
 /* It is settled before the task ends, so that whoever asks then sees where the machine is. */
