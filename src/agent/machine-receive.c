@@ -168,7 +168,7 @@ static int take_words(struct receiver *f, struct error *err) {
 		_cleanup_(json_free_ptr) json_t *message = NULL;
 		int r = lines_next(&f->peer, &message, err);
 		if (r > 0)
-{log_info("WORD %s", json_dumps(message,0)); f->go |= json_get_bool(message, "go");}
+			f->go |= json_get_bool(message, "go");
 		else if (r == 0 && (r = lines_fill(&f->peer, err)) == 0)
 			return 0;
 		if (r < 0)
@@ -205,6 +205,9 @@ static int load(const struct agent *a, const char *id, struct receiver *f, const
 	fault_point("receive.ready");
 	if (r == 0)
 		r = await_machine(f, err);
+	/* the disk has come whole before the memory; the guest cannot have it for itself as long as it is served */
+	if (r == 0)
+		r = qmp_call(f->q, "nbd-server-stop", NULL, -1, soon(), NULL, err);
 	fault_point("receive.loaded");
 	return r;
 }
@@ -219,13 +222,10 @@ int receive_load(const struct agent *a, const char *id, struct receiver *f, stru
 	return r;
 }
 
-/* The disk's server, the key and the settings are of no use any more. Its client goes once it has been told. */
+/* The key and the settings are of no use any more. The client of the disk's server goes once it has been told. */
 void receive_gone(const struct agent *a, const char *id, struct receiver *f, const struct run_state *run) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	int r = machine_monitor(a, id, soon(), &f->q, &err);
-	if (r == 0)
-		r = qmp_call(f->q, "nbd-server-stop", NULL, -1, soon(), NULL, &err);
-	if (r < 0)
+	if (machine_monitor(a, id, soon(), &f->q, &err) < 0)
 		log_warn("machine %.12s: %s", id, error_text(&err));
 	if (f->q)
 		secure_end(f->q, f->record, run);

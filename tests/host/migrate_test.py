@@ -34,6 +34,7 @@ def there_and_back(p):
         gone(source)
         equal(listed(target), [(id, "traveller", "running")])
         equal((get(target, id), boots(target, id)), (("a", "A"), 0))
+        assert "conflict" not in target.out("logs", id), "QEMU's complaints stand in the log of the serial port"
     clean(p)
 
 
