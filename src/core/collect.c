@@ -1,5 +1,5 @@
-/* What no image needs, nor an instance whose image was removed, goes: blobs of the content store and unpacked layers. What is just on its way to being
- * needed stays: whoever adds an image takes a hold first, and whatever is added or found there while anybody
+/* What no image needs, nor an instance whose image was removed, goes: blobs of the content store and unpacked layers. What is just
+ * on its way to being needed stays: whoever adds an image takes a hold first, and whatever is added or found there while anybody
  * has one is not removed before the last is given back. The collection has a hold of its own, so that an image
  * which comes and is filed in the midst of it is safe as well. */
 #include "core/core-priv.h"

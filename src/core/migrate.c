@@ -150,10 +150,7 @@ static bool settle_by(struct core *c, struct entry *e, bool asked, bool there) {
 		return r == -ERROR_NOT_FOUND;
 	}
 	bool open = state.status.moves_to != NULL;
-	WITH_LOCK(c);
-	if (!e->removed)
-		entry_apply(c, e, &state.status, state.uid_base);
-	fields_free(&msg_instance_state_table, &state);
+	entry_take_state(c, e, &state);
 	return !open;
 }
 
