@@ -73,6 +73,7 @@ static const struct field capability_fields[] = {
 	CAN(snapshots, "Snapshots"),
 	CAN(instant_snapshots, "Snapshots take no time"),
 	CAN(linked_clones, "Clones share what they have in common"),
+	CAN(restore_older, "Snapshots can be gone back to past newer ones, which stay"),
 	CAN(quotas, "The size of a file-system volume is enforced"),
 	CAN(grow_online, "Volumes grow while in use"),
 	CAN(shrink, "Volumes can become smaller"),

@@ -22,6 +22,7 @@ struct pool_spec {
 struct pool_capabilities {
 	bool filesystems, blocks;   /* kinds of volume */
 	bool snapshots, instant_snapshots, linked_clones;
+	bool restore_older;         /* a snapshot can be gone back to while there are newer ones, which stay */
 	bool quotas;                /* a file-system volume's size is enforced */
 	bool grow_online, shrink;
 	bool send;                  /* a snapshot moves to a pool of the same kind as a stream of differences */

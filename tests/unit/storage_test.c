@@ -312,9 +312,14 @@ static void life_of(struct bed *b, bool block, int64_t size) {
 		has_text(b, ID_A, block, "s1", "one");
 		has_text(b, ID_A, block, "s2", "two");
 		has_text(b, ID_A, block, NULL, "three");
-		OK(d->snapshot_restore(&b->p, ID_A, block, "s1", &err));
-		has_text(b, ID_A, block, NULL, "one");
-		has_text(b, ID_A, block, "s2", "two");
+		if (d->can.restore_older)
+			OK(d->snapshot_restore(&b->p, ID_A, block, "s1", &err));
+		else
+			FAILS(ERROR_CONFLICT, d->snapshot_restore(&b->p, ID_A, block, "s1", &err));
+		has_text(b, ID_A, block, NULL, d->can.restore_older ? "one" : "three");
+		OK(d->snapshot_restore(&b->p, ID_A, block, "s2", &err));
+		has_text(b, ID_A, block, NULL, "two");
+		has_text(b, ID_A, block, "s1", "one");
 		FAILS(ERROR_NOT_FOUND, d->snapshot_restore(&b->p, ID_A, block, "none", &err));
 		has_snapshots(b, ID_A, block, "s1 s2");
 		HOLDS(b, ID_A, NULL);

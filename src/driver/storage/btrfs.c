@@ -239,6 +239,7 @@ static int btrfs_receive(const struct storage_pool *p, const struct storage_volu
 const struct storage_driver storage_btrfs = {
 	.name = "btrfs",
 	.can = {.filesystems = true, .blocks = true, .snapshots = true, .instant_snapshots = true, .linked_clones = true,
+		.restore_older = true,
 		.quotas = true, .grow_online = true, .shrink = true, .send = true, .persistent = true, .full_safe = true},
 	.probe = btrfs_probe,
 	.create = btrfs_create,

@@ -24,6 +24,7 @@ static int dir_deactivate(const struct storage_pool *p, struct error *err) {
 const struct storage_driver storage_dir = {
 	.name = "dir",
 	.can = {.filesystems = true, .blocks = true, .snapshots = true, .instant_snapshots = true, .linked_clones = true,
+		.restore_older = true,
 		.quotas = true, .grow_online = true, .persistent = true, .full_safe = true},
 	.probe = dir_probe,
 	.create = dir_create,

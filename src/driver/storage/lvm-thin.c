@@ -273,6 +273,7 @@ static int lvm_recover(const struct storage_pool *p, struct error *err) {
 const struct storage_driver storage_lvm_thin = {
 	.name = "lvm-thin",
 	.can = {.filesystems = true, .blocks = true, .snapshots = true, .instant_snapshots = true, .linked_clones = true,
+		.restore_older = true,
 		.quotas = true, .grow_online = true, .persistent = true},
 	.probe = lvm_probe,
 	.create = lvm_check,

@@ -92,6 +92,7 @@ static int nfs_remove(const struct storage_pool *p, struct error *err) {
 const struct storage_driver storage_nfs = {
 	.name = "nfs",
 	.can = {.filesystems = true, .blocks = true, .snapshots = true, .instant_snapshots = true, .linked_clones = true,
+		.restore_older = true,
 		.quotas = true, .grow_online = true, .shared = true, .persistent = true},
 	.probe = nfs_probe,
 	.create = nfs_create,

@@ -434,6 +434,7 @@ static int remove_pool(const struct storage_pool *p, struct error *err) {
 const struct storage_driver storage_rbd = {
 	.name = "rbd",
 	.can = {.filesystems = true, .blocks = true, .snapshots = true, .instant_snapshots = true, .linked_clones = true,
+		.restore_older = true,
 		.quotas = true, .grow_online = true, .shared = true, .persistent = true},
 	.probe = probe,
 	.create = create,

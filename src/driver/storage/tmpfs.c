@@ -33,7 +33,8 @@ static int tmpfs_remove(const struct storage_pool *p, struct error *err) {
 
 const struct storage_driver storage_tmpfs = {
 	.name = "tmpfs",
-	.can = {.filesystems = true, .blocks = true, .snapshots = true, .quotas = true, .grow_online = true, .full_safe = true},
+	.can = {.filesystems = true, .blocks = true, .snapshots = true, .restore_older = true, .quotas = true, .grow_online = true,
+		.full_safe = true},
 	.probe = tmpfs_probe,
 	.create = tmpfs_activate,
 	.activate = tmpfs_activate,
