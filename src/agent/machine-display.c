@@ -25,8 +25,7 @@ int machine_open(const struct job *j, int *lock, struct msg_instance_create *r, 
 
 static int hand_over(struct qmp *q, int fd, struct error *err) {
 	int64_t deadline = time_mono_ns() + DISPLAY_WAIT;
-	json_t *name = json_pack("{ss}", "fdname", "display");
-	int r = qmp_call(q, "getfd", name, fd, deadline, NULL, err);
+	int r = qmp_give(q, "display", fd, deadline, err);
 	json_t *client = json_pack("{ss, ss, sb}", "protocol", "vnc", "fdname", "display", "skipauth", 1);
 	return r < 0 ? json_decref(client), r : qmp_call(q, "add_client", client, -1, deadline, NULL, err);
 }

@@ -50,7 +50,7 @@ static int plug(struct qmp *q, const char *id, int fd, struct error *err) {
 	_cleanup_(free_ptr) char *name = str_format("%s%s", GUEST_PORT, id);
 	json_t *add = json_pack("{s:s,s:{s:s,s:{s:{s:s,s:{s:s}},s:b}}}", "id", id, "backend", "type", "socket", "data", "addr", "type",
 				"fd", "data", "str", id, "server", 0);
-	int r = qmp_call(q, "getfd", json_pack("{s:s}", "fdname", id), fd, deadline, NULL, err);
+	int r = qmp_give(q, id, fd, deadline, err);
 	if (r == 0)
 		r = qmp_call(q, "chardev-add", json_incref(add), -1, deadline, NULL, err);
 	if (r == 0)

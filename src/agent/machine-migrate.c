@@ -165,13 +165,9 @@ static int greet(struct mover *m, struct error *err) {
 
 /* --- its disk --- */
 
-static int lend_channel(struct qmp *q, const char *name, int fd, struct error *err) {
-	return qmp_call(q, "getfd", json_pack("{s:s}", "fdname", name), fd, soon(), NULL, err);
-}
-
 static int open_away(struct mover *m, struct error *err) {
 	struct qmp *q = m->machine.q;
-	int r = lend_channel(q, "disk", m->job->fds[2], err);
+	int r = qmp_give(q, "disk", m->job->fds[2], soon(), err);
 	json_t *node = json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s}", "driver", "nbd", "node-name", AWAY, "server", "type", "fd", "str",
 				 "disk", "export", "root", "tls-creds", TLS_ID, "discard", "unmap");
 	return r < 0 ? json_decref(node), r : qmp_call(q, "blockdev-add", node, -1, soon(), NULL, err);
@@ -245,7 +241,7 @@ static int begin_memory(struct mover *m, struct error *err) {
 		r = migration_set(q, json_pack("{s:I,s:I,s:s}", "max-bandwidth", bandwidth ? (json_int_t)bandwidth : BANDWIDTH, "downtime-limit",
 					       (json_int_t)(m->wanted->downtime / NS_PER_MS), "tls-creds", TLS_ID), err);
 	if (r == 0)
-		r = lend_channel(q, "memory", m->job->fds[1], err);
+		r = qmp_give(q, "memory", m->job->fds[1], soon(), err);
 	return r < 0 ? r : qmp_call(q, "migrate", json_pack("{s:s}", "uri", "fd:memory"), -1, soon(), NULL, err);
 }
 

@@ -132,7 +132,7 @@ static int serve_disk(const struct agent *a, const char *id, struct receiver *f,
 	json_t *at = json_pack("{s:{s:s,s:{s:s}},s:s,s:i}", "addr", "type", "fd", "data", "str", "nbd", "tls-creds", TLS_ID,
 			       "max-connections", 1);
 	json_t *export = json_pack("{s:s,s:s,s:s,s:s,s:b}", "type", "nbd", "id", "root", "node-name", node, "name", "root", "writable", 1);
-	int r = qmp_call(f->q, "getfd", json_pack("{s:s}", "fdname", "nbd"), listener, soon(), NULL, err);
+	int r = qmp_give(f->q, "nbd", listener, soon(), err);
 	r = r < 0 ? json_decref(at), r : qmp_call(f->q, "nbd-server-start", at, -1, soon(), NULL, err);
 	r = r < 0 ? json_decref(export), r : qmp_call(f->q, "block-export-add", export, -1, soon(), NULL, err);
 	return r < 0 ? r : start_carriers(f, server, err);
@@ -145,7 +145,7 @@ static int begin_memory(struct receiver *f, struct error *err) {
 	if (r == 0)
 		r = migration_set(f->q, json_pack("{s:s}", "tls-creds", TLS_ID), err);
 	if (r == 0)
-		r = qmp_call(f->q, "getfd", json_pack("{s:s}", "fdname", "memory"), f->job->fds[1], soon(), NULL, err);
+		r = qmp_give(f->q, "memory", f->job->fds[1], soon(), err);
 	return r < 0 ? r : qmp_call(f->q, "migrate-incoming", json_pack("{s:s}", "uri", "fd:memory"), -1, soon(), NULL, err);
 }
 

@@ -118,7 +118,7 @@ static int begin_stream(struct qmp *q, struct error *err) {
 	const int buffer = BUFFER;
 	setsockopt(reader, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence);
 	setsockopt(writer, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-	int r = qmp_call(q, "getfd", json_pack("{ss}", "fdname", "memory"), writer, soon(), NULL, err);
+	int r = qmp_give(q, "memory", writer, soon(), err);
 	if (r == 0)
 		r = qmp_call(q, "migrate", json_pack("{ss}", "uri", "fd:memory"), -1, soon(), NULL, err);
 	return r < 0 ? r : TAKE_FD(reader);

@@ -259,7 +259,7 @@ int memory_load(const struct agent *a, const char *id, const struct machine_star
 	if (r == 0)
 		r = memory_events(q, deadline, err);
 	if (r == 0)
-		r = qmp_call(q, "getfd", json_pack("{ss}", "fdname", "state"), m->state_fd, deadline, NULL, err);
+		r = qmp_give(q, "state", m->state_fd, deadline, err);
 	if (r == 0)
 		r = qmp_call(q, "migrate-incoming", json_pack("{ss}", "uri", "fd:state"), -1, deadline, NULL, err);
 	if (r == 0)

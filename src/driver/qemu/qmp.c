@@ -209,6 +209,10 @@ int qmp_poll(struct qmp *q, char **event, json_t **data, struct error *err) {
 	}
 }
 
+int qmp_give(struct qmp *q, const char *name, int fd, int64_t deadline, struct error *err) {
+	return qmp_call(q, "getfd", json_pack("{s:s}", "fdname", name), fd, deadline, NULL, err);
+}
+
 int qmp_lend(struct qmp *q, const char *word, int fd, int64_t deadline, char **path, struct error *err) {
 	_cleanup_(json_free_ptr) json_t *ret = NULL;
 	int r = qmp_call(q, "add-fd", json_pack("{s:s}", "opaque", word), fd, deadline, &ret, err);

@@ -28,6 +28,8 @@ int qmp_event(struct qmp *q, const char *name, int64_t deadline, char **event, j
  * whenever the descriptor can be read. At most so many unread bytes are kept as a message may have. */
 int qmp_poll(struct qmp *q, char **event, json_t **data, struct error *err);
 
+/* Gives a descriptor under a name, for one command that takes it by that ("fd:NAME"). */
+int qmp_give(struct qmp *q, const char *name, int fd, int64_t deadline, struct error *err);
 /* Lends a descriptor: QEMU opens it as *path, which is the caller's to free, in the way (to read, to write) in which it is open
  * here. */
 int qmp_lend(struct qmp *q, const char *word, int fd, int64_t deadline, char **path, struct error *err);
