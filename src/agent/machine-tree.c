@@ -36,12 +36,8 @@ static int place_open(const struct agent *a, struct place *p, struct error *err)
 }
 
 static int read_root(struct job *j, const struct msg_instance_create *m, const struct place *p, struct error *err) {
-	_cleanup_(free_ptr) char *path = NULL;
-	int r = root_open(j, m, &path, err);
-	_cleanup_(close_fd) int disk = r == 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	if (r == 0 && disk < 0)
-		r = error_errno(err, errno, "cannot open %s", path);
-	return r == 0 ? disk_tree(disk, p->dir, err) : r;
+	_cleanup_(close_fd) int disk = root_open_disk(j, m, err);
+	return disk < 0 ? disk : disk_tree(disk, p->dir, err);
 }
 
 static int send_tree(struct job *j, const struct place *p, struct error *err) {

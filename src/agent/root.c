@@ -228,6 +228,13 @@ int root_open(const struct job *j, const struct msg_instance_create *r, char **p
 	return result;
 }
 
+int root_open_disk(const struct job *j, const struct msg_instance_create *r, struct error *err) {
+	_cleanup_(free_ptr) char *path = NULL;
+	int result = root_open(j, r, &path, err);
+	int fd = result < 0 ? result : open(path, O_RDONLY | O_CLOEXEC);
+	return result == 0 && fd < 0 ? error_errno(err, errno, "cannot open %s", path) : fd;
+}
+
 void root_close(const struct job *j, const struct msg_instance_create *r) {
 	const struct pool_entry *e = pool_get(j->agent, root_pool_id(&r->instance));
 	if (e && !e->creating)

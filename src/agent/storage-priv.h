@@ -237,6 +237,8 @@ bool root_recorded_block(const struct agent *a, const char *id); /* also false: 
 int root_create(const struct job *j, const struct msg_instance_create *m, bool held, struct error *err);
 /* *path: its directory; of a disk the device, or a raw file. Free it. */
 int root_open(const struct job *j, const struct msg_instance_create *r, char **path, struct error *err);
+/* A disk, opened to read. root_close in any case. */
+int root_open_disk(const struct job *j, const struct msg_instance_create *r, struct error *err);
 /* Once nothing of the instance's run is mounted from it any more; the instance's lock is held. */
 void root_close(const struct job *j, const struct msg_instance_create *r);
 /* For who looks into it without running it: its volume's lock keeps it open meanwhile. */

@@ -59,13 +59,8 @@ int work_disk_convert(struct job *j, struct error *err) {
 /* ---- a machine's disk, out ---- */
 
 static int convert_root(struct job *j, const struct msg_instance_create *m, struct error *err) {
-	_cleanup_(free_ptr) char *path = NULL;
-	_cleanup_(close_fd) int made = -1, disk = -1;
-	int r = root_open(j, m, &path, err);
-	if (r == 0 && (disk = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-		r = error_errno(err, errno, "cannot open %s", path);
-	if (r == 0 && (made = open_spool(j->agent, err)) < 0)
-		r = made;
+	_cleanup_(close_fd) int disk = root_open_disk(j, m, err), made = disk < 0 ? disk : open_spool(j->agent, err);
+	int r = made < 0 ? made : 0;
 	if (r == 0)
 		r = qemu_img_convert(disk, "raw", made, "qcow2", NULL, NULL, err);
 	fault_point("disk.exported");
