@@ -13,6 +13,8 @@ char *api_path(const struct invocation *in, const char *fmt, ...);
 /* A call on such a path. The path is freed. */
 int api_call(const struct invocation *in, const char *method, char *path, const json_t *body, json_t **reply,
 	     struct error *err);
+/* Has something made by a POST, and prints its id, if the answer has one. The path is freed. */
+int api_make(const struct invocation *in, char *path, const json_t *body, struct error *err);
 /* Adds "?key=value" or "&key=value" to a path, encoded; value NULL: nothing. */
 void path_query(char **path, const char *key, const char *value);
 /* A stream of JSON lines: fn for each; fn < 0 stops. The path is freed. */

@@ -12,13 +12,10 @@ static const struct option_row options[] = {
 
 static int run(struct invocation *in, struct error *err) {
 	const struct options *o = in->options;
-	_cleanup_(json_free_ptr) json_t *body = json_object(), *image = NULL;
+	_cleanup_(json_free_ptr) json_t *body = json_object();
 	json_set_str(body, "name", in->args[1]);
 	json_set_str(body, "comment", o->message);
-	int r = api_call(in, "POST", api_path(in, "/instances/%s/convert", in->args[0]), body, &image, err);
-	if (r == 0 && json_get_str(image, "id"))
-		puts(json_get_str(image, "id"));
-	return r;
+	return api_make(in, api_path(in, "/instances/%s/convert", in->args[0]), body, err);
 }
 
 const struct command command_convert = {

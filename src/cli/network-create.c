@@ -7,11 +7,8 @@ static int run(struct invocation *in, struct error *err) {
 	int r = fields_validate(&network_spec_table, spec, err);
 	if (r < 0)
 		return r;
-	_cleanup_(json_free_ptr) json_t *body = fields_print(&network_spec_table, spec), *reply = NULL;
-	r = api_call(in, "POST", api_path(in, "/networks"), body, &reply, err);
-	if (r == 0)
-		puts(json_get_str(reply, "id"));
-	return r;
+	_cleanup_(json_free_ptr) json_t *body = fields_print(&network_spec_table, spec);
+	return api_make(in, api_path(in, "/networks"), body, err);
 }
 
 const struct command command_network_create = {

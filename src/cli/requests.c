@@ -22,6 +22,14 @@ int api_call(const struct invocation *in, const char *method, char *path, const 
 	return r;
 }
 
+int api_make(const struct invocation *in, char *path, const json_t *body, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *made = NULL;
+	int r = api_call(in, "POST", path, body, &made, err);
+	if (r == 0 && json_get_str(made, "id"))
+		puts(json_get_str(made, "id"));
+	return r;
+}
+
 void path_query(char **path, const char *key, const char *value) {
 	if (!value)
 		return;

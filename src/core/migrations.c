@@ -139,15 +139,13 @@ static int receive(struct core *c, struct task_run *run, struct ticket *t, struc
 	int r = await_connections(c, run, t, err);
 	if (r == 0)
 		r = agent_task_give(c, run, "machine-receive", &body, t->fds, MIGRATION_CHANNELS, &state, err);
-	WITH_LOCK(c);
+	core_lock(c);
 	for (size_t i = 0; i < MIGRATION_CHANNELS; i++) /* the other side is to see an end when the agent's are closed */
 		close_fd(&t->fds[i]);
-	if (r < 0)
-		return r;
-	if (!t->entry->removed)
-		entry_apply(c, t->entry, &state.status, state.uid_base);
-	fields_free(&msg_instance_state_table, &state);
-	return 0;
+	core_unlock(c);
+	if (r == 0)
+		entry_take_state(c, t->entry, &state);
+	return r;
 }
 
 static int receive_run(struct core *c, struct task_run *run, void *arg, char **result, struct error *err) {
