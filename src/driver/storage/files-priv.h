@@ -28,6 +28,9 @@ enum content_kind files_content(const struct storage_pool *p, const char *id, ch
 /* The same; NOT_FOUND, or INVALID for a volume of the other kind. */
 int files_find(const struct storage_pool *p, const char *id, bool block, enum content_kind *kind, char **path,
 	       struct error *err);
+/* Whether all of its file systems are ext4 in files: directories there would lack owners and attributes (nfs), or could not be
+ * mounted with the ids of an instance (tmpfs before Linux 6.3). */
+bool files_needs_images(const struct storage_pool *p);
 /* The name of a kind's content in a volume's directory. */
 const char *files_content_name(enum content_kind kind);
 bool files_content_is_subvolume(enum content_kind kind);

@@ -8,14 +8,13 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* File systems with a size, where directories have no quotas, and all of them where directories would lack owners and
- * attributes, are ext4 in a sparse file. */
+/* File systems with a size, where directories have no quotas, are ext4 in a sparse file. */
 static enum content_kind kind_for(const struct storage_pool *p, const struct storage_volume *v) {
 	if (p->driver == &storage_btrfs)
 		return v->block ? CONTENT_DISK_SUBVOLUME : CONTENT_SUBVOLUME;
 	if (v->block)
 		return CONTENT_DISK;
-	return v->size || p->driver == &storage_nfs ? CONTENT_IMAGE : CONTENT_TREE;
+	return v->size || files_needs_images(p) ? CONTENT_IMAGE : CONTENT_TREE;
 }
 
 static int make_file(const char *path, int64_t size, bool in_place, struct error *err) {

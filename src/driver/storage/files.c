@@ -182,6 +182,11 @@ bool files_is_btrfs(const struct storage_pool *p) {
 	return statfs(root, &fs) == 0 && fs.f_type == BTRFS_SUPER_MAGIC;
 }
 
+bool files_needs_images(const struct storage_pool *p) {
+	_cleanup_(free_ptr) char *root = files_root(p);
+	return p->driver == &storage_nfs || !storage_can_idmap(root);
+}
+
 int files_status(const struct storage_pool *p, struct pool_status *out, struct error *err) {
 	int r = files_check(p, err);
 	if (r < 0)
@@ -195,6 +200,7 @@ int files_status(const struct storage_pool *p, struct pool_status *out, struct e
 	out->capabilities = p->driver->can;
 	if (p->driver != &storage_btrfs && !storage_ext4_grows_online())
 		out->capabilities.grow_online = false;
+	out->capabilities.full_safe &= !files_needs_images(p);
 	if (p->driver->can.linked_clones && !storage_can_reflink(root))
 		out->capabilities.instant_snapshots = out->capabilities.linked_clones = false;
 	return 0;

@@ -4,13 +4,18 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* The last line that the kernel has to say about a failed mount; in `text`, "" where it says nothing. */
@@ -114,6 +119,50 @@ int storage_unmount(const char *target, struct error *err) {
 	if (file)
 		storage_loop_wait(st.st_dev, file);
 	return 0;
+}
+
+/* A process in a user namespace of its own that lives until the other end of *alive is closed. */
+static pid_t fork_with_userns(int *alive) {
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -1;
+	pid_t pid = fork();
+	if (pid == 0) {
+		char c = 0;
+		close(pair[0]);
+		if (unshare(CLONE_NEWUSER) == 0 && write(pair[1], &c, 1) == 1)
+			(void)!read(pair[1], &c, 1);
+		_exit(0);
+	}
+	close(pair[1]);
+	*alive = pair[0];
+	return pid;
+}
+
+static int open_userns(void) {
+	_cleanup_(close_fd) int alive = -1;
+	int fd = -1;
+	char c, ns[64], uids[64], gids[64];
+	pid_t pid = fork_with_userns(&alive);
+	if (pid < 0)
+		return -1;
+	snprintf(ns, sizeof ns, "/proc/%d/ns/user", pid);
+	snprintf(uids, sizeof uids, "/proc/%d/uid_map", pid);
+	snprintf(gids, sizeof gids, "/proc/%d/gid_map", pid);
+	if (read(alive, &c, 1) == 1 && fs_write_value(uids, "0 1 1\n") == 0 && fs_write_value(gids, "0 1 1\n") == 0)
+		fd = open(ns, O_RDONLY | O_CLOEXEC);
+	close_fd(&alive);
+	waitpid(pid, NULL, 0);
+	return fd;
+}
+
+bool storage_can_idmap(const char *path) {
+	struct statfs fs;
+	if (statfs(path, &fs) < 0 || fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC)
+		return true;
+	_cleanup_(close_fd) int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), userns = open_userns();
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns};
+	return tree >= 0 && userns >= 0 && mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof attr) == 0;
 }
 
 static char *mounts_of(const struct storage_pool *p) {

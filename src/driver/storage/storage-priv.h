@@ -30,6 +30,9 @@ int storage_mount_read_only(const char *dir, const char *target, struct error *e
 /* Takes away what is mounted on target, and target; nothing there is fine. BUSY: in use. */
 int storage_unmount(const char *target, struct error *err);
 bool storage_is_mounted(const char *target);
+/* Whether the file system at path can be mounted with other ids (mount_setattr(2), MOUNT_ATTR_IDMAP): tried, where it is
+ * not one that always can. */
+bool storage_can_idmap(const char *path);
 /* p->dir/mnt/ID or p->dir/mnt/ID@SNAPSHOT: where a volume is mounted when it needs to be. */
 char *storage_mount_point(const struct storage_pool *p, const char *id, const char *snapshot);
 /* Of the pool's own mounts of unfinished work, and thaws what a killed process left frozen. */
