@@ -324,6 +324,10 @@ void config_root(const struct agent *a, const struct msg_instance_create *r, con
 void config_maps(const struct msg_instance_create *r, struct container_config *c); /* its user name space */
 int process_args(const struct msg_instance_create *r, char ***args, struct error *err);
 struct container_mount *config_add_mount(struct container_config *c);
+/* An option of a mount, "nosuid", into its flags; -EINVAL. */
+int config_mount_flag(const char *option, unsigned long *set, unsigned long *clear);
+/* bind.c: a mount of type bind, and what is mounted beneath where that comes along. */
+int config_bind(const struct agent *a, const struct mount *m, bool idmap, struct container_config *c, struct error *err);
 /* Whether its first process is an init such as systemd, and what the container then gets besides. */
 bool runs_system(const struct msg_instance_create *r);
 void config_system(const struct msg_instance_create *r, struct container_config *c);

@@ -322,73 +322,7 @@ static int build_devices(const struct instance_spec *spec, struct container_conf
 
 /* --- mounts --- */
 
-static bool is_beneath(const char *path, const char *dir) {
-	size_t n = strlen(dir);
-	return strncmp(path, dir, n) == 0 && (path[n] == '\0' || path[n] == '/');
-}
-
-static bool is_own(const struct agent *a, const char *real) {
-	_cleanup_(free_ptr) char *state = realpath(a->options.state, NULL);
-	_cleanup_(free_ptr) char *run = realpath(a->options.run, NULL);
-	return (state && is_beneath(real, state)) || (run && is_beneath(real, run));
-}
-
-static int deny_own(const char *source, struct error *err) {
-	error_set(err, ERROR_DENIED, "%s belongs to wabe itself and cannot be mounted", source);
-	error_in_field(err, "spec.mounts.source");
-	return -ERROR_DENIED;
-}
-
-/* A directory that is not there yet is made, but not in what is wabe's own. */
-static int make_source(const struct agent *a, const char *source, struct error *err) {
-	_cleanup_(free_ptr) char *above = str_copy(source);
-	while (!fs_exists(above) && strrchr(above, '/') > above)
-		*strrchr(above, '/') = '\0';
-	_cleanup_(free_ptr) char *real = strcmp(above, source) == 0 ? NULL : realpath(above, NULL);
-	if (real && is_own(a, real))
-		return deny_own(source, err);
-	int r = strcmp(above, source) == 0 ? 0 : fs_mkdir_p(source, 0755);
-	return r < 0 ? error_errno(err, r, "cannot make %s, the source of a bind mount", source) : 0;
-}
-
-/* The directory or file of the host that is to be bound, looked up once; what it is found to be must not be
- * wabe's own. */
-static int bind_source(const struct agent *a, const struct mount *m, char **path, struct error *err) {
-	if (!m->source || m->source[0] != '/')
-		return error_field(err, "spec.mounts.source",
-				   "the source of a bind mount is an absolute path on the host");
-	int made = m->create ? make_source(a, m->source, err) : 0;
-	if (made < 0)
-		return made;
-	_cleanup_(close_fd) int fd = open(m->source, O_PATH | O_CLOEXEC);
-	if (fd < 0) {
-		int r = error_errno(err, errno, "the source %s of a bind mount cannot be opened", m->source);
-		error_in_field(err, "spec.mounts.source");
-		return r;
-	}
-	if (m->subpath && *m->subpath) {
-		int sub = fs_open_in_root(fd, m->subpath, O_PATH, 0);
-		if (sub < 0) {
-			int r = error_errno(err, sub, "the part %s of %s cannot be opened", m->subpath, m->source);
-			error_in_field(err, "spec.mounts.subpath");
-			return r;
-		}
-		close(fd);
-		fd = sub;
-	}
-	char link[FD_PATH_MAX], real[PATH_MAX];
-	ssize_t n = readlink(fd_path(fd, link), real, sizeof real - 1);
-	if (n < 0)
-		return error_errno(err, errno, "cannot tell the path of %s", m->source);
-	real[n] = '\0';
-	if (is_own(a, real))
-		return deny_own(m->source, err);
-	*path = str_copy(link); /* what was judged is what is mounted */
-	fd = -1;
-	return 0;
-}
-
-static int mount_flag(const char *option, unsigned long *set, unsigned long *clear) {
+int config_mount_flag(const char *option, unsigned long *set, unsigned long *clear) {
 	static const struct {
 		const char *name;
 		unsigned long set, clear;
@@ -408,42 +342,6 @@ static int mount_flag(const char *option, unsigned long *set, unsigned long *cle
 	return -EINVAL;
 }
 
-static unsigned long propagation_flag(const char *name) {
-	static const struct {
-		const char *name;
-		unsigned long flag;
-	} names[] = {
-		{"private", MS_PRIVATE}, {"rprivate", MS_PRIVATE | MS_REC}, {"slave", MS_SLAVE},
-		{"rslave", MS_SLAVE | MS_REC},
-		{"shared", MS_SHARED}, {"rshared", MS_SHARED | MS_REC},
-	};
-	for (size_t i = 0; name && i < ARRAY_SIZE(names); i++)
-		if (strcmp(names[i].name, name) == 0)
-			return names[i].flag;
-	return MS_PRIVATE | MS_REC;
-}
-
-static int add_bind(const struct agent *a, const struct mount *m, bool idmap, struct container_config *c,
-		    struct error *err) {
-	char *source;
-	int r = bind_source(a, m, &source, err);
-	if (r < 0)
-		return r;
-	struct container_mount *to = config_add_mount(c);
-	to->source = source;
-	to->target = str_copy(m->target);
-	to->type = str_copy("bind");
-	to->flags = MS_BIND | (m->recursive ? MS_REC : 0) | (m->read_only ? MS_RDONLY : 0);
-	to->recursive_readonly = m->read_only && m->recursive;
-	to->propagation = propagation_flag(m->propagation);
-	to->idmap = idmap;
-	for (size_t i = 0; m->options && m->options[i]; i++)
-		if (mount_flag(m->options[i], &to->flags, &to->clear_flags) < 0)
-			return error_field(err, "spec.mounts.options", "a bind mount has no option \"%s\"",
-					   m->options[i]);
-	return 0;
-}
-
 static int add_tmpfs(const struct mount *m, struct container_config *c, struct error *err) {
 	struct container_mount *to = config_add_mount(c);
 	to->source = str_copy("tmpfs");
@@ -459,7 +357,7 @@ static int add_tmpfs(const struct mount *m, struct container_config *c, struct e
 	if (m->inodes)
 		buf_addf(&data, ",nr_inodes=%lld", (long long)m->inodes);
 	for (size_t i = 0; m->options && m->options[i]; i++)
-		if (mount_flag(m->options[i], &to->flags, &to->clear_flags) < 0)
+		if (config_mount_flag(m->options[i], &to->flags, &to->clear_flags) < 0)
 			return error_field(err, "spec.mounts.options", "a tmpfs has no option \"%s\" here",
 					   m->options[i]);
 	to->data = buf_steal(&data);
@@ -523,7 +421,7 @@ static int add_volume(const struct instance *i, const struct mount *m, const str
 	to->idmap = i->uid_base != 0;
 	to->copy_up = v->fill;
 	for (size_t n = 0; m->options && m->options[n]; n++)
-		if (strcmp(m->options[n], "nocopy") != 0 && mount_flag(m->options[n], &to->flags, &to->clear_flags) < 0)
+		if (strcmp(m->options[n], "nocopy") != 0 && config_mount_flag(m->options[n], &to->flags, &to->clear_flags) < 0)
 			return error_field(err, "spec.mounts.options", "the mount of a volume has no option \"%s\"",
 					   m->options[n]);
 	return 0;
@@ -539,7 +437,7 @@ static int build_mounts(const struct agent *a, const struct msg_instance_create 
 		if (!m->target || m->target[0] != '/')
 			result = error_field(err, "spec.mounts.target", "the target of a mount is an absolute path");
 		else if (str_same(m->type, "bind"))
-			result = add_bind(a, m, r->instance.uid_base != 0, c, err);
+			result = config_bind(a, m, r->instance.uid_base != 0, c, err);
 		else if (str_same(m->type, "tmpfs"))
 			result = add_tmpfs(m, c, err);
 		else

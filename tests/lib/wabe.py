@@ -3,6 +3,7 @@ import glob
 import http.client
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -30,6 +31,10 @@ def status_field(pid, name):
             if line.startswith(name + ":"):
                 return line.split(":", 1)[1].strip()
     return None
+
+
+def kernel_since(*version):
+    return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= version
 
 
 def wait_until(condition, seconds=30, what="the condition"):

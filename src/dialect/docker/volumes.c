@@ -379,7 +379,8 @@ const struct docker_route docker_volume_routes[] = {
 	{"GET", "/volumes", list, 0, DOCKER_WORKS, NULL},
 	{"GET", "/volumes/{name}", inspect, 0, DOCKER_WORKS, NULL},
 	{"POST", "/volumes/create", create, 0, DOCKER_DIFFERS,
-	 "driver local, with type bind, tmpfs, nfs, nfs4 and cifs; no volumes of a cluster"},
+	 "driver local, with type bind, tmpfs, nfs, nfs4 and cifs (nfs and cifs, and tmpfs before Linux 6.3, cannot be given an "
+	 "instance's ids: with --userns=host); no volumes of a cluster"},
 	{"PUT", "/volumes/{name}", update, 0, DOCKER_MISSING, "there are no volumes of a cluster"},
 	{"DELETE", "/volumes/{name}", remove_one, 0, DOCKER_WORKS, NULL},
 	{"POST", "/volumes/prune", prune, 0, DOCKER_WORKS, NULL},

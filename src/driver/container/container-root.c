@@ -442,9 +442,10 @@ static int bind_idmap(const struct container_config *c, const struct container_m
 	if (userns < 0)
 		return c->n_uid_maps ? error_set(err, ERROR_INVALID, "no user namespace to map the mount on %s", m->target) : 0;
 	int r = mount_idmap(tree, recursive, userns);
-	return r < 0 ? error_errno(err, r, "cannot map the ids of the mount on %s (does its file system support it?)",
-				   m->target)
-		     : 0;
+	if (r == 0 || (r == -EINVAL && m->idmap_optional))
+		return 0;
+	return error_errno(err, r, "cannot map the ids of the mount on %s: keep its files on ext4, XFS or btrfs (tmpfs: since Linux "
+			   "6.3), or run without a user namespace of its own (--userns=host)", m->target);
 }
 
 static int bind_mount(const struct container_config *c, const struct container_mount *m, int userns, struct error *err) {

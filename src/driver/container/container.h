@@ -34,6 +34,7 @@ struct container_mount {
 	char *data;            /* options for the file system, comma-separated */
 	char *subpath;         /* bind: beneath source, links not followed out of it; NULL */
 	bool recursive_readonly, idmap;
+	bool idmap_optional; /* with idmap: where the file system cannot be, its owners are nobody's inside */
 	bool copy_up; /* what is at the target is copied into it first: a directory that is empty */
 	const struct container_config *root; /* what is mounted is the root of that config, instead of a source; NULL */
 	const char *within; /* a directory of the root in which the target is looked up as in a root; NULL: the root */
