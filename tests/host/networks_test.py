@@ -352,7 +352,7 @@ def an_ipvlan(d):
     """instances of an ipvlan have the parent's MAC and addresses of their own"""
     need("ipvlan", makes(d, "ipvlan"))
     d.cli("network", "create", "-d", "ipvlan", "--parent", "out0",
-          "--subnet", "198.51.100.0/24,gateway=198.51.100.2,range=198.51.100.128/25", "lan")
+          "--subnet", "198.51.100.0/24,gateway=198.51.100.2,range=198.51.100.192/26", "lan")
     a, b = d.serve("a", "--network", "lan"), d.serve("b", "--network", "lan")
     equal(get(d.outside, a["nics"][0]["ipv4"]), "a")
     equal(d.fetch("a", b["nics"][0]["ipv4"]), "b")

@@ -112,16 +112,15 @@ static int mount_server(const struct volume_mount_spec *m, const char *target, s
 	int r = storage_need_program(program, cifs ? "cifs-utils" : "nfs-common", err);
 	if (r == 0)
 		r = storage_need_fs(cifs ? "cifs" : "nfs4", cifs ? "cifs" : "nfsv4", err);
-	if (r == 0)
-		r = ask_server(m, err);
 	if (r == 0 && (r = fs_mkdir_p(target, 0700)) < 0)
 		return error_errno(err, r, "cannot make the mount point %s", target);
 	if (r < 0)
 		return r;
 	char *argv[] = {program, m->device, (char *)target, "-o", options, NULL};
-	if (proc_run_ok(&(struct proc){.argv = argv, .deadline_ns = MOUNT_DEADLINE}, &why) == 0)
+	if (ask_server(m, &why) == 0 && proc_run_ok(&(struct proc){.argv = argv, .deadline_ns = MOUNT_DEADLINE}, &why) == 0)
 		return 0;
-	return error_set(err, ERROR_UNAVAILABLE, "failed to mount local volume: mount %s:%s: %s", m->device, target, error_text(&why));
+	/* not UNAVAILABLE: that is said of a pool, which is well */
+	return error_set(err, ERROR_INVALID, "failed to mount local volume: mount %s:%s: %s", m->device, target, error_text(&why));
 }
 
 /* --- all --- */

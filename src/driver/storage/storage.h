@@ -107,7 +107,7 @@ int storage_copy_block(const char *from, const char *to, const struct storage_co
  * is made again. */
 int storage_shift_owners(const char *dir, int64_t shift, struct error *err);
 /* What a volume mounts instead of content of its own: on storage_foreign_path, below p->dir/mnt, nodev; mounted already is
- * fine. INVALID, in Docker's words: the kernel does not mount it; UNAVAILABLE: its server does not answer. */
+ * fine. INVALID, in Docker's words: it cannot be mounted. UNAVAILABLE never: that is said of a pool. */
 int storage_foreign_mount(const struct storage_pool *p, const char *id, const struct volume_mount_spec *m, char **path,
 			  struct error *err);
 int storage_foreign_unmount(const struct storage_pool *p, const char *id, struct error *err); /* nothing there is fine */
