@@ -603,7 +603,7 @@ def restarts(d):
     for role in ("control", "agent"):
         pid = d.pids()[role]
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: role in d.pids() and d.pids()[role] != pid, what=f"another {role}")
+        wait_until(lambda: d.pids().get(role, pid) != pid, what=f"another {role}")
         wait_until(lambda: d.api("GET", "/v1/info")[1]["agent"]["connected"] if os.path.exists(d.run_dir + "/wabe.sock") else False,
                    what="the connection to the agent")
         works(f"after the end of {role}")
