@@ -3,7 +3,7 @@
 BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsqlite3-dev libmicrohttpd-dev
 	libcurl4-gnutls-dev libarchive-dev libexpat1-dev libext2fs-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev libssl-dev
 	libseccomp-dev libcap-dev libcmocka-dev
-	libmnl-dev libnftables-dev libisofs-dev libcrypt-dev"
+	libmnl-dev libnftables-dev libisofs-dev libcrypt-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler"
 RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
 # For machines alone.
 MACHINE_PACKAGES="qemu-system-x86 qemu-system-common qemu-utils ovmf swtpm"
