@@ -30,6 +30,7 @@ void args_free(struct pairs *p);
 /* Stages write at the same time; what is shown is as if they had run one after the other. */
 struct output {
 	struct builder *b;
+	struct stage *stage;
 	struct buf waiting; /* of a stage whose turn it is not yet */
 	char *stage_image;
 	bool open;	    /* it is its turn */
@@ -37,6 +38,9 @@ struct output {
 };
 void output_text(struct output *o, const char *fmt, ...) PRINTF(2, 3);
 void output_raw(struct output *o, const char *data, size_t n);
+
+/* What a command writes. */
+void output_command(struct output *o, bool is_error, const char *data, size_t n);
 
 /* ---- stages ---- */
 struct stage {
@@ -53,6 +57,10 @@ struct stage {
 	char *os, *architecture, *variant;
 	char *maintainer;
 	bool command_set; /* CMD came in this stage */
+	size_t vertex;	  /* the number of the step that is under way, for events; 0: none */
+	size_t below;	  /* the last one that the stage's image came from; 0 */
+	size_t shown, n_shown; /* how many steps have had an event; will have one */
+	bool cached;
 	bool cache_off;	  /* a step has not been found: none of the later ones is looked for */
 	char **keep;	  /* instances of the step that are to be removed */
 
@@ -76,6 +84,8 @@ struct builder {
 	size_t turn;		  /* the stage whose output is shown */
 	bool failed;		  /* some stage: the others give up; atomic */
 	char **declared;	  /* names of all ARGs */
+	size_t n_vertexes;
+	pthread_mutex_t asking;	  /* while the client is asked for something */
 	pthread_mutex_t lock;	  /* over what is above, and the context's links */
 	pthread_cond_t changed;
 };
@@ -90,6 +100,15 @@ int stage_step(struct stage *s, const struct instruction *i, struct error *err);
 /* With quotes, escapes and variables resolved. */
 int stage_expand(struct stage *s, const char *word, char **out, struct error *err);
 int stage_expand_text(struct stage *s, const char *text, char **out, struct error *err); /* of a here-document */
+
+/* events.c: what a step does, for sinks that want to know; nothing for the others */
+/* How many steps of the stage are shown: those that make files. */
+void event_count(struct stage *s);
+void event_begin(struct stage *s, const struct instruction *i);
+void event_cached(struct stage *s);
+void event_says(struct stage *s, bool is_error, const char *data, size_t n);
+void event_pulls(struct stage *s, const struct task_step *part); /* needs the builder's lock */
+void event_end(struct stage *s, int result, const struct error *err);
 
 /* cache.c */
 /* An image that was made of the same one by the same step: its id, or NULL. Free it. */

@@ -146,7 +146,7 @@ static void take_frames(struct follow *f) {
 			return;
 		const char *data = (const char *)h + SHIM_HEADER;
 		if (h[0] == SHIM_STDOUT || h[0] == SHIM_STDERR)
-			output_raw(&f->s->out, data, n);
+			output_command(&f->s->out, h[0] == SHIM_STDERR, data, n);
 		if (h[0] == SHIM_EXIT && n == 4) {
 			const uint8_t *c = (const uint8_t *)data;
 			f->exit_code = (int64_t)c[0] << 24 | c[1] << 16 | c[2] << 8 | c[3];
@@ -191,6 +191,9 @@ static void remove_instance(struct stage *s, const char *id, bool shown) {
 static int failed_command(struct stage *s, char *const *argv, int64_t code, struct error *err) {
 	_cleanup_(free_ptr) char *command = strv_join(argv, " ");
 	s->exit_code = code;
+	if (s->b->sink->event)
+		return error_set(err, ERROR_INVALID, "process \"%s\" did not complete successfully: exit code: %lld", command,
+				 (long long)code);
 	return error_set(err, ERROR_INVALID, "The command '%s' returned a non-zero code: %lld", command, (long long)code);
 }
 

@@ -65,8 +65,10 @@ static const char *last_part(const char *clean) {
 	return slash ? slash + 1 : clean;
 }
 
-static int not_there(const char *word, struct error *err) {
+static int not_there(const struct stage *s, const char *word, struct error *err) {
 	_cleanup_(free_ptr) char *shown = text_shown(word);
+	if (s->b->sink->event)
+		return error_set(err, ERROR_INVALID, "failed to compute cache key: \"/%s\": not found", shown);
 	return error_set(err, ERROR_INVALID, "file not found in build context or excluded by .dockerignore: stat %s: file does "
 					     "not exist", shown);
 }
@@ -103,7 +105,7 @@ static int add_fitting(struct wild *w, const struct tree_node *dir, struct error
 
 /* ---- one tree ---- */
 
-static int find_in_tree(struct tree *t, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
+static int find_in_tree(const struct stage *s, struct tree *t, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
 	_cleanup_(free_ptr) char *clean = path_clean(word);
 	if (path_has_wildcard(word)) {
 		struct wild w = {.out = out, .tree = t, .pattern = clean, .unpack = unpack};
@@ -111,7 +113,7 @@ static int find_in_tree(struct tree *t, const char *word, bool unpack, struct co
 	}
 	struct tree_node *n = tree_find(t, clean);
 	if (!n)
-		return not_there(clean, err);
+		return not_there(s, clean, err);
 	add_source(out, t, n, last_part(clean), unpack);
 	return 0;
 }
@@ -128,14 +130,26 @@ static bool leads_above(const char *word) {
 	return depth < 0;
 }
 
+/* One that has not come yet comes now. */
+static int ask_context(struct builder *b, struct error *err) {
+	const struct build_client *client = b->o->client;
+	pthread_mutex_lock(&b->asking);
+	int r = b->context || !client || !client->context ? 0 : client->context(client->arg, &b->context, err);
+	pthread_mutex_unlock(&b->asking);
+	return r;
+}
+
 static int find_in_context(struct stage *s, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
 	if (leads_above(word)) {
 		_cleanup_(free_ptr) char *shown = text_shown(word);
 		return error_set(err, ERROR_INVALID, "forbidden path outside the build context: %s ()", shown);
 	}
+	int r = ask_context(s->b, err);
+	if (r < 0)
+		return r;
 	if (!s->b->context)
 		return error_set(err, ERROR_INVALID, "there is no build context: %s cannot be copied", word);
-	return find_in_tree(s->b->context, word, unpack, out, err);
+	return find_in_tree(s, s->b->context, word, unpack, out, err);
 }
 
 /* ---- images ---- */
@@ -175,7 +189,7 @@ static int find_in_image(struct stage *s, const char *image, const char *word, s
 	if (slash)
 		*slash = '\0';
 	r = tree_read(t, fd, slash ? fixed : "", true, err);
-	return r < 0 ? r : find_in_tree(t, clean, false, out, err);
+	return r < 0 ? r : find_in_tree(s, t, clean, false, out, err);
 }
 
 /* The image that --from means: a stage's before this one, or any other. *image NULL: nothing. */

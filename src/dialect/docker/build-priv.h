@@ -1,0 +1,18 @@
+/* What the two protocols of POST /build share: which builds are under way, for /build/cancel. */
+#pragma once
+
+#include "http/http.h"
+
+struct build_running {
+	struct build_running *next;
+	const char *id; /* NULL: it has none */
+	bool cancelled;
+};
+void build_running_add(struct build_running *r);
+void build_running_remove(struct build_running *r);
+bool build_running_cancelled(const struct build_running *r);
+void build_running_cancel(const char *id);
+
+/* buildkit.c: version=2 of POST /build, and POST /session. */
+void buildkit_build(struct http_request *req);
+void buildkit_session(struct http_request *req);
