@@ -160,6 +160,13 @@ struct run_mounts {
 	size_t n_binds;
 	char **taken;	/* caches that this step has for itself */
 	char **digests; /* of what binds show: they count for the step's cache */
+	struct secret {
+		char *id;
+		bool required;
+		struct instance_file file;
+	} *secrets; /* they do not count; asked for only when the command shall run */
+	size_t n_secrets;
+	instance_files files; /* those that are there */
 };
 int run_mounts_find(struct stage *s, const struct instruction *i, struct run_mounts *all, struct error *err);
 int run_mounts_add_script(struct stage *s, struct run_mounts *all, const struct heredoc *doc, struct error *err);

@@ -122,6 +122,9 @@ static void fill_spec(const struct stage *s, const struct instruction *i, char *
 	spec->mounts.items = alloc_array(mounts->list.n + 1, sizeof *spec->mounts.items);
 	for (; spec->mounts.n < mounts->list.n; spec->mounts.n++)
 		fields_copy(&mount_table, &mounts->list.items[spec->mounts.n], &spec->mounts.items[spec->mounts.n]);
+	spec->files.items = alloc_array(mounts->files.n + 1, sizeof *spec->files.items);
+	for (; spec->files.n < mounts->files.n; spec->files.n++)
+		fields_copy(&instance_file_table, &mounts->files.items[spec->files.n], &spec->files.items[spec->files.n]);
 	set_network(spec, i->network && !str_same(i->network, "default") ? i->network : o->network);
 	set_limits(&spec->limits, &o->limits);
 }

@@ -57,6 +57,15 @@ struct grpc_connection *grpc_open(int fd, const struct buf *early, const struct 
 	return c;
 }
 
+bool grpc_greeted(struct grpc_connection *c) {
+	pthread_mutex_lock(&c->lock);
+	while (!c->greeted && !c->ended)
+		pthread_cond_wait(&c->changed, &c->lock);
+	bool alive = !c->ended;
+	pthread_mutex_unlock(&c->lock);
+	return alive;
+}
+
 struct grpc_connection *grpc_ref(struct grpc_connection *c) {
 	__atomic_add_fetch(&c->refs, 1, __ATOMIC_RELAXED);
 	return c;

@@ -44,7 +44,7 @@ struct grpc_connection {
 	struct buf out; /* that the socket has not taken yet */
 	size_t out_taken;
 	size_t handlers; /* that run */
-	bool closing, ended;
+	bool greeted, closing, ended;
 };
 
 /* All need the lock. */

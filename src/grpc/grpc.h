@@ -43,6 +43,8 @@ void grpc_run(struct grpc_connection *c, int stop);
 /* Has grpc_run end soon; from any thread. */
 void grpc_close(struct grpc_connection *c);
 bool grpc_closed(struct grpc_connection *c);
+/* Waits until the other side has said that it is there. false: the connection has ended. */
+bool grpc_greeted(struct grpc_connection *c);
 struct grpc_connection *grpc_ref(struct grpc_connection *c);
 void grpc_unref(struct grpc_connection *c);
 DEFINE_CLEANUP(grpc_unref_ptr, struct grpc_connection *, grpc_unref);

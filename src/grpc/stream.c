@@ -68,6 +68,10 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg) {
 	struct grpc_connection *c = arg;
 	struct grpc_call *call = frame->hd.stream_id ? call_of(session, frame->hd.stream_id) : NULL;
+	if (frame->hd.type == NGHTTP2_SETTINGS && !c->greeted) {
+		c->greeted = true;
+		pthread_cond_broadcast(&c->changed);
+	}
 	if (!call || (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS))
 		return 0;
 	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)

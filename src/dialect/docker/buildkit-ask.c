@@ -21,7 +21,7 @@ int bk_ask_secret(struct grpc_connection *c, const char *id, struct buf *out, st
 	q.id = (char *)id;
 	pack(&q.base, &message);
 	int r = grpc_ask(c, "/moby.buildkit.secrets.v1.Secrets/GetSecret", &message, &message, err);
-	if (r == -ERROR_UNSUPPORTED) /* it has been given none at all */
+	if (r == -ERROR_NOT_FOUND || r == -ERROR_UNSUPPORTED) /* the latter: it has been given none at all */
 		return error_set(err, ERROR_NOT_FOUND, "secret %s: not found", id);
 	if (r < 0)
 		return r;

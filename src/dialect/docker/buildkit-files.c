@@ -3,9 +3,7 @@
 #include "dialect/buildkit.pb-c.h"
 
 #include "base/time.h"
-#include "build/ignore.h"
 
-#include <ctype.h>
 #include <unistd.h>
 
 #define PIECE ((size_t)32 << 10)
@@ -29,34 +27,9 @@ static void add_header(struct headers *h, const char *name, char *value) {
 	h->items[h->n++] = (struct grpc_header){name, value};
 }
 
-static bool is_plain(const char *text) {
-	for (const char *c = text; *c; c++)
-		if (*c < ' ' || *c > '~')
-			return false;
-	return true;
-}
-
-/* As in a query. */
-static char *escaped(const char *text) {
-	struct buf out = BUF_INIT;
-	for (const unsigned char *c = (const unsigned char *)text; *c; c++)
-		if (isalnum(*c) || strchr("-_.~", *c))
-			buf_addc(&out, (char)*c);
-		else
-			buf_addf(&out, "%%%02X", *c);
-	buf_adds(&out, "");
-	return buf_steal(&out);
-}
-
-/* A list whose values are not all plain is escaped as a whole, and a header says so. */
-static void add_list(struct headers *h, const char *name, const char *mark, char *const *values) {
-	bool plain = true;
+static void add_list(struct headers *h, const char *name, char *const *values) {
 	for (char *const *v = values; v && *v; v++)
-		plain &= is_plain(*v);
-	for (char *const *v = values; v && *v; v++)
-		add_header(h, name, plain ? str_copy(*v) : escaped(*v));
-	if (!plain)
-		add_header(h, mark, str_copy("1"));
+		add_header(h, name, str_copy(*v));
 }
 
 /* ---- a directory of the client's ---- */
@@ -94,8 +67,8 @@ int bk_receive_files(struct grpc_connection *c, const struct bk_directory *d, st
 	_cleanup_(headers_free) struct headers h = {0};
 	_cleanup_(bk_intake_free_ptr) struct bk_intake *i = bk_intake_new(to);
 	add_header(&h, "dir-name", str_copy(d->name));
-	add_list(&h, "followpaths", "followpaths-encoded", d->follow);
-	add_list(&h, "exclude-patterns", "exclude-patterns-encoded", d->exclude);
+	add_list(&h, "followpaths", d->follow);
+	add_list(&h, "exclude-patterns", d->exclude);
 	_cleanup_(grpc_call_free_ptr) struct grpc_call *call = grpc_call(c, "/moby.filesync.v1.FileSync/DiffCopy", h.items, h.n, err);
 	int r = call ? receive(i, d, call, err) : -ERROR_UNAVAILABLE;
 	return r < 0 ? error_wrap(err, "receiving %s from the client", d->name) : 0;

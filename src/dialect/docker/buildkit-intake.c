@@ -6,6 +6,7 @@
 #include "base/time.h"
 
 #define FILES_AT_A_TIME 32
+#define LINKS_MAX ((size_t)1000000)
 #define CAPABILITY "security.capability"
 
 /* Go's os.FileMode. */
@@ -34,6 +35,7 @@ struct bk_intake {
 	size_t first, n_waiting;
 	struct file open[FILES_AT_A_TIME]; /* asked for */
 	size_t n_open;
+	struct pairs links; /* path and path: further names of files, which they become when those are here */
 	bool listed, said_end; /* the list is over; all is here, and the client knows */
 	uint64_t bytes;
 };
@@ -49,12 +51,22 @@ void bk_intake_free(struct bk_intake *i) {
 		return;
 	for (size_t k = 0; k < i->n_open; k++)
 		tree_fill_end(i->open[k].filling);
+	bk_pairs_free(&i->links);
 	free(i->waiting);
 	free(i);
 }
 
 uint64_t bk_intake_bytes(const struct bk_intake *i) {
 	return i->bytes;
+}
+
+void bk_pairs_free(struct pairs *p) {
+	for (size_t i = 0; i < p->n; i++) {
+		free(p->items[i].key);
+		free(p->items[i].value);
+	}
+	free(p->items);
+	*p = (struct pairs){0};
 }
 
 /* ---- the list ---- */
@@ -89,6 +101,25 @@ static void keep_waiting(struct bk_intake *i, uint32_t id, struct tree_node *n, 
 	i->waiting[i->n_waiting++] = (struct file){.id = id, .node = n, .size = size};
 }
 
+static int keep_link(struct bk_intake *i, const Bk__Stat *s, struct error *err) {
+	if (i->links.n >= LINKS_MAX)
+		return error_set(err, ERROR_TOO_LARGE, "there are more than %zu hard links", LINKS_MAX);
+	if (!(i->links.n & (i->links.n - 1)))
+		i->links.items = alloc_resize(i->links.items, i->links.n ? i->links.n * 2 : 1, sizeof *i->links.items);
+	i->links.items[i->links.n++] = (struct pair){str_copy(s->path), str_copy(s->linkname)};
+	return 0;
+}
+
+static int make_links(struct bk_intake *i, struct error *err) {
+	int r = 0;
+	for (size_t k = 0; r == 0 && k < i->links.n; k++) {
+		const struct tree_entry e = {.path = i->links.items[k].key, .hard = i->links.items[k].value};
+		struct tree_node *n;
+		r = tree_add(i->tree, &e, &n, err);
+	}
+	return r;
+}
+
 static int take_stat(struct bk_intake *i, const Bk__Stat *s, struct error *err) {
 	struct tree_entry e = {
 		.path = s->path,
@@ -102,16 +133,18 @@ static int take_stat(struct bk_intake *i, const Bk__Stat *s, struct error *err) 
 	bool regular = S_ISREG(e.mode);
 	struct tree_node *n;
 	uint32_t id = i->n_seen++;
-	if (*s->linkname)
-		*(regular ? &e.hard : &e.link) = s->linkname;
+	if (*s->linkname && !regular)
+		e.link = s->linkname;
 	take_xattrs(s, &e);
 	if (i->listed)
 		return error_set(err, ERROR_INVALID, "%s comes after the end of the list of files", s->path);
 	/* a second entry of a path would leave the first one's content without a place */
 	if (tree_find(i->tree, s->path) && !S_ISDIR(e.mode))
 		return error_set(err, ERROR_INVALID, "%s comes twice, or is below a link", s->path);
+	if (*s->linkname && regular)
+		return keep_link(i, s, err);
 	int r = tree_add(i->tree, &e, &n, err);
-	if (r < 0 || !n || !regular || e.hard)
+	if (r < 0 || !n || !regular)
 		return r;
 	if (s->size < 0)
 		return error_set(err, ERROR_INVALID, "%s has a negative size", s->path);
@@ -182,6 +215,9 @@ int bk_intake_answer(struct bk_intake *i, struct buf *packet, struct error *err)
 		p.type = BK__PACKET__TYPE__REQ;
 		p.id = f->id;
 	} else if (i->listed && !i->n_open && i->first == i->n_waiting && !i->said_end) {
+		int r = make_links(i, err);
+		if (r < 0)
+			return r;
 		i->said_end = true;
 		p.type = BK__PACKET__TYPE__FIN;
 	} else {

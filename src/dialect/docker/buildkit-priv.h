@@ -58,7 +58,7 @@ void bk_progress_event(struct bk_progress *p, const struct build_event *e);
 /* ---- solves (buildkit-solve.c) ---- */
 struct bk_solve {
 	struct core *core;
-	const char *session;	   /* id; NULL: without one */
+	struct grpc_connection *session; /* stays the caller's; NULL: without one */
 	struct tree *context;	   /* that has come already, with the Dockerfile in it; stays the caller's. NULL */
 	struct pairs attrs;	   /* of the Dockerfile front end: "target", "build-arg:X" … */
 	const char *exporter;	   /* "moby", "image", "local", "tar"; "": none */

@@ -77,7 +77,9 @@ int bk_session_find(const char *id, bool (*gone)(void *arg), void *arg, struct g
 		until.tv_nsec %= 1000000000;
 		pthread_cond_timedwait(&changed, &lock, &until);
 	}
-	*out = s ? grpc_ref(s->connection) : NULL;
+	_cleanup_(grpc_unref_ptr) struct grpc_connection *c = s ? grpc_ref(s->connection) : NULL;
 	pthread_mutex_unlock(&lock);
+	/* a client whose build fails before it has heard of its session would wait for that for ever */
+	*out = c && grpc_greeted(c) ? TAKE_PTR(c) : NULL;
 	return *out ? 0 : error_set(err, ERROR_NOT_FOUND, "no active session for %s", id);
 }

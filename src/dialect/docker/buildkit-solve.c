@@ -12,7 +12,7 @@
 /* One that is under way. */
 struct solve {
 	const struct bk_solve *s;
-	struct grpc_connection *session;
+	struct grpc_connection *session; /* as in s */
 	struct bk_progress *progress;
 	struct build_request o;
 	struct pairs labels;
@@ -24,15 +24,6 @@ struct solve {
 	size_t step;	 /* that files come in for */
 	const char *part;
 };
-
-void bk_pairs_free(struct pairs *p) {
-	for (size_t i = 0; i < p->n; i++) {
-		free(p->items[i].key);
-		free(p->items[i].value);
-	}
-	free(p->items);
-	*p = (struct pairs){0};
-}
 
 static void solve_free(struct solve *v) {
 	bk_pairs_free(&v->labels);
@@ -48,7 +39,6 @@ static void solve_free(struct solve *v) {
 	tree_free(v->dockerfiles);
 	tree_free(v->context);
 	bk_progress_free(v->progress);
-	grpc_unref(v->session);
 }
 
 static const char *attr(const struct solve *v, const char *name) {
@@ -350,9 +340,7 @@ static int run(struct solve *v, char **image_id, struct error *err) {
 	const struct build_sink sink = {.event = on_event, .gone = on_gone, .gone_fd = on_gone_fd, .arg = v};
 	const char *url = attr(v, "context");
 	struct build_result result = {0};
-	int r = v->s->session ? bk_session_find(v->s->session, v->s->gone, v->s->arg, &v->session, err) : 0;
-	if (r == 0)
-		r = take_attrs(v, err);
+	int r = take_attrs(v, err);
 	if (r == 0)
 		r = take_exporter(v, err);
 	if (r == 0 && !url && !v->s->context && !v->session)
@@ -374,7 +362,7 @@ static int run(struct solve *v, char **image_id, struct error *err) {
 }
 
 int bk_solve_run(struct bk_solve *s, char **image_id, struct error *err) {
-	_cleanup_(solve_free) struct solve v = {.s = s};
+	_cleanup_(solve_free) struct solve v = {.s = s, .session = s->session};
 	v.progress = bk_progress_new(s->status, s->arg);
 	return run(&v, image_id, err);
 }

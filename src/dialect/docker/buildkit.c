@@ -138,6 +138,7 @@ static void call_free(struct call *c) {
 	bk_pairs_free(&c->solve.attrs);
 	bk_pairs_free(&c->solve.exporter_attrs);
 	tree_free(c->solve.context);
+	grpc_unref(c->solve.session);
 	free(c->exporter);
 	pthread_mutex_destroy(&c->lock);
 }
@@ -257,9 +258,29 @@ static bool take_outputs(struct call *c) {
 	return true;
 }
 
+static bool on_gone(void *arg) {
+	struct call *c = arg;
+	pthread_mutex_lock(&c->lock);
+	bool gone = c->broken || (c->stream ? http_stream_gone(c->stream) : http_client_gone(c->req));
+	pthread_mutex_unlock(&c->lock);
+	return gone || build_running_cancelled(&c->running);
+}
+
+static bool take_session(struct call *c) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	const char *id = http_query(c->req, "session");
+	int r = id && *id ? bk_session_find(id, on_gone, c, &c->solve.session, &err) : 0;
+	if (r < 0)
+		docker_fail(c->req, 500, "%s", error_text(&err));
+	return r == 0;
+}
+
+/* The session first: see there. */
 static bool take_request(struct call *c) {
-	const char *remote = http_query(c->req, "remote"), *session = http_query(c->req, "session");
+	const char *remote = http_query(c->req, "remote");
 	int64_t shm;
+	if (!take_session(c))
+		return false;
 	if (!take_object(c, "buildargs", "build-arg:") || !take_object(c, "labels", "label:") || !take_cache_from(c) ||
 	    !take_ulimits(c) || !take_hosts(c) || !take_network(c) || !take_outputs(c) || !docker_query_int(c->req, "shmsize", 0, &shm))
 		return false;
@@ -274,7 +295,6 @@ static bool take_request(struct call *c) {
 		pairs_set(&c->solve.attrs, "image-resolve-mode", "pull");
 	if (remote && *remote && !str_same(remote, "client-session") && !str_same(remote, UPLOAD))
 		pairs_set(&c->solve.attrs, "context", remote);
-	c->solve.session = session && *session ? session : NULL;
 	c->solve.exporter = c->exporter;
 	c->quiet = docker_query_bool(c->req, "q");
 	return true;
@@ -297,14 +317,6 @@ static void send_line(struct call *c, json_t *line) {
 static void on_status(void *arg, const void *data, size_t n) {
 	_cleanup_(free_ptr) char *text = base64_encode(data, n);
 	send_line(arg, json_pack("{s:s,s:s}", "id", "moby.buildkit.trace", "aux", text));
-}
-
-static bool on_gone(void *arg) {
-	struct call *c = arg;
-	pthread_mutex_lock(&c->lock);
-	bool gone = c->broken || (c->stream ? http_stream_gone(c->stream) : http_client_gone(c->req));
-	pthread_mutex_unlock(&c->lock);
-	return gone || build_running_cancelled(&c->running);
 }
 
 static int on_gone_fd(void *arg) {
