@@ -403,12 +403,19 @@ static void cancel(struct http_request *req) {
 	http_reply_empty(req, 200);
 }
 
-/* What the builder has left for later builds is images without a name. */
+int docker_build_prune(struct core *c, json_t **caches, uint64_t *freed, struct error *err) {
+	_cleanup_(strv_free_ptr) char **deleted = NULL;
+	int r = image_prune(c, DOCKER_PROJECT, false, &deleted, freed, err);
+	if (r < 0)
+		return r;
+	*caches = json_from_strv(deleted);
+	return docker_prune_build_caches(c, *caches, freed, err);
+}
+
 static void prune(struct http_request *req) {
 	static const char *const known[] = {"until", "id", "parent", "type", "description", "inuse", "shared", "private", NULL};
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	_cleanup_(strv_free_ptr) char **deleted = NULL;
-	_cleanup_(json_free_ptr) json_t *filters = docker_filters(req, known);
+	_cleanup_(json_free_ptr) json_t *filters = docker_filters(req, known), *caches = NULL;
 	uint64_t freed = 0;
 	if (!filters)
 		return;
@@ -422,10 +429,7 @@ static void prune(struct http_request *req) {
 		if (space)
 			return docker_fail(req, 501, "%s: all of the cache that nobody has just now goes, or none", spaces[i]);
 	}
-	if (image_prune(core_of(req), DOCKER_PROJECT, false, &deleted, &freed, &err) < 0)
-		return fail(req, &err);
-	_cleanup_(json_free_ptr) json_t *caches = json_from_strv(deleted);
-	if (docker_prune_build_caches(core_of(req), caches, &freed, &err) < 0)
+	if (docker_build_prune(core_of(req), &caches, &freed, &err) < 0)
 		return fail(req, &err);
 	json_t *answer = json_object();
 	json_object_set(answer, "CachesDeleted", caches);
@@ -440,5 +444,8 @@ const struct docker_route docker_build_routes[] = {
 	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name, and the caches of RUN --mount; filters and sizes are refused"},
 	{"POST", "/build/cancel", cancel, 0, DOCKER_WORKS, NULL},
 	{"POST", "/session", buildkit_session, 0, DOCKER_WORKS, NULL},
+	{"POST", "/grpc", buildkit_grpc, 0, DOCKER_DIFFERS,
+	 "BuildKit's Control and LLBBridge, as far as buildx's docker driver builds Dockerfiles with them: the front end is the engine's, "
+	 "LLB definitions, exporters of caches and attestations are refused"},
 	{0},
 };

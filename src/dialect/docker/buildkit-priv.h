@@ -63,11 +63,36 @@ struct bk_solve {
 	struct pairs attrs;	   /* of the Dockerfile front end: "target", "build-arg:X" … */
 	const char *exporter;	   /* "moby", "image", "local", "tar"; "": none */
 	struct pairs exporter_attrs;
-	void (*status)(void *arg, const void *data, size_t n); /* a StatusResponse */
+	struct bk_progress *progress;
 	bool (*gone)(void *arg);
-	int (*gone_fd)(void *arg);
+	int (*gone_fd)(void *arg); /* -1: none */
 	void *arg;
 };
-/* image_id: of what was exported as an image, else NULL; free it. Errors in words as BuildKit's. */
-int bk_solve_run(struct bk_solve *s, char **image_id, struct error *err);
+/* Builds: the image's id, free it. Errors in words as BuildKit's. */
+int bk_solve_build(const struct bk_solve *s, char **image_id, struct error *err);
+/* Whether it will be possible. */
+int bk_solve_check_export(const struct bk_solve *s, struct error *err);
+/* Gives the image its names, or its files to the client. */
+int bk_solve_export(const struct bk_solve *s, const char *image_id, struct error *err);
+bool bk_solve_makes_image(const struct bk_solve *s);
+
+/* ---- solves by their clients' references (buildkit-jobs.c) ---- */
+struct bk_job;
+/* EXISTS: there is one of that reference. session: may be NULL. */
+int bk_job_begin(const char *ref, struct grpc_connection *session, struct bk_job **out, struct error *err);
+void bk_job_say(struct bk_job *j, const void *data, size_t n); /* a StatusResponse, for whoever follows */
+void bk_job_end(struct bk_job *j); /* gives it back */
+/* Waits for a front end at the client's, which says what it has made: the result is to be freed. CANCELLED; its error. */
+int bk_job_await_return(struct bk_job *j, bool (*gone)(void *arg), void *arg, char **result, struct error *err);
+void bk_job_return(struct bk_job *j, const char *result, const char *failed);
+/* One that may be about to begin: waits a few seconds. NOT_FOUND. */
+int bk_job_find(const char *ref, bool (*gone)(void *arg), void *arg, struct bk_job **out, struct error *err);
+/* The next thing that it says. 1; 0: it is over, or gone says so. */
+int bk_job_next(struct bk_job *j, bool (*gone)(void *arg), void *arg, struct buf *out);
+void bk_job_unref(struct bk_job *j);
+struct grpc_connection *bk_job_session(struct bk_job *j); /* stays the job's; NULL */
+
+/* ---- Control and LLBBridge (buildkit-control.c): the gRPC services of /grpc; their context is the core ---- */
+extern const struct grpc_method bk_control_methods[];
+
 void bk_pairs_free(struct pairs *p);

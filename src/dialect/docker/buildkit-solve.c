@@ -13,11 +13,11 @@
 struct solve {
 	const struct bk_solve *s;
 	struct grpc_connection *session; /* as in s */
-	struct bk_progress *progress;
+	struct bk_progress *progress; /* as in s */
 	struct build_request o;
 	struct pairs labels;
 	struct ulimit *ulimits;
-	char **names, **extra_hosts, **build_args, **cache_from;
+	char **extra_hosts, **build_args, **cache_from;
 	char *filename;
 	struct tree *dockerfiles, *context;
 	char **excludes; /* of the context; from its .dockerignore or the Dockerfile's own */
@@ -30,7 +30,6 @@ static void solve_free(struct solve *v) {
 	for (size_t i = 0; i < v->o.n_ulimits; i++)
 		free(v->ulimits[i].name);
 	free(v->ulimits);
-	strv_free(v->names);
 	strv_free(v->extra_hosts);
 	strv_free(v->build_args);
 	strv_free(v->cache_from);
@@ -38,7 +37,6 @@ static void solve_free(struct solve *v) {
 	free(v->filename);
 	tree_free(v->dockerfiles);
 	tree_free(v->context);
-	bk_progress_free(v->progress);
 }
 
 static const char *attr(const struct solve *v, const char *name) {
@@ -144,25 +142,6 @@ static int take_attrs(struct solve *v, struct error *err) {
 	v->o.no_cache = pairs_get(&v->s->attrs, "no-cache") != NULL;
 	v->o.pull = str_same(attr(v, "image-resolve-mode"), "pull");
 	v->o.force_remove = true;
-	return 0;
-}
-
-static bool makes_image(const struct solve *v) {
-	return str_same(v->s->exporter, "moby") || str_same(v->s->exporter, "image");
-}
-
-static int take_exporter(struct solve *v, struct error *err) {
-	const char *type = v->s->exporter;
-	const char *push = pairs_get(&v->s->exporter_attrs, "push");
-	if (*type && !makes_image(v) && !str_same(type, "local") && !str_same(type, "tar"))
-		return error_set(err, ERROR_UNSUPPORTED, "exporter \"%.32s\" could not be found", type);
-	if (push && !str_same(push, "false"))
-		return error_set(err, ERROR_UNSUPPORTED, "the exporter's option push is not supported by this engine: push the image when it is built");
-	if ((str_same(type, "local") || str_same(type, "tar")) && !v->session)
-		return error_set(err, ERROR_INVALID, "exporter \"%s\" needs a session", type);
-	if (makes_image(v))
-		take_list(pairs_get(&v->s->exporter_attrs, "name"), &v->names);
-	v->o.names = v->names;
 	return 0;
 }
 
@@ -280,42 +259,86 @@ static int fetch_context(struct solve *v, const char *url, struct error *err) {
 
 /* ---- the result ---- */
 
-static int export_files(struct solve *v, const char *image, struct error *err) {
-	_cleanup_(close_fd) int fd = -1;
-	struct msg_file file = {0};
-	bool as_tar = str_same(v->s->exporter, "tar");
-	v->step = bk_step_begin(v->progress, as_tar ? "exporting to client tarball" : "exporting to client directory");
-	int r = image_tree(v->s->core, DOCKER_PROJECT, image, "/", &file, &fd, err);
-	fields_free(&msg_file_table, &file);
-	if (r == 0 && as_tar) {
-		r = bk_send_stream(v->session, fd, err);
-	} else if (r == 0) {
-		int spool = core_spool(v->s->core, err);
-		if (spool < 0)
-			return end_step(v, spool, err);
-		_cleanup_(tree_free_ptr) struct tree *t = tree_new(spool);
-		r = tree_read(t, fd, "", true, err);
-		if (r == 0)
-			r = bk_send_files(v->session, t, err);
-	}
-	return end_step(v, r, err);
+bool bk_solve_makes_image(const struct bk_solve *s) {
+	return str_same(s->exporter, "moby") || str_same(s->exporter, "image");
 }
 
-static void show_image(struct solve *v, const char *image) {
-	_cleanup_(free_ptr) char *writing = str_format("writing image %s", image);
-	v->step = bk_step_begin(v->progress, "exporting to image");
-	bk_step_part(v->progress, v->step, "exporting layers", 0, 0, true);
-	bk_step_part(v->progress, v->step, writing, 0, 0, true);
-	for (char **n = v->names; n && *n; n++) {
+int bk_solve_check_export(const struct bk_solve *s, struct error *err) {
+	const char *type = s->exporter, *push = pairs_get(&s->exporter_attrs, "push");
+	bool to_client = str_same(type, "local") || str_same(type, "tar");
+	if (*type && !bk_solve_makes_image(s) && !to_client)
+		return error_set(err, ERROR_UNSUPPORTED, "exporter \"%.32s\" could not be found", type);
+	if (push && !str_same(push, "false"))
+		return error_set(err, ERROR_UNSUPPORTED,
+				 "the exporter's option push is not supported by this engine: push the image when it is built");
+	_cleanup_(strv_free_ptr) char **names = NULL;
+	take_list(pairs_get(&s->exporter_attrs, "name"), &names);
+	for (char **n = names; n && *n; n++) {
 		struct image_ref ref;
 		if (image_ref_parse(*n, &ref, NULL) < 0)
-			continue;
-		_cleanup_(free_ptr) char *whole = image_ref_print(&ref);
-		_cleanup_(free_ptr) char *naming = str_format("naming to %s", whole);
+			return error_set(err, ERROR_INVALID, "invalid reference format");
 		image_ref_free(&ref);
-		bk_step_part(v->progress, v->step, naming, 0, 0, true);
 	}
-	bk_step_end(v->progress, v->step, NULL);
+	return to_client && !s->session ? error_set(err, ERROR_INVALID, "exporter \"%s\" needs a session", type) : 0;
+}
+
+static int send_result(const struct bk_solve *s, int fd, bool as_tar, struct error *err) {
+	if (as_tar)
+		return bk_send_stream(s->session, fd, err);
+	int spool = core_spool(s->core, err);
+	if (spool < 0)
+		return spool;
+	_cleanup_(tree_free_ptr) struct tree *t = tree_new(spool);
+	int r = tree_read(t, fd, "", true, err);
+	return r < 0 ? r : bk_send_files(s->session, t, err);
+}
+
+static int export_files(const struct bk_solve *s, size_t step, const char *image, struct error *err) {
+	_cleanup_(close_fd) int fd = -1;
+	struct msg_file file = {0};
+	int r = image_tree(s->core, DOCKER_PROJECT, image, "/", &file, &fd, err);
+	fields_free(&msg_file_table, &file);
+	bk_step_part(s->progress, step, "copying files", 0, 0, false);
+	return r < 0 ? r : send_result(s, fd, str_same(s->exporter, "tar"), err);
+}
+
+static int name_image(const struct bk_solve *s, size_t step, const char *image, const char *name, struct error *err) {
+	struct image_snap *snap;
+	struct image_ref ref;
+	int r = image_tag(s->core, DOCKER_PROJECT, image, name, &snap, err);
+	if (r == 0)
+		r = image_ref_parse(name, &ref, err);
+	if (r < 0)
+		return r;
+	image_snap_unref(snap);
+	_cleanup_(free_ptr) char *whole = image_ref_print(&ref), *naming = str_format("naming to %s", whole);
+	image_ref_free(&ref);
+	bk_step_part(s->progress, step, naming, 0, 0, true);
+	return 0;
+}
+
+static int export_image(const struct bk_solve *s, size_t step, const char *image, struct error *err) {
+	_cleanup_(strv_free_ptr) char **names = NULL;
+	_cleanup_(free_ptr) char *writing = str_format("writing image %s", image);
+	bk_step_part(s->progress, step, "exporting layers", 0, 0, true);
+	bk_step_part(s->progress, step, writing, 0, 0, true);
+	take_list(pairs_get(&s->exporter_attrs, "name"), &names);
+	int r = 0;
+	for (char **n = names; r == 0 && n && *n; n++)
+		r = name_image(s, step, image, *n, err);
+	return r;
+}
+
+int bk_solve_export(const struct bk_solve *s, const char *image_id, struct error *err) {
+	bool image = bk_solve_makes_image(s);
+	if (!*s->exporter)
+		return 0;
+	size_t step = bk_step_begin(s->progress, image ? "exporting to image"
+						      : str_same(s->exporter, "tar") ? "exporting to client tarball"
+										     : "exporting to client directory");
+	int r = image ? export_image(s, step, image_id, err) : export_files(s, step, image_id, err);
+	bk_step_end(s->progress, step, r < 0 ? error_text(err) : NULL);
+	return r;
 }
 
 /* ---- the whole ---- */
@@ -341,8 +364,6 @@ static int run(struct solve *v, char **image_id, struct error *err) {
 	const char *url = attr(v, "context");
 	struct build_result result = {0};
 	int r = take_attrs(v, err);
-	if (r == 0)
-		r = take_exporter(v, err);
 	if (r == 0 && !url && !v->s->context && !v->session)
 		r = error_set(err, ERROR_INVALID, "there is no build context: neither a session nor a URL");
 	if (r == 0 && url)
@@ -352,17 +373,11 @@ static int run(struct solve *v, char **image_id, struct error *err) {
 	v->o.client = v->session ? &client : NULL;
 	if (r == 0)
 		r = build_run(v->s->core, &v->o, v->context ? v->context : v->s->context, &sink, &result, err);
-	if (r == 0 && makes_image(v))
-		show_image(v, result.image_id);
-	else if (r == 0 && *v->s->exporter)
-		r = export_files(v, result.image_id, err);
-	*image_id = r == 0 && makes_image(v) ? TAKE_PTR(result.image_id) : NULL;
-	free(result.image_id);
+	*image_id = result.image_id;
 	return r;
 }
 
-int bk_solve_run(struct bk_solve *s, char **image_id, struct error *err) {
-	_cleanup_(solve_free) struct solve v = {.s = s, .session = s->session};
-	v.progress = bk_progress_new(s->status, s->arg);
+int bk_solve_build(const struct bk_solve *s, char **image_id, struct error *err) {
+	_cleanup_(solve_free) struct solve v = {.s = s, .session = s->session, .progress = s->progress};
 	return run(&v, image_id, err);
 }

@@ -29,6 +29,23 @@ void buildkit_session(struct http_request *req) {
 		bk_session_run(own, fd, &early, stop, &err); /* a second one of that id is cut off */
 }
 
+/* ---- /grpc ---- */
+
+void buildkit_grpc(struct http_request *req) {
+	const char *protocol = http_header(req, "Upgrade");
+	_cleanup_(buf_free) struct buf early = BUF_INIT;
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (!str_same(protocol, "h2c"))
+		return docker_fail(req, 400, "protocol %.32s not supported", protocol ? protocol : "");
+	struct core *c = core_of(req);
+	int stop = http_client_fd(req), fd = http_upgrade(req, "h2c", &early);
+	if (fd < 0)
+		return;
+	_cleanup_(grpc_unref_ptr) struct grpc_connection *connection = grpc_open(fd, &early, bk_control_methods, c, &err);
+	if (connection)
+		grpc_run(connection, stop);
+}
+
 /* ---- contexts that come in a request of their own ---- */
 
 struct upload {
@@ -139,6 +156,7 @@ static void call_free(struct call *c) {
 	bk_pairs_free(&c->solve.exporter_attrs);
 	tree_free(c->solve.context);
 	grpc_unref(c->solve.session);
+	bk_progress_free(c->solve.progress);
 	free(c->exporter);
 	pthread_mutex_destroy(&c->lock);
 }
@@ -358,11 +376,15 @@ static int take_context(struct call *c, struct error *err) {
 static void run_call(struct call *c) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(free_ptr) char *image_id = NULL;
-	int r = take_context(c, &err);
+	int r = bk_solve_check_export(&c->solve, &err);
 	if (r == 0)
-		r = bk_solve_run(&c->solve, &image_id, &err);
+		r = take_context(c, &err);
 	if (r == 0)
-		send_result(c, image_id);
+		r = bk_solve_build(&c->solve, &image_id, &err);
+	if (r == 0)
+		r = bk_solve_export(&c->solve, image_id, &err);
+	if (r == 0)
+		send_result(c, bk_solve_makes_image(&c->solve) ? image_id : NULL);
 	else
 		send_failure(c, &err);
 	if (c->stream)
@@ -376,7 +398,7 @@ void buildkit_build(struct http_request *req) {
 	_cleanup_(call_free) struct call c = {.req = req, .running.id = id};
 	pthread_mutex_init(&c.lock, NULL);
 	c.solve.core = core_of(req);
-	c.solve.status = on_status;
+	c.solve.progress = bk_progress_new(on_status, &c);
 	c.solve.gone = on_gone;
 	c.solve.gone_fd = on_gone_fd;
 	c.solve.arg = &c;
