@@ -85,7 +85,8 @@ struct builder {
 	bool failed;		  /* some stage: the others give up; atomic */
 	char **declared;	  /* names of all ARGs */
 	size_t n_vertexes;
-	pthread_mutex_t asking;	  /* while the client is asked for something */
+	pthread_mutex_t asking;	  /* while the client is asked for something; over context of such a one, too */
+	char **context_paths;	  /* the parts of it that are there; NULL: all */
 	pthread_mutex_t lock;	  /* over what is above, and the context's links */
 	pthread_cond_t changed;
 };
@@ -128,6 +129,8 @@ int run_step(struct stage *s, const struct instruction *i, struct error *err);
 /* copy.c */
 int copy_step(struct stage *s, const struct instruction *i, struct error *err);
 int workdir_step(struct stage *s, const char *path, struct error *err);
+/* context.c: the context, with at least what the word names in it; NULL: there is none */
+int context_get(struct builder *b, const char *word, struct tree **out, struct error *err);
 /* source.c: the files that COPY and ADD mean */
 struct copy_source {
 	struct tree *tree;

@@ -365,6 +365,7 @@ int build_run(struct core *c, const struct build_request *o, struct tree *contex
 		stage_free(&b.stages[i]);
 	free(b.stages);
 	args_free(&b.meta);
+	strv_free(b.context_paths);
 	dockerfile_free(&b.file);
 	pthread_mutex_destroy(&b.lock);
 	pthread_mutex_destroy(&b.asking);

@@ -21,8 +21,9 @@ struct build_login { /* for images of this registry */
 /* What is asked of whoever wants the build, while it goes on. Called from several threads, one at a time; NULL: it gives
  * nothing of that kind. */
 struct build_client {
-	/* The context, when it is needed for the first time; it stays the client's. */
-	int (*context)(void *arg, struct tree **out, struct error *err);
+	/* The context, when it is needed for the first time: these paths (with wildcards) of it, or all (NULL). Once more, for all, if
+	 * that was not enough. It stays the client's, until the build ends. */
+	int (*context)(void *arg, char *const *paths, struct tree **out, struct error *err);
 	int (*secret)(void *arg, const char *id, struct buf *out, struct error *err); /* NOT_FOUND */
 	/* For a registry; NULL in both: as nobody. */
 	int (*login)(void *arg, const char *registry, char **username, char **password, struct error *err);

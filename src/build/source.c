@@ -130,26 +130,18 @@ static bool leads_above(const char *word) {
 	return depth < 0;
 }
 
-/* One that has not come yet comes now. */
-static int ask_context(struct builder *b, struct error *err) {
-	const struct build_client *client = b->o->client;
-	pthread_mutex_lock(&b->asking);
-	int r = b->context || !client || !client->context ? 0 : client->context(client->arg, &b->context, err);
-	pthread_mutex_unlock(&b->asking);
-	return r;
-}
-
 static int find_in_context(struct stage *s, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
 	if (leads_above(word)) {
 		_cleanup_(free_ptr) char *shown = text_shown(word);
 		return error_set(err, ERROR_INVALID, "forbidden path outside the build context: %s ()", shown);
 	}
-	int r = ask_context(s->b, err);
+	struct tree *context;
+	int r = context_get(s->b, word, &context, err);
 	if (r < 0)
 		return r;
-	if (!s->b->context)
+	if (!context)
 		return error_set(err, ERROR_INVALID, "there is no build context: %s cannot be copied", word);
-	return find_in_tree(s, s->b->context, word, unpack, out, err);
+	return find_in_tree(s, context, word, unpack, out, err);
 }
 
 /* ---- images ---- */

@@ -181,6 +181,25 @@ def no_context_is_sent_that_nobody_needs(_):
 
 
 @test
+def only_what_is_named_is_sent(_):
+    """Of the context; all of it where that cannot be told before"""
+    files = {"a/x": "x\n", "a/link": ("link", "../b/target"), "b/target": "behind a link\n", "large": os.urandom(3_000_000), "c1": "1", "c2": "2"}
+
+    def sent(shown):
+        lines = [x for x in shown.splitlines() if "transferring context: " in x and "B" in x.split("context: ")[1][:9]]
+        return any("MB" in x for x in lines)
+    shown = build("FROM busybox\nCOPY a/x a/link /d/\nCOPY c? /\nRUN --mount=type=bind,source=b,target=/m cat /m/target\n", files)
+    contains(shown, "behind a link")
+    equal(sent(shown), False, shown)
+    equal(inside("cat", "/d/x", "/d/link", "/c1", "/c2"), "x\nbehind a link\n12")
+    shown = build("FROM busybox\nARG F=c1\nCOPY $F /\n", files)
+    equal(sent(shown), True, shown)
+    build("FROM busybox\nONBUILD COPY c2 /on-build\n", name="trigger")
+    shown = build("FROM trigger\nCOPY c1 /\n", files)
+    equal(inside("cat", "/c1", "/on-build"), "12")
+
+
+@test
 def secrets(_):
     secret = daemon.dir + "/a-secret"
     with open(secret, "w") as f:

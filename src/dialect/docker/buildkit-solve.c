@@ -20,6 +20,7 @@ struct solve {
 	char **extra_hosts, **build_args, **cache_from;
 	char *filename;
 	struct tree *dockerfiles, *context;
+	struct tree *part_of_context; /* that was not enough */
 	char **excludes; /* of the context; from its .dockerignore or the Dockerfile's own */
 	size_t step;	 /* that files come in for */
 	const char *part;
@@ -37,6 +38,7 @@ static void solve_free(struct solve *v) {
 	free(v->filename);
 	tree_free(v->dockerfiles);
 	tree_free(v->context);
+	tree_free(v->part_of_context);
 }
 
 static const char *attr(const struct solve *v, const char *name) {
@@ -226,13 +228,14 @@ static int receive_ignore(struct solve *v, struct error *err) {
 }
 
 /* struct build_client */
-static int give_context(void *arg, struct tree **out, struct error *err) {
+static int give_context(void *arg, char *const *paths, struct tree **out, struct error *err) {
 	struct solve *v = arg;
-	int r = receive_ignore(v, err);
+	int r = v->context ? 0 : receive_ignore(v, err);
 	if (r < 0)
 		return r;
+	v->part_of_context = TAKE_PTR(v->context);
 	v->step = bk_step_begin(v->progress, "[internal] load build context");
-	r = receive(v, context_name(v), NULL, v->excludes, "transferring context:", &v->context, err);
+	r = receive(v, context_name(v), paths, v->excludes, "transferring context:", &v->context, err);
 	*out = v->context;
 	return end_step(v, r, err);
 }
