@@ -13,6 +13,7 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from docker import Docker, load_busybox
+from registry import Image, Registry, layer
 from tap import contains, equal, need, run, test
 from wabe import Daemon, wait_until
 
@@ -200,6 +201,24 @@ def only_what_is_named_is_sent(_):
 
 
 @test
+def images_of_a_registry_that_wants_to_know_who(_):
+    """Credentials come from the client, and what is pulled is told"""
+    for kind in ("basic", "bearer"):
+        r = Registry()
+        try:
+            name = r.add(Image([layer(200_000, seed=len(kind))]), name=kind)
+            r.auth, r.users = kind, {"me": "secret"}
+            text = f"FROM {name}\nENV A=2\n"
+            contains(build(text, check=False), name.rsplit(":", 1)[0])
+            docker.run("login", "-u", "me", "-p", "secret", r.host)
+            shown = build(text)
+            contains(shown, f"FROM {name}")
+            contains(shown, "sha256:")
+        finally:
+            r.close()
+
+
+@test
 def secrets(_):
     secret = daemon.dir + "/a-secret"
     with open(secret, "w") as f:
@@ -296,7 +315,7 @@ def requests_that_are_wrong(_):
 
 def setup():
     global daemon, docker
-    daemon = Daemon("buildkit")
+    daemon = Daemon("buildkit", netspace="host")
     try:
         daemon.start()
         docker = Docker.of(daemon)

@@ -53,7 +53,8 @@ int bk_ask_login(struct grpc_connection *c, const char *registry, char **usernam
 	if (!answer)
 		return broken("credentials", err);
 	bool known = *answer->secret != '\0';
-	*username = known ? str_copy(answer->username) : NULL;
+	/* an identity token has no name */
+	*username = !known ? NULL : str_copy(*answer->username ? answer->username : "<token>");
 	*password = known ? str_copy(answer->secret) : NULL;
 	explicit_bzero(answer->secret, strlen(answer->secret));
 	bk__credentials_response__free_unpacked(answer, NULL);
