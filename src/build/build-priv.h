@@ -3,6 +3,7 @@
 
 #include "build/build.h"
 #include "build/dockerfile.h"
+#include "build/ignore.h"
 #include "core/images.h"
 
 #include <pthread.h>
@@ -143,6 +144,7 @@ struct copy_sources {
 	size_t n;
 	struct tree **own; /* trees that were made for them */
 	size_t n_own;
+	struct ignore excludes; /* below each of them, by path from there */
 };
 int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
 		      struct error *err);

@@ -17,6 +17,7 @@ void copy_sources_free(struct copy_sources *c) {
 		tree_free(c->own[i]);
 	free(c->items);
 	free(c->own);
+	ignore_free(&c->excludes);
 	*c = (struct copy_sources){0};
 }
 
@@ -225,6 +226,29 @@ static int find_url(struct stage *s, const char *url, const char *checksum, stru
 	return r;
 }
 
+/* Files that are named and excluded by name are none; what is below directories is left out when they are read. */
+static int take_excludes(struct stage *s, char *const *patterns, struct copy_sources *out, struct error *err) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	size_t n = 0;
+	int r = 0;
+	for (char *const *p = patterns; r == 0 && p && *p; p++) {
+		_cleanup_(free_ptr) char *pattern = NULL;
+		r = stage_expand(s, *p, &pattern, err);
+		if (r == 0)
+			buf_addf(&text, "%s\n", pattern);
+	}
+	if (r < 0 || !text.len)
+		return r;
+	ignore_parse(buf_str(&text), text.len, &out->excludes);
+	for (size_t i = 0; i < out->n; i++)
+		if (!S_ISDIR(out->items[i].node->mode) && ignore_fits(&out->excludes, out->items[i].name))
+			free(out->items[i].name);
+		else
+			out->items[n++] = out->items[i];
+	out->n = n;
+	return 0;
+}
+
 int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
 		      struct error *err) {
 	_cleanup_(free_ptr) char *image = NULL, *from = NULL, *checksum = NULL;
@@ -249,6 +273,8 @@ int copy_sources_find(struct stage *s, const struct instruction *i, char *const 
 		else
 			r = find_in_context(s, words[k], add, out, err);
 	}
+	if (r == 0)
+		r = take_excludes(s, i->excludes, out, err);
 	if (r == 0 && !out->n)
 		r = error_set(err, ERROR_INVALID, "no source files were specified");
 	return r;

@@ -219,6 +219,35 @@ def images_of_a_registry_that_wants_to_know_who(_):
 
 
 @test
+def copies_that_leave_something_out(_):
+    files = {"d/a.txt": "a", "d/b.md": "b", "d/sub/c.txt": "c", "d/sub/d.md": "d", "x.txt": "x", "x.md": "m"}
+    text = "FROM busybox\nARG P=sub\nCOPY --exclude=*.txt d /top\nCOPY --exclude=**/*.txt --exclude=$P/d.* d /deep\nCOPY --exclude=*.md x.* /named/\n"
+    build(text, files)
+    equal(inside("sh", "-c", "cd / && find top deep named -type f | sort"), "deep/b.md\nnamed/x.txt\ntop/b.md\ntop/sub/c.txt\ntop/sub/d.md\n")
+    shown = build(text, {**files, "d/a.txt": "changed", "x.md": "changed"})
+    equal(shown.count("CACHED"), 3, shown)
+    contains(build("FROM busybox\nCOPY --exclude=a.txt d/a.txt /\n", files, check=False), "no source files were specified")
+
+
+@test
+def control_is_killed(_):
+    """In the middle of a build: what it had made goes, and the same build works"""
+    text = "FROM busybox\nRUN echo one > /one\nRUN test -e /none || { echo begun; sleep 1000; }\n"
+    p = subprocess.Popen(line("--no-cache", context(text)), env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                         stderr=subprocess.PIPE, text=True)
+    for shown in p.stderr:
+        if " begun" in shown and "RUN" not in shown:
+            break
+    os.kill(daemon.pids()["control"], signal.SIGKILL)
+    p.stderr.close()
+    assert p.wait(60)
+    wait_until(lambda: "control" in daemon.pids() and docker.api("GET", "/_ping")[0] == 200, 60, "another control")
+    wait_until(lambda: not leftovers(), 60, "the build's instance to go")
+    equal(daemon.shims(), [])
+    equal(build(text.replace("sleep 1000", "true")).count("CACHED"), 1)
+
+
+@test
 def secrets(_):
     secret = daemon.dir + "/a-secret"
     with open(secret, "w") as f:
