@@ -152,8 +152,10 @@ static bool take(struct grpc_call *call, struct buf *to, size_t n) {
 			call->in_taken = 0;
 		}
 		if (call->id >= 0) {
-			nghttp2_session_consume_stream(call->connection->session, call->id, some);
-			grpc_wake(call->connection);
+			nghttp2_session *session = call->connection->session;
+			nghttp2_session_consume_stream(session, call->id, some);
+			if (nghttp2_session_want_write(session)) /* the window has opened far enough to say so */
+				grpc_wake(call->connection);
 		}
 	}
 	return true;

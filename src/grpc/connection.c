@@ -16,9 +16,10 @@ static int start_session(struct grpc_connection *c) {
 	nghttp2_option *option = NULL;
 	const nghttp2_settings_entry settings[] = {{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, GRPC_WINDOW},
 						   {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, GRPC_CALLS_MAX},
+						   {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, PIECE},
 						   {NGHTTP2_SETTINGS_ENABLE_PUSH, 0}};
 	/* the server's side may not speak of push */
-	size_t n = c->methods ? 2 : 3;
+	size_t n = c->methods ? 3 : 4;
 	int r = callbacks ? nghttp2_option_new(&option) : NGHTTP2_ERR_NOMEM;
 	if (r == 0) {
 		nghttp2_option_set_no_auto_window_update(option, 1);

@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 #define GRPC_CALLS_MAX 64		     /* that come in, at a time */
-#define GRPC_WINDOW ((int32_t)1 << 20)	     /* bytes of a call that wait for their reader */
+#define GRPC_WINDOW ((int32_t)2 << 20)	     /* bytes of a call that wait for their reader */
 #define GRPC_OUT_MAX ((size_t)1 << 20)	     /* bytes of a call that wait to be sent */
 #define GRPC_HEADERS_MAX 64		     /* of a call that comes in */
 #define GRPC_PREFIX ((size_t)5)		     /* of a message: a flag and its length */
