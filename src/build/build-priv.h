@@ -3,6 +3,7 @@
 
 #include "build/build.h"
 #include "build/dockerfile.h"
+#include "build/ignore.h"
 #include "core/images.h"
 
 #include <pthread.h>
@@ -30,6 +31,7 @@ void args_free(struct pairs *p);
 /* Stages write at the same time; what is shown is as if they had run one after the other. */
 struct output {
 	struct builder *b;
+	struct stage *stage;
 	struct buf waiting; /* of a stage whose turn it is not yet */
 	char *stage_image;
 	bool open;	    /* it is its turn */
@@ -37,6 +39,9 @@ struct output {
 };
 void output_text(struct output *o, const char *fmt, ...) PRINTF(2, 3);
 void output_raw(struct output *o, const char *data, size_t n);
+
+/* What a command writes. */
+void output_command(struct output *o, bool is_error, const char *data, size_t n);
 
 /* ---- stages ---- */
 struct stage {
@@ -53,6 +58,10 @@ struct stage {
 	char *os, *architecture, *variant;
 	char *maintainer;
 	bool command_set; /* CMD came in this stage */
+	size_t vertex;	  /* the number of the step that is under way, for events; 0: none */
+	size_t below;	  /* the last one that the stage's image came from; 0 */
+	size_t shown, n_shown; /* how many steps have had an event; will have one */
+	bool cached;
 	bool cache_off;	  /* a step has not been found: none of the later ones is looked for */
 	char **keep;	  /* instances of the step that are to be removed */
 
@@ -76,6 +85,9 @@ struct builder {
 	size_t turn;		  /* the stage whose output is shown */
 	bool failed;		  /* some stage: the others give up; atomic */
 	char **declared;	  /* names of all ARGs */
+	size_t n_vertexes;
+	pthread_mutex_t asking;	  /* while the client is asked for something; over context of such a one, too */
+	char **context_paths;	  /* the parts of it that are there; NULL: all */
 	pthread_mutex_t lock;	  /* over what is above, and the context's links */
 	pthread_cond_t changed;
 };
@@ -90,6 +102,15 @@ int stage_step(struct stage *s, const struct instruction *i, struct error *err);
 /* With quotes, escapes and variables resolved. */
 int stage_expand(struct stage *s, const char *word, char **out, struct error *err);
 int stage_expand_text(struct stage *s, const char *text, char **out, struct error *err); /* of a here-document */
+
+/* events.c: what a step does, for sinks that want to know; nothing for the others */
+/* How many steps of the stage are shown: those that make files. */
+void event_count(struct stage *s);
+void event_begin(struct stage *s, const struct instruction *i);
+void event_cached(struct stage *s);
+void event_says(struct stage *s, bool is_error, const char *data, size_t n);
+void event_pulls(struct stage *s, const struct task_step *part); /* needs the builder's lock */
+void event_end(struct stage *s, int result, const struct error *err);
 
 /* cache.c */
 /* An image that was made of the same one by the same step: its id, or NULL. Free it. */
@@ -109,6 +130,8 @@ int run_step(struct stage *s, const struct instruction *i, struct error *err);
 /* copy.c */
 int copy_step(struct stage *s, const struct instruction *i, struct error *err);
 int workdir_step(struct stage *s, const char *path, struct error *err);
+/* context.c: the context, with at least what the word names in it; NULL: there is none */
+int context_get(struct builder *b, const char *word, struct tree **out, struct error *err);
 /* source.c: the files that COPY and ADD mean */
 struct copy_source {
 	struct tree *tree;
@@ -121,6 +144,7 @@ struct copy_sources {
 	size_t n;
 	struct tree **own; /* trees that were made for them */
 	size_t n_own;
+	struct ignore excludes; /* below each of them, by path from there */
 };
 int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
 		      struct error *err);
@@ -141,6 +165,13 @@ struct run_mounts {
 	size_t n_binds;
 	char **taken;	/* caches that this step has for itself */
 	char **digests; /* of what binds show: they count for the step's cache */
+	struct secret {
+		char *id;
+		bool required;
+		struct instance_file file;
+	} *secrets; /* they do not count; asked for only when the command shall run */
+	size_t n_secrets;
+	instance_files files; /* those that are there */
 };
 int run_mounts_find(struct stage *s, const struct instruction *i, struct run_mounts *all, struct error *err);
 int run_mounts_add_script(struct stage *s, struct run_mounts *all, const struct heredoc *doc, struct error *err);

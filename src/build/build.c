@@ -20,15 +20,18 @@ bool build_gone(struct builder *b) {
 
 static int read_dockerfile(struct builder *b, struct error *err) {
 	const char *path = b->o->dockerfile;
-	struct tree_node *n = tree_find(b->context, path);
+	struct tree *in = b->o->dockerfiles ? b->o->dockerfiles : b->context;
+	struct tree_node *n = tree_find(in, path);
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	if (!n && str_same(path, "Dockerfile"))
-		n = tree_find(b->context, "dockerfile");
+		n = tree_find(in, "dockerfile");
 	if (!n || !S_ISREG(n->mode)) {
 		_cleanup_(free_ptr) char *shown = text_shown(path);
+		if (b->sink->event)
+			return error_set(err, ERROR_INTERNAL, "failed to read dockerfile: open %s: no such file or directory", shown);
 		return error_set(err, ERROR_INTERNAL, "Cannot locate specified Dockerfile: %s", shown);
 	}
-	int r = tree_content(b->context, n, DOCKERFILE_MAX, &text, err);
+	int r = tree_content(in, n, DOCKERFILE_MAX, &text, err);
 	if (r == 0 && !text.len)
 		return error_set(err, ERROR_INTERNAL, "the Dockerfile (%s) cannot be empty", path);
 	return r < 0 ? r : dockerfile_parse(buf_str(&text), text.len, &b->file, err);
@@ -49,7 +52,7 @@ static int find_target(struct builder *b, struct error *err) {
 
 /* What .dockerignore says of the two files that are always sent: they were needed until now. */
 static int leave_out(struct builder *b, struct error *err) {
-	struct tree_node *n = tree_find(b->context, ".dockerignore");
+	struct tree_node *n = b->o->dockerfiles ? NULL : tree_find(b->context, ".dockerignore");
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	struct ignore ig;
 	if (!n || !S_ISREG(n->mode))
@@ -158,8 +161,10 @@ static void make_stages(struct builder *b) {
 		s->step = b->n_steps + 1;
 		s->args = (struct build_args){.o = b->o, .meta = b->meta};
 		s->out.b = b;
+		s->out.stage = s;
 		if (s->needed)
 			b->n_steps += s->text->n + 1;
+		event_count(s);
 	}
 }
 
@@ -178,7 +183,7 @@ static void pass_turn(struct builder *b) {
 		s->out.open = true;
 		if (!s->done || s->result < 0)
 			return;
-		if (s->image)
+		if (s->image && !b->sink->event)
 			b->sink->stage(b->sink->arg, s->image);
 	}
 }
@@ -247,7 +252,7 @@ static int outcome(struct builder *b, struct build_result *result, struct error 
 	if (!worst)
 		return 0;
 	result->exit_code = worst->exit_code;
-	if (!worst->out.open && worst->out.waiting.len && !b->o->quiet)
+	if (!worst->out.open && worst->out.waiting.len && !b->o->quiet && !b->sink->event)
 		b->sink->text(b->sink->arg, buf_str(&worst->out.waiting));
 	return error_move(err, &worst->err);
 }
@@ -323,7 +328,7 @@ static int build(struct builder *b, struct build_result *result, struct error *e
 	if (r < 0)
 		return r;
 	make_stages(b);
-	for (size_t i = 0; i < b->file.n_meta && !b->o->quiet; i++) {
+	for (size_t i = 0; i < b->file.n_meta && !b->o->quiet && !b->sink->event; i++) {
 		_cleanup_(free_ptr) char *text = str_format("Step %zu/%zu : %s\n", i + 1, b->n_steps, b->file.meta[i].text);
 		b->sink->text(b->sink->arg, text);
 	}
@@ -351,6 +356,7 @@ int build_run(struct core *c, const struct build_request *o, struct tree *contex
 	struct builder b = {.core = c, .o = o, .context = context, .sink = sink};
 	*result = (struct build_result){0};
 	pthread_mutex_init(&b.lock, NULL);
+	pthread_mutex_init(&b.asking, NULL);
 	pthread_cond_init(&b.changed, NULL);
 	int r = core_project_check(c, o->project, err);
 	if (r == 0)
@@ -359,8 +365,10 @@ int build_run(struct core *c, const struct build_request *o, struct tree *contex
 		stage_free(&b.stages[i]);
 	free(b.stages);
 	args_free(&b.meta);
+	strv_free(b.context_paths);
 	dockerfile_free(&b.file);
 	pthread_mutex_destroy(&b.lock);
+	pthread_mutex_destroy(&b.asking);
 	pthread_cond_destroy(&b.changed);
 	if (r < 0) {
 		free(result->image_id);

@@ -18,9 +18,23 @@ struct build_login { /* for images of this registry */
 	char *server, *username, *password;
 };
 
+/* What is asked of whoever wants the build, while it goes on. Called from several threads, one at a time; NULL: it gives
+ * nothing of that kind. */
+struct build_client {
+	/* The context, when it is needed for the first time: these paths (with wildcards) of it, or all (NULL). Once more, for all, if
+	 * that was not enough. It stays the client's, until the build ends. */
+	int (*context)(void *arg, char *const *paths, struct tree **out, struct error *err);
+	int (*secret)(void *arg, const char *id, struct buf *out, struct error *err); /* NOT_FOUND */
+	/* For a registry; NULL in both: as nobody. */
+	int (*login)(void *arg, const char *registry, char **username, char **password, struct error *err);
+	void *arg;
+};
+
 struct build_request {
 	const char *project;
 	const char *dockerfile;	      /* its path in the context */
+	struct tree *dockerfiles;     /* where it is instead; NULL */
+	const struct build_client *client; /* NULL: nobody is asked for anything */
 	char *const *names;	      /* the image's, as people write them */
 	char *const *extra_hosts;     /* "name:address" */
 	char *const *build_args;      /* "KEY=VALUE", or KEY alone: declared, without a value */
@@ -36,9 +50,29 @@ struct build_request {
 	bool quiet, no_cache, pull, keep /* instances of RUN */, force_remove /* also of a RUN that failed */, squash;
 };
 
+/* What happens, for who follows several steps at a time. */
+struct build_event {
+	enum build_event_kind {
+		BUILD_BEGINS,
+		BUILD_CACHED, /* and ends: it was done before */
+		BUILD_SAYS,
+		BUILD_PULLS,
+		BUILD_ENDS,
+	} kind;
+	size_t step;	    /* which, from 1; one that another stands on has a lower number */
+	size_t after;	    /* BEGINS: the step that it stands on; 0: none */
+	const char *name;   /* BEGINS: "[build 2/3] RUN make" */
+	const char *data;   /* SAYS */
+	size_t len;
+	bool is_error;	    /* SAYS: on standard error */
+	const struct task_step *part; /* PULLS */
+	const struct error *failed;   /* ENDS; NULL: all is well */
+};
+
 /* Where output goes. All of it may be called from several threads, one at a time. */
 struct build_sink {
-	void (*text)(void *arg, const char *text);    /* lines as dockerd's */
+	void (*text)(void *arg, const char *text);    /* lines as dockerd's; not called where event is */
+	void (*event)(void *arg, const struct build_event *e); /* NULL: not wanted; must not block */
 	void (*stage)(void *arg, const char *image_id); /* a stage is done */
 	void (*pull)(void *arg, const struct task_step *step); /* of an image that is pulled; must not block */
 	bool (*gone)(void *arg);		      /* nobody wants it any more: the build is given up */

@@ -42,8 +42,10 @@ static void hash_text(struct hash *h, const char *text) {
 }
 
 /* Names, modes and contents; not times. The owners are the instruction's, but for archives that are unpacked. */
-static void hash_node(struct hash *h, const struct tree_node *n, const char *path) {
+static void hash_node(struct hash *h, const struct ignore *excludes, const struct tree_node *n, const char *path) {
 	char head[96];
+	if (*path == '/' && ignore_fits(excludes, path + 1))
+		return;
 	snprintf(head, sizeof head, "%o %llu %u:%u", n->mode, (unsigned long long)n->size, n->major, n->minor);
 	hash_text(h, path);
 	hash_text(h, head);
@@ -55,7 +57,7 @@ static void hash_node(struct hash *h, const struct tree_node *n, const char *pat
 	_cleanup_(free_ptr) struct tree_node **list = tree_list(n);
 	for (size_t i = 0; list[i]; i++) {
 		_cleanup_(free_ptr) char *below = str_format("%s/%s", path, list[i]->name);
-		hash_node(h, list[i], below);
+		hash_node(h, excludes, list[i], below);
 	}
 }
 
@@ -63,7 +65,7 @@ char *copy_sources_digest(const struct copy_sources *from) {
 	_cleanup_(hash_free_ptr) struct hash *h = hash_new();
 	for (size_t i = 0; i < from->n; i++) {
 		const struct copy_source *one = &from->items[i];
-		hash_node(h, one->node, S_ISDIR(one->node->mode) ? "" : one->name);
+		hash_node(h, &from->excludes, one->node, S_ISDIR(one->node->mode) ? "" : one->name);
 	}
 	_cleanup_(free_ptr) char *digest = hash_digest(h);
 	const char *sort = from->n > 1 ? "multi" : S_ISDIR(from->items[0].node->mode) ? "dir" : "file";
@@ -130,6 +132,8 @@ static int write_below(struct writer *w, const struct tree *t, const struct tree
 	int r = 0;
 	for (size_t i = 0; r == 0 && list[i]; i++) {
 		_cleanup_(free_ptr) char *below = str_format("%s%s%s", path, *path ? "/" : "", list[i]->name);
+		if (!own && ignore_fits(&w->c->from.excludes, below))
+			continue;
 		r = write_node(w, t, list[i], below, own);
 		if (r == 0 && S_ISDIR(list[i]->mode))
 			r = write_below(w, t, list[i], below, own);

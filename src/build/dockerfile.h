@@ -46,6 +46,7 @@ struct instruction {
 	bool literal;	    /* pairs are as they shall be, not to be expanded */
 	char *from, *chown, *chmod, *platform, *checksum, *network; /* flags; NULL: not given */
 	char **mounts;			       /* RUN: the values of --mount */
+	char **excludes;		       /* COPY, ADD: those of --exclude */
 	struct heredoc *heredocs;
 	size_t n_heredocs;
 	char *stage;			       /* FROM … AS stage, in lower case */

@@ -13,6 +13,7 @@
 /* A pull is a task of the core's; what it says of itself comes on a thread of the core's. */
 struct pull {
 	struct builder *b;
+	struct stage *s;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool ended;
@@ -20,10 +21,14 @@ struct pull {
 };
 
 static int pull_step(void *arg, const struct task_step *step) {
-	struct builder *b = ((struct pull *)arg)->b;
+	struct pull *p = arg;
+	struct builder *b = p->b;
 	if (pthread_mutex_trylock(&b->lock) != 0)
 		return -EAGAIN; /* this thread is the core's */
-	b->sink->pull(b->sink->arg, step);
+	if (b->sink->event)
+		event_pulls(p->s, step);
+	else
+		b->sink->pull(b->sink->arg, step);
 	pthread_mutex_unlock(&b->lock);
 	return 0;
 }
@@ -73,10 +78,33 @@ static const struct build_login *login_for(const struct build_request *o, const 
 	return found;
 }
 
+/* Whoever wants the build may know one; a client that does not answer is as one that does not. */
+static bool ask_login(struct builder *b, const char *name, struct build_login *out) {
+	const struct build_client *client = b->o->client;
+	struct image_ref ref;
+	if (!client || !client->login || image_ref_parse(name, &ref, NULL) < 0)
+		return false;
+	pthread_mutex_lock(&b->asking);
+	int r = client->login(client->arg, ref.registry, &out->username, &out->password, NULL);
+	pthread_mutex_unlock(&b->asking);
+	image_ref_free(&ref);
+	return r == 0;
+}
+
+static void login_forget(struct build_login *l) {
+	free(l->username);
+	if (l->password)
+		explicit_bzero(l->password, strlen(l->password));
+	free(l->password);
+}
+
 static int pull(struct stage *s, const char *name, const char *platform, struct error *err) {
 	struct builder *b = s->b;
 	const struct build_login *login = login_for(b->o, name);
+	struct build_login asked = {0};
 	_cleanup_(free_ptr) char *task = NULL;
+	if (!login && ask_login(b, name, &asked) && asked.username)
+		login = &asked;
 	const struct image_pull_options o = {
 		.name = name,
 		.platform = platform,
@@ -85,10 +113,11 @@ static int pull(struct stage *s, const char *name, const char *platform, struct 
 		.followed = true,
 	};
 	int r = image_pull(b->core, b->o->project, &o, &task, err);
+	login_forget(&asked);
 	if (r < 0)
 		return r;
 	_cleanup_(json_free_ptr) json_t *json = json_parse(task, strlen(task), err);
-	struct pull p = {.b = b};
+	struct pull p = {.b = b, .s = s};
 	pthread_mutex_init(&p.lock, NULL);
 	pthread_cond_init(&p.changed, NULL);
 	r = json ? pull_wait(&p, json_get_str(json, "id"), err) : -ERROR_INTERNAL;

@@ -23,10 +23,10 @@ static const struct {
 	enum form form;
 	const char *flags; /* of a value: "=", of several: "+", switches: "!", those of BuildKit alone: "~"; separated by spaces */
 } kinds[DOCKER_KINDS] = {
-	[DOCKER_ADD] = {"ADD", FORM_WORDS_OR_JSON, "=chown =chmod !link =checksum ~keep-git-dir ~exclude ~unpack"},
+	[DOCKER_ADD] = {"ADD", FORM_WORDS_OR_JSON, "=chown =chmod !link =checksum +exclude ~keep-git-dir ~unpack"},
 	[DOCKER_ARG] = {"ARG", FORM_ARGS, ""},
 	[DOCKER_CMD] = {"CMD", FORM_LINE_OR_JSON, ""},
-	[DOCKER_COPY] = {"COPY", FORM_WORDS_OR_JSON, "=from =chown =chmod !link ~parents ~exclude"},
+	[DOCKER_COPY] = {"COPY", FORM_WORDS_OR_JSON, "=from =chown =chmod !link +exclude ~parents"},
 	[DOCKER_ENTRYPOINT] = {"ENTRYPOINT", FORM_LINE_OR_JSON, ""},
 	[DOCKER_ENV] = {"ENV", FORM_PAIRS, ""},
 	[DOCKER_EXPOSE] = {"EXPOSE", FORM_WORDS, ""},
@@ -339,6 +339,13 @@ static int check_from(struct parse *p, struct error *err) {
 	return 0;
 }
 
+/* Of a flag that may come several times. */
+static void take_values(const struct parse *p, const char *flag, char ***out) {
+	for (size_t i = 0; p->flag_names && p->flag_names[i]; i++)
+		if (str_same(p->flag_names[i], flag))
+			strv_add(out, p->flag_values[i]);
+}
+
 static int check_copy(struct parse *p, struct error *err) {
 	struct instruction *o = p->out;
 	size_t n = strv_len(o->args);
@@ -360,6 +367,7 @@ static int check_copy(struct parse *p, struct error *err) {
 		if (value)
 			*(char **)((char *)o + flags[i].offset) = str_copy(value);
 	}
+	take_values(p, "exclude", &o->excludes);
 	return 0;
 }
 
@@ -393,9 +401,7 @@ static int check_volume(struct parse *p, struct error *err) {
 static int check_run(struct parse *p, struct error *err) {
 	const char *security = flag_value(p, "security"), *network = flag_value(p, "network");
 	_cleanup_(free_ptr) char *shown = text_shown(network ? network : "");
-	for (size_t i = 0; p->flag_names && p->flag_names[i]; i++)
-		if (str_same(p->flag_names[i], "mount"))
-			strv_add(&p->out->mounts, p->flag_values[i]);
+	take_values(p, "mount", &p->out->mounts);
 	if (security && !str_same(security, "sandbox"))
 		return dockerfile_fail(p->line, err, "--security=%.32s is not granted: commands run in the sandbox", security);
 	if (network && !str_same(network, "default") && !str_same(network, "none") && !str_same(network, "host"))
@@ -520,6 +526,7 @@ void instruction_free(struct instruction *i) {
 	free(i->checksum);
 	free(i->network);
 	strv_free(i->mounts);
+	strv_free(i->excludes);
 	heredocs_free(&i->heredocs, &i->n_heredocs);
 	free(i->stage);
 	strv_free(i->health.command);

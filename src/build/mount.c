@@ -1,11 +1,12 @@
 /* RUN --mount: what a command has for its own time. A cache is a volume that stays for later builds, a bind a volume that is filled
- * for this command and goes with it, a tmpfs is one. Secrets and agents of ssh come in BuildKit's session, which there is none of:
- * where they are not required the command does without, as it does in BuildKit. */
+ * for this command and goes with it, a tmpfs is one. Secrets come from whoever wants the build, and are files of the instance; agents
+ * of ssh come from nobody. Where they are not required the command does without, as it does in BuildKit. */
 #include "build/build-priv.h"
 
 #include "base/str.h"
 #include "build/ignore.h"
 #include "core/volumes.h"
+#include "core/workloads.h"
 #include "image/hash.h"
 
 #include <strings.h>
@@ -93,8 +94,8 @@ static int check(struct run_mount *m, struct error *err) {
 	if (!known)
 		return error_set(err, ERROR_UNSUPPORTED, "--mount: unsupported mount type \"%.32s\"", m->type);
 	bool passed = str_same(m->type, "secret") || str_same(m->type, "ssh");
-	if (passed && m->required)
-		return error_set(err, ERROR_UNSUPPORTED, "--mount: %s %s: not found: this builder is given none", m->type, m->id ? m->id : "");
+	if (str_same(m->type, "ssh") && m->required)
+		return error_set(err, ERROR_UNSUPPORTED, "--mount: ssh %s: not found: agents are not passed on by this engine", m->id ? m->id : "default");
 	if (!passed && (!m->target || !*m->target))
 		return error_set(err, ERROR_INVALID, "--mount: a mount of type %s needs a target", m->type);
 	return 0;
@@ -254,6 +255,60 @@ static int fill_bind(struct stage *s, struct run_mounts *all, struct bind *b, st
 	return r;
 }
 
+/* ---- secrets ---- */
+
+static const char *last_part(const char *path) {
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+static int ask_secret(struct builder *b, const char *id, struct buf *out, struct error *err) {
+	const struct build_client *client = b->o->client;
+	if (!client || !client->secret)
+		return error_set(err, ERROR_NOT_FOUND, "secret %s: not found", id);
+	pthread_mutex_lock(&b->asking);
+	int r = client->secret(client->arg, id, out, err);
+	pthread_mutex_unlock(&b->asking);
+	return r;
+}
+
+static int add_secret(struct run_mounts *all, const struct run_mount *m, struct error *err) {
+	const char *id = m->id && *m->id ? m->id : m->target && *m->target ? last_part(m->target) : NULL;
+	if (!id)
+		return error_set(err, ERROR_INVALID, "--mount: one of id and target is needed for a secret");
+	const char *target = m->target && *m->target ? m->target : last_part(id);
+	all->secrets = alloc_resize(all->secrets, all->n_secrets + 1, sizeof *all->secrets);
+	struct secret *one = &all->secrets[all->n_secrets++];
+	*one = (struct secret){.id = str_copy(id), .required = m->required};
+	fields_init(&instance_file_table, &one->file);
+	one->file.target = *target == '/' ? str_copy(target) : str_format("/run/secrets/%s", target);
+	one->file.uid = m->uid;
+	one->file.gid = m->gid;
+	free(one->file.mode);
+	one->file.mode = str_format("%04llo", (unsigned long long)(m->mode >= 0 ? m->mode : 0400));
+	return 0;
+}
+
+static int fill_secret(struct stage *s, struct run_mounts *all, struct secret *one, struct error *err) {
+	_cleanup_(buf_free) struct buf data = BUF_INIT;
+	struct error why = ERROR_INIT;
+	int r = ask_secret(s->b, one->id, &data, &why);
+	if (r == -ERROR_NOT_FOUND && !one->required) {
+		error_free(&why);
+		return 0;
+	}
+	if (r < 0)
+		return error_move(err, &why);
+	all->files.items = alloc_resize(all->files.items, all->files.n + 1, sizeof *all->files.items);
+	struct instance_file *f = &all->files.items[all->files.n++];
+	fields_copy(&instance_file_table, &one->file, f);
+	free(f->source);
+	f->source = kept_lend(s->b->core, buf_str(&data), data.len);
+	if (data.len)
+		explicit_bzero(data.data, data.len);
+	return 0;
+}
+
 /* ---- all ---- */
 
 int run_mounts_find(struct stage *s, const struct instruction *i, struct run_mounts *all, struct error *err) {
@@ -267,6 +322,8 @@ int run_mounts_find(struct stage *s, const struct instruction *i, struct run_mou
 			r = add_cache(s, all, &m, err);
 		else if (r == 0 && str_same(m.type, "bind"))
 			r = find_bind(s, all, &m, err);
+		else if (r == 0 && str_same(m.type, "secret"))
+			r = add_secret(all, &m, err);
 		mount_free(&m);
 	}
 	return r;
@@ -276,6 +333,8 @@ int run_mounts_fill(struct stage *s, struct run_mounts *all, struct error *err) 
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < all->n_binds; i++)
 		r = fill_bind(s, all, &all->binds[i], err);
+	for (size_t i = 0; r == 0 && i < all->n_secrets; i++)
+		r = fill_secret(s, all, &all->secrets[i], err);
 	return r;
 }
 
@@ -290,6 +349,16 @@ void run_mounts_end(struct stage *s, struct run_mounts *all) {
 	}
 	for (char **name = all->taken; name && *name; name++)
 		drop_cache(*name);
+	for (size_t i = 0; i < all->files.n; i++) {
+		kept_take_back(s->b->core, all->files.items[i].source);
+		fields_free(&instance_file_table, &all->files.items[i]);
+	}
+	for (size_t i = 0; i < all->n_secrets; i++) {
+		free(all->secrets[i].id);
+		fields_free(&instance_file_table, &all->secrets[i].file);
+	}
+	free(all->files.items);
+	free(all->secrets);
 	for (size_t i = 0; i < all->list.n; i++)
 		fields_free(&mount_table, &all->list.items[i]);
 	free(all->list.items);

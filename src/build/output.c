@@ -19,6 +19,8 @@ static size_t whole(const char *data, size_t n) {
 
 void output_raw(struct output *o, const char *data, size_t n) {
 	struct builder *b = o->b;
+	if (b->sink->event)
+		return;
 	pthread_mutex_lock(&b->lock);
 	buf_add(&o->partial, data, n);
 	size_t ready = whole(buf_str(&o->partial), o->partial.len);
@@ -39,4 +41,11 @@ void output_text(struct output *o, const char *fmt, ...) {
 	_cleanup_(free_ptr) char *text = str_vformat(fmt, ap);
 	va_end(ap);
 	output_raw(o, text, strlen(text));
+}
+
+void output_command(struct output *o, bool is_error, const char *data, size_t n) {
+	if (o->b->sink->event)
+		event_says(o->stage, is_error, data, n);
+	else
+		output_raw(o, data, n);
 }

@@ -122,6 +122,9 @@ static void fill_spec(const struct stage *s, const struct instruction *i, char *
 	spec->mounts.items = alloc_array(mounts->list.n + 1, sizeof *spec->mounts.items);
 	for (; spec->mounts.n < mounts->list.n; spec->mounts.n++)
 		fields_copy(&mount_table, &mounts->list.items[spec->mounts.n], &spec->mounts.items[spec->mounts.n]);
+	spec->files.items = alloc_array(mounts->files.n + 1, sizeof *spec->files.items);
+	for (; spec->files.n < mounts->files.n; spec->files.n++)
+		fields_copy(&instance_file_table, &mounts->files.items[spec->files.n], &spec->files.items[spec->files.n]);
 	set_network(spec, i->network && !str_same(i->network, "default") ? i->network : o->network);
 	set_limits(&spec->limits, &o->limits);
 }
@@ -146,7 +149,7 @@ static void take_frames(struct follow *f) {
 			return;
 		const char *data = (const char *)h + SHIM_HEADER;
 		if (h[0] == SHIM_STDOUT || h[0] == SHIM_STDERR)
-			output_raw(&f->s->out, data, n);
+			output_command(&f->s->out, h[0] == SHIM_STDERR, data, n);
 		if (h[0] == SHIM_EXIT && n == 4) {
 			const uint8_t *c = (const uint8_t *)data;
 			f->exit_code = (int64_t)c[0] << 24 | c[1] << 16 | c[2] << 8 | c[3];
@@ -191,6 +194,9 @@ static void remove_instance(struct stage *s, const char *id, bool shown) {
 static int failed_command(struct stage *s, char *const *argv, int64_t code, struct error *err) {
 	_cleanup_(free_ptr) char *command = strv_join(argv, " ");
 	s->exit_code = code;
+	if (s->b->sink->event)
+		return error_set(err, ERROR_INVALID, "process \"%s\" did not complete successfully: exit code: %lld", command,
+				 (long long)code);
 	return error_set(err, ERROR_INVALID, "The command '%s' returned a non-zero code: %lld", command, (long long)code);
 }
 

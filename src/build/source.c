@@ -17,6 +17,7 @@ void copy_sources_free(struct copy_sources *c) {
 		tree_free(c->own[i]);
 	free(c->items);
 	free(c->own);
+	ignore_free(&c->excludes);
 	*c = (struct copy_sources){0};
 }
 
@@ -65,8 +66,10 @@ static const char *last_part(const char *clean) {
 	return slash ? slash + 1 : clean;
 }
 
-static int not_there(const char *word, struct error *err) {
+static int not_there(const struct stage *s, const char *word, struct error *err) {
 	_cleanup_(free_ptr) char *shown = text_shown(word);
+	if (s->b->sink->event)
+		return error_set(err, ERROR_INVALID, "failed to compute cache key: \"/%s\": not found", shown);
 	return error_set(err, ERROR_INVALID, "file not found in build context or excluded by .dockerignore: stat %s: file does "
 					     "not exist", shown);
 }
@@ -103,7 +106,7 @@ static int add_fitting(struct wild *w, const struct tree_node *dir, struct error
 
 /* ---- one tree ---- */
 
-static int find_in_tree(struct tree *t, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
+static int find_in_tree(const struct stage *s, struct tree *t, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
 	_cleanup_(free_ptr) char *clean = path_clean(word);
 	if (path_has_wildcard(word)) {
 		struct wild w = {.out = out, .tree = t, .pattern = clean, .unpack = unpack};
@@ -111,7 +114,7 @@ static int find_in_tree(struct tree *t, const char *word, bool unpack, struct co
 	}
 	struct tree_node *n = tree_find(t, clean);
 	if (!n)
-		return not_there(clean, err);
+		return not_there(s, clean, err);
 	add_source(out, t, n, last_part(clean), unpack);
 	return 0;
 }
@@ -133,9 +136,13 @@ static int find_in_context(struct stage *s, const char *word, bool unpack, struc
 		_cleanup_(free_ptr) char *shown = text_shown(word);
 		return error_set(err, ERROR_INVALID, "forbidden path outside the build context: %s ()", shown);
 	}
-	if (!s->b->context)
+	struct tree *context;
+	int r = context_get(s->b, word, &context, err);
+	if (r < 0)
+		return r;
+	if (!context)
 		return error_set(err, ERROR_INVALID, "there is no build context: %s cannot be copied", word);
-	return find_in_tree(s->b->context, word, unpack, out, err);
+	return find_in_tree(s, context, word, unpack, out, err);
 }
 
 /* ---- images ---- */
@@ -175,7 +182,7 @@ static int find_in_image(struct stage *s, const char *image, const char *word, s
 	if (slash)
 		*slash = '\0';
 	r = tree_read(t, fd, slash ? fixed : "", true, err);
-	return r < 0 ? r : find_in_tree(t, clean, false, out, err);
+	return r < 0 ? r : find_in_tree(s, t, clean, false, out, err);
 }
 
 /* The image that --from means: a stage's before this one, or any other. *image NULL: nothing. */
@@ -219,6 +226,29 @@ static int find_url(struct stage *s, const char *url, const char *checksum, stru
 	return r;
 }
 
+/* Files that are named and excluded by name are none; what is below directories is left out when they are read. */
+static int take_excludes(struct stage *s, char *const *patterns, struct copy_sources *out, struct error *err) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	size_t n = 0;
+	int r = 0;
+	for (char *const *p = patterns; r == 0 && p && *p; p++) {
+		_cleanup_(free_ptr) char *pattern = NULL;
+		r = stage_expand(s, *p, &pattern, err);
+		if (r == 0)
+			buf_addf(&text, "%s\n", pattern);
+	}
+	if (r < 0 || !text.len)
+		return r;
+	ignore_parse(buf_str(&text), text.len, &out->excludes);
+	for (size_t i = 0; i < out->n; i++)
+		if (!S_ISDIR(out->items[i].node->mode) && ignore_fits(&out->excludes, out->items[i].name))
+			free(out->items[i].name);
+		else
+			out->items[n++] = out->items[i];
+	out->n = n;
+	return 0;
+}
+
 int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
 		      struct error *err) {
 	_cleanup_(free_ptr) char *image = NULL, *from = NULL, *checksum = NULL;
@@ -243,6 +273,8 @@ int copy_sources_find(struct stage *s, const struct instruction *i, char *const 
 		else
 			r = find_in_context(s, words[k], add, out, err);
 	}
+	if (r == 0)
+		r = take_excludes(s, i->excludes, out, err);
 	if (r == 0 && !out->n)
 		r = error_set(err, ERROR_INVALID, "no source files were specified");
 	return r;

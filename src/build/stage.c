@@ -301,10 +301,14 @@ int stage_step(struct stage *s, const struct instruction *i, struct error *err) 
 int stage_run(struct stage *s, struct error *err) {
 	size_t step = s->step;
 	output_text(&s->out, "Step %zu/%zu : %s\n", step++, s->b->n_steps, s->text->from.text);
+	event_begin(s, &s->text->from);
 	int r = from_step(s, err);
+	event_end(s, r, err);
 	for (size_t i = 0; r == 0 && i < s->text->n; i++) {
 		output_text(&s->out, "Step %zu/%zu : %s\n", step++, s->b->n_steps, s->text->items[i].text);
+		event_begin(s, &s->text->items[i]);
 		r = stage_step(s, &s->text->items[i], err);
+		event_end(s, r, err);
 		if (r == 0)
 			output_text(&s->out, " ---> %.12s\n", s->image + 7);
 	}

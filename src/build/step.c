@@ -34,6 +34,7 @@ bool step_cached(struct stage *s, const char *created_by) {
 		return false;
 	}
 	output_text(&s->out, " ---> Using cache\n");
+	event_cached(s);
 	free(s->image);
 	s->image = found;
 	return true;

@@ -14,7 +14,9 @@
 #define NODES_MAX ((size_t)2000000)
 #define PATH_LENGTH_MAX 4096
 #define LINKS_MAX 40
+#define CAPABILITY_MAX 64
 #define PIECE ((size_t)128 << 10)
+#define SPOOL_MAX ((uint64_t)1 << 44)
 
 struct tree {
 	struct tree_node root;
@@ -189,18 +191,61 @@ int tree_content(const struct tree *t, const struct tree_node *file, size_t max,
 	return 0;
 }
 
-static int spool_write(struct tree *t, const void *data, size_t n, struct error *err) {
-	const char *p = data;
-	hash_add(t->hash, data, n);
-	while (n) {
-		ssize_t done = RETRY_EINTR(pwrite(t->spool, p, n, (off_t)t->end));
+static int write_at(const struct tree *t, uint64_t at, const void *data, size_t n, struct error *err) {
+	for (const char *p = data; n;) {
+		ssize_t done = RETRY_EINTR(pwrite(t->spool, p, n, (off_t)at));
 		if (done < 0)
 			return error_errno(err, errno, "keeping what comes");
 		p += done;
 		n -= (size_t)done;
-		t->end += (uint64_t)done;
+		at += (uint64_t)done;
 	}
 	return 0;
+}
+
+static int spool_write(struct tree *t, const void *data, size_t n, struct error *err) {
+	hash_add(t->hash, data, n);
+	int r = write_at(t, t->end, data, n, err);
+	t->end += r == 0 ? n : 0;
+	return r;
+}
+
+struct tree_filling {
+	struct tree *tree;
+	struct tree_node *file;
+	uint64_t size, got;
+	struct hash *hash;
+};
+
+/* Its bytes have their place in the spool from the beginning. */
+struct tree_filling *tree_fill_begin(struct tree *t, struct tree_node *file, uint64_t size, struct error *err) {
+	if (size > SPOOL_MAX || t->end > SPOOL_MAX - size) {
+		error_set(err, ERROR_TOO_LARGE, "%s has %llu bytes, which is too much", file->name, (unsigned long long)size);
+		return NULL;
+	}
+	struct tree_filling *f = NEW(struct tree_filling);
+	*f = (struct tree_filling){.tree = t, .file = file, .size = size, .hash = hash_new()};
+	file->offset = t->end;
+	t->end += size;
+	return f;
+}
+
+int tree_fill(struct tree_filling *f, const void *data, size_t n, struct error *err) {
+	size_t counts = (size_t)MIN((uint64_t)n, f->size - f->got);
+	int r = write_at(f->tree, f->file->offset + f->got, data, counts, err);
+	if (r < 0)
+		return r;
+	hash_add(f->hash, data, counts);
+	f->got += counts;
+	return 0;
+}
+
+void tree_fill_end(struct tree_filling *f) {
+	free(f->file->digest);
+	f->file->size = f->got;
+	f->file->digest = hash_digest(f->hash);
+	hash_free(f->hash);
+	free(f);
 }
 
 static int spool_zeros(struct tree *t, uint64_t n, struct error *err) {
@@ -240,16 +285,23 @@ static int read_content(struct tree *t, struct archive *a, struct tree_node *n, 
 	return 0;
 }
 
-static void take_capability(struct archive_entry *e, struct tree_node *n) {
+static void take_capability(struct archive_entry *e, struct tree_entry *to) {
 	const char *name;
 	const void *value;
 	size_t len;
 	archive_entry_xattr_reset(e);
 	while (archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK)
-		if (name && strcmp(name, "security.capability") == 0 && len && len <= 64 && !n->capability) {
-			n->capability = memcpy(alloc_zero(len), value, len);
-			n->capability_len = len;
+		if (name && strcmp(name, "security.capability") == 0 && !to->capability) {
+			to->capability = value;
+			to->capability_len = len;
 		}
+}
+
+static void set_capability(struct tree_node *n, const void *value, size_t len) {
+	if (!value || !len || len > CAPABILITY_MAX)
+		return;
+	n->capability = memcpy(alloc_zero(len), value, len);
+	n->capability_len = len;
 }
 
 /* A further name of what came before. */
@@ -268,24 +320,21 @@ static int take_hard_link(struct tree *t, struct tree_node *n, const char *at, c
 	n->offset = from->offset;
 	n->size = from->size;
 	n->digest = str_copy(from->digest);
-	if (from->capability) {
-		n->capability = memcpy(alloc_zero(from->capability_len), from->capability, from->capability_len);
-		n->capability_len = from->capability_len;
-	}
+	set_capability(n, from->capability, from->capability_len);
 	return 0;
 }
 
-static int take_entry(struct tree *t, struct archive *a, struct archive_entry *e, const char *at, bool keep_owner,
-		      struct error *err) {
-	const char *name = archive_entry_pathname(e), *hard = archive_entry_hardlink(e), *link = archive_entry_symlink(e);
+static int add_entry(struct tree *t, const struct tree_entry *e, const char *at, struct tree_node **out, struct error *err) {
+	const char *name = e->path;
+	mode_t type = e->hard ? S_IFREG : e->mode & S_IFMT;
+	*out = NULL;
 	if (!name || strlen(name) > PATH_LENGTH_MAX || leads_out(name)) {
 		_cleanup_(free_ptr) char *shown = text_shown(name ? name : "");
 		return error_set(err, ERROR_INVALID, "the archive has an entry \"%s\", which leads out of it", shown);
 	}
 	if (t->n >= NODES_MAX)
 		return error_set(err, ERROR_TOO_LARGE, "the archive has more than %zu entries", NODES_MAX);
-	mode_t type = hard ? S_IFREG : archive_entry_filetype(e);
-	if (type == S_IFSOCK || (type == S_IFLNK && (!link || strlen(link) > PATH_LENGTH_MAX)))
+	if (type == S_IFSOCK || (type == S_IFLNK && (!e->link || strlen(e->link) > PATH_LENGTH_MAX)))
 		return 0;
 	_cleanup_(free_ptr) char *path = str_format("%s/%s", at, name);
 	_cleanup_(free_ptr) char *clean = path_clean(path);
@@ -294,20 +343,45 @@ static int take_entry(struct tree *t, struct archive *a, struct archive_entry *e
 		return error_set(err, ERROR_INVALID, "the archive's top is no directory");
 	if (type != S_IFDIR || !S_ISDIR(n->mode))
 		node_clear(n);
-	n->mode = type | (archive_entry_perm(e) & 07777);
-	n->uid = keep_owner ? (uint32_t)archive_entry_uid(e) : 0;
-	n->gid = keep_owner ? (uint32_t)archive_entry_gid(e) : 0;
-	n->mtime = archive_entry_mtime(e);
-	if (hard)
-		return take_hard_link(t, n, at, hard, err);
-	take_capability(e, n);
+	n->mode = type | (e->mode & 07777);
+	n->uid = e->uid;
+	n->gid = e->gid;
+	n->mtime = e->mtime;
+	*out = n;
+	if (e->hard)
+		return take_hard_link(t, n, at, e->hard, err);
+	set_capability(n, e->capability, e->capability_len);
 	if (type == S_IFLNK)
-		n->link = str_copy(link);
+		n->link = str_copy(e->link);
 	if (type == S_IFCHR || type == S_IFBLK) {
-		n->major = (uint32_t)archive_entry_rdevmajor(e);
-		n->minor = (uint32_t)archive_entry_rdevminor(e);
+		n->major = e->major;
+		n->minor = e->minor;
 	}
-	return type == S_IFREG ? read_content(t, a, n, err) : 0;
+	return 0;
+}
+
+int tree_add(struct tree *t, const struct tree_entry *e, struct tree_node **out, struct error *err) {
+	return add_entry(t, e, "", out, err);
+}
+
+static int take_entry(struct tree *t, struct archive *a, struct archive_entry *e, const char *at, bool keep_owner,
+		      struct error *err) {
+	const char *hard = archive_entry_hardlink(e);
+	struct tree_entry entry = {
+		.path = archive_entry_pathname(e),
+		.mode = archive_entry_filetype(e) | (archive_entry_perm(e) & 07777),
+		.uid = keep_owner ? (uint32_t)archive_entry_uid(e) : 0,
+		.gid = keep_owner ? (uint32_t)archive_entry_gid(e) : 0,
+		.mtime = archive_entry_mtime(e),
+		.major = (uint32_t)archive_entry_rdevmajor(e),
+		.minor = (uint32_t)archive_entry_rdevminor(e),
+		.link = archive_entry_symlink(e),
+		.hard = hard,
+	};
+	struct tree_node *n;
+	take_capability(e, &entry);
+	int r = add_entry(t, &entry, at, &n, err);
+	return r == 0 && n && !hard && S_ISREG(n->mode) ? read_content(t, a, n, err) : r;
 }
 
 static void reader_free(struct archive **a) {

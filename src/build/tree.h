@@ -44,6 +44,27 @@ int tree_unpack_node(struct tree *t, const struct tree *from, const struct tree_
 int tree_add_file(struct tree *t, const char *path, mode_t mode, int64_t mtime, int fd, struct error *err);
 void tree_remove(struct tree *t, struct tree_node *n);
 
+/* An entry that comes in another way than in an archive. */
+struct tree_entry {
+	const char *path; /* relative */
+	mode_t mode;	  /* with its type */
+	uint32_t uid, gid, major, minor;
+	int64_t mtime;
+	const char *link; /* of a symbolic link */
+	const char *hard; /* the path of an earlier entry, which this one is a further name of; else NULL */
+	const void *capability;
+	size_t capability_len;
+};
+/* Adds it, a file without content; one that was there goes. INVALID: it leads out of the tree; TOO_LARGE. *out NULL: it is left
+ * out, as sockets are. */
+int tree_add(struct tree *t, const struct tree_entry *e, struct tree_node **out, struct error *err);
+/* The content of such a file, of which at most size bytes count; several files may be filled at a time. The file stays until
+ * tree_fill_end, which is called in any case. */
+struct tree_filling;
+struct tree_filling *tree_fill_begin(struct tree *t, struct tree_node *file, uint64_t size, struct error *err);
+int tree_fill(struct tree_filling *f, const void *data, size_t n, struct error *err);
+void tree_fill_end(struct tree_filling *f);
+
 /* What is at the path: links, also the last, and ".." are resolved inside the tree. NULL: nothing, or links without end. */
 struct tree_node *tree_find(struct tree *t, const char *path);
 /* The path of a node from the top, without a slash before it; free it. */

@@ -141,6 +141,7 @@ struct core {
 	struct map *held;  /* names of core_hold */
 
 	struct nouns *pools, *volumes, *workloads, *secrets, *configs, *clusters;
+	struct map *lent;      /* secrets in memory alone: name → struct buf, see kept.c; NULL: none yet */
 	struct map *making;    /* ids of volumes that the agent is making */
 	char **left_volumes;   /* ids of those that an operation had when control ended; as they were at the start */
 	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */

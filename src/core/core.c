@@ -214,6 +214,7 @@ void core_close(struct core *c) {
 	map_free(c->execs);
 	map_free(c->tasks);
 	map_free(c->held);
+	map_free(c->lent);
 	map_free(c->making);
 	nouns_free(c->pools);
 	nouns_free(c->volumes);

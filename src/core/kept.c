@@ -155,12 +155,45 @@ int kept_delete(struct core *c, enum kept_kind kind, const char *project, const 
 	return r < 0 ? r : noun_delete(c, nouns_of(c, kind), o->of, NULL, 0, err);
 }
 
+/* ---- lent ones ---- */
+
+static void lent_free(void *value) {
+	struct buf *data = value;
+	if (data->len)
+		explicit_bzero(data->data, data->len);
+	buf_free(data);
+	free(data);
+}
+
+char *kept_lend(struct core *c, const void *data, size_t n) {
+	_cleanup_(free_ptr) char *random = random_hex(8);
+	char *name = str_format("lent-%s", random);
+	struct buf *copy = NEW(struct buf);
+	buf_add(copy, data, n);
+	WITH_LOCK(c);
+	if (!c->lent)
+		c->lent = map_new(lent_free);
+	map_set(c->lent, name, copy);
+	return name;
+}
+
+void kept_take_back(struct core *c, const char *name) {
+	WITH_LOCK(c);
+	map_remove(c->lent, name);
+}
+
+/* Needs the lock. */
+static const struct buf *lent_find(struct core *c, const struct instance_file *f) {
+	return c->lent && kind_of(f) == KEPT_SECRET ? map_get(c->lent, f->source) : NULL;
+}
+
 /* ---- to the agent ---- */
 
 int kept_files_check(struct core *c, const char *project, const struct instance_spec *spec, struct error *err) {
 	WITH_LOCK(c);
 	for (size_t i = 0; i < spec->files.n; i++)
-		if (!noun_find(c, nouns_of(c, kind_of(&spec->files.items[i])), project, spec->files.items[i].source, err)) {
+		if (!lent_find(c, &spec->files.items[i]) &&
+		    !noun_find(c, nouns_of(c, kind_of(&spec->files.items[i])), project, spec->files.items[i].source, err)) {
 			error_in_field(err, "files");
 			return -ERROR_NOT_FOUND;
 		}
@@ -171,11 +204,14 @@ int kept_files_check(struct core *c, const char *project, const struct instance_
 static int files_collect(struct core *c, const char *project, instance_files *files, struct buf *all, struct error *err) {
 	for (size_t i = 0; i < files->n; i++) {
 		struct instance_file *f = &files->items[i];
-		const struct noun *n = noun_find(c, nouns_of(c, kind_of(f)), project, f->source, err);
+		const struct buf *lent = lent_find(c, f);
+		const struct noun *n = lent ? NULL : noun_find(c, nouns_of(c, kind_of(f)), project, f->source, err);
 		size_t before = all->len;
-		if (!n)
+		if (!n && !lent)
 			return err ? -(int)err->kind : -ERROR_NOT_FOUND;
-		if (base64_decode(((const struct kept *)n->of)->spec.data, all) < 0 || all->overflowed)
+		if (lent)
+			buf_add(all, lent->data, lent->len);
+		if ((n && base64_decode(((const struct kept *)n->of)->spec.data, all) < 0) || all->overflowed)
 			return error_set(err, ERROR_TOO_LARGE, "%s %s: all files of an instance together are too large", f->kind,
 					 f->source);
 		f->size = (int64_t)(all->len - before);

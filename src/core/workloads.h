@@ -58,5 +58,9 @@ int kept_update(struct core *c, enum kept_kind kind, const char *project, const 
 		const json_t *patch, struct noun **out, struct error *err);
 /* CONFLICT while a workload or an instance gets it, naming that. */
 int kept_delete(struct core *c, enum kept_kind kind, const char *project, const char *name, struct error *err);
+/* A secret for instances of an operation of control's own, in memory alone: its name, good as a file's source until it is taken
+ * back. Free it. */
+char *kept_lend(struct core *c, const void *data, size_t n);
+void kept_take_back(struct core *c, const char *name);
 /* Names of the workloads that get it, to be freed. */
 char **kept_users(struct core *c, enum kept_kind kind, const char *project, const char *name);

@@ -1,46 +1,12 @@
-/* Building images: POST /build with the classic builder, which src/build is. BuildKit's protocol is not there; the answers
- * to it say so. */
+/* Building images: POST /build with the classic builder's protocol. What BuildKit's asks for is in the files buildkit-*.c. */
+#include "dialect/docker/build-priv.h"
 #include "dialect/docker/images-priv.h"
 #include "dialect/docker/networks-priv.h"
 
 #include "base/fs.h"
 #include "build/build.h"
 
-#include <pthread.h>
 #include <strings.h>
-
-/* ---- builds under way, for /build/cancel ---- */
-
-struct running {
-	struct running *next;
-	const char *id;
-	bool cancelled;
-};
-static struct running *running;
-static pthread_mutex_t running_lock = PTHREAD_MUTEX_INITIALIZER;
-
-static void running_add(struct running *r) {
-	pthread_mutex_lock(&running_lock);
-	r->next = running;
-	running = r;
-	pthread_mutex_unlock(&running_lock);
-}
-
-static void running_remove(struct running *r) {
-	pthread_mutex_lock(&running_lock);
-	struct running **at = &running;
-	while (*at != r)
-		at = &(*at)->next;
-	*at = r->next;
-	pthread_mutex_unlock(&running_lock);
-}
-
-static bool running_cancelled(const struct running *r) {
-	pthread_mutex_lock(&running_lock);
-	bool cancelled = r->cancelled;
-	pthread_mutex_unlock(&running_lock);
-	return cancelled;
-}
 
 /* ---- the request ---- */
 
@@ -53,7 +19,7 @@ struct build_call {
 	char **names, **extra_hosts, **build_args, **cache_from;
 	char *network;
 	struct tree *context;
-	struct running running;
+	struct build_running running;
 	bool broken; /* the client takes no more */
 };
 
@@ -243,12 +209,11 @@ static bool refuse_what_is_not_there(struct http_request *req) {
 		   *remote = http_query(req, "remote"),
 		   *parent = http_query(req, "cgroupparent"), *isolation = http_query(req, "isolation");
 	if (version && *version && !str_same(version, "1")) {
-		docker_fail(req, 400, "BuildKit builds (version=%s) are not supported by this engine: use the classic builder, "
-				      "DOCKER_BUILDKIT=0", version);
+		docker_fail(req, 400, "invalid version: %.32s: 1 is the classic builder, 2 BuildKit's", version);
 		return false;
 	}
 	if (outputs && *outputs && !str_same(outputs, "[]") && !str_same(outputs, "null")) {
-		docker_fail(req, 400, "custom outputs require BuildKit: this engine has the classic builder");
+		docker_fail(req, 400, "custom outputs require BuildKit: version=2");
 		return false;
 	}
 	if (remote && str_same(remote, "client-session")) {
@@ -351,7 +316,7 @@ static void on_pull(void *arg, const struct task_step *step) {
 
 static bool on_gone(void *arg) {
 	struct build_call *c = arg;
-	if (c->broken || running_cancelled(&c->running))
+	if (c->broken || build_running_cancelled(&c->running))
 		return true;
 	return c->stream ? http_stream_gone(c->stream) : http_client_gone(c->req);
 }
@@ -402,7 +367,8 @@ static int take_context(struct build_call *c, struct error *err) {
 
 static void run_build(struct build_call *c) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	const struct build_sink sink = {on_text, on_stage, on_pull, on_gone, on_gone_fd, c};
+	const struct build_sink sink = {
+		.text = on_text, .stage = on_stage, .pull = on_pull, .gone = on_gone, .gone_fd = on_gone_fd, .arg = c};
 	struct build_result result = {0};
 	int r = take_context(c, &err);
 	if (r == 0)
@@ -419,32 +385,37 @@ static void run_build(struct build_call *c) {
 }
 
 static void build(struct http_request *req) {
+	if (str_same(http_query(req, "version"), "2"))
+		return buildkit_build(req);
 	_cleanup_(call_free) struct build_call c = {.req = req};
 	if (!take_request(&c) || !take_logins(&c))
 		return;
-	running_add(&c.running);
+	build_running_add(&c.running);
 	run_build(&c);
-	running_remove(&c.running);
+	build_running_remove(&c.running);
 }
 
 static void cancel(struct http_request *req) {
 	const char *id = http_query(req, "id");
 	if (!id || !*id)
 		return docker_fail(req, 400, "build ID not provided");
-	pthread_mutex_lock(&running_lock);
-	for (struct running *r = running; r; r = r->next)
-		if (str_same(r->id, id))
-			r->cancelled = true;
-	pthread_mutex_unlock(&running_lock);
+	build_running_cancel(id);
 	http_reply_empty(req, 200);
 }
 
-/* What the builder has left for later builds is images without a name. */
+int docker_build_prune(struct core *c, json_t **caches, uint64_t *freed, struct error *err) {
+	_cleanup_(strv_free_ptr) char **deleted = NULL;
+	int r = image_prune(c, DOCKER_PROJECT, false, &deleted, freed, err);
+	if (r < 0)
+		return r;
+	*caches = json_from_strv(deleted);
+	return docker_prune_build_caches(c, *caches, freed, err);
+}
+
 static void prune(struct http_request *req) {
 	static const char *const known[] = {"until", "id", "parent", "type", "description", "inuse", "shared", "private", NULL};
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	_cleanup_(strv_free_ptr) char **deleted = NULL;
-	_cleanup_(json_free_ptr) json_t *filters = docker_filters(req, known);
+	_cleanup_(json_free_ptr) json_t *filters = docker_filters(req, known), *caches = NULL;
 	uint64_t freed = 0;
 	if (!filters)
 		return;
@@ -458,10 +429,7 @@ static void prune(struct http_request *req) {
 		if (space)
 			return docker_fail(req, 501, "%s: all of the cache that nobody has just now goes, or none", spaces[i]);
 	}
-	if (image_prune(core_of(req), DOCKER_PROJECT, false, &deleted, &freed, &err) < 0)
-		return fail(req, &err);
-	_cleanup_(json_free_ptr) json_t *caches = json_from_strv(deleted);
-	if (docker_prune_build_caches(core_of(req), caches, &freed, &err) < 0)
+	if (docker_build_prune(core_of(req), &caches, &freed, &err) < 0)
 		return fail(req, &err);
 	json_t *answer = json_object();
 	json_object_set(answer, "CachesDeleted", caches);
@@ -469,16 +437,15 @@ static void prune(struct http_request *req) {
 	docker_reply(req, 200, answer);
 }
 
-static void session(struct http_request *req) {
-	docker_fail(req, 501, "sessions are part of BuildKit, which this engine has not: use the classic builder, DOCKER_BUILDKIT=0");
-}
-
 const struct docker_route docker_build_routes[] = {
 	{"POST", "/build", build, HTTP_STREAM_BODY, DOCKER_DIFFERS,
-	 "the classic builder, with here-documents, RUN --mount (cache, bind, tmpfs; no secrets and ssh agents), COPY --link and "
-	 "ADD --checksum beyond it; version=2 (BuildKit), outputs, cgroupparent and git repositories are refused"},
+	 "both builders (version=2 is BuildKit's) are one, so that the classic one has here-documents, RUN --mount, COPY --link and "
+	 "ADD --checksum as well. ssh agents, cgroupparent and git repositories are refused; outputs are images, local and tar"},
 	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name, and the caches of RUN --mount; filters and sizes are refused"},
 	{"POST", "/build/cancel", cancel, 0, DOCKER_WORKS, NULL},
-	{"POST", "/session", session, 0, DOCKER_MISSING, "part of BuildKit"},
+	{"POST", "/session", buildkit_session, 0, DOCKER_WORKS, NULL},
+	{"POST", "/grpc", buildkit_grpc, 0, DOCKER_DIFFERS,
+	 "BuildKit's Control and LLBBridge, as far as buildx's docker driver builds Dockerfiles with them: the front end is the engine's, "
+	 "LLB definitions, exporters of caches and attestations are refused"},
 	{0},
 };

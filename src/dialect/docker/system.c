@@ -13,7 +13,7 @@ static void ping(struct http_request *req) {
 	http_reply_header(req, "Api-Version", DOCKER_API);
 	http_reply_header(req, "Ostype", "linux");
 	http_reply_header(req, "Docker-Experimental", "true"); /* else the client offers no --squash */
-	http_reply_header(req, "Builder-Version", "1");
+	http_reply_header(req, "Builder-Version", "2");
 	http_reply_header(req, "Swarm", state && str_same(state, "active") ? "active/manager" : "inactive");
 	http_reply_header(req, "Cache-Control", "no-cache, no-store, must-revalidate");
 	http_reply_header(req, "Pragma", "no-cache");

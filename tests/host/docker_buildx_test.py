@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""What buildx's docker driver speaks: BuildKit's Control and LLBBridge on /grpc, with a session on /session or within a call."""
+import os
+import secrets
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from buildkit import Connection, GrpcError, Tunnel, decode, encode, session_handlers, texts, upgrade
+from docker import Docker, load_busybox
+from tap import contains, equal, run, test
+from wabe import Daemon
+
+CONTROL, BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
+daemon = docker = None
+
+
+def control():
+    return Connection(upgrade(docker.socket, "/grpc"))
+
+
+class Session:
+    def __init__(self, dockerfile, files=None, through=None, **kw):
+        self.id = secrets.token_hex(12)
+        handlers = session_handlers({"dockerfile": {"Dockerfile": dockerfile.encode()}, "context": files or {}}, **kw)
+        headers = [("X-Docker-Expose-Session-Uuid", self.id), ("X-Docker-Expose-Session-Name", "test")]
+        if through:
+            sock = Tunnel(through.call(CONTROL + "Session", headers=[(k.lower(), v) for k, v in headers], end=False))
+        else:
+            sock = upgrade(docker.socket, "/session", headers)
+        self.connection = Connection(sock, handlers)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+
+
+def request(session, ref, frontend="dockerfile.v0", exporter="moby", attrs=None, **out):
+    return encode([(1, ref), (3, exporter), *texts(4, out), (5, session.id if session else ""), (6, frontend), *texts(7, attrs or {})])
+
+
+def follow(c, ref):
+    """All that a solve says: ({digest: last vertex}, the bytes of its logs)."""
+    call, vertexes, logs = c.call(CONTROL + "Status", encode([(1, ref)])), {}, b""
+    while (m := call.receive()) is not None:
+        m = decode(m)
+        for v in m.get(1, []):
+            v = decode(v)
+            vertexes[v[1][0]] = v
+        logs += b"".join(decode(x)[4][0] for x in m.get(3, []))
+    return vertexes, logs
+
+
+def names(vertexes):
+    return [v[3][0].decode() for v in vertexes.values()]
+
+
+def exporter_response(answer):
+    return {decode(x)[1][0].decode(): decode(x)[2][0].decode() for x in answer.get(1, [])}
+
+
+def image(name):
+    return daemon.api("GET", f"/v1/projects/default/images/{name}")[1]
+
+
+def refused(fn, code, part):
+    try:
+        fn()
+    except GrpcError as e:
+        equal(e.code, code, str(e))
+        contains(e.message, part)
+        return
+    raise AssertionError("it was not refused")
+
+
+@test
+def what_there_is(_):
+    c = control()
+    worker = decode(c.ask(CONTROL + "ListWorkers")[1][0])
+    contains(decode(worker[3][0])[2][0].decode(), "linux")
+    equal(decode(c.ask(CONTROL + "Info")[1][0])[1], [b"wabe"])
+    equal(c.ask(CONTROL + "DiskUsage"), {})
+    refused(lambda: c.ask(CONTROL + "Nothing"), 12, "unknown method")
+    c.close()
+
+
+@test
+def a_solve_and_what_it_says(_):
+    c = control()
+    large = os.urandom(3_000_000)
+    with Session("FROM busybox\nCOPY . /c/\nRUN echo written && sha256sum /c/large\n", {"large": large, "d": None, "d/l": ("link", "../large")}) as s:
+        ref, followed = secrets.token_hex(8), {}
+        thread = threading.Thread(target=lambda: followed.update(got=follow(control(), ref)))
+        thread.start()
+        answer = exporter_response(c.ask(CONTROL + "Solve", request(s, ref, name="built:1,built:2")))
+        thread.join(60)
+    equal(answer["containerimage.digest"], image("built:1")["id"])
+    equal(image("built:2")["id"], image("built:1")["id"])
+    vertexes, logs = followed["got"]
+    for name in ("[internal] load build definition from Dockerfile", "[1/3] FROM docker.io/library/busybox:latest", "[2/3] COPY . /c/",
+                 "[internal] load build context", "exporting to image"):
+        assert name in names(vertexes), (name, names(vertexes))
+    assert all(6 in v for v in vertexes.values()), "a step has not ended"
+    contains(logs.decode(), "written\n" + __import__("hashlib").sha256(large).hexdigest())
+    c.close()
+
+
+@test
+def what_is_over_can_be_followed_still(_):
+    c, ref = control(), secrets.token_hex(8)
+    with Session("FROM busybox\nENV A=1\n") as s:
+        c.ask(CONTROL + "Solve", request(s, ref, exporter=""))
+    contains(names(follow(c, ref)[0]), "[1/1] FROM docker.io/library/busybox:latest")
+    c.close()
+
+
+@test
+def a_session_within_a_call(_):
+    c = control()
+    with Session("FROM busybox\nCOPY f /f\nRUN --mount=type=secret,id=s,required=true sha256sum /run/secrets/s | cut -c1-8 > /sum\n",
+                 {"f": b"x" * 300_000}, through=c, secrets={"s": b"abc"}) as s:
+        c.ask(CONTROL + "Solve", request(s, secrets.token_hex(8), name="tunneled"))
+    equal(daemon.cli("run", "--rm", "--network", "none", "tunneled", "sh", "-c", "cat /sum; wc -c < /f").stdout, "ba7816bf\n300000\n")
+    c.close()
+
+
+@test
+def a_front_end_at_the_client(_):
+    """As a newer buildx does it: a solve without a front end, which is asked of the bridge and returned"""
+    c, ref = control(), secrets.token_hex(8)
+    headers = [("buildkit-controlapi-buildid", ref)]
+    with Session("FROM busybox\nRUN echo bridged > /b\n") as s:
+        solve = c.call(CONTROL + "Solve", request(s, ref, frontend="", name="bridged"))
+        caps = [decode(x)[1][0] for x in c.ask(BRIDGE + "Ping", headers=headers)[1]]
+        assert b"return" in caps and b"solve.base" in caps, caps
+        answer = c.ask(BRIDGE + "Solve", encode([(2, "dockerfile.v0"), *texts(3, {"label:l": "v"}), (5, 1)]), headers)
+        made = decode(decode(answer[3][0])[3][0])[1][0]
+        c.ask(BRIDGE + "Evaluate", encode([(1, made)]), headers)
+        c.ask(BRIDGE + "Return", encode([(1, [(3, [(1, made)])])]), headers)
+        equal(exporter_response(decode(solve.receive()))["containerimage.digest"], made.decode())
+    equal(image("bridged")["config"]["labels"], {"l": "v"})
+    with Session("FROM busybox\n") as s:
+        ref = secrets.token_hex(8)
+        solve = c.call(CONTROL + "Solve", request(s, ref, frontend=""))
+        c.ask(BRIDGE + "Return", encode([(2, [(1, 2), (2, "the client has failed")])]), [("buildkit-controlapi-buildid", ref)])
+        refused(solve.receive, 2, "the client has failed")
+    c.close()
+
+
+@test
+def what_is_refused(_):
+    c = control()
+    with Session("FROM busybox\nRUN exit 4\n") as s:
+        for message, code, part in (
+                (request(s, "r"), 3, "exit code: 4"),
+                (request(s, "r") + encode([(2, [(1, b"llb")])]), 12, "LLB definitions"),
+                (request(s, "r", frontend="other"), 12, "front end other"),
+                (request(s, "r", exporter="oci"), 12, 'exporter "oci"'),
+                (request(s, "r", name="UPPER case"), 3, "invalid reference format"),
+                (request(s, "r", push="true"), 12, "push"),
+                (request(s, "r", attrs={"attest:sbom": "x"}), 12, "attest:sbom"),
+                (request(s, ""), 3, "reference"),
+                (b"\xff\xff", 3, "no such message")):
+            refused(lambda: c.ask(CONTROL + "Solve", message), code, part)
+        first = c.call(CONTROL + "Solve", request(s, "twice", frontend=""))
+        c.ask(BRIDGE + "Ping")
+        while True:
+            try:
+                c.ask(CONTROL + "Solve", request(s, "twice", exporter="oci"))
+            except GrpcError as e:
+                if "exists" in e.message:
+                    break
+        c.ask(BRIDGE + "Return", encode([(2, [(2, "enough")])]), [("buildkit-controlapi-buildid", "twice")])
+        refused(first.receive, 2, "enough")
+    refused(lambda: c.ask(CONTROL + "Status", encode([(1, "none")])), 5, "no such job")
+    c.close()
+
+
+@test
+def clients_that_go_away(_):
+    """In the middle of a solve: nothing stays of it"""
+    from wabe import wait_until
+    for who in ("control", "session"):
+        c, ref = control(), secrets.token_hex(8)
+        with Session("FROM busybox\nRUN echo begun && sleep 1000\n") as s:
+            c.call(CONTROL + "Solve", request(s, ref))
+            status = (other := control()).call(CONTROL + "Status", encode([(1, ref)]))
+            while b"begun\n" not in b"".join(decode(x)[4][0] for x in decode(status.receive()).get(3, [])):
+                pass
+            (c if who == "control" else s.connection).close()
+            wait_until(lambda: not daemon.api("GET", "/v1/projects/default/instances?all=1")[1]["instances"], 60, "the instance to go")
+        other.close()
+        c.close()
+
+
+@test
+def prune(_):
+    c = control()
+    call = c.call(CONTROL + "Prune", b"")
+    while call.receive() is not None:
+        pass
+    refused(lambda: c.ask(CONTROL + "Prune", encode([(1, "x")])), 12, "filters")
+    c.close()
+
+
+def setup():
+    global daemon, docker
+    daemon = Daemon("buildx")
+    try:
+        daemon.start()
+        docker = Docker.of(daemon)
+        load_busybox(daemon)
+    except BaseException:
+        daemon.close()
+        raise
+    return daemon
+
+
+if __name__ == "__main__":
+    run(setup, lambda d: d.close())
