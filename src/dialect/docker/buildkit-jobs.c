@@ -8,6 +8,7 @@
 #define JOBS_MAX 256
 #define OVER_MAX 8 /* that are over, and have not been followed to their end */
 #define QUEUE_MAX ((size_t)4 << 20)
+#define WAIT_SECONDS 10
 
 struct message {
 	struct message *next;
@@ -167,7 +168,7 @@ int bk_job_await_return(struct bk_job *j, bool (*gone)(void *arg), void *arg, ch
 int bk_job_find(const char *ref, bool (*gone)(void *arg), void *arg, struct bk_job **out, struct error *err) {
 	struct bk_job *j;
 	pthread_mutex_lock(&lock);
-	for (int i = 0; !(j = find(ref)) && i < 5 && !gone(arg); i++)
+	for (int i = 0; !(j = find(ref)) && i < WAIT_SECONDS && !gone(arg); i++)
 		wait_a_moment();
 	*out = j;
 	if (j)

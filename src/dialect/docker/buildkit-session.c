@@ -5,7 +5,7 @@
 #include <time.h>
 
 #define SESSIONS_MAX 128
-#define WAIT_SECONDS 5 /* a client opens its session and asks for the build at the same time */
+#define WAIT_SECONDS 10 /* a client opens its session and asks for the build at the same time */
 
 struct session {
 	struct session *next;

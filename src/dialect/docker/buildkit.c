@@ -10,7 +10,7 @@
 #include <time.h>
 
 #define UPLOAD "upload-request"
-#define UPLOAD_WAIT 5 /* seconds: it is asked for and sent at the same time */
+#define UPLOAD_WAIT 10 /* seconds: it is asked for and sent at the same time */
 
 /* ---- /session ---- */
 
