@@ -197,20 +197,35 @@ static int lookup_device(const char *path, const char *field, mode_t *mode, dev_
 	return 0;
 }
 
+static int add_throttle(const char *device, int64_t rate, const char *field, struct cgroup_throttle *to, size_t *n,
+			struct error *err) {
+	mode_t mode;
+	dev_t dev;
+	int r = lookup_device(device, field, &mode, &dev, err);
+	if (r < 0)
+		return r;
+	if (!S_ISBLK(mode))
+		return error_field(err, field, "%s is not a block device", device);
+	to[(*n)++] = (struct cgroup_throttle){major(dev), minor(dev), (uint64_t)rate};
+	return 0;
+}
+
 static int add_throttles(const io_throttles *from, const char *field, struct cgroup_throttle **to, size_t *n,
 			 struct error *err) {
+	int r = 0;
 	*to = alloc_array(from->n + 1, sizeof **to);
-	for (size_t i = 0; i < from->n; i++) {
-		mode_t mode;
-		dev_t dev;
-		int r = lookup_device(from->items[i].device, field, &mode, &dev, err);
-		if (r < 0)
-			return r;
-		if (!S_ISBLK(mode))
-			return error_field(err, field, "%s is not a block device", from->items[i].device);
-		(*to)[(*n)++] = (struct cgroup_throttle){major(dev), minor(dev), (uint64_t)from->items[i].rate};
-	}
-	return 0;
+	for (size_t i = 0; r == 0 && i < from->n; i++)
+		r = add_throttle(from->items[i].device, from->items[i].rate, field, *to, n, err);
+	return r;
+}
+
+static int add_weights(const struct limits *l, struct cgroup_limits *out, struct error *err) {
+	int r = 0;
+	out->weights = alloc_array(l->io_weights.n + 1, sizeof *out->weights);
+	for (size_t i = 0; r == 0 && i < l->io_weights.n; i++)
+		r = add_throttle(l->io_weights.items[i].device, l->io_weights.items[i].weight, "spec.limits.io_weights", out->weights,
+				 &out->n_weights, err);
+	return r;
 }
 
 bool can_limit_swap(void) {
@@ -241,7 +256,9 @@ int limits_to_cgroup(const struct limits *l, struct cgroup_limits *out, struct e
 	for (size_t i = 0; i < l->hugepages.n; i++)
 		out->hugepages[out->n_hugepages++] = (struct cgroup_hugepage){
 			str_copy(l->hugepages.items[i].size), (uint64_t)l->hugepages.items[i].limit};
-	int r = add_throttles(&l->io_read_bps, "spec.limits.io_read_bps", &out->read_bps, &out->n_read_bps, err);
+	int r = add_weights(l, out, err);
+	if (r == 0)
+		r = add_throttles(&l->io_read_bps, "spec.limits.io_read_bps", &out->read_bps, &out->n_read_bps, err);
 	if (r == 0)
 		r = add_throttles(&l->io_write_bps, "spec.limits.io_write_bps", &out->write_bps, &out->n_write_bps,
 				  err);

@@ -120,6 +120,15 @@ const struct field_table instance_owner_table = {
 	ARRAY_SIZE(owner_fields),
 };
 
+static const struct field weight_fields[] = {
+	FIELD(struct io_weight, device, FIELD_STRING, .flags = FIELD_REQUIRED, .check = path_check,
+	      .doc = "Path of a block device on the host"),
+	FIELD(struct io_weight, weight, FIELD_INT, .min = 10, .max = 1000, .doc = "Against others, 10 to 1000"),
+};
+static const struct field_table weight_table = {
+	"io_weight", "Weight of I/O on a block device", sizeof(struct io_weight), weight_fields, ARRAY_SIZE(weight_fields),
+};
+
 static const struct field throttle_fields[] = {
 	FIELD(struct io_throttle, device, FIELD_STRING, .flags = FIELD_REQUIRED, .check = path_check,
 	      .doc = "Path of a block device on the host"),
@@ -167,6 +176,8 @@ static const struct field limits_fields[] = {
 	      .placeholder = "N", .doc = "Processes and threads; 0 or -1: unlimited"),
 	FIELD(struct limits, io_weight, FIELD_INT, .flags = FIELD_LIVE, .max = 1000, .flag = "blkio-weight",
 	      .placeholder = "N", .doc = "Weight of block I/O against others, 10 to 1000; 0: the default"),
+	FIELD(struct limits, io_weights, FIELD_LIST, .flags = FIELD_LIVE, .sub = &weight_table, .flag = "blkio-weight-device",
+	      .placeholder = "DEVICE:N", .parse = parse_weight, .doc = "The same for one device"),
 	THROTTLE(io_read_bps, "device-read-bps", "Bytes a second read from a device"),
 	THROTTLE(io_write_bps, "device-write-bps", "Bytes a second written to a device"),
 	THROTTLE(io_read_iops, "device-read-iops", "Reads a second from a device"),

@@ -70,6 +70,10 @@ struct io_throttle {
 	int64_t rate; /* bytes or operations a second */
 };
 typedef FIELD_LIST_OF(struct io_throttle) io_throttles;
+struct io_weight {
+	char *device;
+	int64_t weight; /* 10…1000 */
+};
 
 struct hugepage_limit {
 	char *size; /* "2MB" */
@@ -83,6 +87,7 @@ struct limits {
 	int64_t memory, memory_swap, memory_reservation; /* bytes; swap is memory plus swap, -1 unlimited */
 	int64_t pids;      /* 0, -1: unlimited */
 	int64_t io_weight; /* 10…1000, 0: default */
+	FIELD_LIST_OF(struct io_weight) io_weights; /* of single devices */
 	io_throttles io_read_bps, io_write_bps, io_read_iops, io_write_iops;
 	FIELD_LIST_OF(struct hugepage_limit) hugepages;
 	int64_t shm_size; /* of /dev/shm, bytes; default 64 MiB */

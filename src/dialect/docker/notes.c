@@ -2,7 +2,6 @@
 #include "dialect/docker/docker-priv.h"
 
 const struct docker_field_note docker_field_notes[] = {
-	{"HostConfig.BlkioWeightDevice", DOCKER_MISSING, "BlkioWeight is for all devices alike"},
 	{"HostConfig.Cgroup", DOCKER_MISSING, "a container has a control group of its own"},
 	{"HostConfig.CgroupParent", DOCKER_MISSING, "wabe keeps its containers in control groups of its own"},
 	{"HostConfig.ConsoleSize", DOCKER_DIFFERS, "kept; the size comes with resize, as the docker client does it"},
