@@ -184,6 +184,16 @@ static int parent_validate(const struct network_spec *s, struct error *err) {
 	return 0;
 }
 
+static int interface_validate(const struct network_spec *s, struct error *err) {
+	if (!s->interface)
+		return 0;
+	if (!is(s->driver, "bridge") && !is(s->driver, "vxlan"))
+		return error_field(err, "interface", "is the name of a bridge, which the driver %s has not", s->driver);
+	if (is(s->interface, "lo") || (s->parent && is(s->interface, s->parent)))
+		return error_field(err, "interface", "%s is the name of another interface", s->interface);
+	return 0;
+}
+
 static int boot_validate(const struct network_spec *s, struct error *err) {
 	if ((s->boot_file || s->boot_file_uefi) && !s->dhcp)
 		return error_field(err, "boot_file", "is told by DHCP, which this network has not");
@@ -203,6 +213,8 @@ int network_spec_validate(const void *object, struct error *err) {
 	    cidr_parse(s->subnets.items[1].cidr, &b) == 0 && a.ip.family == b.ip.family)
 		return error_field(err, "subnets", "one of each family at most");
 	int r = vxlan_validate(s, err);
+	if (r == 0)
+		r = interface_validate(s, err);
 	if (r == 0)
 		r = boot_validate(s, err);
 	return r == 0 ? parent_validate(s, err) : r;

@@ -22,6 +22,8 @@ struct network_spec {
 	bool nat;          /* traffic to the outside is masqueraded; else routed as it is. Default true */
 	bool internal;     /* no traffic to or from outside the network */
 	bool isolated;     /* instances do not reach each other over it */
+	char *interface;   /* bridge, vxlan: name of its bridge on the host; NULL: made of the id */
+	char *interface_prefix; /* instances have PREFIX0, PREFIX1 … on it, where they ask for no other name; NULL: eth */
 	char *parent;      /* macvlan, ipvlan, physical: the interface of the host; bridge, vxlan: one that becomes a port, or NULL */
 	char *mode;        /* macvlan: bridge | vepa | private | passthru; ipvlan: l2 | l3; NULL: the first */
 	int64_t vlan;      /* 1…4094: tagged on the parent; 0: none */

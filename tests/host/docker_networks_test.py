@@ -125,6 +125,32 @@ def gateways(_):
 
 
 @test
+def interfaces(_):
+    """the names of a network's bridge, and of interfaces on it, can be chosen"""
+    bridge = "br-chosen"  # in the daemon's own name space
+    k.run("network", "create", "-o", "com.docker.network.bridge.name=" + bridge, "-o", "com.docker.network.container_iface_prefix=net",
+          "-o", "com.docker.network.bridge.gateway_mode_ipv4=nat", "i_net")
+    equal(k.api("GET", "/networks/i_net")[1]["Options"]["com.docker.network.bridge.name"], bridge)
+    contains(d.space.run("ip", "-d", "link", "show", bridge).stdout, "bridge")
+    sleeper("first", "--network", "i_net")
+    sleeper("second", "--network", "name=i_net,driver-opt=com.docker.network.endpoint.ifname=up5")
+    equal(len(d.space.run("ip", "-o", "link", "show", "master", bridge).stdout.splitlines()), 2)
+    equal(k.inspect("second")["NetworkSettings"]["Networks"]["i_net"]["DriverOpts"], {"com.docker.network.endpoint.ifname": "up5"})
+    contains(k.out("exec", "first", "ip", "addr", "show", "net0"), "inet ")
+    contains(k.out("exec", "second", "ip", "addr", "show", "up5"), "inet ")
+    contains(k.out("exec", "second", "ping", "-c1", "-W5", "first"), "1 packets received")
+    refused(409, bridge, "POST", "/networks/create", {"Name": "j_net", "Options": {"com.docker.network.bridge.name": bridge}})
+    refused(400, "interface", "POST", "/networks/create", {"Name": "j_net", "Options": {"com.docker.network.bridge.name": "no/name"}})
+    refused(501, "gateway_mode_ipv4", "POST", "/networks/create",
+            {"Name": "j_net", "Options": {"com.docker.network.bridge.gateway_mode_ipv4": "routed"}})
+    refused(501, "endpoint.sysctls", "POST", "/networks/bridge/connect",
+            {"Container": "first", "EndpointConfig": {"DriverOpts": {"com.docker.network.endpoint.sysctls": "x"}}})
+    gone("first", "second")
+    k.run("network", "rm", "i_net")
+    equal(d.space.run("ip", "link", "show", bridge, check=False).returncode, 1)
+
+
+@test
 def modes(_):
     """host, none and another one's"""
     sleeper("base", "--network", "none")

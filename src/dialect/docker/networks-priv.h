@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 /* ---- endpoints.c ---- */
+#define DOCKER_ENDPOINT_INTERFACE "com.docker.network.endpoint.ifname"
 struct docker_endpoint_ipam {
 	char *ipv4, *ipv6, **link_local;
 };

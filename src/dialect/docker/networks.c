@@ -489,9 +489,9 @@ const struct docker_route docker_network_routes[] = {
 	{"GET", "/networks/{id}", inspect, 0, DOCKER_WORKS, NULL},
 	{"DELETE", "/networks/{id}", remove_one, 0, DOCKER_DIFFERS, "a stopped container that was on it is on no network afterwards"},
 	{"POST", "/networks/create", create, 0, DOCKER_DIFFERS,
-	 "drivers bridge, macvlan, ipvlan; one subnet of each family; the names of the bridge and of interfaces cannot be chosen; "
+	 "drivers bridge, macvlan, ipvlan; one subnet of each family; a bridge's gateway_mode is nat alone; "
 	 "ConfigOnly, ConfigFrom and Ingress are refused, EnableIPv4 must be true"},
-	{"POST", "/networks/{id}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs and DriverOpts are refused, GwPriority for a container that runs"},
+	{"POST", "/networks/{id}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs are refused, of DriverOpts all but com.docker.network.endpoint.ifname, GwPriority for a container that runs"},
 	{"POST", "/networks/{id}/disconnect", disconnect_one, 0, DOCKER_WORKS, NULL},
 	{"POST", "/networks/prune", prune, 0, DOCKER_WORKS, NULL},
 	{0},

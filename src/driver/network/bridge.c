@@ -37,7 +37,7 @@ static int bridge_make(struct netlink *nl, const struct network *n, const char *
 static int bridge_get(struct netlink *nl, const char *tag, const struct network *n, const uint8_t mac[6],
 		      struct link *out, struct error *err) {
 	char name[16], alias[ALIAS_MAX];
-	network_bridge_name(tag, n->id, name);
+	network_bridge_name(tag, n, name);
 	alias_make(tag, n->id, NULL, alias);
 	int r = link_get(nl, name, out, err);
 	if (r > 0)
@@ -152,7 +152,7 @@ int bridge_down(const char *tag, const struct network *n, struct error *err) {
 	struct link bridge;
 	char name[16];
 	BATCH(b);
-	network_bridge_name(tag, n->id, name);
+	network_bridge_name(tag, n, name);
 	int r = netlink_open(-1, &nl, err);
 	if (r == 0)
 		r = link_get(&nl, name, &bridge, err);
@@ -282,7 +282,7 @@ static int veth_get(struct attaching *a, const uint8_t mac[6], bool *made, struc
 
 static int attach_begin(struct attaching *a, struct error *err) {
 	char bridge[16];
-	network_bridge_name(a->tag, a->network->id, bridge);
+	network_bridge_name(a->tag, a->network, bridge);
 	network_veth_name(a->tag, a->instance, a->network->id, a->name);
 	alias_make(a->tag, a->network->id, a->instance, a->alias);
 	int r = netlink_open(-1, &a->host, err);

@@ -88,7 +88,7 @@ void nat_tables(struct script *c, const struct family *f, bool detour) {
 
 void nat_network(struct script *c, const struct network *n) {
 	char bridge[16];
-	network_bridge_name(c->s->tag, n->id, bridge);
+	network_bridge_name(c->s->tag, n, bridge);
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
 		const struct family *f = &families[i];
 		script_element(c, f->name, "near", "\"%s\"", bridge);

@@ -38,8 +38,11 @@ void link_mac(const char *a, const char *b, uint8_t out[6]) {
 		out[i + 1] = (uint8_t)v[i];
 }
 
-void network_bridge_name(const char *tag, const char *network_id, char out[16]) {
-	link_name("wb", 8, tag, network_id, NULL, out);
+void network_bridge_name(const char *tag, const struct network *n, char out[16]) {
+	if (n->spec.interface)
+		snprintf(out, 16, "%s", n->spec.interface);
+	else
+		link_name("wb", 8, tag, n->id, NULL, out);
 }
 
 void network_veth_name(const char *tag, const char *instance, const char *network_id, char out[16]) {
