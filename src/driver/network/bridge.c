@@ -156,7 +156,9 @@ int bridge_down(const char *tag, const struct network *n, struct error *err) {
 	int r = netlink_open(-1, &nl, err);
 	if (r == 0)
 		r = link_get(&nl, name, &bridge, err);
-	if (r > 0) {
+	if (r > 0 && n->spec.interface && !alias_is(bridge.alias, tag, n->id, NULL)) {
+		r = 0; /* its name was another's before: there is nothing of ours */
+	} else if (r > 0) {
 		r = link_is_ours(&bridge, tag, n->id, NULL, err);
 		link_remove(&b, name); /* ports fall off */
 	}

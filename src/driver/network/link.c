@@ -85,7 +85,7 @@ bool alias_is(const char *alias, const char *tag, const char *network, const cha
 int link_is_ours(const struct link *l, const char *tag, const char *network, const char *instance, struct error *err) {
 	if (alias_is(l->alias, tag, network, instance))
 		return 0;
-	return error_set(err, ERROR_CONFLICT, "the host has an interface %s that is not this daemon's: remove it or give it "
+	return error_set(err, ERROR_CONFLICT, "the host has an interface %s that is not this network's: remove it or give it "
 			 "another name", l->name);
 }
 
