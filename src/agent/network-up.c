@@ -31,6 +31,7 @@ int network_bring_up(const struct agent *a, const struct network *n, struct erro
 	if (r < 0)
 		return error_wrap(err, "network %s", n->spec.name);
 	network_rewire(a, n, !there);
+	balancers_place(a, n);
 	return 0;
 }
 
@@ -116,6 +117,7 @@ int network_name(const struct job *j, const struct network *n, struct error *err
 	int r = resolver_start(&args.resolver, &pidfd, err);
 	if (r < 0)
 		return error_wrap(err, "network %s: its resolver", n->spec.name);
+	balancers_place(j->agent, n);
 	pid_t pid = pid_of(pidfd);
 	json_t *extra = json_object();
 	json_set_str(extra, "resolver", n->id);

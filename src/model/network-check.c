@@ -240,6 +240,15 @@ int port_validate(const void *object, struct error *err) {
 	return 0;
 }
 
+int balancer_spec_validate(const void *object, struct error *err) {
+	const struct balancer_spec *s = object;
+	if (!s->inside)
+		return s->names ? error_field(err, "names", "are for an address inside a network") : 0;
+	if (!s->network)
+		return error_field(err, "network", "is required inside");
+	return s->host_port ? error_field(err, "host_port", "is for a port of the host: inside, all ports lead to the targets") : 0;
+}
+
 int rule_validate(const void *object, struct error *err) {
 	const struct rule *r = object;
 	bool ports = is(r->protocol, "tcp") || is(r->protocol, "udp") || is(r->protocol, "sctp");

@@ -17,6 +17,7 @@ int boot_dir_check(const char *path, struct error *err);
 int subnet_validate(const void *object, struct error *err);
 int network_spec_validate(const void *object, struct error *err);
 int attachment_validate(const void *object, struct error *err);
+int balancer_spec_validate(const void *object, struct error *err);
 int port_validate(const void *object, struct error *err);
 int rule_validate(const void *object, struct error *err);
 

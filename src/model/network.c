@@ -193,10 +193,14 @@ static const struct field balancer_spec_fields[] = {
 	FIELD(struct balancer_spec, labels, FIELD_PAIRS, .flag = "label,l", .placeholder = "KEY=VALUE", .doc = "Labels"),
 	FIELD(struct balancer_spec, target, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 512, .check = target_check,
 	      .flag = "to", .placeholder = "TARGET", .parse = parse_target, .doc = "label:KEY=VALUE or instance:NAME"),
+	FIELD(struct balancer_spec, inside, FIELD_BOOL, .flags = FIELD_IMMUTABLE, .flag = "inside",
+	      .doc = "An address of the network, with all ports, instead of a port of the host"),
+	FIELD(struct balancer_spec, names, FIELD_STRINGS, .max = 64, .check = instance_name_check, .flag = "alias",
+	      .placeholder = "NAME", .doc = "What an address inside is known by on its network"),
 	FIELD(struct balancer_spec, network, FIELD_STRING, .max = 64, .check = instance_name_check, .flag = "network",
 	      .placeholder = "NAME", .doc = "Of the targets' addresses; the first of each if not given"),
 	FIELD(struct balancer_spec, address, FIELD_STRING, .flags = FIELD_IMMUTABLE, .max = 64, .check = ip_check,
-	      .flag = "address", .placeholder = "IP", .doc = "Of the host; all if not given"),
+	      .flag = "address", .placeholder = "IP", .doc = "Of the host; all if not given. Inside: of the network; picked if not given"),
 	FIELD(struct balancer_spec, host_port, FIELD_INT, .flags = FIELD_IMMUTABLE, .max = 65535, .flag = "host-port",
 	      .placeholder = "PORT", .doc = "On the host; the same as inside if not given"),
 	FIELD(struct balancer_spec, port, FIELD_INT, .min = 1, .max = 65535, .def = "80", .flag = "port",
@@ -206,10 +210,13 @@ static const struct field balancer_spec_fields[] = {
 	FIELD(struct balancer_spec, affinity, FIELD_ENUM, .def = "none", .values = NAMES("none", "source"),
 	      .flag = "affinity", .placeholder = "HOW", .doc = "none, or source: a client's address always meets the same"),
 };
-TABLE(balancer_spec_table, "balancer_spec", struct balancer_spec, balancer_spec_fields, "What is wanted of a balancer");
+TABLE(balancer_spec_table, "balancer_spec", struct balancer_spec, balancer_spec_fields, "What is wanted of a balancer",
+      balancer_spec_validate);
 
 static const struct field balancer_fields[] = {
 	ID_FIELDS(struct balancer),
+	FIELD(struct balancer, network_id, FIELD_STRING, .flags = FIELD_READONLY, .check = instance_id_check,
+	      .doc = "Of the network that it is inside of"),
 	FIELD(struct balancer, spec, FIELD_OBJECT, .sub = &balancer_spec_table, .doc = "What is wanted"),
 	FIELD(struct balancer, backends, FIELD_STRINGS, .flags = FIELD_READONLY, .max = 4096, .check = ip_check,
 	      .doc = "Addresses that get connections now"),

@@ -122,14 +122,17 @@ struct rule_group {
 	struct rule_group_spec spec;
 };
 
-/* Spreads connections to one port of the host, or of an address, over instances. */
+/* Spreads connections to one port of the host, or of an address, over instances. One that is `inside` has an address of its
+ * network's instead, which instances there reach by its names: all ports of it are those of a target. */
 struct balancer_spec {
 	char *name;
 	char *description;
 	struct pairs labels;
 	char *target;      /* "label:KEY=VALUE" | "instance:NAME" */
+	bool inside;
+	char **names;      /* inside: what its address is known by on the network */
 	char *network;     /* of the targets' addresses; NULL: the first of each */
-	char *address;     /* of the host; NULL: all */
+	char *address;     /* of the host; NULL: all. inside: of the network; NULL: control picks one */
 	int64_t host_port; /* 0: the same as port */
 	int64_t port;      /* of the targets */
 	char *protocol;    /* tcp | udp | sctp */
@@ -139,6 +142,7 @@ struct balancer {
 	char *id;
 	char *project;
 	int64_t created_at;
+	char *network_id;  /* inside: of its network */
 	struct balancer_spec spec;
 	char **backends; /* addresses of targets that run and are not unhealthy; kept by control */
 };

@@ -168,6 +168,30 @@ int bridge_down(const char *tag, const struct network *n, struct error *err) {
 	return batch_send(&nl, &b, err);
 }
 
+static int further_address(const char *tag, const struct network *n, const char *address, bool there, struct error *err) {
+	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
+	struct link bridge;
+	struct ip ip;
+	char name[16];
+	BATCH(b);
+	network_bridge_name(tag, n, name);
+	int r = ip_parse(address, &ip) < 0 ? error_set(err, ERROR_INVALID, "%s is not an IP address", address) : netlink_open(-1, &nl, err);
+	if (r == 0)
+		r = link_get(&nl, name, &bridge, err);
+	if (r <= 0 || !alias_is(bridge.alias, tag, n->id, NULL))
+		return MIN(r, 0);
+	(there ? address_add : address_remove)(&b, bridge.index, &ip, ip.family == AF_INET ? 32 : 128);
+	return batch_send(&nl, &b, err);
+}
+
+int network_address_add(const char *tag, const struct network *n, const char *address, struct error *err) {
+	return further_address(tag, n, address, true, err);
+}
+
+int network_address_remove(const char *tag, const struct network *n, const char *address, struct error *err) {
+	return further_address(tag, n, address, false, err);
+}
+
 int bridge_probe(struct error *err) {
 	int r = link_probe("bridge", "bridge", err);
 	return r < 0 ? r : link_probe("veth", "veth", err);

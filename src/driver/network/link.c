@@ -238,6 +238,12 @@ void address_add(struct batch *b, int index, const struct ip *ip, unsigned prefi
 	}
 }
 
+void address_remove(struct batch *b, int index, const struct ip *ip, unsigned prefix) {
+	struct ifaddrmsg a = {.ifa_family = (uint8_t)ip->family, .ifa_prefixlen = (uint8_t)prefix, .ifa_index = (uint32_t)index};
+	struct nlmsghdr *m = batch_add(b, "remove an address", EADDRNOTAVAIL, RTM_DELADDR, 0, &a, sizeof a);
+	mnl_attr_put(m, IFA_LOCAL, ip->family == AF_INET ? 4 : 16, ip->bytes);
+}
+
 void default_route_add(struct batch *b, int index, const struct ip *gateway) {
 	struct rtmsg r = {.rtm_family = (uint8_t)gateway->family, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC,
 			  .rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST};

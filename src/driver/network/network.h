@@ -46,6 +46,10 @@ const struct network_driver *network_driver_find(const char *name);
 void network_bridge_name(const char *tag, const struct network *n, char out[16]); /* or what its spec says */
 void network_veth_name(const char *tag, const char *instance, const char *network_id, char out[16]);
 
+/* A further address of the network's that the host answers for, on its bridge; nothing where there is no bridge. */
+int network_address_add(const char *tag, const struct network *n, const char *address, struct error *err);
+int network_address_remove(const char *tag, const struct network *n, const char *address, struct error *err);
+
 /* Fills in what the spec leaves open: subnets (from the pools 10.64.0.0/10 in /20s, then 172.16.0.0/12 and 192.168.0.0/16 in /24s, beginning
  * at a place that follows from the network's id; fdXX… /64 made of the id) that overlap no route and no address of the
  * host and none of `taken`; gateways; domain. Routes shorter than /8 lead to the outside, and count for nothing.
