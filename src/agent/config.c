@@ -546,6 +546,29 @@ static int add_volume(const struct instance *i, const struct mount *m, const str
 	return 0;
 }
 
+/* The files of an image, to read: its one layer, or an overlay of them. */
+static int add_image(const struct agent *a, const struct instance *i, const struct mount *m, struct container_config *c, struct error *err) {
+	const struct image_use *use = NULL;
+	for (size_t n = 0; !use && n < i->images.n; n++)
+		if (str_same(i->images.items[n].name, m->source))
+			use = &i->images.items[n];
+	if (!use || !use->layers || !use->layers[0])
+		return error_field(err, "spec.mounts.source", "the image %s is not known to the agent", m->source ? m->source : "(none)");
+	struct container_mount *to = config_add_mount(c);
+	to->target = str_copy(m->target);
+	to->flags = MS_RDONLY | MS_NODEV | MS_NOSUID;
+	to->propagation = MS_PRIVATE | MS_REC;
+	for (size_t n = 0; use->layers[1] && use->layers[n]; n++)
+		strv_take(&to->lowers, layer_path(a, use->layers[n], "fs"));
+	to->type = str_copy(to->lowers ? "overlay" : "bind");
+	if (!to->lowers) {
+		to->source = layer_path(a, use->layers[0], "fs");
+		to->flags |= MS_BIND;
+		to->idmap = i->uid_base != 0;
+	}
+	return 0;
+}
+
 static int build_mounts(const struct agent *a, const struct msg_instance_create *r, const struct volume_mounts *volumes,
 			struct container_config *c, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
@@ -559,6 +582,8 @@ static int build_mounts(const struct agent *a, const struct msg_instance_create 
 			result = add_bind(a, m, r->instance.uid_base != 0, c, err);
 		else if (str_same(m->type, "tmpfs"))
 			result = add_tmpfs(m, c, err);
+		else if (str_same(m->type, "image"))
+			result = add_image(a, &r->instance, m, c, err);
 		else
 			result = add_volume(&r->instance, m, volumes, c, err);
 		if (result < 0)

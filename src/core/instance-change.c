@@ -278,8 +278,13 @@ static int resolve_mounts(struct core *c, struct instance *new, struct error *er
 	for (size_t i = 0; i < new->volumes.n; i++)
 		fields_free(&volume_use_table, &new->volumes.items[i]);
 	new->volumes.n = 0;
+	for (size_t i = 0; i < new->images.n; i++)
+		fields_free(&image_use_table, &new->images.items[i]);
+	new->images.n = 0;
 	free(TAKE_PTR(new->pool_id));
 	int r = instance_resolve_storage(c, new, &made, err);
+	if (r == 0)
+		r = mounted_images_ensure(c, new, err);
 	if (r < 0)
 		volumes_drop(c, new->project, made);
 	return r;

@@ -29,8 +29,8 @@ struct device {
 };
 
 struct mount {
-	char *type;        /* bind | tmpfs | volume */
-	char *source;      /* absolute path on the host for bind; name for volume */
+	char *type;        /* bind | tmpfs | volume | image: its files, to read */
+	char *source;      /* absolute path on the host for bind; name for volume; reference for image */
 	char *target;      /* absolute path inside */
 	bool read_only;
 	bool recursive;    /* bind: what is mounted below comes along; default true */
@@ -160,6 +160,13 @@ struct volume_use {
 	char *kind; /* filesystem | block */
 };
 
+/* An image that a mount of the spec means, likewise. */
+struct image_use {
+	char *name; /* as the mount's source */
+	char *image_id;
+	char **layers; /* diff_ids, lowest first */
+};
+
 struct instance_status {
 	char *state; /* created | running | paused | restarting | exited | dead */
 	int64_t pid; /* of the first process on the host, 0 when not running */
@@ -187,6 +194,7 @@ struct instance {
 	ports ports;      /* and of spec.ports: each has its host port */
 	char **exposed;   /* "80/tcp": the image's and spec.expose */
 	FIELD_LIST_OF(struct volume_use) volumes;
+	FIELD_LIST_OF(struct image_use) images;
 	struct instance_spec spec;
 	struct instance_status status;
 };
@@ -196,7 +204,7 @@ bool instance_is_machine(const struct instance_spec *s);
 bool instance_is_blank(const struct instance_spec *s);
 
 extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
-	health_check_table, volume_use_table, mount_table, instance_file_table, instance_owner_table;
+	health_check_table, volume_use_table, image_use_table, mount_table, instance_file_table, instance_owner_table;
 
 /* The exit status that an instance has whose start has failed so: as a shell would have it, or 128. */
 static inline int64_t start_failure_code(enum error_kind kind) {

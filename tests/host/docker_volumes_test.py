@@ -73,6 +73,37 @@ def filled_as_it_is(_):
 
 
 @test
+def images(_):
+    """the files of an image are mounted, to be read, with those of all its layers; it stays as long as somebody mounts it"""
+    os.mkdir(d.dir + "/context")
+    with open(d.dir + "/context/Dockerfile", "w") as f:
+        f.write("FROM busybox\nRUN echo one > /one && echo gone > /gone\nRUN rm /gone && echo two > /two\n")
+    k.run("build", "-t", "layered", d.dir + "/context")
+    k.run("tag", "busybox", "plain")
+
+    def mount(source, **more):
+        return {"Image": "busybox", "Cmd": ["sh", "-c", "cd /m; cat one two; ls gone; touch /m/x; ls -dn bin; bin/busybox echo runs"],
+                "HostConfig": {"Mounts": [{"Type": "image", "Source": source, "Target": "/m", **more}]}}
+    equal(k.api("POST", "/containers/create?name=im", mount("layered"))[0], 201)
+    k.run("rmi", "plain")
+    refused(409, "layered", "DELETE", "/images/layered")
+    refused(409, "being used", "DELETE", "/images/" + k.inspect("layered")["Id"] + "?force=1")
+    r = k.run("start", "-a", "im", check=False)
+    equal((r.stdout.split()[:2], r.stdout.split()[-1]), (["one", "two"], "runs"))
+    contains(r.stdout, " 0 ")
+    for part in "gone: No such file", "touch: /m/x: Read-only file system":
+        contains(r.stderr, part)
+    m = k.inspect("im")["Mounts"][0]
+    equal((m["Type"], m["Source"], m["RW"]), ("image", "layered", False))
+    refused(404, "nowhere", "POST", "/containers/create", mount("nowhere"))
+    refused(501, "ImageOptions.Subpath", "POST", "/containers/create", mount("layered", ImageOptions={"Subpath": "bin"}))
+    out = k.out("run", "--rm", "--mount", "type=image,source=busybox,target=/m", "busybox", "sh", "-c", "ls -dn /m/bin/busybox; touch /m/x 2>&1 || :")
+    contains(out, "Read-only")
+    k.run("rm", "im")
+    k.run("rmi", "layered")
+
+
+@test
 def mounted(_):
     """binds, volumes, tmpfs in their forms; what is not there is made, or refused with its name"""
     host = d.dir + "/host"

@@ -228,13 +228,13 @@ static void set_volume(struct core *c, const struct mount *m, json_t *out) {
 
 static json_t *one_mount(struct core *c, const struct mount *m) {
 	_cleanup_(free_ptr) char *mode = mode_text(m);
-	bool bind = str_same(m->type, "bind"), volume = str_same(m->type, "volume");
+	bool bind = str_same(m->type, "bind"), volume = str_same(m->type, "volume"), image = str_same(m->type, "image");
 	json_t *out = json_object();
 	json_set_str(out, "Type", m->type);
 	if (volume)
 		set_volume(c, m, out);
 	else
-		json_set_str(out, "Source", bind && m->source ? m->source : "");
+		json_set_str(out, "Source", (bind || image) && m->source ? m->source : "");
 	json_set_str(out, "Destination", m->target);
 	if (volume)
 		json_set_str(out, "Driver", "local");
