@@ -14,7 +14,10 @@ static char *balancer_name(const struct workload *w, const struct port *p) {
 
 /* "web-net": its address on a network. */
 static char *address_name(const struct workload *w, const char *network) {
-	return str_format("%.60s-%.60s", w->spec.name, network);
+	char *name = str_format("%.60s-%.60s", w->spec.name, network);
+	for (char *p = name; *p; p++)
+		*p = *p == '/' ? '-' : *p;
+	return name;
 }
 
 static int create(struct core *c, const struct workload *w, const char *name, struct balancer_spec *s, struct error *err) {

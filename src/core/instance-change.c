@@ -453,7 +453,7 @@ static int edit_connect(struct core *c, struct entry *e, const struct instance *
 	const struct nic *had = nic_on(&old->nics, id);
 	if (had && at < all->n) {
 		struct attachment *before = &all->items[at];
-		r = check_same(had, a, new->spec.name, err);
+		r = state_is_up(old->status.state) ? check_same(had, a, new->spec.name, err) : 0;
 		if (r < 0)
 			return r;
 		a->ipv4 = a->ipv4 ? a->ipv4 : TAKE_PTR(before->ipv4); /* stay static */

@@ -21,6 +21,15 @@ int ip_check(const char *text, struct error *err) {
 	return ip_parse(text, &ip) == 0 ? 0 : invalid(err, "an IP address", text);
 }
 
+int network_name_check(const char *name, struct error *err) {
+	_cleanup_(free_ptr) char *plain = str_copy(name);
+	for (char *p = plain; *p; p++)
+		if (*p == '/' && p > plain)
+			*p = '_';
+	return instance_name_check(plain, NULL) == 0 ? 0 : invalid(err, "a name: letters, digits, \"_\", \".\", \"-\", \"/\", a letter or digit first, "
+								       "at most 128", name);
+}
+
 int interface_check(const char *name, struct error *err) {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.@";
 	size_t n = strlen(name);
@@ -127,7 +136,7 @@ int peer_check(const char *peer, struct error *err) {
 	if (str_starts(peer, "group:"))
 		return instance_name_check(peer + strlen("group:"), err);
 	if (str_starts(peer, "network:"))
-		return instance_name_check(peer + strlen("network:"), err);
+		return network_name_check(peer + strlen("network:"), err);
 	if (str_starts(peer, "label:") && is_label_selector(peer + strlen("label:")))
 		return 0;
 	struct ip ip;

@@ -22,7 +22,7 @@ TABLE(subnet_table, "subnet", struct subnet, subnet_fields, "Addresses of a netw
 
 static const struct field network_spec_fields[] = {
 	FIELD(struct network_spec, name, FIELD_STRING, .flags = FIELD_REQUIRED | FIELD_IMMUTABLE, .max = 128,
-	      .check = instance_name_check, .doc = "Its name"),
+	      .check = network_name_check, .doc = "Its name"),
 	FIELD(struct network_spec, driver, FIELD_ENUM, .flags = FIELD_IMMUTABLE, .def = "bridge",
 	      .values = NAMES("bridge", "macvlan", "ipvlan", "physical", "vxlan"), .flag = "driver,d",
 	      .placeholder = "DRIVER", .doc = "bridge, macvlan, ipvlan, physical or vxlan"),
@@ -123,7 +123,7 @@ TABLE(network_table, "network", struct network, network_fields, "A network");
 	FIELD(struct_, gateway_priority, FIELD_INT, .min = -INT32_MAX, .max = INT32_MAX, .doc = "The default route goes over the highest")
 
 static const struct field attachment_fields[] = {
-	FIELD(struct attachment, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = instance_name_check,
+	FIELD(struct attachment, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = network_name_check,
 	      .doc = "Name or id"),
 	NIC_FIELDS(struct attachment),
 	FIELD(struct attachment, rules, FIELD_STRINGS, .max = 64, .check = instance_name_check, .doc = "Rule groups"),
@@ -133,7 +133,7 @@ TABLE(attachment_table, "attachment", struct attachment, attachment_fields, "A n
 
 static const struct field nic_fields[] = {
 	FIELD(struct nic, network_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = instance_id_check, .doc = "Of the network"),
-	FIELD(struct nic, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 128, .check = instance_name_check,
+	FIELD(struct nic, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 128, .check = network_name_check,
 	      .doc = "Its name"),
 	NIC_FIELDS(struct nic),
 	FIELD(struct nic, rules, FIELD_STRINGS, .max = 64, .check = instance_id_check, .doc = "Ids of rule groups"),
@@ -197,7 +197,7 @@ static const struct field balancer_spec_fields[] = {
 	      .doc = "An address of the network, with all ports, instead of a port of the host"),
 	FIELD(struct balancer_spec, names, FIELD_STRINGS, .max = 64, .check = instance_name_check, .flag = "alias",
 	      .placeholder = "NAME", .doc = "What an address inside is known by on its network"),
-	FIELD(struct balancer_spec, network, FIELD_STRING, .max = 64, .check = instance_name_check, .flag = "network",
+	FIELD(struct balancer_spec, network, FIELD_STRING, .max = 64, .check = network_name_check, .flag = "network",
 	      .placeholder = "NAME", .doc = "Of the targets' addresses; the first of each if not given"),
 	FIELD(struct balancer_spec, address, FIELD_STRING, .flags = FIELD_IMMUTABLE, .max = 64, .check = ip_check,
 	      .flag = "address", .placeholder = "IP", .doc = "Of the host; all if not given. Inside: of the network; picked if not given"),
@@ -224,7 +224,7 @@ static const struct field balancer_fields[] = {
 TABLE(balancer_table, "balancer", struct balancer, balancer_fields, "Connections spread over instances");
 
 static const struct field address_fields[] = {
-	FIELD(struct address, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = instance_name_check,
+	FIELD(struct address, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = network_name_check,
 	      .doc = "Name of the network"),
 	FIELD(struct address, address, FIELD_STRING, .max = 64, .check = ip_check, .doc = "Picked if not given"),
 	FIELD(struct address, mac, FIELD_STRING, .flags = FIELD_READONLY, .max = 17, .doc = "Of the interface that has it"),
