@@ -16,7 +16,7 @@ GUEST_PACKAGES="qemu-guest-agent"
 # Clients of the dialects, for the tests that use the real ones: some bring a server, which is not to be started.
 CLIENT_PACKAGES="docker.io docker-compose python3-docker"
 # Larger ones, for ./test --all: also the installer that machines boot over the network.
-MORE_CLIENT_PACKAGES="ansible podman debian-installer-12-netboot-amd64"
+MORE_CLIENT_PACKAGES="ansible podman vagrant debian-installer-12-netboot-amd64"
 
 # For the tests in lab machines. Some would start servers on this host, which only the machines are to have.
 LAB_PACKAGES="mmdebstrap cpio lvm2 thin-provisioning-tools nfs-kernel-server tgt open-iscsi nvme-cli
