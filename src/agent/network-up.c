@@ -31,7 +31,8 @@ int network_bring_up(const struct agent *a, const struct network *n, struct erro
 	if (r < 0)
 		return error_wrap(err, "network %s", n->spec.name);
 	network_rewire(a, n, !there);
-	balancers_place(a, n);
+	if (!there)
+		balancers_place(a, n);
 	return 0;
 }
 
@@ -114,10 +115,12 @@ int network_name(const struct job *j, const struct network *n, struct error *err
 	resolver_args(j->agent, n, &args);
 	if (!network_has_resolver(n))
 		return resolver_stop(&args.resolver, err);
+	bool known = fs_exists(args.run); /* with the names that balancers have, as instances have theirs */
 	int r = resolver_start(&args.resolver, &pidfd, err);
 	if (r < 0)
 		return error_wrap(err, "network %s: its resolver", n->spec.name);
-	balancers_place(j->agent, n);
+	if (!known)
+		balancers_place(j->agent, n);
 	pid_t pid = pid_of(pidfd);
 	json_t *extra = json_object();
 	json_set_str(extra, "resolver", n->id);

@@ -175,6 +175,8 @@ static void show(struct core *c, struct object *o, const struct balancer *b) {
 /* The agent first: it checks by doing. */
 static int balancer_change(struct core *c, struct object *o, const struct object_snap *old, const struct balancer *new,
 			   struct error *err) {
+	if (new->spec.inside && !str_same(new->spec.network, ((const struct balancer *)old->noun)->spec.network))
+		return error_field(err, "network", "cannot change: its address is one of that network");
 	core_lock(c);
 	int r = check_references(c, new->project, &new->spec, err);
 	core_unlock(c);
