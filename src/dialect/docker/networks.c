@@ -165,14 +165,22 @@ static bool fits(const json_t *filters, const json_t *network, int dangling) {
 	       (dangling == 2 || unused == (dangling == 1));
 }
 
-static bool is_type(const char *value, const void *arg UNUSED) {
-	return !str_same(value, "custom") && !str_same(value, "builtin");
+/* The first of ?type= that is none; NULL. */
+static const char *bad_type(const json_t *filters) {
+	const json_t *one;
+	size_t i;
+	json_array_foreach(json_object_get(filters, "type"), i, one)
+		if (!str_same(json_string_value(one), "custom") && !str_same(json_string_value(one), "builtin"))
+			return json_string_value(one);
+	return NULL;
 }
 
 /* 0, 1, 2: not asked for, -1: an error has been answered. */
 static int check_filters(struct http_request *req, const json_t *filters) {
-	if (json_object_get(filters, "type") && docker_filter_any(filters, "type", is_type, NULL)) {
-		docker_fail(req, 400, "invalid filter: type must be builtin or custom");
+	const char *type = bad_type(filters);
+	if (type) {
+		_cleanup_(free_ptr) char *shown = text_shown(type);
+		docker_fail(req, 400, "invalid filter: 'type'='%s'", shown);
 		return -1;
 	}
 	return json_object_get(filters, "dangling") ? docker_filter_bool(req, filters, "dangling", false) : 2;
