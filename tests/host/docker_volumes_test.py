@@ -31,7 +31,7 @@ def made_and_found(_):
     anonymous = k.api("POST", "/volumes/create", {})[1]
     equal((len(anonymous["Name"]), anonymous["Labels"]), (64, {"com.docker.volume.anonymous": ""}))
     refused(400, "includes invalid characters for a local volume name", "POST", "/volumes/create", {"Name": "a/b"})
-    refused(400, "plugin \"x\" not found", "POST", "/volumes/create", {"Name": "vx", "Driver": "x"})
+    refused(404, "create vx: error looking up volume plugin x: plugin \"x\" not found", "POST", "/volumes/create", {"Name": "vx", "Driver": "x"})
     refused(404, "get nope: no such volume", "GET", "/volumes/nope")
     refused(503, "cluster volumes", "PUT", "/volumes/v1", {})
     equal(names('?filters={"label":["l=1"]}'), ["v1"])

@@ -83,13 +83,14 @@ static int in_config(const struct mount *m, struct error *err) {
 	return error_wrap(err, "invalid mount config for type \"%s\"", m->type ? m->type : "");
 }
 
-static int parse_parts(char **part, size_t n, struct mount *m, struct error *err) {
+static int parse_parts(char **part, size_t n, struct mount *m, bool *bad_mode, struct error *err) {
 	const char *source = n > 1 ? part[0] : NULL, *target = n > 1 ? part[1] : part[0];
 	m->type = str_copy(source && source[0] == '/' ? "bind" : "volume");
 	int r = set_target(target, m, err);
 	if (r < 0)
 		return in_config(m, err);
-	if (n == 3 && parse_mode(part[2], m) < 0) {
+	*bad_mode = n == 3 && parse_mode(part[2], m) < 0;
+	if (*bad_mode) {
 		_cleanup_(free_ptr) char *shown = text_shown(part[2]);
 		return error_set(err, ERROR_INVALID, "invalid mode: %s", shown);
 	}
@@ -112,9 +113,10 @@ int docker_bind_parse(const char *text, struct mount *m, struct error *err) {
 		empty = empty || !*part[i];
 	if (n > 3 || empty || mode)
 		return error_set(err, ERROR_INVALID, "invalid volume specification: '%s'", shown);
-	int r = parse_parts(part, n, m, err);
+	bool bad_mode = false;
+	int r = parse_parts(part, n, m, &bad_mode, err);
 	if (r < 0)
-		return error_wrap(err, "invalid volume specification: '%s'", shown);
+		return bad_mode ? r : error_wrap(err, "invalid volume specification: '%s'", shown);
 	return m->source && !m->create ? docker_volume_name_check(m->source, err) : 0;
 }
 
