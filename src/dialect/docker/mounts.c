@@ -238,7 +238,7 @@ static json_t *one_mount(struct core *c, const struct mount *m) {
 	json_set_str(out, "Destination", m->target);
 	if (volume)
 		json_set_str(out, "Driver", "local");
-	json_set_str(out, "Mode", mode);
+	json_set_str(out, "Mode", volume && !m->anonymous && !*mode ? "z" : mode); /* as dockerd notes it, with SELinux or without */
 	json_set_bool(out, "RW", !m->read_only);
 	json_set_str(out, "Propagation", !bind ? "" : m->propagation ? m->propagation : "rprivate");
 	return out;
