@@ -16,7 +16,7 @@ GUEST_PACKAGES="qemu-guest-agent"
 # Clients of the dialects, for the tests that use the real ones: some bring a server, which is not to be started.
 CLIENT_PACKAGES="docker.io docker-compose python3-docker"
 # Larger ones, for ./test --all: also the installer that machines boot over the network.
-MORE_CLIENT_PACKAGES="ansible debian-installer-12-netboot-amd64"
+MORE_CLIENT_PACKAGES="ansible podman vagrant debian-installer-12-netboot-amd64"
 command -v npm >/dev/null || MORE_CLIENT_PACKAGES="$MORE_CLIENT_PACKAGES nodejs npm" # others' Node.js has npm in it
 
 # For the tests in lab machines. Some would start servers on this host, which only the machines are to have.

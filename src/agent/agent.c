@@ -81,7 +81,7 @@ static int make_dirs(struct agent *a, struct error *err) {
 }
 
 /* The layer between an image and what an instance writes: the places that wabe mounts something on, so that they
- * are no change of the instance's own. */
+ * are no change of the instance's own; and the list of mounts under the name by which old programs know it. */
 static int make_base(struct agent *a, struct error *err) {
 	static const char *const dirs[] = {"", "/dev", "/etc", "/proc", "/sys"};
 	static const char *const files[] = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"};
@@ -96,6 +96,9 @@ static int make_base(struct agent *a, struct error *err) {
 		if (fd < 0 || fchmod(fd, 0644) < 0)
 			return error_errno(err, errno, "cannot make %s", path);
 	}
+	_cleanup_(free_ptr) char *table = str_format("%s/etc/mtab", a->base);
+	if (symlink("/proc/mounts", table) < 0 && errno != EEXIST)
+		return error_errno(err, errno, "cannot make %s", table);
 	return 0;
 }
 

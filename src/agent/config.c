@@ -197,20 +197,35 @@ static int lookup_device(const char *path, const char *field, mode_t *mode, dev_
 	return 0;
 }
 
+static int add_throttle(const char *device, int64_t rate, const char *field, struct cgroup_throttle *to, size_t *n,
+			struct error *err) {
+	mode_t mode;
+	dev_t dev;
+	int r = lookup_device(device, field, &mode, &dev, err);
+	if (r < 0)
+		return r;
+	if (!S_ISBLK(mode))
+		return error_field(err, field, "%s is not a block device", device);
+	to[(*n)++] = (struct cgroup_throttle){major(dev), minor(dev), (uint64_t)rate};
+	return 0;
+}
+
 static int add_throttles(const io_throttles *from, const char *field, struct cgroup_throttle **to, size_t *n,
 			 struct error *err) {
+	int r = 0;
 	*to = alloc_array(from->n + 1, sizeof **to);
-	for (size_t i = 0; i < from->n; i++) {
-		mode_t mode;
-		dev_t dev;
-		int r = lookup_device(from->items[i].device, field, &mode, &dev, err);
-		if (r < 0)
-			return r;
-		if (!S_ISBLK(mode))
-			return error_field(err, field, "%s is not a block device", from->items[i].device);
-		(*to)[(*n)++] = (struct cgroup_throttle){major(dev), minor(dev), (uint64_t)from->items[i].rate};
-	}
-	return 0;
+	for (size_t i = 0; r == 0 && i < from->n; i++)
+		r = add_throttle(from->items[i].device, from->items[i].rate, field, *to, n, err);
+	return r;
+}
+
+static int add_weights(const struct limits *l, struct cgroup_limits *out, struct error *err) {
+	int r = 0;
+	out->weights = alloc_array(l->io_weights.n + 1, sizeof *out->weights);
+	for (size_t i = 0; r == 0 && i < l->io_weights.n; i++)
+		r = add_throttle(l->io_weights.items[i].device, l->io_weights.items[i].weight, "spec.limits.io_weights", out->weights,
+				 &out->n_weights, err);
+	return r;
 }
 
 bool can_limit_swap(void) {
@@ -241,7 +256,9 @@ int limits_to_cgroup(const struct limits *l, struct cgroup_limits *out, struct e
 	for (size_t i = 0; i < l->hugepages.n; i++)
 		out->hugepages[out->n_hugepages++] = (struct cgroup_hugepage){
 			str_copy(l->hugepages.items[i].size), (uint64_t)l->hugepages.items[i].limit};
-	int r = add_throttles(&l->io_read_bps, "spec.limits.io_read_bps", &out->read_bps, &out->n_read_bps, err);
+	int r = add_weights(l, out, err);
+	if (r == 0)
+		r = add_throttles(&l->io_read_bps, "spec.limits.io_read_bps", &out->read_bps, &out->n_read_bps, err);
 	if (r == 0)
 		r = add_throttles(&l->io_write_bps, "spec.limits.io_write_bps", &out->write_bps, &out->n_write_bps,
 				  err);
@@ -427,6 +444,29 @@ static int add_volume(const struct instance *i, const struct mount *m, const str
 	return 0;
 }
 
+/* The files of an image, to read: its one layer, or an overlay of them. */
+static int add_image(const struct agent *a, const struct instance *i, const struct mount *m, struct container_config *c, struct error *err) {
+	const struct image_use *use = NULL;
+	for (size_t n = 0; !use && n < i->images.n; n++)
+		if (str_same(i->images.items[n].name, m->source))
+			use = &i->images.items[n];
+	if (!use || !use->layers || !use->layers[0])
+		return error_field(err, "spec.mounts.source", "the image %s is not known to the agent", m->source ? m->source : "(none)");
+	struct container_mount *to = config_add_mount(c);
+	to->target = str_copy(m->target);
+	to->flags = MS_RDONLY | MS_NODEV | MS_NOSUID;
+	to->propagation = MS_PRIVATE | MS_REC;
+	for (size_t n = 0; use->layers[1] && use->layers[n]; n++)
+		strv_take(&to->lowers, layer_path(a, use->layers[n], "fs"));
+	to->type = str_copy(to->lowers ? "overlay" : "bind");
+	if (!to->lowers) {
+		to->source = layer_path(a, use->layers[0], "fs");
+		to->flags |= MS_BIND;
+		to->idmap = i->uid_base != 0;
+	}
+	return 0;
+}
+
 static int build_mounts(const struct agent *a, const struct msg_instance_create *r, const struct volume_mounts *volumes,
 			struct container_config *c, struct error *err) {
 	const struct instance_spec *spec = &r->instance.spec;
@@ -440,6 +480,8 @@ static int build_mounts(const struct agent *a, const struct msg_instance_create 
 			result = config_bind(a, m, r->instance.uid_base != 0, c, err);
 		else if (str_same(m->type, "tmpfs"))
 			result = add_tmpfs(m, c, err);
+		else if (str_same(m->type, "image"))
+			result = add_image(a, &r->instance, m, c, err);
 		else
 			result = add_volume(&r->instance, m, volumes, c, err);
 		if (result < 0)

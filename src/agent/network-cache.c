@@ -44,7 +44,7 @@ static void set_status(struct net *n, const char *state, const char *error) {
 	s->error = error ? str_copy(error) : NULL;
 	if (!d || !d->rules)
 		return; /* it has no interface of its own */
-	network_bridge_name(n->agent->tag, n->network.id, name);
+	network_bridge_name(n->agent->tag, &n->network, name);
 	s->interface = str_copy(name);
 }
 

@@ -191,6 +191,8 @@ int do_rules_delete(struct job *j, struct error *err);
 int work_rules_set(struct job *j, struct error *err);
 int work_rules_delete(struct job *j, struct error *err);
 int work_members_set(struct job *j, struct error *err);
+/* Addresses and names of the balancers that are inside a network, on its bridge and in its resolver (where that has been started). */
+void balancers_place(const struct agent *a, const struct network *n);
 int work_balancer_set(struct job *j, struct error *err);
 int work_balancer_delete(struct job *j, struct error *err);
 int work_firewall_list(struct job *j, struct error *err);

@@ -25,12 +25,14 @@ const struct network_driver *network_driver_of(const struct network *n, struct e
 int network_bring_up(const struct agent *a, const struct network *n, struct error *err) {
 	const struct network_driver *d = network_driver_of(n, err);
 	char bridge[16];
-	network_bridge_name(a->tag, n->id, bridge);
+	network_bridge_name(a->tag, n, bridge);
 	bool there = if_nametoindex(bridge) != 0;
 	int r = d ? d->up(a->tag, n, err) : -ERROR_UNSUPPORTED;
 	if (r < 0)
 		return error_wrap(err, "network %s", n->spec.name);
 	network_rewire(a, n, !there);
+	if (!there)
+		balancers_place(a, n);
 	return 0;
 }
 
@@ -81,7 +83,7 @@ void resolver_args(const struct agent *a, const struct network *n, struct resolv
 	*out = (struct resolver_args){0};
 	out->run = str_format("%s/%s", a->resolvers, n->id);
 	out->leases = network_path(a, n->id, "leases");
-	network_bridge_name(a->tag, n->id, out->interface);
+	network_bridge_name(a->tag, n, out->interface);
 	void *value;
 	for (size_t at = 0; map_next(a->insts, &at, NULL, &value);) {
 		const struct inst *i = value;
@@ -113,9 +115,12 @@ int network_name(const struct job *j, const struct network *n, struct error *err
 	resolver_args(j->agent, n, &args);
 	if (!network_has_resolver(n))
 		return resolver_stop(&args.resolver, err);
+	bool known = fs_exists(args.run); /* with the names that balancers have, as instances have theirs */
 	int r = resolver_start(&args.resolver, &pidfd, err);
 	if (r < 0)
 		return error_wrap(err, "network %s: its resolver", n->spec.name);
+	if (!known)
+		balancers_place(j->agent, n);
 	pid_t pid = pid_of(pidfd);
 	json_t *extra = json_object();
 	json_set_str(extra, "resolver", n->id);
@@ -161,12 +166,12 @@ static int keep_settled(struct network *n, const struct network *old, struct err
 		keep(&have->items[i].range, o->subnets.items[i].range);
 	}
 	keep(&s->domain, o->domain);
-	bool same = str_same(s->driver, o->driver) && str_same(s->parent, o->parent) && str_same(s->mode, o->mode) &&
+	bool same = str_same(s->driver, o->driver) && str_same(s->interface, o->interface) && str_same(s->parent, o->parent) && str_same(s->mode, o->mode) &&
 		    s->vlan == o->vlan && s->vni == o->vni && have->n == o->subnets.n;
 	for (size_t i = 0; same && i < have->n; i++)
 		same = fields_equal(&subnet_table, &have->items[i], &o->subnets.items[i]);
 	return same ? 0
-		    : error_set(err, ERROR_CONFLICT, "network %s is there with another driver, parent or subnet: remove it first",
+		    : error_set(err, ERROR_CONFLICT, "network %s is there with another driver, interface, parent or subnet: remove it first",
 				o->name);
 }
 
@@ -249,7 +254,7 @@ static int answer_network(const struct job *j, struct network *n, struct error *
 	const struct network_driver *d = network_driver_find(n->spec.driver);
 	struct msg_network_state reply = {.id = n->id, .subnets = n->spec.subnets, .status = {.state = (char *)"up"}};
 	char name[16];
-	network_bridge_name(j->agent->tag, n->id, name);
+	network_bridge_name(j->agent->tag, n, name);
 	if (d->rules)
 		reply.status.interface = name;
 	return job_answer(j, &reply, NULL, 0, err);

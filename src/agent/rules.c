@@ -286,6 +286,52 @@ int work_members_set(struct job *j, struct error *err) {
 	return edit_end(&e, rules.state.n_networks ? firewall_members_set(&rules.state, &members, err) : 0, err);
 }
 
+/* --- balancers --- */
+
+/* One that is inside a network has its address on the bridge, and its names in the resolver. */
+static int place_one(const struct agent *a, const struct network *n, const struct balancer *b, struct error *err) {
+	_cleanup_(resolver_args_free) struct resolver_args args = {0};
+	int r = network_address_add(a->tag, n, b->spec.address, err);
+	if (r < 0 || !network_has_resolver(n))
+		return r;
+	resolver_args(a, n, &args);
+	return fs_exists(args.run) ? resolver_names_set(&args.resolver, b->id, b->spec.address, b->spec.names, err) : 0;
+}
+
+static int place(const struct agent *a, const struct balancer *b, struct error *err) {
+	const struct net *net = b->spec.inside && b->network_id ? net_get(a, b->network_id) : NULL;
+	if (!b->spec.inside)
+		return 0;
+	if (!net || net->damaged || !b->spec.address)
+		return error_set(err, ERROR_NOT_FOUND, "the agent has no network %s for balancer %s", b->spec.network, b->spec.name);
+	return place_one(a, &net->network, b, err);
+}
+
+static void displace(const struct agent *a, const struct balancer *b) {
+	const struct net *net = b->spec.inside && b->network_id ? net_get(a, b->network_id) : NULL;
+	_cleanup_(resolver_args_free) struct resolver_args args = {0};
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (!net || net->damaged || !b->spec.address)
+		return;
+	resolver_args(a, &net->network, &args);
+	int r = network_address_remove(a->tag, &net->network, b->spec.address, &err);
+	if (r == 0 && network_has_resolver(&net->network))
+		r = resolver_host_remove(&args.resolver, b->id, &err);
+	if (r < 0)
+		log_warn("balancer %s: %s", b->spec.name, error_text(&err));
+}
+
+void balancers_place(const struct agent *a, const struct network *n) {
+	_cleanup_(rules_free) struct rules rules = {0};
+	load_objects(a, "balancers", &balancer_table, (void **)&rules.balancers.items, &rules.balancers.n);
+	for (size_t i = 0; i < rules.balancers.n; i++) {
+		const struct balancer *b = &rules.balancers.items[i];
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		if (b->spec.inside && b->spec.address && str_same(b->network_id, n->id) && place_one(a, n, b, &err) < 0)
+			log_warn("balancer %s: %s", b->spec.name, error_text(&err));
+	}
+}
+
 int work_balancer_set(struct job *j, struct error *err) {
 	const struct balancer *b = j->body;
 	_cleanup_(edit_free) struct edit e = {.job = j, .lock = -1};
@@ -297,7 +343,10 @@ int work_balancer_set(struct job *j, struct error *err) {
 		return r;
 	fault_point("rules.saved");
 	rules_load(j->agent, NULL, false, &rules);
-	return edit_end(&e, rules.state.n_networks ? firewall_balancer_set(&rules.state, b, err) : 0, err);
+	r = rules.state.n_networks ? firewall_balancer_set(&rules.state, b, err) : 0;
+	if (r == 0)
+		r = place(j->agent, b, err);
+	return edit_end(&e, r, err);
 }
 
 int work_balancer_delete(struct job *j, struct error *err) {
@@ -307,6 +356,8 @@ int work_balancer_delete(struct job *j, struct error *err) {
 	struct balancer old = {0};
 	int r = edit_begin(&e, "balancers", m->id, err);
 	bool known = r == 0 && object_load(&balancer_table, e.path, &old, NULL) == 0;
+	if (known)
+		displace(j->agent, &old); /* before it is forgotten: a repeated call finds what is left */
 	if (r == 0)
 		r = edit_remove(&e, err);
 	if (r == 0) {

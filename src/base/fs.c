@@ -140,13 +140,27 @@ int fs_copy(int from, int to, uint64_t *copied) {
 	return 0;
 }
 
+static int copy_through(int from, int to, size_t n) {
+	_cleanup_(free_ptr) char *chunk = alloc_zero(131072);
+	while (n) {
+		ssize_t got = RETRY_EINTR(read(from, chunk, MIN(n, (size_t)131072)));
+		int r = got > 0 ? fs_write_all(to, chunk, (size_t)got) : got < 0 ? -errno : -EIO; /* it became shorter */
+		if (r < 0)
+			return r;
+		n -= (size_t)got;
+	}
+	return 0;
+}
+
 static int copy_range(int from, int to, off_t at, off_t end) {
 	if (lseek(from, at, SEEK_SET) < 0 || lseek(to, at, SEEK_SET) < 0)
 		return -errno;
 	while (at < end) {
 		ssize_t n = RETRY_EINTR(copy_file_range(from, NULL, to, NULL, (size_t)(end - at), 0));
+		if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS))
+			return copy_through(from, to, (size_t)(end - at));
 		if (n <= 0)
-			return n < 0 ? -errno : -EIO; /* it became shorter */
+			return n < 0 ? -errno : -EIO;
 		at += n;
 	}
 	return 0;

@@ -18,11 +18,12 @@ static int run(struct invocation *in, struct error *err) {
 const struct command command_network_publish = {
 	.name = "network publish",
 	.group = "Networks",
-	.usage = "--to TARGET --port PORT [OPTION…]",
+	.usage = "--to TARGET {--port PORT | --inside --network NAME} [OPTION…]",
 	.doc = "Spread connections to a port of the host over instances",
 	.details = "New connections go to those that run and are not unhealthy, whichever these are just then. Prints the name that\n"
-		   "wabe network unpublish takes.",
-	.examples = "wabe network publish --to label=app=web --port 80\nwabe network publish --to label=app=web --port 8080 --host-port 80 --affinity source --name shop",
+		   "wabe network unpublish takes. --inside: instances on the network reach them at an address of it, by any port, and by the names\n"
+		   "that --alias gives.",
+	.examples = "wabe network publish --to label=app=web --port 80\nwabe network publish --to label=app=web --port 8080 --host-port 80 --affinity source --name shop\nwabe network publish --to label=app=db --inside --network back --alias db",
 	.fields = &balancer_spec_table,
 	.complete = "",
 	.run = run,

@@ -3,6 +3,8 @@
 
 static char *port_text(const json_t *spec) {
 	const char *address = json_get_str(spec, "address"), *protocol = json_get_str(spec, "protocol");
+	if (json_get_bool(spec, "inside"))
+		return str_format("%s on %s", address, json_get_str(spec, "network"));
 	return str_format("%s%s%lld->%lld/%s", address ? address : "", address ? ":" : "",
 			  (long long)json_get_int(spec, "host_port"), (long long)json_get_int(spec, "port"),
 			  protocol ? protocol : "tcp");

@@ -24,5 +24,5 @@ struct workloads {
 
 /* The names of the balancers that these workloads have, after those are gone that none of them wants. */
 struct map *workload_ports_collect(struct core *c, struct noun *const *all);
-/* A balancer for each port that has none; NULL, or why one could not be made, to be freed. */
+/* A balancer for each port, and for its address on each network, that has none; NULL, or why one could not be made, to be freed. */
 char *workload_ports_make(struct core *c, const struct workload *w, const struct map *have);

@@ -45,7 +45,7 @@ static struct address_claim *claim_of(struct network_use *u, const char *address
 
 static void claim_drop_unused(struct network_use *u, const char *address) {
 	const struct address_claim *a = map_get(u->addresses, address);
-	if (a && !a->instance && !a->gateway && !a->aside && !a->reserved)
+	if (a && !a->instance && !a->gateway && !a->aside && !a->reserved && !a->balancer)
 		map_remove(u->addresses, address);
 }
 
@@ -121,6 +121,8 @@ int address_usable(struct core *c, const struct object *network, const char *add
 	const struct address_claim *a = map_get(u->addresses, address);
 	if (a && a->gateway)
 		return error_set(err, ERROR_CONFLICT, "%s is the gateway of network %s", address, name);
+	if (a && a->balancer)
+		return error_set(err, ERROR_CONFLICT, "%s on network %s is a balancer's", address, name);
 	if (a && a->aside)
 		return error_set(err, ERROR_CONFLICT, "%s is set aside on network %s", address, name);
 	if (a && a->instance && !str_same(a->instance, self) && !(share && a->share && !instance_is_up(c, a->instance)))
@@ -148,6 +150,42 @@ int address_pick(const struct object *network, int family, char out[46], struct 
 	cidr_format(&space->range, range);
 	return error_set(err, ERROR_CONFLICT, "network %s has no free address left in %s: remove instances or release addresses",
 			 network_of(network)->spec.name, range);
+}
+
+/* ---- balancers ---- */
+
+int balancer_address(struct core *c, const char *project, struct balancer_spec *s, struct error *err) {
+	const struct object *o = object_find(c, &c->networks, project, s->network, err);
+	char text[46];
+	struct ip ip;
+	if (!o)
+		return -ERROR_NOT_FOUND;
+	int family = address_space_of(use_of(o), AF_INET) ? AF_INET : AF_INET6, r;
+	const char *driver = network_of(o)->spec.driver;
+	if (!str_same(driver, "bridge") && !str_same(driver, "vxlan"))
+		return error_set(err, ERROR_UNSUPPORTED, "network %s has no bridge of this host, which would have the address",
+				 network_of(o)->spec.name);
+	if (!address_space_of(use_of(o), family))
+		return error_set(err, ERROR_INVALID, "network %s has no subnet", network_of(o)->spec.name);
+	if (!s->address)
+		r = address_pick(o, family, text, err);
+	else if (ip_parse(s->address, &ip) < 0)
+		r = error_set(err, ERROR_INVALID, "%s is not an IP address", s->address);
+	else
+		r = address_usable(c, o, (ip_format(&ip, text), text), NULL, false, err);
+	if (r < 0)
+		return r;
+	free(s->address);
+	s->address = str_copy(text);
+	return 0;
+}
+
+void balancer_claim(struct core *c, const struct balancer *b, bool held) {
+	struct object *o = b->network_id ? map_get(c->networks.by_id, b->network_id) : NULL;
+	if (!o)
+		return;
+	claim_of(use_of(o), b->spec.address)->balancer = held;
+	claim_drop_unused(use_of(o), b->spec.address);
 }
 
 /* ---- interfaces of instances ---- */
@@ -364,14 +402,14 @@ static void list_network(struct core *c, const struct object *o, struct buf *tex
 	void *value;
 	for (size_t i = 0; map_next(use_of(o)->addresses, &i, &address, &value);) {
 		const struct address_claim *claim = value;
-		if (!claim->instance && !claim->reserved)
+		if (!claim->instance && !claim->reserved && !claim->balancer)
 			continue;
 		struct address a = {
 			.network = network_of(o)->spec.name,
 			.address = (char *)address,
 			.mac = claim->mac,
 			.instance = claim->instance ? (char *)instance_name_of(c, claim->instance) : NULL,
-			.description = claim->description,
+			.description = claim->balancer ? (char *)"a balancer's" : claim->description,
 		};
 		_cleanup_(free_ptr) char *one = address_text(&a);
 		buf_addf(text, "%s%s", text->data[text->len - 1] == '[' ? "" : ",", one);

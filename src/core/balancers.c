@@ -50,10 +50,10 @@ struct port balancer_host_port(const struct balancer_spec *s) {
 	return (struct port){.address = s->address, .host_port = s->host_port, .port = s->port, .count = 1, .protocol = s->protocol};
 }
 
-/* "label:app=web" port 80 → "app-web-80" */
+/* "label:app=web" port 80 → "app-web-80", inside net → "app-web-net" */
 static char *name_for(const struct balancer_spec *s) {
 	const char *target = strchr(s->target, ':') + 1;
-	char *name = str_format("%.100s-%" PRId64, target, s->host_port);
+	char *name = s->inside ? str_format("%.60s-%.60s", target, s->network) : str_format("%.100s-%" PRId64, target, s->host_port);
 	for (char *p = name; *p; p++)
 		if (!isalnum((unsigned char)*p) && !strchr("_.-", *p))
 			*p = '-';
@@ -63,7 +63,7 @@ static char *name_for(const struct balancer_spec *s) {
 }
 
 static void fill_defaults(struct balancer_spec *s) {
-	if (!s->host_port)
+	if (!s->host_port && !s->inside)
 		s->host_port = s->port;
 	if (!s->name)
 		s->name = name_for(s);
@@ -83,28 +83,46 @@ static int check_references(struct core *c, const char *project, const struct ba
 	return 0;
 }
 
+/* Its port of the host, or its address inside. Needs the lock. */
+static int hold_place(struct core *c, struct balancer *b, struct error *err) {
+	struct port port = balancer_host_port(&b->spec);
+	int r = b->spec.inside ? balancer_address(c, b->project, &b->spec, err) : port_check(c, &port, b->id, true, err);
+	if (r < 0)
+		error_in_field(err, b->spec.inside ? "address" : "host_port");
+	else if (b->spec.inside)
+		b->network_id = str_copy(object_id(object_find(c, &c->networks, b->project, b->spec.network, NULL)));
+	return r;
+}
+
+void balancer_hold(struct core *c, const struct balancer *b, bool held) {
+	struct port port = balancer_host_port(&b->spec);
+	if (b->spec.inside)
+		balancer_claim(c, b, held);
+	else if (held)
+		port_claim(c, &port, b->id);
+	else
+		port_unclaim(c, &port, b->id);
+}
+
 static struct object *balancer_reserve(struct core *c, const char *project, struct balancer_spec *spec,
 				       struct error *err) {
 	WITH_LOCK(c);
 	_cleanup_(free_ptr) char *id = random_hex(INSTANCE_ID_LEN / 2);
 	struct balancer b = {.id = id, .project = (char *)project, .created_at = time_now_ns(), .spec = *spec};
-	struct port port = balancer_host_port(spec);
 	if (core_project_check(c, project, err) < 0 || check_references(c, project, spec, err) < 0)
 		return NULL;
-	if (port_check(c, &port, id, true, err) < 0) {
-		error_in_field(err, "host_port");
-		return NULL;
-	}
-	struct object *o = object_add(&c->balancers, &b, err);
+	int r = hold_place(c, &b, err);
+	*spec = b.spec; /* with its address */
+	struct object *o = r == 0 ? object_add(&c->balancers, &b, err) : NULL;
 	if (o)
-		port_claim(c, &port, object_id(o));
+		balancer_hold(c, balancer_of(o), true);
+	free(b.network_id);
 	return o;
 }
 
 static void take_out(struct core *c, struct object *o) {
 	WITH_LOCK(c);
-	struct port port = balancer_host_port(&balancer_of(o)->spec);
-	port_unclaim(c, &port, object_id(o));
+	balancer_hold(c, balancer_of(o), false);
 	object_take_out(c, &c->balancers, o);
 	selections_rebuild(c);
 }
@@ -157,6 +175,8 @@ static void show(struct core *c, struct object *o, const struct balancer *b) {
 /* The agent first: it checks by doing. */
 static int balancer_change(struct core *c, struct object *o, const struct object_snap *old, const struct balancer *new,
 			   struct error *err) {
+	if (new->spec.inside && !str_same(new->spec.network, ((const struct balancer *)old->noun)->spec.network))
+		return error_field(err, "network", "cannot change: its address is one of that network");
 	core_lock(c);
 	int r = check_references(c, new->project, &new->spec, err);
 	core_unlock(c);

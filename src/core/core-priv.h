@@ -315,6 +315,8 @@ void snapshots_run_schedules(struct core *c, int64_t now); /* takes and removes 
 void *snapshots_clock(void *core); /* a thread that does so in time */
 /* Fills pool_id and volumes of an instance from its spec; volumes that are not there are made. *made: ids of those, to be
  * freed, for volumes_drop when the instance does not come to be. */
+/* The layers of images that it mounts are with the agent. */
+int mounted_images_ensure(struct core *c, const struct instance *i, struct error *err);
 int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err);
 void volumes_drop(struct core *c, const char *project, char *const *ids);
 

@@ -37,17 +37,26 @@ void image_removal_free(struct image_removal *m) {
 
 /* ---- what stands against it; all of these need the lock ---- */
 
-/* An instance that has the image; one that is up before others. */
+/* Who mounts the image needs all of it, whether or not it runs. */
+static bool mounts_image(const struct instance *i, const char *image_id) {
+	for (size_t k = 0; k < i->images.n; k++)
+		if (str_same(i->images.items[k].image_id, image_id))
+			return true;
+	return false;
+}
+
+/* An instance that has the image; one that is up (or mounts it, which counts as much) before others. */
 static const struct instance *user_of(struct core *c, const char *image_id, bool *up) {
 	const struct instance *user = NULL;
 	void *value;
 	*up = false;
 	for (size_t i = 0; !*up && map_next(c->by_id, &i, NULL, &value);) {
 		const struct instance *one = &((struct entry *)value)->snap->instance;
-		if (!str_same(one->image_id, image_id))
+		bool mounts = mounts_image(one, image_id);
+		if (!mounts && !str_same(one->image_id, image_id))
 			continue;
 		user = one;
-		*up = state_is_up(one->status.state);
+		*up = mounts || state_is_up(one->status.state);
 	}
 	return user;
 }

@@ -278,8 +278,13 @@ static int resolve_mounts(struct core *c, struct instance *new, struct error *er
 	for (size_t i = 0; i < new->volumes.n; i++)
 		fields_free(&volume_use_table, &new->volumes.items[i]);
 	new->volumes.n = 0;
+	for (size_t i = 0; i < new->images.n; i++)
+		fields_free(&image_use_table, &new->images.items[i]);
+	new->images.n = 0;
 	free(TAKE_PTR(new->pool_id));
 	int r = instance_resolve_storage(c, new, &made, err);
+	if (r == 0)
+		r = mounted_images_ensure(c, new, err);
 	if (r < 0)
 		volumes_drop(c, new->project, made);
 	return r;
@@ -448,7 +453,7 @@ static int edit_connect(struct core *c, struct entry *e, const struct instance *
 	const struct nic *had = nic_on(&old->nics, id);
 	if (had && at < all->n) {
 		struct attachment *before = &all->items[at];
-		r = check_same(had, a, new->spec.name, err);
+		r = state_is_up(old->status.state) ? check_same(had, a, new->spec.name, err) : 0;
 		if (r < 0)
 			return r;
 		a->ipv4 = a->ipv4 ? a->ipv4 : TAKE_PTR(before->ipv4); /* stay static */

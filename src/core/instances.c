@@ -219,6 +219,8 @@ int instance_make(struct core *c, const struct instance *i, const struct instanc
 	struct msg_instance_create body = {.instance = *i};
 	_cleanup_(free_ptr) char **layers = NULL;
 	int r = image ? prepare_root(c, i, &image->image, from != NULL, &body, &layers, err) : 0;
+	if (r == 0)
+		r = mounted_images_ensure(c, i, err);
 	if (r < 0)
 		return r;
 	if (image)

@@ -76,11 +76,51 @@ static int resolve_mount(struct core *c, struct instance *i, struct mount *m, ch
 	return add_use(c, i, m, v, err);
 }
 
+static const struct image_use *image_named(const struct instance *i, const char *name) {
+	for (size_t k = 0; k < i->images.n; k++)
+		if (str_same(i->images.items[k].name, name))
+			return &i->images.items[k];
+	return NULL;
+}
+
+static int resolve_image(struct core *c, struct instance *i, const struct mount *m, struct error *err) {
+	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
+	if (!str_same(m->type, "image") || image_named(i, m->source))
+		return 0;
+	int r = image_get(c, i->project, m->source, &snap, err);
+	if (r < 0)
+		return r;
+	if (!image_is_oci(&snap->image) || !snap->image.layers.n)
+		return error_field(err, "source", "%s has no files that could be mounted", m->source);
+	i->images.items = alloc_resize(i->images.items, i->images.n + 1, sizeof *i->images.items);
+	struct image_use *use = &i->images.items[i->images.n++];
+	*use = (struct image_use){.name = str_copy(m->source), .image_id = str_copy(snap->image.id)};
+	for (size_t k = 0; k < snap->image.layers.n; k++)
+		strv_add(&use->layers, snap->image.layers.items[k].diff_id);
+	return 0;
+}
+
+int mounted_images_ensure(struct core *c, const struct instance *i, struct error *err) {
+	int r = 0;
+	for (size_t k = 0; r == 0 && k < i->images.n; k++) {
+		core_lock(c);
+		const struct image_entry *e = map_get(c->images, i->images.items[k].image_id);
+		_cleanup_(image_snap_unref_ptr) struct image_snap *snap = e ? image_snap_ref(e->snap) : NULL;
+		core_unlock(c);
+		r = snap ? layers_ensure(c, &snap->image, err)
+			 : error_set(err, ERROR_NOT_FOUND, "the image %s, which is to be mounted, is not there any more",
+				     i->images.items[k].name);
+	}
+	return r;
+}
+
 int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err) {
 	*made = NULL;
 	int r = pool_id_of(c, i->spec.pool ? i->spec.pool : "local", &i->pool_id, err);
 	for (size_t k = 0; r == 0 && k < i->spec.mounts.n; k++) {
 		r = resolve_mount(c, i, &i->spec.mounts.items[k], made, err);
+		if (r == 0)
+			r = resolve_image(c, i, &i->spec.mounts.items[k], err);
 		if (r < 0) {
 			_cleanup_(free_ptr) char *field = str_format("mounts[%zu]", k);
 			error_in_field(err, field);

@@ -11,9 +11,7 @@ static void network_loaded(struct core *c UNUSED, struct object *o) {
 }
 
 static void balancer_loaded(struct core *c, struct object *o) {
-	const struct balancer_spec *s = &((struct balancer *)o->snap->noun)->spec;
-	struct port port = balancer_host_port(s);
-	port_claim(c, &port, object_id(o));
+	balancer_hold(c, o->snap->noun, true);
 }
 
 int networks_restore(struct core *c, struct error *err) {

@@ -17,6 +17,7 @@ struct address_claim {
 	bool gateway;      /* the host has it */
 	bool aside;        /* the network's spec keeps it from instances */
 	bool reserved;     /* is in the store */
+	bool balancer;     /* one has it */
 	char *description; /* of the reservation; NULL */
 };
 /* Where dynamic addresses come from: each next one behind the last, so that one just freed rests for a while. */
@@ -50,6 +51,9 @@ const struct address_space *address_space_of(const struct network_use *u, int fa
  * struct attachment. */
 int address_usable(struct core *c, const struct object *network, const char *address, const char *self, bool share,
 		  struct error *err);
+/* Chooses, where its spec says none, or checks the address of a balancer inside a network. Holds it, and gives it back. */
+int balancer_address(struct core *c, const char *project, struct balancer_spec *s, struct error *err);
+void balancer_claim(struct core *c, const struct balancer *b, bool held);
 /* Does an instance run, so that what it shares is its alone? */
 bool instance_is_up(struct core *c, const char *id);
 /* A free one of that family; CONFLICT when there is none. */
@@ -124,6 +128,8 @@ const char *rules_naming(struct core *c, const char *peer);
 
 /* The port of the host that a balancer has; its strings are the spec's. */
 struct port balancer_host_port(const struct balancer_spec *s);
+/* Claims its port, or its address inside a network, or gives it up. Needs the lock. */
+void balancer_hold(struct core *c, const struct balancer *b, bool held);
 
 /* ---- networks.c ---- */
 /* The network as the agent gets it; free by network_table. Needs the lock. */

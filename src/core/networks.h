@@ -28,7 +28,7 @@ int network_prune(struct core *c, const char *project, char ***deleted, struct e
 
 /* ---- instances on networks ---- */
 /* Puts an instance, running or not, on a network. One that it is on already: changes aliases, rules and rates; addresses,
- * MAC and interface must be the same then. Takes what a owns. */
+ * MAC and interface must be the same while it runs. Takes what a owns. */
 int network_connect(struct core *c, const char *project, const char *instance, struct attachment *a,
 		    struct instance_snap **out, struct error *err);
 int network_disconnect(struct core *c, const char *project, const char *instance, const char *network,

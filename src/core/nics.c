@@ -141,8 +141,8 @@ static bool name_taken(const nics *list, const attachments *wanted, const char *
 	return false;
 }
 
-static int choose_interface(const struct attachment *a, const nics *done, const attachments *all, const nics *before,
-			    struct nic *n, struct error *err) {
+static int choose_interface(const struct attachment *a, const struct network_spec *s, const nics *done, const attachments *all,
+			    const nics *before, struct nic *n, struct error *err) {
 	const struct nic *had = nic_on(before, n->network_id);
 	static const attachments none = {0};
 	char name[16];
@@ -157,7 +157,7 @@ static int choose_interface(const struct attachment *a, const nics *done, const 
 		return 0;
 	}
 	for (unsigned k = 0;; k++) {
-		snprintf(name, sizeof name, "eth%u", k);
+		snprintf(name, sizeof name, "%s%u", s->interface_prefix ? s->interface_prefix : "eth", k);
 		if (name_taken(done, all, name))
 			continue;
 		bool later = false; /* one that follows keeps the name that it has */
@@ -200,7 +200,7 @@ static int nic_resolve(struct core *c, const struct instance *i, const struct at
 	if (r == 0)
 		r = choose_mac(c, o, a->mac, had, i->id, n, err);
 	if (r == 0)
-		r = choose_interface(a, done, all, &i->nics, n, err);
+		r = choose_interface(a, &network_of(o)->spec, done, all, &i->nics, n, err);
 	if (r == 0)
 		r = group_ids(c, i->project, a->rules, "rules", &n->rules, err);
 	n->aliases = strv_copy(a->aliases);

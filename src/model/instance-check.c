@@ -319,7 +319,7 @@ int ulimit_validate(const void *object, struct error *err) {
 
 int mount_validate(const void *object, struct error *err) {
 	const struct mount *m = object;
-	bool bind = is(m->type, "bind"), tmpfs = is(m->type, "tmpfs");
+	bool bind = is(m->type, "bind"), tmpfs = is(m->type, "tmpfs"), image = is(m->type, "image");
 	if (bind && !m->source)
 		return error_field(err, "source", "is required for a bind mount");
 	if (tmpfs && m->source)
@@ -334,12 +334,22 @@ int mount_validate(const void *object, struct error *err) {
 		return error_field(err, "create", "goes with bind alone");
 	if (m->anonymous && !is(m->type, "volume"))
 		return error_field(err, "anonymous", "goes with volume alone");
-	if (tmpfs && m->subpath)
-		return error_field(err, "subpath", "does not go with tmpfs");
-	int r = !m->source || strstr(m->source, "{{") ? 0 : bind ? path_check(m->source, err) : instance_name_check(m->source, err);
+	if ((tmpfs || image) && m->subpath)
+		return error_field(err, "subpath", "does not go with %s", m->type);
+	if (image && !m->source)
+		return error_field(err, "source", "is required for an image");
+	int r = !m->source || image || strstr(m->source, "{{") ? 0 : bind ? path_check(m->source, err) : instance_name_check(m->source, err);
 	if (r < 0)
 		error_in_field(err, "source");
 	return r;
+}
+
+/* A machine has its own kernel's mounts. */
+static int image_mounts_validate(const struct instance_spec *s, struct error *err) {
+	for (size_t i = 0; instance_is_machine(s) && i < s->mounts.n; i++)
+		if (is(s->mounts.items[i].type, "image"))
+			return error_field(err, "mounts", "images can be mounted in containers alone");
+	return 0;
 }
 
 static int memory_validate(const struct limits *l, struct error *err) {
@@ -483,6 +493,8 @@ int instance_spec_validate(const void *object, struct error *err) {
 		r = mounts_validate(s, err);
 	if (r == 0)
 		r = networks_validate(s, err);
+	if (r == 0)
+		r = image_mounts_validate(s, err);
 	if (r == 0)
 		r = ulimits_validate(s, err);
 	return r == 0 ? sysctls_validate(s, err) : r;

@@ -92,6 +92,15 @@ int parse_ulimit(const char *text, void *to, struct error *err) {
 	return 0;
 }
 
+int parse_weight(const char *text, void *to, struct error *err) {
+	struct io_weight *w = to;
+	const char *colon = strrchr(text, ':');
+	if (!colon || str_to_i64(colon + 1, &w->weight) < 0)
+		return error_set(err, ERROR_INVALID, "must be written DEVICE:N");
+	replace(&w->device, str_copyn(text, (size_t)(colon - text)));
+	return 0;
+}
+
 int parse_throttle(const char *text, void *to, struct error *err) {
 	struct io_throttle *t = to;
 	const char *colon = strrchr(text, ':');

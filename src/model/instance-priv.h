@@ -45,6 +45,7 @@ int parse_no_healthcheck(const char *text, void *to, struct error *err);
 int parse_security_option(const char *text, void *to, struct error *err);
 int parse_device(const char *text, void *to, struct error *err);
 int parse_ulimit(const char *text, void *to, struct error *err);
+int parse_weight(const char *text, void *to, struct error *err);
 int parse_throttle(const char *text, void *to, struct error *err);
 int parse_hugepages(const char *text, void *to, struct error *err);
 int parse_entrypoint(const char *text, void *to, struct error *err);

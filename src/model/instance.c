@@ -1,6 +1,7 @@
 /* The tables of the instance. Checks are in instance-check.c, flag texts in instance-flags.c. */
 #include "model/instance.h"
 
+#include "model/image.h"
 #include "model/instance-priv.h"
 
 static const struct field restart_fields[] = {
@@ -61,9 +62,9 @@ static const struct field_table device_table = {
 
 static const struct field mount_fields[] = {
 	FIELD(struct mount, type, FIELD_ENUM, .def = "bind",
-	      .values = (const char *const[]){"bind", "tmpfs", "volume", NULL}, .doc = "What is mounted"),
+	      .values = (const char *const[]){"bind", "tmpfs", "volume", "image", NULL}, .doc = "What is mounted"),
 	FIELD(struct mount, source, FIELD_STRING, .check = text_check,
-	      .doc = "bind: a path on the host; volume: its name"),
+	      .doc = "bind: a path on the host; volume: its name; image: a reference"),
 	FIELD(struct mount, target, FIELD_STRING, .flags = FIELD_REQUIRED, .check = mount_target_check,
 	      .doc = "Where, inside"),
 	FIELD(struct mount, read_only, FIELD_BOOL, .doc = "Nobody can write through it"),
@@ -120,6 +121,15 @@ const struct field_table instance_owner_table = {
 	ARRAY_SIZE(owner_fields),
 };
 
+static const struct field weight_fields[] = {
+	FIELD(struct io_weight, device, FIELD_STRING, .flags = FIELD_REQUIRED, .check = path_check,
+	      .doc = "Path of a block device on the host"),
+	FIELD(struct io_weight, weight, FIELD_INT, .min = 10, .max = 1000, .doc = "Against others, 10 to 1000"),
+};
+static const struct field_table weight_table = {
+	"io_weight", "Weight of I/O on a block device", sizeof(struct io_weight), weight_fields, ARRAY_SIZE(weight_fields),
+};
+
 static const struct field throttle_fields[] = {
 	FIELD(struct io_throttle, device, FIELD_STRING, .flags = FIELD_REQUIRED, .check = path_check,
 	      .doc = "Path of a block device on the host"),
@@ -167,6 +177,8 @@ static const struct field limits_fields[] = {
 	      .placeholder = "N", .doc = "Processes and threads; 0 or -1: unlimited"),
 	FIELD(struct limits, io_weight, FIELD_INT, .flags = FIELD_LIVE, .max = 1000, .flag = "blkio-weight",
 	      .placeholder = "N", .doc = "Weight of block I/O against others, 10 to 1000; 0: the default"),
+	FIELD(struct limits, io_weights, FIELD_LIST, .flags = FIELD_LIVE, .sub = &weight_table, .flag = "blkio-weight-device",
+	      .placeholder = "DEVICE:N", .parse = parse_weight, .doc = "The same for one device"),
 	THROTTLE(io_read_bps, "device-read-bps", "Bytes a second read from a device"),
 	THROTTLE(io_write_bps, "device-write-bps", "Bytes a second written to a device"),
 	THROTTLE(io_read_iops, "device-read-iops", "Reads a second from a device"),
@@ -404,6 +416,15 @@ const struct field_table volume_use_table = {
 	"volume_use", "A volume in use", sizeof(struct volume_use), volume_use_fields, ARRAY_SIZE(volume_use_fields),
 };
 
+static const struct field image_use_fields[] = {
+	FIELD(struct image_use, name, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 512, .check = text_check, .doc = "As the mount's source"),
+	FIELD(struct image_use, image_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = digest_check, .doc = "Of the image"),
+	FIELD(struct image_use, layers, FIELD_STRINGS, .max = 256, .check = digest_check, .doc = "Its layers, lowest first"),
+};
+const struct field_table image_use_table = {
+	"image_use", "An image that is mounted", sizeof(struct image_use), image_use_fields, ARRAY_SIZE(image_use_fields),
+};
+
 static const struct field instance_fields[] = {
 	FIELD(struct instance, id, FIELD_STRING, .flags = FIELD_READONLY | FIELD_REQUIRED, .check = instance_id_check,
 	      .doc = "64 hexadecimal digits"),
@@ -426,6 +447,8 @@ static const struct field instance_fields[] = {
 	      .doc = "Ports that it listens on"),
 	FIELD(struct instance, volumes, FIELD_LIST, .flags = FIELD_READONLY, .max = 256, .sub = &volume_use_table,
 	      .doc = "Volumes that it mounts"),
+	FIELD(struct instance, images, FIELD_LIST, .flags = FIELD_READONLY, .max = 64, .sub = &image_use_table,
+	      .doc = "Images that it mounts"),
 	FIELD(struct instance, spec, FIELD_OBJECT, .sub = &instance_spec_table, .doc = "What is wanted"),
 	FIELD(struct instance, status, FIELD_OBJECT, .flags = FIELD_READONLY, .sub = &instance_status_table,
 	      .doc = "What is"),

@@ -29,8 +29,8 @@ struct device {
 };
 
 struct mount {
-	char *type;        /* bind | tmpfs | volume */
-	char *source;      /* absolute path on the host for bind; name for volume */
+	char *type;        /* bind | tmpfs | volume | image: its files, to read */
+	char *source;      /* absolute path on the host for bind; name for volume; reference for image */
 	char *target;      /* absolute path inside */
 	bool read_only;
 	bool recursive;    /* bind: what is mounted below comes along; default true */
@@ -70,6 +70,10 @@ struct io_throttle {
 	int64_t rate; /* bytes or operations a second */
 };
 typedef FIELD_LIST_OF(struct io_throttle) io_throttles;
+struct io_weight {
+	char *device;
+	int64_t weight; /* 10…1000 */
+};
 
 struct hugepage_limit {
 	char *size; /* "2MB" */
@@ -83,6 +87,7 @@ struct limits {
 	int64_t memory, memory_swap, memory_reservation; /* bytes; swap is memory plus swap, -1 unlimited */
 	int64_t pids;      /* 0, -1: unlimited */
 	int64_t io_weight; /* 10…1000, 0: default */
+	FIELD_LIST_OF(struct io_weight) io_weights; /* of single devices */
 	io_throttles io_read_bps, io_write_bps, io_read_iops, io_write_iops;
 	FIELD_LIST_OF(struct hugepage_limit) hugepages;
 	int64_t shm_size; /* of /dev/shm, bytes; default 64 MiB */
@@ -155,6 +160,13 @@ struct volume_use {
 	char *kind; /* filesystem | block */
 };
 
+/* An image that a mount of the spec means, likewise. */
+struct image_use {
+	char *name; /* as the mount's source */
+	char *image_id;
+	char **layers; /* diff_ids, lowest first */
+};
+
 struct instance_status {
 	char *state; /* created | running | paused | restarting | exited | dead */
 	int64_t pid; /* of the first process on the host, 0 when not running */
@@ -182,6 +194,7 @@ struct instance {
 	ports ports;      /* and of spec.ports: each has its host port */
 	char **exposed;   /* "80/tcp": the image's and spec.expose */
 	FIELD_LIST_OF(struct volume_use) volumes;
+	FIELD_LIST_OF(struct image_use) images;
 	struct instance_spec spec;
 	struct instance_status status;
 };
@@ -191,7 +204,7 @@ bool instance_is_machine(const struct instance_spec *s);
 bool instance_is_blank(const struct instance_spec *s);
 
 extern const struct field_table instance_table, instance_spec_table, instance_status_table, limits_table,
-	health_check_table, volume_use_table, mount_table, instance_file_table, instance_owner_table;
+	health_check_table, volume_use_table, image_use_table, mount_table, instance_file_table, instance_owner_table;
 
 /* The exit status that an instance has whose start has failed so: as a shell would have it, or 128. */
 static inline int64_t start_failure_code(enum error_kind kind) {

@@ -21,6 +21,15 @@ int ip_check(const char *text, struct error *err) {
 	return ip_parse(text, &ip) == 0 ? 0 : invalid(err, "an IP address", text);
 }
 
+int network_name_check(const char *name, struct error *err) {
+	_cleanup_(free_ptr) char *plain = str_copy(name);
+	for (char *p = plain; *p; p++)
+		if (*p == '/' && p > plain)
+			*p = '_';
+	return instance_name_check(plain, NULL) == 0 ? 0 : invalid(err, "a name: letters, digits, \"_\", \".\", \"-\", \"/\", a letter or digit first, "
+								       "at most 128", name);
+}
+
 int interface_check(const char *name, struct error *err) {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.@";
 	size_t n = strlen(name);
@@ -127,7 +136,7 @@ int peer_check(const char *peer, struct error *err) {
 	if (str_starts(peer, "group:"))
 		return instance_name_check(peer + strlen("group:"), err);
 	if (str_starts(peer, "network:"))
-		return instance_name_check(peer + strlen("network:"), err);
+		return network_name_check(peer + strlen("network:"), err);
 	if (str_starts(peer, "label:") && is_label_selector(peer + strlen("label:")))
 		return 0;
 	struct ip ip;
@@ -184,6 +193,16 @@ static int parent_validate(const struct network_spec *s, struct error *err) {
 	return 0;
 }
 
+static int interface_validate(const struct network_spec *s, struct error *err) {
+	if (!s->interface)
+		return 0;
+	if (!is(s->driver, "bridge") && !is(s->driver, "vxlan"))
+		return error_field(err, "interface", "is the name of a bridge, which the driver %s has not", s->driver);
+	if (is(s->interface, "lo") || (s->parent && is(s->interface, s->parent)))
+		return error_field(err, "interface", "%s is the name of another interface", s->interface);
+	return 0;
+}
+
 static int boot_validate(const struct network_spec *s, struct error *err) {
 	if ((s->boot_file || s->boot_file_uefi) && !s->dhcp)
 		return error_field(err, "boot_file", "is told by DHCP, which this network has not");
@@ -203,6 +222,8 @@ int network_spec_validate(const void *object, struct error *err) {
 	    cidr_parse(s->subnets.items[1].cidr, &b) == 0 && a.ip.family == b.ip.family)
 		return error_field(err, "subnets", "one of each family at most");
 	int r = vxlan_validate(s, err);
+	if (r == 0)
+		r = interface_validate(s, err);
 	if (r == 0)
 		r = boot_validate(s, err);
 	return r == 0 ? parent_validate(s, err) : r;
@@ -226,6 +247,15 @@ int port_validate(const void *object, struct error *err) {
 	if (p->host_last && (!p->host_port || p->host_last < p->host_port || p->count != 1))
 		return error_field(err, "host_last", "is the end of a range that begins with host_port, for one port");
 	return 0;
+}
+
+int balancer_spec_validate(const void *object, struct error *err) {
+	const struct balancer_spec *s = object;
+	if (!s->inside)
+		return s->names ? error_field(err, "names", "are for an address inside a network") : 0;
+	if (!s->network)
+		return error_field(err, "network", "is required inside");
+	return s->host_port ? error_field(err, "host_port", "is for a port of the host: inside, all ports lead to the targets") : 0;
 }
 
 int rule_validate(const void *object, struct error *err) {

@@ -17,6 +17,8 @@ int boot_dir_check(const char *path, struct error *err);
 int subnet_validate(const void *object, struct error *err);
 int network_spec_validate(const void *object, struct error *err);
 int attachment_validate(const void *object, struct error *err);
+int network_name_check(const char *name, struct error *err); /* as an instance's, but for "/" within */
+int balancer_spec_validate(const void *object, struct error *err);
 int port_validate(const void *object, struct error *err);
 int rule_validate(const void *object, struct error *err);
 

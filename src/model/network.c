@@ -22,7 +22,7 @@ TABLE(subnet_table, "subnet", struct subnet, subnet_fields, "Addresses of a netw
 
 static const struct field network_spec_fields[] = {
 	FIELD(struct network_spec, name, FIELD_STRING, .flags = FIELD_REQUIRED | FIELD_IMMUTABLE, .max = 128,
-	      .check = instance_name_check, .doc = "Its name"),
+	      .check = network_name_check, .doc = "Its name"),
 	FIELD(struct network_spec, driver, FIELD_ENUM, .flags = FIELD_IMMUTABLE, .def = "bridge",
 	      .values = NAMES("bridge", "macvlan", "ipvlan", "physical", "vxlan"), .flag = "driver,d",
 	      .placeholder = "DRIVER", .doc = "bridge, macvlan, ipvlan, physical or vxlan"),
@@ -39,6 +39,10 @@ static const struct field network_spec_fields[] = {
 	FIELD(struct network_spec, internal, FIELD_BOOL, .flag = "internal", .doc = "Nothing goes to or comes from outside"),
 	FIELD(struct network_spec, isolated, FIELD_BOOL, .flag = "isolated",
 	      .doc = "Its instances do not reach each other over it"),
+	FIELD(struct network_spec, interface, FIELD_STRING, .flags = FIELD_IMMUTABLE, .max = 15, .check = interface_check,
+	      .flag = "interface", .placeholder = "NAME", .doc = "Name of its bridge on the host; made up if not given"),
+	FIELD(struct network_spec, interface_prefix, FIELD_STRING, .flags = FIELD_IMMUTABLE, .max = 11, .check = interface_check,
+	      .flag = "interface-prefix", .placeholder = "PREFIX", .doc = "Interfaces inside are named PREFIX0, PREFIX1 …; eth if not given"),
 	FIELD(struct network_spec, parent, FIELD_STRING, .flags = FIELD_IMMUTABLE, .max = 15, .check = interface_check,
 	      .flag = "parent", .placeholder = "INTERFACE", .doc = "Interface of the host that it is made on"),
 	FIELD(struct network_spec, mode, FIELD_ENUM, .flags = FIELD_IMMUTABLE,
@@ -119,7 +123,7 @@ TABLE(network_table, "network", struct network, network_fields, "A network");
 	FIELD(struct_, gateway_priority, FIELD_INT, .min = -INT32_MAX, .max = INT32_MAX, .doc = "The default route goes over the highest")
 
 static const struct field attachment_fields[] = {
-	FIELD(struct attachment, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = instance_name_check,
+	FIELD(struct attachment, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = network_name_check,
 	      .doc = "Name or id"),
 	NIC_FIELDS(struct attachment),
 	FIELD(struct attachment, rules, FIELD_STRINGS, .max = 64, .check = instance_name_check, .doc = "Rule groups"),
@@ -129,7 +133,7 @@ TABLE(attachment_table, "attachment", struct attachment, attachment_fields, "A n
 
 static const struct field nic_fields[] = {
 	FIELD(struct nic, network_id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = instance_id_check, .doc = "Of the network"),
-	FIELD(struct nic, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 128, .check = instance_name_check,
+	FIELD(struct nic, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 128, .check = network_name_check,
 	      .doc = "Its name"),
 	NIC_FIELDS(struct nic),
 	FIELD(struct nic, rules, FIELD_STRINGS, .max = 64, .check = instance_id_check, .doc = "Ids of rule groups"),
@@ -189,10 +193,14 @@ static const struct field balancer_spec_fields[] = {
 	FIELD(struct balancer_spec, labels, FIELD_PAIRS, .flag = "label,l", .placeholder = "KEY=VALUE", .doc = "Labels"),
 	FIELD(struct balancer_spec, target, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 512, .check = target_check,
 	      .flag = "to", .placeholder = "TARGET", .parse = parse_target, .doc = "label:KEY=VALUE or instance:NAME"),
-	FIELD(struct balancer_spec, network, FIELD_STRING, .max = 64, .check = instance_name_check, .flag = "network",
+	FIELD(struct balancer_spec, inside, FIELD_BOOL, .flags = FIELD_IMMUTABLE, .flag = "inside",
+	      .doc = "An address of the network, with all ports, instead of a port of the host"),
+	FIELD(struct balancer_spec, names, FIELD_STRINGS, .max = 64, .check = instance_name_check, .flag = "alias",
+	      .placeholder = "NAME", .doc = "What an address inside is known by on its network"),
+	FIELD(struct balancer_spec, network, FIELD_STRING, .max = 64, .check = network_name_check, .flag = "network",
 	      .placeholder = "NAME", .doc = "Of the targets' addresses; the first of each if not given"),
 	FIELD(struct balancer_spec, address, FIELD_STRING, .flags = FIELD_IMMUTABLE, .max = 64, .check = ip_check,
-	      .flag = "address", .placeholder = "IP", .doc = "Of the host; all if not given"),
+	      .flag = "address", .placeholder = "IP", .doc = "Of the host; all if not given. Inside: of the network; picked if not given"),
 	FIELD(struct balancer_spec, host_port, FIELD_INT, .flags = FIELD_IMMUTABLE, .max = 65535, .flag = "host-port",
 	      .placeholder = "PORT", .doc = "On the host; the same as inside if not given"),
 	FIELD(struct balancer_spec, port, FIELD_INT, .min = 1, .max = 65535, .def = "80", .flag = "port",
@@ -202,10 +210,13 @@ static const struct field balancer_spec_fields[] = {
 	FIELD(struct balancer_spec, affinity, FIELD_ENUM, .def = "none", .values = NAMES("none", "source"),
 	      .flag = "affinity", .placeholder = "HOW", .doc = "none, or source: a client's address always meets the same"),
 };
-TABLE(balancer_spec_table, "balancer_spec", struct balancer_spec, balancer_spec_fields, "What is wanted of a balancer");
+TABLE(balancer_spec_table, "balancer_spec", struct balancer_spec, balancer_spec_fields, "What is wanted of a balancer",
+      balancer_spec_validate);
 
 static const struct field balancer_fields[] = {
 	ID_FIELDS(struct balancer),
+	FIELD(struct balancer, network_id, FIELD_STRING, .flags = FIELD_READONLY, .check = instance_id_check,
+	      .doc = "Of the network that it is inside of"),
 	FIELD(struct balancer, spec, FIELD_OBJECT, .sub = &balancer_spec_table, .doc = "What is wanted"),
 	FIELD(struct balancer, backends, FIELD_STRINGS, .flags = FIELD_READONLY, .max = 4096, .check = ip_check,
 	      .doc = "Addresses that get connections now"),
@@ -213,7 +224,7 @@ static const struct field balancer_fields[] = {
 TABLE(balancer_table, "balancer", struct balancer, balancer_fields, "Connections spread over instances");
 
 static const struct field address_fields[] = {
-	FIELD(struct address, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = instance_name_check,
+	FIELD(struct address, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = network_name_check,
 	      .doc = "Name of the network"),
 	FIELD(struct address, address, FIELD_STRING, .max = 64, .check = ip_check, .doc = "Picked if not given"),
 	FIELD(struct address, mac, FIELD_STRING, .flags = FIELD_READONLY, .max = 17, .doc = "Of the interface that has it"),

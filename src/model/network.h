@@ -22,6 +22,8 @@ struct network_spec {
 	bool nat;          /* traffic to the outside is masqueraded; else routed as it is. Default true */
 	bool internal;     /* no traffic to or from outside the network */
 	bool isolated;     /* instances do not reach each other over it */
+	char *interface;   /* bridge, vxlan: name of its bridge on the host; NULL: made of the id */
+	char *interface_prefix; /* instances have PREFIX0, PREFIX1 … on it, where they ask for no other name; NULL: eth */
 	char *parent;      /* macvlan, ipvlan, physical: the interface of the host; bridge, vxlan: one that becomes a port, or NULL */
 	char *mode;        /* macvlan: bridge | vepa | private | passthru; ipvlan: l2 | l3; NULL: the first */
 	int64_t vlan;      /* 1…4094: tagged on the parent; 0: none */
@@ -120,14 +122,17 @@ struct rule_group {
 	struct rule_group_spec spec;
 };
 
-/* Spreads connections to one port of the host, or of an address, over instances. */
+/* Spreads connections to one port of the host, or of an address, over instances. One that is `inside` has an address of its
+ * network's instead, which instances there reach by its names: all ports of it are those of a target. */
 struct balancer_spec {
 	char *name;
 	char *description;
 	struct pairs labels;
 	char *target;      /* "label:KEY=VALUE" | "instance:NAME" */
+	bool inside;
+	char **names;      /* inside: what its address is known by on the network */
 	char *network;     /* of the targets' addresses; NULL: the first of each */
-	char *address;     /* of the host; NULL: all */
+	char *address;     /* of the host; NULL: all. inside: of the network; NULL: control picks one */
 	int64_t host_port; /* 0: the same as port */
 	int64_t port;      /* of the targets */
 	char *protocol;    /* tcp | udp | sctp */
@@ -137,6 +142,7 @@ struct balancer {
 	char *id;
 	char *project;
 	int64_t created_at;
+	char *network_id;  /* inside: of its network */
 	struct balancer_spec spec;
 	char **backends; /* addresses of targets that run and are not unhealthy; kept by control */
 };

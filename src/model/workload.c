@@ -152,6 +152,8 @@ static const struct field workload_spec_fields[] = {
 	FIELD(struct workload_spec, ports, FIELD_LIST, .max = 64, .sub = &port_table, .flag = "publish,p",
 	      .placeholder = "[[IP:]HOSTPORT:]PORT[/PROTOCOL]", .parse = parse_published,
 	      .doc = "Ports of the host, spread over the instances that are well"),
+	FIELD(struct workload_spec, balanced_names, FIELD_STRINGS, .max = 64, .check = instance_name_check, .flag = "balanced-name",
+	      .placeholder = "NAME", .doc = "On its networks this is one address, which leads to the instances that are well"),
 	FIELD(struct workload_spec, template, FIELD_OBJECT, .sub = &instance_spec_table, .doc = "What each instance is"),
 	FIELD(struct workload_spec, pull_user, FIELD_STRING, .flags = FIELD_SECRET, .check = text_check,
 	      .doc = "As whom a missing image is fetched"),

@@ -36,6 +36,7 @@ struct workload_spec {
 	int64_t replicas;    /* replicated */
 	int64_t completions; /* job */
 	int64_t parallelism; /* job: at most so many at a time; 0: all */
+	char **balanced_names; /* on each network of the template these stand for one address, which leads to those that are well */
 	struct instance_spec template; /* without a name: that is the workload's, the slot and something random */
 	ports ports;         /* of the host, spread over the instances that are well */
 	char *pull_user, *pull_password; /* with which a missing image is fetched; NULL: nobody's */

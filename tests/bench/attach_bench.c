@@ -95,7 +95,7 @@ static int64_t attach(const struct network *n, size_t number, int netns, bool de
 /* All in turn, so that they see the same machine. */
 static void measure(const struct network *n, size_t number, struct netlink *nl, struct sample *s) {
 	char bridge[16];
-	network_bridge_name(TAG, ID, bridge);
+	network_bridge_name(TAG, n, bridge);
 	int master = (int)if_nametoindex(bridge);
 	/* the same in each round: a name space that ends keeps the kernel busy */
 	_cleanup_(close_fd) int a = new_netns(), b = new_netns(), c = new_netns();

@@ -54,6 +54,20 @@ def made_and_found(_):
             {"Name": "x", "IPAM": {"Config": [{"Subnet": "172.30.9.0/24"}]}})
     refused(400, "invalid name", "POST", "/networks/create", {"Name": ""})
     refused(404, "not found", "POST", "/networks/create", {"Name": "x", "Driver": "nonsense"})
+    k.run("network", "create", "--subnet", "172.29.78.0/24", "net_172.29.78.0/24")
+    sleeper("slash", "--network", "net_172.29.78.0/24")
+    equal(k.inspect("slash")["NetworkSettings"]["Networks"]["net_172.29.78.0/24"]["IPAddress"], "172.29.78.2")
+    k.run("network", "disconnect", "net_172.29.78.0/24", "slash")
+    k.run("network", "connect", "--ip", "172.29.78.8", "net_172.29.78.0/24", "slash")
+    k.run("stop", "slash")
+    for _ in range(2):  # dockerd takes it as what the next start is to have
+        k.run("network", "connect", "--ip", "172.29.78.9", "net_172.29.78.0/24", "slash")
+    k.run("start", "slash")
+    equal(k.inspect("net_172.29.78.0/24")["Containers"][k.inspect("slash")["Id"]]["IPv4Address"], "172.29.78.9/24")
+    gone("slash")
+    k.run("network", "rm", "net_172.29.78.0/24")
+    for name in "/x", "a b", "a//\n":
+        refused(400, "name", "POST", "/networks/create", {"Name": name})
     refused(503, "swarm", "POST", "/networks/create", {"Name": "x", "Driver": "overlay"})
     refused(404, "network nope not found", "GET", "/networks/nope")
     equal([x["Name"] for x in k.api("GET", '/networks?filters={"label":{"a=b":true}}')[1]], ["my_net"])
@@ -122,6 +136,32 @@ def gateways(_):
     gone("way")
     k.run("network", "rm", "g_one", "g_two")
     refused(501, "EnableIPv4", "POST", "/networks/create", {"Name": "six", "EnableIPv4": False})
+
+
+@test
+def interfaces(_):
+    """the names of a network's bridge, and of interfaces on it, can be chosen"""
+    bridge = "br-chosen"  # in the daemon's own name space
+    k.run("network", "create", "-o", "com.docker.network.bridge.name=" + bridge, "-o", "com.docker.network.container_iface_prefix=net",
+          "-o", "com.docker.network.bridge.gateway_mode_ipv4=nat", "i_net")
+    equal(k.api("GET", "/networks/i_net")[1]["Options"]["com.docker.network.bridge.name"], bridge)
+    contains(d.space.run("ip", "-d", "link", "show", bridge).stdout, "bridge")
+    sleeper("first", "--network", "i_net")
+    sleeper("second", "--network", "name=i_net,driver-opt=com.docker.network.endpoint.ifname=up5")
+    equal(len(d.space.run("ip", "-o", "link", "show", "master", bridge).stdout.splitlines()), 2)
+    equal(k.inspect("second")["NetworkSettings"]["Networks"]["i_net"]["DriverOpts"], {"com.docker.network.endpoint.ifname": "up5"})
+    contains(k.out("exec", "first", "ip", "addr", "show", "net0"), "inet ")
+    contains(k.out("exec", "second", "ip", "addr", "show", "up5"), "inet ")
+    contains(k.out("exec", "second", "ping", "-c1", "-W5", "first"), "1 packets received")
+    refused(409, bridge, "POST", "/networks/create", {"Name": "j_net", "Options": {"com.docker.network.bridge.name": bridge}})
+    refused(400, "interface", "POST", "/networks/create", {"Name": "j_net", "Options": {"com.docker.network.bridge.name": "no/name"}})
+    refused(501, "gateway_mode_ipv4", "POST", "/networks/create",
+            {"Name": "j_net", "Options": {"com.docker.network.bridge.gateway_mode_ipv4": "routed"}})
+    refused(501, "endpoint.sysctls", "POST", "/networks/bridge/connect",
+            {"Container": "first", "EndpointConfig": {"DriverOpts": {"com.docker.network.endpoint.sysctls": "x"}}})
+    gone("first", "second")
+    k.run("network", "rm", "i_net")
+    equal(d.space.run("ip", "link", "show", bridge, check=False).returncode, 1)
 
 
 @test

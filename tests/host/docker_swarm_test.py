@@ -278,9 +278,8 @@ def published(w):
     w.await_running("probe", 1)
     probe = w.running("probe")[0]["Status"]["ContainerStatus"]["ContainerID"]
     names = {docker.inspect(t["Status"]["ContainerStatus"]["ContainerID"])["Config"]["Hostname"] for t in w.running("web")}
-    for name in ("web", "www", "tasks.web"):
-        wait_until(lambda: docker.out("exec", probe, "nslookup", name, check=False).count("\nAddress") >= 3,
-                   what=f"the server's and two addresses of {name}")
+    wait_until(lambda: docker.out("exec", probe, "nslookup", "tasks.web", check=False).count("\nAddress") >= 3,
+               what="the server's and two addresses of tasks.web")
     seen = set()
     get = ("python3", "-c", "import urllib.request as u; print(u.urlopen('http://127.0.0.1:18080/', timeout=5).read().decode())")
 
@@ -292,6 +291,70 @@ def published(w):
     docker.run("service", "update", "-q", "--publish-rm", "80", "web")
     wait_until(lambda: w.d.space.run(*get, check=False).returncode, what="the end of the port")
     docker.run("service", "rm", "web", "probe")
+    docker.run("network", "rm", "back")
+
+
+@test
+def virtual(w):
+    """a service's name is one address, which leads to its tasks; who talks to one of them goes on when another changes"""
+    w.init()
+    docker = w.docker
+    docker.run("network", "create", "-d", "overlay", "--attachable", "back")
+    w.service("echo", "--network", "name=back,alias=ec", "--replicas", "2",
+              command=("sh", "-c", "nc -ll -p 7 -e sh -c 'hostname; exec cat' & trap 'exit 0' TERM; wait"))
+    w.service("probe", "--network", "back")
+    w.service("plain", "--network", "back", "--endpoint-mode", "dnsrr")
+    for name, n in (("echo", 2), ("probe", 1), ("plain", 1)):
+        w.await_running(name, n)
+
+    def container(name, k=0):
+        return w.running(name)[k]["Status"]["ContainerStatus"]["ContainerID"]
+
+    def found(name):
+        text = docker.out("exec", probe, "nslookup", name, check=False).partition("Name:")[2]
+        return {line.split()[-1] for line in text.splitlines() if line.startswith("Address")}
+    probe = container("probe")
+    wait_until(lambda: w.inspect("service", "echo")["Endpoint"].get("VirtualIPs"), what="a virtual IP")
+    vip = w.inspect("service", "echo")["Endpoint"]["VirtualIPs"]
+    equal([v["NetworkID"] for v in vip], [w.inspect("network", "back")["Id"]])
+    address = vip[0]["Addr"].split("/")[0]
+    for name in ("echo", "ec"):
+        wait_until(lambda: found(name) == {address}, what=f"the one address of {name}")
+    equal("VirtualIPs" in w.inspect("service", "plain")["Endpoint"], False)
+    wait_until(lambda: len(found("plain") & found("tasks.plain")) == 1, what="the task's address of plain")
+
+    def ask():
+        return docker.out("exec", probe, "sh", "-c", "nc -w 5 echo 7 </dev/null", check=False)
+    tasks = {docker.inspect(container("echo", k))["Config"]["Hostname"]: container("echo", k) for k in (0, 1)}
+    seen = set()
+    wait_until(lambda: seen.add(ask()) or set(tasks) <= seen, what="an answer of each task")
+    client = docker.start("exec", "-i", probe, "nc", "echo", "7", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    mine = client.stdout.readline().decode().strip()
+    docker.run("rm", "-f", next(c for name, c in tasks.items() if name != mine))
+    w.await_running("echo", 2)
+    docker.run("service", "scale", "-d", "echo=3")
+    w.await_running("echo", 3)
+    client.stdin.write(b"still there\n")
+    client.stdin.flush()
+    equal(client.stdout.readline(), b"still there\n")
+    client.stdin.close()
+    client.wait(60)
+    client.stdout.close()
+    docker.run("service", "scale", "-d", "echo=0")
+    wait_until(lambda: not w.running("echo") and not ask(), what="nobody to answer")
+    equal(found("echo"), {address})
+    docker.run("service", "scale", "-d", "echo=1")
+    w.await_running("echo", 1)
+    wait_until(ask, what="an answer of the new task")
+    line = next(line for line in w.d.space.run("ip", "-o", "addr").stdout.splitlines() if address + "/32" in line)
+    w.d.kill()
+    w.d.space.run("ip", "link", "del", line.split()[1])
+    w.d.space.run("nft", "flush", "ruleset")
+    w.d.start()
+    wait_until(ask, what="an answer after a crash of the daemon, without anything that it had made")
+    equal(found("echo"), {address})
+    docker.run("service", "rm", "echo", "probe", "plain")
+    wait_until(lambda: address + "/32" not in w.d.space.run("ip", "addr").stdout, what="the end of the address")
     docker.run("network", "rm", "back")
 
 
@@ -375,7 +438,8 @@ def stack(w):
     contains(w.docker.out("stack", "ps", "app"), "app_web.2")
     wait_until(lambda: "word y = 2" in w.docker.out("service", "logs", "--raw", "app_web"), what="what is in the files")
     db = w.running("app_db")[0]["Status"]["ContainerStatus"]["ContainerID"]
-    wait_until(lambda: w.docker.out("exec", db, "nslookup", "web", check=False).count("\nAddress") >= 3, what="two addresses of web")
+    for name, n in (("web", 2), ("tasks.app_web", 3)):  # with the server's own
+        wait_until(lambda: w.docker.out("exec", db, "nslookup", name, check=False).count("\nAddress") == n, what="addresses of " + name)
     with open(f"{top}/stack.yml", "w") as f:
         f.write(STACK.replace("replicas: 2", "replicas: 1"))
     w.docker.run("stack", "deploy", "-d", "--resolve-image", "never", "-c", "stack.yml", "app", cwd=top)

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Volumes and mounts as docker's clients see them."""
+import io
 import os
 import sys
+import tarfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from docker import Docker, load_busybox  # noqa: E402
 from tap import contains, equal, run, test  # noqa: E402
-from wabe import Daemon, kernel_since  # noqa: E402
+from wabe import Daemon, busybox_rootfs, kernel_since  # noqa: E402
 
 d = k = None
 
@@ -29,7 +31,7 @@ def made_and_found(_):
     anonymous = k.api("POST", "/volumes/create", {})[1]
     equal((len(anonymous["Name"]), anonymous["Labels"]), (64, {"com.docker.volume.anonymous": ""}))
     refused(400, "includes invalid characters for a local volume name", "POST", "/volumes/create", {"Name": "a/b"})
-    refused(400, "plugin \"x\" not found", "POST", "/volumes/create", {"Name": "vx", "Driver": "x"})
+    refused(404, "create vx: error looking up volume plugin x: plugin \"x\" not found", "POST", "/volumes/create", {"Name": "vx", "Driver": "x"})
     refused(404, "get nope: no such volume", "GET", "/volumes/nope")
     refused(503, "cluster volumes", "PUT", "/volumes/v1", {})
     equal(names('?filters={"label":["l=1"]}'), ["v1"])
@@ -38,6 +40,67 @@ def made_and_found(_):
     equal(k.api("POST", "/v1.41/volumes/prune")[1]["VolumesDeleted"], ["v1"])
     equal(k.api("DELETE", "/volumes/v1")[0], 404)
     equal(k.api("DELETE", "/volumes/v1?force=1")[0], 204)
+
+
+@test
+def filled_as_it_is(_):
+    """an empty volume gets what the image has there, with links, pipes and extended attributes as they are"""
+    root = busybox_rootfs(d.dir + "/filled.tar")
+    with tarfile.open(root, "a", format=tarfile.PAX_FORMAT) as t:
+        def add(name, data=b"", **fields):
+            entry = tarfile.TarInfo("data" + name)
+            entry.size, entry.mode = len(data), 0o644
+            for key, value in fields.items():
+                setattr(entry, key, value)
+            t.addfile(entry, io.BytesIO(data))
+        add("", type=tarfile.DIRTYPE, mode=0o750, uid=7, gid=8, pax_headers={"SCHILY.xattr.user.top": "one"})
+        add("/sub", type=tarfile.DIRTYPE, mode=0o755)
+        add("/file", b"text\n", uid=5, gid=6, mode=0o640, pax_headers={"SCHILY.xattr.user.note": "two"})
+        add("/sub/again", type=tarfile.LNKTYPE, linkname="data/file")
+        add("/link", type=tarfile.SYMTYPE, linkname="file")
+        add("/pipe", type=tarfile.FIFOTYPE, mode=0o600)
+    d.cli("image", "import", root, "filled:1")
+    equal(k.out("run", "--rm", "-v", "full:/data", "filled:1", "sh", "-c", "cd /data; echo *; readlink link; cat sub/again; test -p pipe && echo pipe"),
+          "file link pipe sub\nfile\ntext\npipe")
+    path = k.api("GET", "/volumes/full")[1]["Mountpoint"]
+    file, again, top = (os.stat(path + name) for name in ("/file", "/sub/again", ""))
+    equal((file.st_ino, file.st_nlink, file.st_uid, file.st_gid, oct(file.st_mode)), (again.st_ino, 2, 5, 6, "0o100640"))
+    equal((top.st_uid, top.st_gid, oct(top.st_mode)), (7, 8, "0o40750"))
+    equal(os.getxattr(path, "user.top"), b"one")
+    equal(os.getxattr(path + "/file", "user.note"), b"two")
+    k.run("volume", "rm", "full")
+    k.run("rmi", "filled:1")
+
+
+@test
+def images(_):
+    """the files of an image are mounted, to be read, with those of all its layers; it stays as long as somebody mounts it"""
+    os.mkdir(d.dir + "/context")
+    with open(d.dir + "/context/Dockerfile", "w") as f:
+        f.write("FROM busybox\nRUN echo one > /one && echo gone > /gone\nRUN rm /gone && echo two > /two\n")
+    k.run("build", "-t", "layered", d.dir + "/context")
+    k.run("tag", "busybox", "plain")
+
+    def mount(source, **more):
+        return {"Image": "busybox", "Cmd": ["sh", "-c", "cd /m; cat one two; ls gone; touch /m/x; ls -dn bin; bin/busybox echo runs"],
+                "HostConfig": {"Mounts": [{"Type": "image", "Source": source, "Target": "/m", **more}]}}
+    equal(k.api("POST", "/containers/create?name=im", mount("layered"))[0], 201)
+    k.run("rmi", "plain")
+    refused(409, "layered", "DELETE", "/images/layered")
+    refused(409, "being used", "DELETE", "/images/" + k.inspect("layered")["Id"] + "?force=1")
+    r = k.run("start", "-a", "im", check=False)
+    equal((r.stdout.split()[:2], r.stdout.split()[-1]), (["one", "two"], "runs"))
+    contains(r.stdout, " 0 ")
+    for part in "gone: No such file", "touch: /m/x: Read-only file system":
+        contains(r.stderr, part)
+    m = k.inspect("im")["Mounts"][0]
+    equal((m["Type"], m["Source"], m["RW"]), ("image", "layered", False))
+    refused(404, "nowhere", "POST", "/containers/create", mount("nowhere"))
+    refused(501, "ImageOptions.Subpath", "POST", "/containers/create", mount("layered", ImageOptions={"Subpath": "bin"}))
+    out = k.out("run", "--rm", "--mount", "type=image,source=busybox,target=/m", "busybox", "sh", "-c", "ls -dn /m/bin/busybox; touch /m/x 2>&1 || :")
+    contains(out, "Read-only")
+    k.run("rm", "im")
+    k.run("rmi", "layered")
 
 
 @test

@@ -205,6 +205,7 @@ def connect_and_disconnect(d):
     contains(d.inside("web", "ip", "link").stdout, "eth1")
     address = d.show("web")["nics"][1]["ipv4"]
     d.cli("network", "connect", "--alias", "other", "db", "web")
+    d.refused("network", "connect", "--ip", "203.0.113.77", "db", "web", part="disconnect it first")
     equal(d.show("web")["nics"][1]["ipv4"], address)
     contains(d.inside("redis", "nslookup", "other").stdout, address)
     d.cli("restart", "-t", "0", "web")

@@ -383,14 +383,17 @@ def masked_and_readonly_paths():
 
 @test
 def readonly_root_and_tmpfs_copy_up():
-    with sh("touch /x 2>&1; cat /etc/passwd; touch /etc/y && echo written; stat -c %a:%u /home") as b:
+    with sh("touch /x 2>&1; cat /etc/passwd; touch /etc/y && echo written; stat -c %h:%s:%b /etc/hole; stat -c %a:%u /home") as b:
         root = b.own_root()
         os.chmod(root + "/home", 0o751)
+        with open(root + "/etc/hole", "w") as f:
+            f.truncate(8 << 20)
+        os.link(root + "/etc/hole", root + "/etc/hole2")
         b.config["root"]["readonly"] = True
         for target in ("/etc", "/home"):
             b.config["mounts"].append({"destination": target, "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]})
         out = b.output()
-        assert "Read-only" in out and "bob" in out and "written" in out and out.strip().endswith("751:0"), out
+        assert "Read-only" in out and "bob" in out and "written" in out and out.strip().endswith("2:8388608:0\n751:0"), out
 
 
 @test

@@ -120,6 +120,8 @@ static bool good_network(const char *text) {
 static void networks(UNUSED void **state) {
 	static const char *const good[] = {
 		"{\"name\":\"web\"}",
+		"{\"name\":\"net_10.1.0.0/16\"}",
+		"{\"name\":\"b\",\"interface\":\"br-b\",\"interface_prefix\":\"net\"}",
 		"{\"name\":\"shop_a.b\"}",
 		"{\"name\":\"web\",\"subnets\":[{\"cidr\":\"10.1.0.0/16\",\"gateway\":\"10.1.0.1\",\"range\":\"10.1.128.0/17\"},{\"cidr\":\"fd00::/64\"}]}",
 		"{\"name\":\"v\",\"driver\":\"vxlan\",\"vni\":7,\"peers\":[\"10.0.0.2\"]}",
@@ -127,7 +129,9 @@ static void networks(UNUSED void **state) {
 	};
 	static const char *const bad[] = {
 		"{}",
-		"{\"name\":\"a/b\"}",
+		"{\"name\":\"/a\"}",
+		"{\"name\":\"m\",\"driver\":\"macvlan\",\"parent\":\"eth0\",\"interface\":\"br-m\"}",
+		"{\"name\":\"b\",\"interface\":\"lo\"}",
 		"{\"name\":\"-a\"}",
 		"{\"name\":\"web\",\"subnets\":[{\"cidr\":\"10.1.0.1/16\"}]}",
 		"{\"name\":\"web\",\"subnets\":[{\"cidr\":\"10.1.0.0/31\"}]}",

@@ -476,6 +476,7 @@ static void test_v2_plan(UNUSED void **state) {
 		{"{\"cpu\":{\"cpus\":\"0-1\",\"mems\":\"0\"}}", "cpuset.cpus", "0-1"},
 		{"{\"blockIO\":{\"weight\":10}}", "io.weight", "1"},
 		{"{\"blockIO\":{\"weight\":1000}}", "io.weight", "10000"},
+		{"{\"blockIO\":{\"weightDevice\":[{\"major\":8,\"minor\":16,\"weight\":1000}]}}", "io.weight", "8:16 10000"},
 		{"{\"blockIO\":{\"throttleWriteBpsDevice\":[{\"major\":8,\"minor\":16,\"rate\":4096}]}}", "io.max", "8:16 wbps=4096"},
 		{"{\"blockIO\":{\"throttleReadIOPSDevice\":[{\"major\":8,\"minor\":0,\"rate\":10}]}}", "io.max", "8:0 riops=10"},
 		{"{\"pids\":{\"limit\":12}}", "pids.max", "12"},

@@ -162,6 +162,14 @@ static void changes_lead_to_the_same_table(UNUSED void **state) {
 	change(u, firewall_balancer_set(&u->s, &u->balancer, err), "one without targets");
 	u->s.n_balancers = 0;
 	change(u, firewall_balancer_remove(&u->s, &u->balancer, err), "none");
+	u->balancer = (struct balancer){.id = (char *)GROUP_2, .backends = (char *[]){"10.84.0.2", "fd00:84::2", "10.84.0.3", NULL},
+					.spec = {.inside = true, .address = "10.84.0.77", .affinity = "none"}};
+	u->s.n_balancers = 1;
+	change(u, firewall_balancer_set(&u->s, &u->balancer, err), "one inside");
+	u->balancer.backends = NULL;
+	change(u, firewall_balancer_set(&u->s, &u->balancer, err), "one inside without targets");
+	u->s.n_balancers = 0;
+	change(u, firewall_balancer_remove(&u->s, &u->balancer, err), "none inside");
 	for (size_t i = 3; i-- > 0;) {
 		u->s.n_instances = i;
 		change(u, firewall_instance_remove(&u->s, &u->instances[i], err), "an instance less");

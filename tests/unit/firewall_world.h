@@ -107,7 +107,7 @@ static void join_outside(void) {
 
 static void make_bridge(const char *network, const char *v4, const char *v6) {
 	char bridge[16];
-	network_bridge_name(TAG, network, bridge);
+	network_bridge_name(TAG, &(struct network){.id = (char *)network}, bridge);
 	enter(HOST);
 	run("ip link add %s type bridge", bridge);
 	run("ip addr add %s/24 dev %s", v4, bridge);
@@ -117,7 +117,7 @@ static void make_bridge(const char *network, const char *v4, const char *v6) {
 
 static void join(enum place p, const char *network, const char *gateway4, const char *gateway6) {
 	char bridge[16], link[16];
-	network_bridge_name(TAG, network, bridge);
+	network_bridge_name(TAG, &(struct network){.id = (char *)network}, bridge);
 	network_veth_name(TAG, ids[p], network, link);
 	enter(HOST);
 	run("ip link add %s type veth peer name eth0 netns /proc/%d/fd/%d", link, (int)getpid(), spaces[p]);

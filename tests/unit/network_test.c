@@ -224,8 +224,8 @@ static void reaches(int from_netns, const char *from, int to_netns, const char *
 
 static void test_names(UNUSED void **state) {
 	char a[16], b[16], c[16];
-	network_bridge_name(TAG, ID_A, a);
-	network_bridge_name("0123abce", ID_A, b);
+	network_bridge_name(TAG, &(struct network){.id = (char *)ID_A}, a);
+	network_bridge_name("0123abce", &(struct network){.id = (char *)ID_A}, b);
 	network_veth_name(TAG, ONE, ID_A, c);
 	assert_int_equal(strlen(a), 10);
 	assert_int_equal(strlen(c), 12);
@@ -243,7 +243,7 @@ static void test_bridge(UNUSED void **state) {
 	_cleanup_(free_ptr) char *before = links();
 	_cleanup_(network_free_ptr) struct network *n = bridge();
 	char name[16];
-	network_bridge_name(TAG, ID_A, name);
+	network_bridge_name(TAG, n, name);
 	_cleanup_(free_ptr) char *show = str_format("ip -d addr show %s", name), *ra = str_format("/proc/sys/net/ipv6/conf/%s/accept_ra", name);
 	says(show, "alias wabe " TAG " " ID_A);
 	says(show, "inet 10.99.0.1/24 brd 10.99.0.255");
@@ -268,13 +268,21 @@ static void test_foreign(UNUSED void **state) {
 	_cleanup_(network_free_ptr) struct network *n = network(ID_A, "web", "bridge");
 	OK(network_complete(n, NULL, 0, &err));
 	char name[16];
-	network_bridge_name(TAG, ID_A, name);
+	network_bridge_name(TAG, n, name);
 	_cleanup_(free_ptr) char *add = str_format("ip link add %s type bridge", name);
 	run(add);
 	_cleanup_(free_ptr) char *before = links();
 	REFUSED(driver(n)->up(TAG, n, &err), ERROR_CONFLICT, name);
 	REFUSED(driver(n)->down(TAG, n, &err), ERROR_CONFLICT, name);
 	REFUSED(network_link_remove(name, &err), ERROR_CONFLICT, name);
+	n->spec.interface = str_copy("chosen0");
+	run("ip link add chosen0 type bridge");
+	REFUSED(driver(n)->up(TAG, n, &err), ERROR_CONFLICT, "chosen0");
+	OK(driver(n)->down(TAG, n, &err)); /* nothing of ours has that name */
+	run("ip link del chosen0");
+	OK(driver(n)->up(TAG, n, &err));
+	says("ip -d link show chosen0", "alias wabe " TAG " " ID_A);
+	OK(driver(n)->down(TAG, n, &err));
 	_cleanup_(free_ptr) char *after = links();
 	assert_string_equal(before, after);
 }

@@ -523,7 +523,10 @@ static void connecting_and_leaving(void **state UNUSED) {
 	assert_string_equal(nic(1)->interface, "eth1");
 	expect_told("nic-set", "cache");
 	_cleanup_(free_ptr) char *second = str_copy(nic(1)->ipv4), *mac = str_copy(nic(1)->mac);
-	BAD(attach(c, "a", "db,ip=10.64.0.77", &err), ERROR_CONFLICT, "disconnect it first");
+	GOOD(attach(c, "a", "db,ip=10.64.0.77", &err)); /* it does not run: the next start has that */
+	assert_string_equal(nic(1)->ipv4, "10.64.0.77");
+	_cleanup_(free_ptr) char *back = str_format("db,ip=%s", second);
+	GOOD(attach(c, "a", back, &err));
 	GOOD(attach(c, "a", "db,rules=strict", &err)); /* the same interface, other settings */
 	assert_int_equal(count_nics(), 2);
 	assert_string_equal(nic(1)->ipv4, second);
@@ -734,6 +737,35 @@ static void backends_follow_state_and_health(void **state UNUSED) {
 	done(c);
 }
 
+static void an_address_inside_is_a_balancers(void **state UNUSED) {
+	struct core *c = open_with_image();
+	GOOD(network(c, "{\"name\":\"web\",\"subnets\":[{\"cidr\":\"10.9.0.0/24\"}]}", &err));
+	GOOD(network(c, "{\"name\":\"other\"}", &err));
+	GOOD(instance(c, "{\"networks\":[{\"network\":\"web\"}]}", &err));
+	BAD(balancer(c, "{\"target\":\"label:x\",\"names\":[\"db\"]}", &err), ERROR_INVALID, "address inside");
+	BAD(balancer(c, "{\"target\":\"label:x\",\"inside\":true}", &err), ERROR_INVALID, "required inside");
+	BAD(balancer(c, "{\"target\":\"label:x\",\"inside\":true,\"network\":\"web\",\"host_port\":80}", &err), ERROR_INVALID, "port of the host");
+	BAD(balancer(c, "{\"target\":\"label:x\",\"inside\":true,\"network\":\"web\",\"address\":\"10.9.0.2\"}", &err), ERROR_CONFLICT, "taken");
+	BAD(balancer(c, "{\"target\":\"label:x\",\"inside\":true,\"network\":\"web\",\"address\":\"10.9.1.2\"}", &err), ERROR_INVALID, "10.9.0.0/24");
+	GOOD(balancer(c, "{\"target\":\"label:x\",\"inside\":true,\"network\":\"web\",\"names\":[\"db\"]}", &err));
+	expect_told("balancer-set", "\"address\":\"10.9.0.3\"");
+	GOOD(instance(c, "{\"networks\":[{\"network\":\"web\"}]}", &err));
+	assert_string_equal(nic(0)->ipv4, "10.9.0.4");
+	_cleanup_(json_free_ptr) json_t *moved = json_pack("{ss}", "network", "other");
+	struct object_snap *snap = NULL;
+	BAD(balancer_update(c, "default", "x-web", moved, &snap, &err), ERROR_INVALID, "cannot change");
+	refuse("balancer-set");
+	BAD(balancer(c, "{\"name\":\"y\",\"target\":\"label:y\",\"inside\":true,\"network\":\"web\",\"address\":\"10.9.0.9\"}", &err), ERROR_CONFLICT, "refused");
+	refuse(NULL);
+	GOOD(instance(c, "{\"networks\":[{\"network\":\"web\",\"ipv4\":\"10.9.0.9\"}]}", &err)); /* it is not held any more */
+	done(c);
+	c = open_core();
+	BAD(instance(c, "{\"networks\":[{\"network\":\"web\",\"ipv4\":\"10.9.0.3\"}]}", &err), ERROR_CONFLICT, "a balancer's");
+	GOOD(balancer_delete(c, "default", "x-web", &err));
+	GOOD(instance(c, "{\"networks\":[{\"network\":\"web\",\"ipv4\":\"10.9.0.3\"}]}", &err));
+	done(c);
+}
+
 static void what_the_store_has_not_goes(void **state UNUSED) {
 	struct core *c = open_with_image();
 	GOOD(network(c, "{\"name\":\"web\"}", &err));
@@ -779,6 +811,7 @@ int main(void) {
 		T(addresses_and_macs_have_one_owner), T(reserved_addresses_are_for_who_asks), T(a_network_in_use_stays),
 		T(interfaces_have_names), T(connecting_and_leaving), T(a_change_that_was_cut_off_is_taken_back),
 		T(a_stopped_instance_moves), T(ports_have_owners), T(free_ports_are_picked), T(members_follow_instances),
+		T(rules_are_numbered), T(backends_follow_state_and_health), T(an_address_inside_is_a_balancers),
 		T(rules_are_numbered), T(backends_follow_state_and_health), T(what_the_store_has_not_goes),
 		T(many_addresses_are_picked_fast),
 	};

@@ -60,7 +60,7 @@ static int setup(void **state) {
 								   .dns = true, .dhcp = true}};
 	place_subnet(p, "10.99.0.0/24");
 	place_subnet(p, "fd00:99::/64");
-	network_bridge_name(TAG, ID, p->interface);
+	network_bridge_name(TAG, &p->network, p->interface);
 	p->resolver = (struct resolver){p->run, p->leases, &p->network, p->interface, NULL};
 	OK(network_complete(&p->network, NULL, 0, &err));
 	OK(network_driver_find("bridge")->up(TAG, &p->network, &err));
@@ -268,7 +268,7 @@ static void test_neighbours(void **state) {
 	other.spec.subnets.n = 1;
 	_cleanup_(free_ptr) char *run = str_format("%s/networks/d4", p->dir), *leases = str_format("%s/leases4", p->dir);
 	char interface[16];
-	network_bridge_name(TAG, "d4", interface);
+	network_bridge_name(TAG, &other, interface);
 	struct resolver second = {run, leases, &other, interface, NULL};
 	struct nic two = nic_of("10.98.0.6", NULL, NULL);
 	OK(network_driver_find("bridge")->up(TAG, &other, &err));

@@ -129,6 +129,14 @@ static json_t *throttles(const io_throttles *list) {
 	return list->n ? all : (json_decref(all), json_null());
 }
 
+static json_t *weights(const struct limits *l) {
+	json_t *all = json_array();
+	for (size_t k = 0; k < l->io_weights.n; k++)
+		json_array_append_new(all, json_pack("{sssI}", "Path", l->io_weights.items[k].device, "Weight",
+						     (json_int_t)l->io_weights.items[k].weight));
+	return all;
+}
+
 static json_t *devices(const struct instance_spec *s) {
 	json_t *all = json_array();
 	for (size_t k = 0; k < s->devices.n; k++) {
@@ -157,7 +165,7 @@ static void set_limits(json_t *o, const struct instance_spec *s) {
 	json_set_int(o, "NanoCpus", l->cpus);
 	set_text(o, "CgroupParent", NULL);
 	json_set_int(o, "BlkioWeight", l->io_weight);
-	json_object_set_new(o, "BlkioWeightDevice", json_array());
+	json_object_set_new(o, "BlkioWeightDevice", weights(l));
 	json_object_set_new(o, "BlkioDeviceReadBps", throttles(&l->io_read_bps));
 	json_object_set_new(o, "BlkioDeviceWriteBps", throttles(&l->io_write_bps));
 	json_object_set_new(o, "BlkioDeviceReadIOps", throttles(&l->io_read_iops));

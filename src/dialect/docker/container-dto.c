@@ -58,7 +58,7 @@ static const struct field throttle_fields[] = {
 static TABLE(throttle_table, docker_throttle, throttle_fields, "ThrottleDevice");
 
 static const struct field weight_fields[] = {
-	FIELD_AS("Path", struct docker_weight, path, FIELD_STRING, .doc = "Block device"),
+	FIELD_AS("Path", struct docker_weight, path, FIELD_STRING, .flags = FIELD_REQUIRED, .doc = "Block device"),
 	FIELD_AS("Weight", struct docker_weight, weight, FIELD_INT, .doc = "Against others"),
 };
 static TABLE(weight_table, docker_weight, weight_fields, "WeightDevice");
@@ -101,7 +101,7 @@ _Static_assert(offsetof(struct docker_host, resources) == 0, "rows of resources 
 	RES_INT("CpuShares", cpu_shares, "Weight against others"), RES_INT("Memory", memory, "Bytes"),                    \
 	RES("CgroupParent", cgroup_parent, FIELD_STRING, .doc = "Refused"),                                               \
 	RES_INT("NanoCpus", nano_cpus, "CPUs, in units of 10^-9"), RES_INT("BlkioWeight", io_weight, "10 to 1000"),       \
-	RES_LIST("BlkioWeightDevice", weights, weight_table, "Refused"),                                                  \
+	RES_LIST("BlkioWeightDevice", weights, weight_table, "10 to 1000"),                                                  \
 	RES_LIST("BlkioDeviceReadBps", read_bps, throttle_table, "Bytes read"),                                           \
 	RES_LIST("BlkioDeviceWriteBps", write_bps, throttle_table, "Bytes written"),                                      \
 	RES_LIST("BlkioDeviceReadIOps", read_iops, throttle_table, "Reads"),                                              \

@@ -19,7 +19,6 @@ static int refuse_unknown(const struct docker_resources *r, struct error *err) {
 		bool given;
 	} all[] = {
 		{"CgroupParent", "wabe keeps its containers in control groups of its own", r->cgroup_parent && *r->cgroup_parent},
-		{"BlkioWeightDevice", "a weight is set for all devices alike: BlkioWeight", r->weights.n},
 		{"CpuRealtimePeriod", "real-time scheduling is not divided among containers", r->cpu_rt_period},
 		{"CpuRealtimeRuntime", "real-time scheduling is not divided among containers", r->cpu_rt_runtime},
 		{"KernelMemory", "the kernel has no such limit any more: Memory counts its memory too", r->kernel_memory > 0},
@@ -193,6 +192,17 @@ static void take_throttles(const void *from, io_throttles *to) {
 		to->items[to->n] = (struct io_throttle){str_copy(list->items[to->n].path), list->items[to->n].rate};
 }
 
+static int take_weights(const struct docker_resources *r, struct limits *l, struct error *err) {
+	l->io_weights.items = r->weights.n ? alloc_array(r->weights.n, sizeof *l->io_weights.items) : NULL;
+	for (size_t i = 0; i < r->weights.n; i++) {
+		const struct docker_weight *w = &r->weights.items[i];
+		if (w->weight < 10 || w->weight > 1000)
+			return bad(err, "Range of blkio weight is from 10 to 1000");
+		l->io_weights.items[l->io_weights.n++] = (struct io_weight){str_copy(w->path), w->weight};
+	}
+	return 0;
+}
+
 static int take_io(const struct docker_resources *r, struct limits *l, struct error *err) {
 	if (r->io_weight && (r->io_weight < 10 || r->io_weight > 1000))
 		return bad(err, "Range of blkio weight is from 10 to 1000");
@@ -201,7 +211,7 @@ static int take_io(const struct docker_resources *r, struct limits *l, struct er
 	take_throttles(&r->write_bps, &l->io_write_bps);
 	take_throttles(&r->read_iops, &l->io_read_iops);
 	take_throttles(&r->write_iops, &l->io_write_iops);
-	return 0;
+	return take_weights(r, l, err);
 }
 
 int docker_limits(struct core *c, const struct docker_resources *r, struct limits *l, json_t *warnings,

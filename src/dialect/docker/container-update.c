@@ -30,6 +30,13 @@ static json_t *limits_patch(const struct limits *l, bool pids) {
 	add_number(p, "memory_swap", l->memory_swap);
 	add_number(p, "memory_reservation", l->memory_reservation);
 	add_number(p, "io_weight", l->io_weight);
+	json_t *weights = json_array();
+	for (size_t k = 0; k < l->io_weights.n; k++)
+		json_array_append_new(weights, json_pack("{sssI}", "device", l->io_weights.items[k].device, "weight",
+							 (json_int_t)l->io_weights.items[k].weight));
+	if (l->io_weights.n)
+		json_object_set(p, "io_weights", weights);
+	json_decref(weights);
 	if (pids)
 		json_set_int(p, "pids", l->pids);
 	add_throttles(p, "io_read_bps", &l->io_read_bps);

@@ -68,8 +68,9 @@ static int check_endpoint(const struct docker_endpoint *e, bool bridge, struct e
 		return r;
 	if (e->ipam.link_local)
 		return error_set(err, ERROR_UNSUPPORTED, "IPAMConfig.LinkLocalIPs: link-local addresses cannot be given");
-	if (e->options.n)
-		return error_set(err, ERROR_UNSUPPORTED, "DriverOpts: there is no option %s of an endpoint", e->options.items[0].key);
+	for (size_t i = 0; i < e->options.n; i++)
+		if (!str_same(e->options.items[i].key, DOCKER_ENDPOINT_INTERFACE))
+			return error_set(err, ERROR_UNSUPPORTED, "DriverOpts: there is no option %s of an endpoint", e->options.items[i].key);
 	if (bridge && (ipv4 || ipv6))
 		return error_set(err, ERROR_INVALID, "user specified IP address is supported on user defined networks only");
 	if (bridge && e->aliases)
@@ -92,6 +93,7 @@ int docker_attachment(const struct docker_endpoint *e, const char *network, stru
 	out->ipv4 = copy_given(e->ipam.ipv4);
 	out->ipv6 = copy_given(e->ipam.ipv6);
 	out->mac = copy_given(e->mac);
+	out->interface = copy_given(pairs_get(&e->options, DOCKER_ENDPOINT_INTERFACE));
 	out->gateway_priority = e->gateway_priority;
 	for (char **alias = e->aliases; alias && *alias; alias++)
 		if (!strv_has(out->aliases, *alias))
@@ -322,7 +324,7 @@ static int check_links(struct core *c, const struct instance_spec *spec, struct 
 }
 
 static bool is_plain(const struct attachment *a) {
-	return str_same(a->network, OWN_BRIDGE) && !a->mac && !a->gateway_priority;
+	return str_same(a->network, OWN_BRIDGE) && !a->mac && !a->interface && !a->gateway_priority;
 }
 
 static int add_networks(struct core *c, const char *mode, const char *mac, const json_t *endpoints,

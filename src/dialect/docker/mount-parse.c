@@ -83,13 +83,14 @@ static int in_config(const struct mount *m, struct error *err) {
 	return error_wrap(err, "invalid mount config for type \"%s\"", m->type ? m->type : "");
 }
 
-static int parse_parts(char **part, size_t n, struct mount *m, struct error *err) {
+static int parse_parts(char **part, size_t n, struct mount *m, bool *bad_mode, struct error *err) {
 	const char *source = n > 1 ? part[0] : NULL, *target = n > 1 ? part[1] : part[0];
 	m->type = str_copy(source && source[0] == '/' ? "bind" : "volume");
 	int r = set_target(target, m, err);
 	if (r < 0)
 		return in_config(m, err);
-	if (n == 3 && parse_mode(part[2], m) < 0) {
+	*bad_mode = n == 3 && parse_mode(part[2], m) < 0;
+	if (*bad_mode) {
 		_cleanup_(free_ptr) char *shown = text_shown(part[2]);
 		return error_set(err, ERROR_INVALID, "invalid mode: %s", shown);
 	}
@@ -112,9 +113,10 @@ int docker_bind_parse(const char *text, struct mount *m, struct error *err) {
 		empty = empty || !*part[i];
 	if (n > 3 || empty || mode)
 		return error_set(err, ERROR_INVALID, "invalid volume specification: '%s'", shown);
-	int r = parse_parts(part, n, m, err);
+	bool bad_mode = false;
+	int r = parse_parts(part, n, m, &bad_mode, err);
 	if (r < 0)
-		return error_wrap(err, "invalid volume specification: '%s'", shown);
+		return bad_mode ? r : error_wrap(err, "invalid volume specification: '%s'", shown);
 	return m->source && !m->create ? docker_volume_name_check(m->source, err) : 0;
 }
 
@@ -220,6 +222,13 @@ static const struct field_table tmpfs_table = {
 	"TmpfsOptions", "", sizeof(struct docker_tmpfs_options), tmpfs_fields, ARRAY_SIZE(tmpfs_fields),
 };
 
+static const struct field image_fields[] = {
+	FIELD_AS("Subpath", struct docker_image_options, subpath, FIELD_STRING),
+};
+static const struct field_table image_options_table = {
+	"ImageOptions", "", sizeof(struct docker_image_options), image_fields, ARRAY_SIZE(image_fields),
+};
+
 static const struct field mount_fields[] = {
 	FIELD_AS("Type", struct docker_mount, type, FIELD_STRING),
 	FIELD_AS("Source", struct docker_mount, source, FIELD_STRING),
@@ -228,6 +237,7 @@ static const struct field mount_fields[] = {
 	FIELD_AS("BindOptions", struct docker_mount, bind, FIELD_OBJECT, .sub = &bind_table),
 	FIELD_AS("VolumeOptions", struct docker_mount, volume, FIELD_OBJECT, .sub = &volume_options_table),
 	FIELD_AS("TmpfsOptions", struct docker_mount, tmpfs, FIELD_OBJECT, .sub = &tmpfs_table),
+	FIELD_AS("ImageOptions", struct docker_mount, image, FIELD_OBJECT, .sub = &image_options_table),
 };
 const struct field_table docker_mount_table = {
 	"Mount", "", sizeof(struct docker_mount), mount_fields, ARRAY_SIZE(mount_fields),
@@ -304,6 +314,17 @@ static int tmpfs_of(const struct docker_mount *d, struct mount *m, struct error 
 	return tmpfs_options(words, m, err);
 }
 
+/* Its files can be read, whether or not the client says so. */
+static int image_of(const struct docker_mount *d, struct mount *m, struct error *err) {
+	m->source = given(d->source);
+	m->read_only = true;
+	if (!m->source)
+		return error_set(err, ERROR_INVALID, "field Source must not be empty");
+	if (d->image.subpath && *d->image.subpath)
+		return error_set(err, ERROR_UNSUPPORTED, "ImageOptions.Subpath: an image is mounted as a whole");
+	return 0;
+}
+
 int docker_mount_parse(const struct docker_mount *d, struct mount *m, struct error *err) {
 	const char *type = d->type ? d->type : "";
 	fields_init(&mount_table, m);
@@ -319,7 +340,9 @@ int docker_mount_parse(const struct docker_mount *d, struct mount *m, struct err
 		r = volume_of(d, m, err);
 	else if (str_same(type, "tmpfs"))
 		r = tmpfs_of(d, m, err);
-	else if (str_same(type, "image") || str_same(type, "cluster") || str_same(type, "npipe"))
+	else if (str_same(type, "image"))
+		r = image_of(d, m, err);
+	else if (str_same(type, "cluster") || str_same(type, "npipe"))
 		r = error_set(err, ERROR_UNSUPPORTED, "HostConfig.Mounts: mounts of this type are not there");
 	else
 		r = error_set(err, ERROR_INVALID, "mount type unknown");

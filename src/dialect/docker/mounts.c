@@ -228,17 +228,17 @@ static void set_volume(struct core *c, const struct mount *m, json_t *out) {
 
 static json_t *one_mount(struct core *c, const struct mount *m) {
 	_cleanup_(free_ptr) char *mode = mode_text(m);
-	bool bind = str_same(m->type, "bind"), volume = str_same(m->type, "volume");
+	bool bind = str_same(m->type, "bind"), volume = str_same(m->type, "volume"), image = str_same(m->type, "image");
 	json_t *out = json_object();
 	json_set_str(out, "Type", m->type);
 	if (volume)
 		set_volume(c, m, out);
 	else
-		json_set_str(out, "Source", bind && m->source ? m->source : "");
+		json_set_str(out, "Source", (bind || image) && m->source ? m->source : "");
 	json_set_str(out, "Destination", m->target);
 	if (volume)
 		json_set_str(out, "Driver", "local");
-	json_set_str(out, "Mode", mode);
+	json_set_str(out, "Mode", volume && !m->anonymous && !*mode ? "z" : mode); /* as dockerd notes it, with SELinux or without */
 	json_set_bool(out, "RW", !m->read_only);
 	json_set_str(out, "Propagation", !bind ? "" : m->propagation ? m->propagation : "rprivate");
 	return out;

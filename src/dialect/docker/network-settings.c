@@ -116,6 +116,10 @@ static void set_addresses(json_t *to, const struct nic *nic, const struct networ
 	set_text(to, "MacAddress", up ? nic->mac : NULL);
 }
 
+static json_t *driver_options(const struct attachment *a) {
+	return a && a->interface ? json_pack("{ss}", DOCKER_ENDPOINT_INTERFACE, a->interface) : json_null();
+}
+
 static json_t *endpoint_settings(struct core *c, const struct instance *i, const struct nic *nic, const struct network *n,
 				 int api) {
 	bool up = docker_has_networks(i);
@@ -127,7 +131,7 @@ static json_t *endpoint_settings(struct core *c, const struct instance *i, const
 	json_set_str(e, "NetworkID", nic->network_id);
 	set_text(e, "EndpointID", up ? id : NULL);
 	set_addresses(e, nic, n, up);
-	json_object_set_new(e, "DriverOpts", json_null());
+	json_object_set_new(e, "DriverOpts", driver_options(attachment_of(i, nic)));
 	if (api >= 48)
 		json_set_int(e, "GwPriority", nic->gateway_priority);
 	json_object_set_new(e, "DNSNames", names_of(i, nic, true, true));

@@ -99,7 +99,12 @@ static int bridge_option(const char *key, const char *value, struct network_spec
 		r = option_bool(key, value, &s->nat, err);
 	} else if (str_same(what, "host_binding_ipv4")) {
 		s->publish_address = copy_given(value);
-	} else if (given(value)) {
+	} else if (str_same(what, "name")) {
+		s->interface = copy_given(value);
+	} else if (str_same(what, "inhibit_ipv4")) {
+		r = option_bool(key, value, &yes, err);
+		r = r == 0 && yes ? error_set(err, ERROR_UNSUPPORTED, "Options: %s: a bridge has its gateway's address", key) : r;
+	} else if (given(value) && !((str_same(what, "gateway_mode_ipv4") || str_same(what, "gateway_mode_ipv6")) && str_same(value, "nat"))) {
 		r = error_set(err, ERROR_UNSUPPORTED, "Options: %s cannot be chosen", key);
 	}
 	return r;
@@ -108,8 +113,10 @@ static int bridge_option(const char *key, const char *value, struct network_spec
 static int set_option(const char *key, const char *value, struct network_spec *s, struct error *err) {
 	if (str_same(key, "com.docker.network.driver.mtu") || str_same(key, "mtu"))
 		return str_to_i64(value, &s->mtu) < 0 ? bad_option(key, value, err) : 0;
-	if (str_same(key, "com.docker.network.container_iface_prefix"))
-		return error_set(err, ERROR_UNSUPPORTED, "Options: %s cannot be chosen", key);
+	if (str_same(key, "com.docker.network.container_iface_prefix")) {
+		s->interface_prefix = copy_given(value);
+		return 0;
+	}
 	bool on_parent = str_same(s->driver, "macvlan") || str_same(s->driver, "ipvlan");
 	if (on_parent && str_same(key, "parent"))
 		return set_parent(value, s, err);
@@ -214,6 +221,8 @@ static json_t *options_of(const struct network_spec *s) {
 		json_set_str(options, "com.docker.network.bridge.enable_icc", "false");
 	if (!s->nat)
 		json_set_str(options, "com.docker.network.bridge.enable_ip_masquerade", "false");
+	json_set_str(options, "com.docker.network.bridge.name", s->interface);
+	json_set_str(options, "com.docker.network.container_iface_prefix", s->interface_prefix);
 	json_set_str(options, "parent", s->parent);
 	return options;
 }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 /* ---- endpoints.c ---- */
+#define DOCKER_ENDPOINT_INTERFACE "com.docker.network.endpoint.ifname"
 struct docker_endpoint_ipam {
 	char *ipv4, *ipv6, **link_local;
 };
@@ -61,12 +62,16 @@ struct docker_tmpfs_options {
 	int64_t size, mode;
 	json_t *options;
 };
+struct docker_image_options {
+	char *subpath;
+};
 struct docker_mount {
 	char *type, *source, *target;
 	bool read_only;
 	struct docker_bind_options bind;
 	struct docker_volume_options volume;
 	struct docker_tmpfs_options tmpfs;
+	struct docker_image_options image;
 };
 extern const struct field_table docker_mount_table;
 int docker_mount_parse(const struct docker_mount *d, struct mount *m, struct error *err);

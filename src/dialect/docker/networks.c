@@ -165,14 +165,22 @@ static bool fits(const json_t *filters, const json_t *network, int dangling) {
 	       (dangling == 2 || unused == (dangling == 1));
 }
 
-static bool is_type(const char *value, const void *arg UNUSED) {
-	return !str_same(value, "custom") && !str_same(value, "builtin");
+/* The first of ?type= that is none; NULL. */
+static const char *bad_type(const json_t *filters) {
+	const json_t *one;
+	size_t i;
+	json_array_foreach(json_object_get(filters, "type"), i, one)
+		if (!str_same(json_string_value(one), "custom") && !str_same(json_string_value(one), "builtin"))
+			return json_string_value(one);
+	return NULL;
 }
 
 /* 0, 1, 2: not asked for, -1: an error has been answered. */
 static int check_filters(struct http_request *req, const json_t *filters) {
-	if (json_object_get(filters, "type") && docker_filter_any(filters, "type", is_type, NULL)) {
-		docker_fail(req, 400, "invalid filter: type must be builtin or custom");
+	const char *type = bad_type(filters);
+	if (type) {
+		_cleanup_(free_ptr) char *shown = text_shown(type);
+		docker_fail(req, 400, "invalid filter: 'type'='%s'", shown);
 		return -1;
 	}
 	return json_object_get(filters, "dangling") ? docker_filter_bool(req, filters, "dangling", false) : 2;
@@ -228,7 +236,7 @@ static void inspect(struct http_request *req) {
 /* Whether there can be one more such network; else an error has been answered. */
 static bool may_create(struct http_request *req, const struct docker_network *d) {
 	const char *driver = d->driver ? d->driver : "", *name = d->name ? d->name : "";
-	_cleanup_(free_ptr) char *shown = text_shown(driver), *shown_name = text_shown(name);
+	_cleanup_(free_ptr) char *shown = text_shown(driver);
 	static const char *const drivers[] = {"", "default", "bridge", "macvlan", "ipvlan", "overlay", NULL};
 	bool known = false;
 	for (size_t i = 0; drivers[i]; i++)
@@ -242,9 +250,8 @@ static bool may_create(struct http_request *req, const struct docker_network *d)
 				      "this node to swarm and try again.");
 	else if (!known)
 		docker_fail(req, 404, "plugin \"%s\" not found", shown);
-	else if (instance_name_check(name, NULL) < 0)
-		docker_fail(req, 400, "invalid name: \"%s\" is not a network's: letters, digits, \"_\", \".\", \"-\", a letter or digit first",
-			    shown_name);
+	else if (!*name)
+		docker_fail(req, 400, "invalid name: name is empty");
 	else
 		return true;
 	return false;
@@ -434,7 +441,7 @@ static void connect_found(struct http_request *req, const struct attach_body *b,
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *changed = NULL;
 	struct attachment a;
-	if (is_on(i, id_of(network)))
+	if (is_on(i, id_of(network)) && docker_has_networks(i)) /* of one that does not run it is what it will have */
 		return docker_fail(req, 403, "endpoint with name %s already exists in network %s", i->spec.name, name_of(network));
 	if (b->endpoint.gateway_priority && docker_has_networks(i))
 		return docker_fail(req, 501, "EndpointConfig.GwPriority: the default route of a container that runs stays as it is");
@@ -486,13 +493,13 @@ static void disconnect_one(struct http_request *req) {
 
 const struct docker_route docker_network_routes[] = {
 	{"GET", "/networks", list, 0, DOCKER_WORKS, NULL},
-	{"GET", "/networks/{id}", inspect, 0, DOCKER_WORKS, NULL},
-	{"DELETE", "/networks/{id}", remove_one, 0, DOCKER_DIFFERS, "a stopped container that was on it is on no network afterwards"},
+	{"GET", "/networks/{id...}", inspect, 0, DOCKER_WORKS, NULL},
+	{"DELETE", "/networks/{id...}", remove_one, 0, DOCKER_DIFFERS, "a stopped container that was on it is on no network afterwards"},
 	{"POST", "/networks/create", create, 0, DOCKER_DIFFERS,
-	 "drivers bridge, macvlan, ipvlan; one subnet of each family; the names of the bridge and of interfaces cannot be chosen; "
+	 "drivers bridge, macvlan, ipvlan; one subnet of each family; a bridge's gateway_mode is nat alone; "
 	 "ConfigOnly, ConfigFrom and Ingress are refused, EnableIPv4 must be true"},
-	{"POST", "/networks/{id}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs and DriverOpts are refused, GwPriority for a container that runs"},
-	{"POST", "/networks/{id}/disconnect", disconnect_one, 0, DOCKER_WORKS, NULL},
+	{"POST", "/networks/{id...}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs are refused, of DriverOpts all but com.docker.network.endpoint.ifname, GwPriority for a container that runs"},
+	{"POST", "/networks/{id...}/disconnect", disconnect_one, 0, DOCKER_WORKS, NULL},
 	{"POST", "/networks/prune", prune, 0, DOCKER_WORKS, NULL},
 	{0},
 };

@@ -1,4 +1,7 @@
 /* How a workload looks as a service. */
+#include "core/networks.h"
+
+#include "dialect/docker/networks-priv.h"
 #include "dialect/docker/swarm-priv.h"
 
 /* ---- the spec ---- */
@@ -104,12 +107,35 @@ static void add_defaults(const struct workload_spec *s, json_t *spec) {
 
 /* ---- the service ---- */
 
-static json_t *endpoint_json(const struct workload *w, const json_t *spec) {
-	json_t *e = json_object(), *ports = ports_json(&w->spec);
+/* Its address on each of its networks. */
+static json_t *virtual_ips(struct core *c, const struct workload *w) {
+	struct object_snap **balancers = NULL;
+	json_t *list = json_array();
+	if (balancer_all(c, DOCKER_PROJECT, &balancers, NULL) < 0)
+		return list;
+	for (struct object_snap **s = balancers; *s; s++) {
+		const struct balancer *b = (*s)->noun;
+		_cleanup_(object_snap_unref_ptr) struct object_snap *network = NULL;
+		if (b->spec.inside && str_same(pairs_get(&b->spec.labels, WORKLOAD_LABEL), w->id) &&
+		    network_get(c, DOCKER_PROJECT, b->network_id, &network, NULL) == 0)
+			json_array_append_new(list, json_pack("{ss,so}", "NetworkID", b->network_id, "Addr",
+							      json_sprintf("%s/%lld", b->spec.address,
+									   (long long)docker_prefix_len(network->noun, b->spec.address))));
+		object_snap_unref(*s);
+	}
+	free(balancers);
+	return list;
+}
+
+static json_t *endpoint_json(struct core *c, const struct workload *w, const json_t *spec) {
+	json_t *e = json_object(), *ports = ports_json(&w->spec), *vips = virtual_ips(c, w);
 	json_object_set(e, "Spec", json_object_get(spec, "EndpointSpec"));
 	if (json_array_size(ports))
 		json_object_set(e, "Ports", ports);
+	if (json_array_size(vips))
+		json_object_set(e, "VirtualIPs", vips);
 	json_decref(ports);
+	json_decref(vips);
 	return e;
 }
 
@@ -124,7 +150,7 @@ static json_t *update_json(const struct workload_update *u) {
 	return o;
 }
 
-json_t *service_show(const struct workload *w, bool defaults) {
+json_t *service_show(struct core *c, const struct workload *w, bool defaults) {
 	json_t *o = swarm_object(w->id, w->version, w->created_at, w->updated_at), *spec = service_spec_show(&w->spec);
 	struct workload_spec previous;
 	if (defaults)
@@ -134,7 +160,7 @@ json_t *service_show(const struct workload *w, bool defaults) {
 		json_object_set_new(o, "PreviousSpec", service_spec_show(&previous));
 		fields_free(&workload_spec_table, &previous);
 	}
-	json_object_set_new(o, "Endpoint", endpoint_json(w, spec));
+	json_object_set_new(o, "Endpoint", endpoint_json(c, w, spec));
 	if (w->update.state)
 		json_object_set_new(o, "UpdateStatus", update_json(&w->update));
 	if (workload_is_job(&w->spec))

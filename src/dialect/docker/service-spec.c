@@ -11,6 +11,7 @@ struct service {
 	struct core *core;
 	const json_t *body, *task, *container;
 	struct workload_spec *w;
+	bool vip; /* its name is one address on each of its networks */
 };
 
 static const json_t *object_of(const json_t *parent, const char *name) {
@@ -237,13 +238,36 @@ static void add_labels(struct instance_spec *t) {
 	}
 }
 
+static const json_t *networks_of(const struct service *s) {
+	const json_t *networks = json_object_get(s->task, "Networks");
+	return json_array_size(networks) ? networks : json_object_get(s->body, "Networks");
+}
+
+/* Whether its name is one address on each of its networks: all of them must have a bridge, which has that. */
+static bool wants_vip(const struct service *s) {
+	const char *mode = json_get_str(object_of(s->body, "EndpointSpec"), "Mode");
+	const json_t *networks = networks_of(s), *one;
+	bool vip = json_array_size(networks) && !str_same(mode, "dnsrr") && !workload_is_job(s->w);
+	size_t i;
+	json_array_foreach(networks, i, one) {
+		_cleanup_(object_snap_unref_ptr) struct object_snap *snap = NULL;
+		const char *target = json_get_str(one, "Target");
+		if (!vip || !target || network_get(s->core, DOCKER_PROJECT, target, &snap, NULL) < 0)
+			return false;
+		const struct network_spec *n = &((const struct network *)snap->noun)->spec;
+		vip = !str_same(n->name, "default") && (str_same(n->driver, "bridge") || str_same(n->driver, "vxlan"));
+	}
+	return vip;
+}
+
 /* Networks of the task, or of older clients: {name: endpoint}, and which comes first. */
 static int endpoints_of(struct service *s, json_t *endpoints, const char **first, struct error *err) {
-	const json_t *networks = json_object_get(s->task, "Networks");
-	if (!json_array_size(networks))
-		networks = json_object_get(s->body, "Networks");
+	const json_t *networks = networks_of(s);
 	size_t i;
 	json_t *one, *alias;
+	s->vip = wants_vip(s);
+	if (s->vip)
+		strv_add(&s->w->balanced_names, s->w->name);
 	json_array_foreach(networks, i, one) {
 		const char *target = json_get_str(one, "Target");
 		_cleanup_(object_snap_unref_ptr) struct object_snap *snap = NULL;
@@ -254,8 +278,12 @@ static int endpoints_of(struct service *s, json_t *endpoints, const char **first
 		json_t *aliases = json_array();
 		size_t k;
 		json_array_foreach(json_object_get(one, "Aliases"), k, alias)
-			json_array_append(aliases, alias);
-		json_array_append_new(aliases, json_string(s->w->name));
+			if (!s->vip)
+				json_array_append(aliases, alias);
+			else if (json_is_string(alias) && !strv_has(s->w->balanced_names, json_string_value(alias)))
+				strv_add(&s->w->balanced_names, json_string_value(alias));
+		if (!s->vip)
+			json_array_append_new(aliases, json_string(s->w->name));
 		json_array_append_new(aliases, json_sprintf("tasks.%s", s->w->name));
 		bool plain = mode || str_same(name, "bridge");
 		json_object_set_new(endpoints, name, plain ? json_object() : json_pack("{sO}", "Aliases", aliases));
@@ -492,7 +520,7 @@ static int check_name(const char *name, struct error *err) {
 }
 
 int service_spec_parse(struct core *c, const json_t *body, int64_t history, struct workload_spec *out, struct error *err) {
-	struct service s = {c, body, object_of(body, "TaskTemplate"), NULL, out};
+	struct service s = {c, body, object_of(body, "TaskTemplate"), NULL, out, false};
 	const char *runtime = json_get_str(s.task, "Runtime");
 	s.container = object_of(s.task, "ContainerSpec");
 	fields_init(&workload_spec_table, out);

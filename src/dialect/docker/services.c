@@ -18,7 +18,7 @@ static bool find(struct http_request *req, struct noun **out) {
 void service_inspect(struct http_request *req) {
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	if (find(req, &o))
-		docker_reply(req, 200, service_show(o->of, docker_query_bool(req, "insertDefaults")));
+		docker_reply(req, 200, service_show(core_of(req), o->of, docker_query_bool(req, "insertDefaults")));
 }
 
 /* ---- list ---- */
@@ -72,7 +72,7 @@ void services_list(struct http_request *req) {
 	for (struct noun **n = all; *n; n++) {
 		if (!fits(filters, (*n)->of))
 			continue;
-		json_t *one = service_show((*n)->of, false);
+		json_t *one = service_show(core_of(req), (*n)->of, false);
 		if (status)
 			json_object_set_new(one, "ServiceStatus", tasks_status(core_of(req), (*n)->of));
 		json_array_append_new(list, one);

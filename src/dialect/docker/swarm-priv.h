@@ -31,7 +31,7 @@ int service_spec_parse(struct core *c, const json_t *body, int64_t history, stru
 /* ---- service-show.c ---- */
 /* The ServiceSpec of a workload, also of one that Docker has not made. */
 json_t *service_spec_show(const struct workload_spec *s);
-json_t *service_show(const struct workload *w, bool defaults);
+json_t *service_show(struct core *c, const struct workload *w, bool defaults);
 
 /* ---- handlers ---- */
 void services_list(struct http_request *req);

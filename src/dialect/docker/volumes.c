@@ -292,7 +292,10 @@ static void create(struct http_request *req) {
 	if (!docker_parse(req, &create_table, &b))
 		return;
 	struct docker_volume_driver driver = {b.driver, b.options};
-	if (b.cluster)
+	_cleanup_(free_ptr) char *shown = b.name && *b.name ? text_shown(b.name) : random_hex(32);
+	if (docker_volume_driver_check(b.driver, &err) < 0)
+		docker_fail(req, 404, "create %s: %s", shown, error_text(&err));
+	else if (b.cluster)
 		docker_fail(req, 503, "ClusterVolumeSpec: volumes of a cluster are not there");
 	else if (make_or_find(core_of(req), b.name, &driver, &b.labels, &o, &err) < 0)
 		fail(req, &err);

@@ -68,7 +68,8 @@ static int read_cpu(const json_t *o, struct cgroup_limits *l, struct error *err)
 	return r == 0 ? read_text(o, "mems", &l->mems, err) : r;
 }
 
-static int read_throttles(const json_t *o, const char *key, struct cgroup_throttle **out, size_t *n, struct error *err) {
+/* rate: what the number is called. */
+static int read_rates(const json_t *o, const char *key, const char *rate, struct cgroup_throttle **out, size_t *n, struct error *err) {
 	const json_t *list = json_object_get(o, key);
 	*out = alloc_array(json_array_size(list) + 1, sizeof **out);
 	size_t i;
@@ -79,7 +80,7 @@ static int read_throttles(const json_t *o, const char *key, struct cgroup_thrott
 		if (r == 0)
 			r = read_int(item, "minor", &t->minor, err);
 		if (r == 0)
-			r = read_uint(item, "rate", &t->rate, err);
+			r = read_uint(item, rate, &t->rate, err);
 		if (r < 0) {
 			error_in_field(err, key);
 			return r;
@@ -89,8 +90,14 @@ static int read_throttles(const json_t *o, const char *key, struct cgroup_thrott
 	return 0;
 }
 
+static int read_throttles(const json_t *o, const char *key, struct cgroup_throttle **out, size_t *n, struct error *err) {
+	return read_rates(o, key, "rate", out, n, err);
+}
+
 static int read_io(const json_t *o, struct cgroup_limits *l, struct error *err) {
 	int r = read_uint(o, "weight", &l->io_weight, err);
+	if (r == 0)
+		r = read_rates(o, "weightDevice", "weight", &l->weights, &l->n_weights, err);
 	if (r == 0)
 		r = read_throttles(o, "throttleReadBpsDevice", &l->read_bps, &l->n_read_bps, err);
 	if (r == 0)

@@ -98,6 +98,20 @@ static int plan_cpuset(const struct cgroup_limits *l, struct cgroup_dirs *d, str
 	return 0;
 }
 
+static int plan_weights(const struct cgroup_limits *l, int dir, struct cgroup_values *out, struct error *err) {
+	bool bfq = cgroup_has(dir, "blkio.bfq.weight") || cgroup_has(dir, "blkio.bfq.weight_device");
+	const char *file = bfq ? "blkio.bfq.weight" : "blkio.weight";
+	const char *single = bfq ? "blkio.bfq.weight_device" : "blkio.weight_device";
+	if ((l->io_weight && !cgroup_has(dir, file)) || (l->n_weights && !cgroup_has(dir, single)))
+		return cgroup_unsupported(err, "an I/O weight", "a scheduler with weights (bfq)");
+	if (l->io_weight)
+		cgroup_values_add(out, dir, file, "%" PRIu64, l->io_weight);
+	for (size_t i = 0; i < l->n_weights; i++)
+		cgroup_values_add(out, dir, single, "%" PRId64 ":%" PRId64 " %" PRIu64, l->weights[i].major, l->weights[i].minor,
+				  l->weights[i].rate);
+	return 0;
+}
+
 static void plan_throttle(int dir, const char *file, const struct cgroup_throttle *t, size_t n, struct cgroup_values *out) {
 	for (size_t i = 0; i < n; i++)
 		cgroup_values_add(out, dir, file, "%" PRId64 ":%" PRId64 " %" PRIu64, t[i].major, t[i].minor, t[i].rate);
@@ -105,17 +119,14 @@ static void plan_throttle(int dir, const char *file, const struct cgroup_throttl
 
 static int plan_io(const struct cgroup_limits *l, struct cgroup_dirs *d, struct cgroup_values *out,
 		   struct error *err) {
-	if (!l->io_weight && !l->n_read_bps && !l->n_write_bps && !l->n_read_iops && !l->n_write_iops)
+	if (!l->io_weight && !l->n_weights && !l->n_read_bps && !l->n_write_bps && !l->n_read_iops && !l->n_write_iops)
 		return 0;
 	int dir = cgroup_dir(d, CGROUP_IO), r = need(d, CGROUP_IO, "a limit of block I/O", err);
 	if (r < 0)
 		return r;
-	if (l->io_weight) {
-		const char *file = cgroup_has(dir, "blkio.bfq.weight") ? "blkio.bfq.weight" : "blkio.weight";
-		if (!cgroup_has(dir, file))
-			return cgroup_unsupported(err, "an I/O weight", "a scheduler with weights (bfq)");
-		cgroup_values_add(out, dir, file, "%" PRIu64, l->io_weight);
-	}
+	r = plan_weights(l, dir, out, err);
+	if (r < 0)
+		return r;
 	plan_throttle(dir, "blkio.throttle.read_bps_device", l->read_bps, l->n_read_bps, out);
 	plan_throttle(dir, "blkio.throttle.write_bps_device", l->write_bps, l->n_write_bps, out);
 	plan_throttle(dir, "blkio.throttle.read_iops_device", l->read_iops, l->n_read_iops, out);

@@ -125,19 +125,32 @@ static void plan_throttle(int dir, const char *key, const struct cgroup_throttle
 	}
 }
 
-static int plan_io(const struct cgroup_limits *l, int dir, struct cgroup_values *out, struct error *err) {
-	if (l->io_weight && cgroup_has(dir, "io.bfq.weight")) {
-		cgroup_values_add(out, dir, "io.bfq.weight", "%" PRIu64, l->io_weight);
-	} else if (l->io_weight) {
-		int r = need(dir, "io.weight", "an I/O weight", "io", err);
-		if (r < 0)
-			return r;
-		uint64_t weight = MIN(MAX(l->io_weight, (uint64_t)10), (uint64_t)1000);
-		cgroup_values_add(out, dir, "io.weight", "%" PRIu64, 1 + (weight - 10) * 9999 / 990);
-	}
-	if (!l->n_read_bps && !l->n_write_bps && !l->n_read_iops && !l->n_write_iops)
+/* io.weight goes from 1 to 10000. */
+static uint64_t scaled(uint64_t weight, bool bfq) {
+	return bfq ? weight : 1 + (MIN(MAX(weight, (uint64_t)10), (uint64_t)1000) - 10) * 9999 / 990;
+}
+
+static int plan_weights(const struct cgroup_limits *l, int dir, struct cgroup_values *out, struct error *err) {
+	if (!l->io_weight && !l->n_weights)
 		return 0;
-	int r = need(dir, "io.max", "a limit of block I/O", "io", err);
+	bool bfq = cgroup_has(dir, "io.bfq.weight");
+	const char *file = bfq ? "io.bfq.weight" : "io.weight";
+	int r = need(dir, file, "an I/O weight", "io", err);
+	if (r < 0)
+		return r;
+	if (l->io_weight)
+		cgroup_values_add(out, dir, file, "%" PRIu64, scaled(l->io_weight, bfq));
+	for (size_t i = 0; i < l->n_weights; i++)
+		cgroup_values_add(out, dir, file, "%" PRId64 ":%" PRId64 " %" PRIu64, l->weights[i].major, l->weights[i].minor,
+				  scaled(l->weights[i].rate, bfq));
+	return 0;
+}
+
+static int plan_io(const struct cgroup_limits *l, int dir, struct cgroup_values *out, struct error *err) {
+	int r = plan_weights(l, dir, out, err);
+	if (r < 0 || (!l->n_read_bps && !l->n_write_bps && !l->n_read_iops && !l->n_write_iops))
+		return r;
+	r = need(dir, "io.max", "a limit of block I/O", "io", err);
 	if (r < 0)
 		return r;
 	plan_throttle(dir, "rbps", l->read_bps, l->n_read_bps, out);

@@ -27,6 +27,7 @@ void cgroup_limits_free(struct cgroup_limits *l) {
 	free(l->mems);
 	free(l->read_bps);
 	free(l->write_bps);
+	free(l->weights);
 	free(l->read_iops);
 	free(l->write_iops);
 	for (size_t i = 0; i < l->n_hugepages; i++)

@@ -34,8 +34,9 @@ struct cgroup_limits {
 	char *cpus, *mems;
 	int64_t pids;
 	uint64_t io_weight; /* 10…1000 */
+	struct cgroup_throttle *weights; /* of single devices, as rates */
 	struct cgroup_throttle *read_bps, *write_bps, *read_iops, *write_iops;
-	size_t n_read_bps, n_write_bps, n_read_iops, n_write_iops;
+	size_t n_weights, n_read_bps, n_write_bps, n_read_iops, n_write_iops;
 	struct cgroup_hugepage *hugepages;
 	size_t n_hugepages;
 	json_t *unified; /* v2 file → value */

@@ -40,6 +40,7 @@ static void mounts_free(struct container_config *c) {
 		free(m->type);
 		free(m->data);
 		free(m->subpath);
+		strv_free(m->lowers);
 		free(m->uid_maps);
 		free(m->gid_maps);
 	}

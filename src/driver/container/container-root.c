@@ -413,7 +413,7 @@ bool mount_is_cgroup(const struct container_mount *m) {
 bool mount_is_parents(const struct container_config *c, const struct container_mount *m) {
 	if (mount_is_cgroup(m)) /* a user namespace is to own its /sys/fs/cgroup */
 		return is_type(m, "cgroup") && c->cgroup.path && cgroup_version() == 1 && !config_namespace(c, CLONE_NEWUSER);
-	return m->root || is_bind(m) || host_stand_in(c, m) || (dev_is_fresh(c) && str_same(m->target, "/dev"));
+	return m->root || m->lowers || is_bind(m) || host_stand_in(c, m) || (dev_is_fresh(c) && str_same(m->target, "/dev"));
 }
 
 static int open_subpath(const struct container_mount *m, struct error *err) {
@@ -476,9 +476,23 @@ static int fresh_dev(const struct container_config *c, const struct container_mo
 	return r < 0 ? r : TAKE_FD(fd);
 }
 
+/* Its ids are mapped as those of the container's own root. */
+static int lowers_mount(const struct container_config *c, const struct container_mount *m, int userns, struct error *err) {
+	struct container_config stack = *c;
+	stack.lowers = m->lowers;
+	stack.upper = stack.work = NULL;
+	_cleanup_(close_fd) int fd = root_mount(&stack, userns, err);
+	if (fd < 0)
+		return fd;
+	int r = mount_change(fd, false, mount_attrs(m->flags), 0, 0);
+	return r < 0 ? error_errno(err, r, "cannot set the flags of the mount on %s", m->target) : TAKE_FD(fd);
+}
+
 int parent_mount(const struct container_config *c, const struct container_mount *m, int userns, struct error *err) {
 	if (m->root)
 		return root_mount(m->root, userns, err);
+	if (m->lowers)
+		return lowers_mount(c, m, userns, err);
 	if (is_bind(m))
 		return bind_mount(c, m, userns, err);
 	const char *path = host_stand_in(c, m);

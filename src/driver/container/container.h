@@ -37,6 +37,7 @@ struct container_mount {
 	bool idmap_optional; /* with idmap: where the file system cannot be, its owners are nobody's inside */
 	bool copy_up; /* what is at the target is copied into it first: a directory that is empty */
 	const struct container_config *root; /* what is mounted is the root of that config, instead of a source; NULL */
+	char **lowers; /* what is mounted is an overlay of these (two at least, lowest first) to read, instead of a source; NULL */
 	const char *within; /* a directory of the root in which the target is looked up as in a root; NULL: the root */
 	struct id_map *uid_maps, *gid_maps; /* of the mount; NULL with idmap: the container's */
 	size_t n_uid_maps, n_gid_maps;

@@ -37,7 +37,7 @@ static int bridge_make(struct netlink *nl, const struct network *n, const char *
 static int bridge_get(struct netlink *nl, const char *tag, const struct network *n, const uint8_t mac[6],
 		      struct link *out, struct error *err) {
 	char name[16], alias[ALIAS_MAX];
-	network_bridge_name(tag, n->id, name);
+	network_bridge_name(tag, n, name);
 	alias_make(tag, n->id, NULL, alias);
 	int r = link_get(nl, name, out, err);
 	if (r > 0)
@@ -152,11 +152,13 @@ int bridge_down(const char *tag, const struct network *n, struct error *err) {
 	struct link bridge;
 	char name[16];
 	BATCH(b);
-	network_bridge_name(tag, n->id, name);
+	network_bridge_name(tag, n, name);
 	int r = netlink_open(-1, &nl, err);
 	if (r == 0)
 		r = link_get(&nl, name, &bridge, err);
-	if (r > 0) {
+	if (r > 0 && n->spec.interface && !alias_is(bridge.alias, tag, n->id, NULL)) {
+		r = 0; /* its name was another's before: there is nothing of ours */
+	} else if (r > 0) {
 		r = link_is_ours(&bridge, tag, n->id, NULL, err);
 		link_remove(&b, name); /* ports fall off */
 	}
@@ -164,6 +166,30 @@ int bridge_down(const char *tag, const struct network *n, struct error *err) {
 		return r;
 	uplink_remove(&b, tag, n);
 	return batch_send(&nl, &b, err);
+}
+
+static int further_address(const char *tag, const struct network *n, const char *address, bool there, struct error *err) {
+	_cleanup_(netlink_close) struct netlink nl = NETLINK_INIT;
+	struct link bridge;
+	struct ip ip;
+	char name[16];
+	BATCH(b);
+	network_bridge_name(tag, n, name);
+	int r = ip_parse(address, &ip) < 0 ? error_set(err, ERROR_INVALID, "%s is not an IP address", address) : netlink_open(-1, &nl, err);
+	if (r == 0)
+		r = link_get(&nl, name, &bridge, err);
+	if (r <= 0 || !alias_is(bridge.alias, tag, n->id, NULL))
+		return MIN(r, 0);
+	(there ? address_add : address_remove)(&b, bridge.index, &ip, ip.family == AF_INET ? 32 : 128);
+	return batch_send(&nl, &b, err);
+}
+
+int network_address_add(const char *tag, const struct network *n, const char *address, struct error *err) {
+	return further_address(tag, n, address, true, err);
+}
+
+int network_address_remove(const char *tag, const struct network *n, const char *address, struct error *err) {
+	return further_address(tag, n, address, false, err);
 }
 
 int bridge_probe(struct error *err) {
@@ -282,7 +308,7 @@ static int veth_get(struct attaching *a, const uint8_t mac[6], bool *made, struc
 
 static int attach_begin(struct attaching *a, struct error *err) {
 	char bridge[16];
-	network_bridge_name(a->tag, a->network->id, bridge);
+	network_bridge_name(a->tag, a->network, bridge);
 	network_veth_name(a->tag, a->instance, a->network->id, a->name);
 	alias_make(a->tag, a->network->id, a->instance, a->alias);
 	int r = netlink_open(-1, &a->host, err);

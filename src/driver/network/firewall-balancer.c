@@ -35,7 +35,7 @@ static bool is_open(const struct firewall_state *s, const struct balancer *b) {
 }
 
 bool balancer_needs_detour(const struct firewall_state *s, const struct balancer *b) {
-	return b->backends && b->backends[0] && !is_open(s, b);
+	return !b->spec.inside && b->backends && b->backends[0] && !is_open(s, b);
 }
 
 static uint64_t weight(uint64_t bucket, const char *target) {
@@ -57,21 +57,30 @@ static const char *target_of(uint64_t bucket, char *const *targets) {
 
 static void add_rule(struct script *c, const struct family *f, const struct balancer *b, char *const *targets) {
 	bool source = str_same(b->spec.affinity, "source");
-	size_t n = source ? BUCKETS : strv_len(targets);
-	buf_addf(c->out, "add rule %s wabe_%s balance_%s meta l4proto %s dnat to ", f->name, c->s->tag, b->id, b->spec.protocol);
+	size_t n = !targets ? 0 : source ? BUCKETS : strv_len(targets);
+	buf_addf(c->out, "add rule %s wabe_%s balance_%s ", f->name, c->s->tag, b->id);
+	if (!n) /* nobody has it: nor has the host */
+		return buf_adds(c->out, "drop\n");
+	if (!b->spec.inside)
+		buf_addf(c->out, "meta l4proto %s ", b->spec.protocol);
+	buf_adds(c->out, "dnat to ");
 	if (source)
 		buf_addf(c->out, "jhash %s saddr mod %zu seed 0x%x map {", f->name, n, SEED);
 	else
 		buf_addf(c->out, "numgen random mod %zu map {", n);
-	for (size_t i = 0; i < n; i++)
-		buf_addf(c->out, "%s %zu : %s . %lld", i ? "," : "", i, source ? target_of(i, targets) : targets[i],
-			 (long long)b->spec.port);
+	for (size_t i = 0; i < n; i++) {
+		buf_addf(c->out, "%s %zu : %s", i ? "," : "", i, source ? target_of(i, targets) : targets[i]);
+		if (!b->spec.inside)
+			buf_addf(c->out, " . %lld", (long long)b->spec.port);
+	}
 	buf_adds(c->out, " }\n");
 }
 
 /* The way to the chain. */
 static void add_elements(struct script *c, const struct family *f, const struct balancer *b, const char *address, bool open) {
 	long long port = balancer_port(b);
+	if (b->spec.inside)
+		return script_element(c, f->name, "inside", "%s : goto balance_%s", address, b->id);
 	if (address)
 		script_element(c, f->name, "balance", "%s . %s . %lld : goto balance_%s", address, b->spec.protocol, port, b->id);
 	else
@@ -98,7 +107,7 @@ void balancer_script(struct script *c, const struct balancer *b) {
 		_cleanup_(free_ptr) char *chain = str_format("balance_%s", b->id);
 		if (b->spec.address && !address)
 			continue;
-		if (c->removing || !targets) {
+		if (c->removing || (!targets && !b->spec.inside)) {
 			if (!c->seen) /* a whole table has nothing to take away */
 				remove_family(c, f, b, address);
 			continue;

@@ -50,6 +50,7 @@ static const struct set {
 	{"nat", "host_any", "inet_proto . inet_service", NULL},
 	{"nat", "publish", "address . inet_proto . inet_service", "address . inet_service"},
 	{"nat", "publish_any", "inet_proto . inet_service", "address . inet_service"},
+	{"nat", "inside", "address", "verdict"},       /* balancers' addresses on networks */
 	{"nat", "balance", "address . inet_proto . inet_service", "verdict"},
 	{"nat", "balance_any", "inet_proto . inet_service", "verdict"},
 };

@@ -69,7 +69,7 @@ void filter_tables(struct script *c) {
 
 void filter_network(struct script *c, const struct network *n) {
 	char bridge[16], address[46];
-	network_bridge_name(c->s->tag, n->id, bridge);
+	network_bridge_name(c->s->tag, n, bridge);
 	script_element(c, "inet", "bridges", "\"%s\"", bridge);
 	script_element(c, "inet", "within", "\"%s\" . \"%s\"", bridge, bridge);
 	if (n->spec.internal)

@@ -103,7 +103,7 @@ static int bridge_filter(const char *bridge, bool on, struct error *err) {
 
 int host_network(const struct firewall_state *s, const struct network *n, bool filtered, struct error *err) {
 	char bridge[16];
-	network_bridge_name(s->tag, n->id, bridge);
+	network_bridge_name(s->tag, n, bridge);
 	_cleanup_(free_ptr) char *conf = str_format(CONF4 "/%s", bridge), *path = str_format("%s/route_localnet", conf);
 	if (!fs_exists(conf))
 		return 0; /* the bridge is not up */

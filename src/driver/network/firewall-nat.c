@@ -28,13 +28,14 @@ static void add_publishing(struct script *c, const struct family *f) {
 		"	}\n"
 		"	chain publish {\n"
 		"		meta l4proto != { tcp, udp, sctp } accept\n"
+		"		%s daddr vmap @inside\n"
 		"		%s daddr . meta l4proto . th dport vmap @balance\n"
 		"		dnat to %s daddr . meta l4proto . th dport map @publish\n"
 		"		fib daddr type != local accept\n"
 		"		meta l4proto . th dport vmap @balance_any\n"
 		"		dnat to meta l4proto . th dport map @publish_any\n"
 		"	}\n";
-	buf_addf(c->out, text, f->name, f->own_loopback, f->name, f->name);
+	buf_addf(c->out, text, f->name, f->own_loopback, f->name, f->name, f->name);
 }
 
 /* What was translated and goes back to where it came from would be answered directly, past the host: so the host is
@@ -88,7 +89,7 @@ void nat_tables(struct script *c, const struct family *f, bool detour) {
 
 void nat_network(struct script *c, const struct network *n) {
 	char bridge[16];
-	network_bridge_name(c->s->tag, n->id, bridge);
+	network_bridge_name(c->s->tag, n, bridge);
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
 		const struct family *f = &families[i];
 		script_element(c, f->name, "near", "\"%s\"", bridge);

@@ -207,7 +207,7 @@ void rules_network(struct script *c, const struct network *n) {
 	char bridge[16];
 	if (!rules_on_network(c->s, n))
 		return;
-	network_bridge_name(c->s->tag, n->id, bridge);
+	network_bridge_name(c->s->tag, n, bridge);
 	script_chain(c, "inet", in);
 	script_chain(c, "inet", out);
 	jump_to_groups(c, in, n->spec.rules, "in");
@@ -250,7 +250,7 @@ void rules_nic(struct script *c, const struct nic *nic) {
 	if (!rules_on_nic(c->s, nic))
 		return;
 	policy_names(nic, in, out);
-	network_bridge_name(c->s->tag, nic->network_id, bridge);
+	network_bridge_name(c->s->tag, script_network(c->s, nic->network_id), bridge);
 	_cleanup_(free_ptr) char *table = str_format("wabe_%s", c->s->tag);
 	bool there = !c->seen && nft_chain_use("inet", table, in) >= 0; /* with its rules, which only a load changes */
 	if (c->removing && !there)

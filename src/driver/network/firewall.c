@@ -254,7 +254,9 @@ static int change_balancer(const struct firewall_state *s, const struct balancer
 		return no_detour(err);
 	balancer_script(&c, b);
 	int r = nft_run(&out, err);
-	if (r == 0 && str_same(b->spec.protocol, "udp"))
+	if (r == 0 && b->spec.inside)
+		r = conntrack_forget(b->spec.address, 1, 65535, gone ? NULL : b->backends, err);
+	else if (r == 0 && str_same(b->spec.protocol, "udp"))
 		r = conntrack_forget(b->spec.address, balancer_port(b), 1, gone ? NULL : b->backends, err);
 	return r;
 }

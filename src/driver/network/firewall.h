@@ -17,6 +17,7 @@
  *     `host` the first packet of a connection from outside passes the host's own input rules first: it is not
  *     translated in prerouting; after all other input chains (priority INT_MAX - 1) it is sent (dup) through a pair of veth of our
  *     own back to prerouting, where it is translated. What the host's rules drop never gets there. With `open` it is translated at once.
+ *   - balancers inside a network: an address of it that is the bridge's, all ports of which lead to several targets
  *   - balancers: the same with several targets: numgen random, or jhash of the source for affinity (of 1,024 shares, each of which
  *     belongs to one target by the greatest hash: a target that goes or comes moves its own shares alone)
  *

@@ -38,8 +38,11 @@ void link_mac(const char *a, const char *b, uint8_t out[6]) {
 		out[i + 1] = (uint8_t)v[i];
 }
 
-void network_bridge_name(const char *tag, const char *network_id, char out[16]) {
-	link_name("wb", 8, tag, network_id, NULL, out);
+void network_bridge_name(const char *tag, const struct network *n, char out[16]) {
+	if (n->spec.interface)
+		snprintf(out, 16, "%s", n->spec.interface);
+	else
+		link_name("wb", 8, tag, n->id, NULL, out);
 }
 
 void network_veth_name(const char *tag, const char *instance, const char *network_id, char out[16]) {
@@ -82,7 +85,7 @@ bool alias_is(const char *alias, const char *tag, const char *network, const cha
 int link_is_ours(const struct link *l, const char *tag, const char *network, const char *instance, struct error *err) {
 	if (alias_is(l->alias, tag, network, instance))
 		return 0;
-	return error_set(err, ERROR_CONFLICT, "the host has an interface %s that is not this daemon's: remove it or give it "
+	return error_set(err, ERROR_CONFLICT, "the host has an interface %s that is not this network's: remove it or give it "
 			 "another name", l->name);
 }
 
@@ -233,6 +236,12 @@ void address_add(struct batch *b, int index, const struct ip *ip, unsigned prefi
 			all.bytes[bit / 8] |= (uint8_t)(0x80 >> bit % 8);
 		mnl_attr_put(m, IFA_BROADCAST, 4, all.bytes);
 	}
+}
+
+void address_remove(struct batch *b, int index, const struct ip *ip, unsigned prefix) {
+	struct ifaddrmsg a = {.ifa_family = (uint8_t)ip->family, .ifa_prefixlen = (uint8_t)prefix, .ifa_index = (uint32_t)index};
+	struct nlmsghdr *m = batch_add(b, "remove an address", EADDRNOTAVAIL, RTM_DELADDR, 0, &a, sizeof a);
+	mnl_attr_put(m, IFA_LOCAL, ip->family == AF_INET ? 4 : 16, ip->bytes);
 }
 
 void default_route_add(struct batch *b, int index, const struct ip *gateway) {

@@ -46,6 +46,7 @@ void link_alias(struct batch *b, const char *name, const char *alias);
 void link_no_addresses(struct nlmsghdr *m);
 /* Addresses do not wait for the detection of duplicates. */
 void address_add(struct batch *b, int index, const struct ip *ip, unsigned prefix);
+void address_remove(struct batch *b, int index, const struct ip *ip, unsigned prefix); /* gone: fine */
 void default_route_add(struct batch *b, int index, const struct ip *gateway); /* NULL: on the link; then of `family` */
 /* Flags of a port of a bridge. */
 struct nlmsghdr *port_flags(struct batch *b, const char *name, bool isolated);

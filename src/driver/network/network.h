@@ -2,7 +2,8 @@
  * libmnl; rules are in firewall.h, names in resolver.h. Blocking, for a single-threaded caller (a worker of the agent).
  *
  * Everything made here carries the daemon's tag (8 hexadecimal digits, of its state directory) in its name or alias, so that
- * several daemons share a host, and what a crash left can be found: bridge "wb" + 8 digits of tag and network id hashed together,
+ * several daemons share a host, and what a crash left can be found: bridge "wb" + 8 digits of tag and network id hashed together (or as its spec
+ * has it),
  * host end of an instance's interface "wv" + 10 digits of tag, instance and network, beside it "wi" + the same digits where what comes
  * from the instance is limited; a network's VLAN on its parent "wl", its tunnel "wx"; ifalias "wabe <tag> <network id> [<instance id>]".
  * All functions are idempotent: what is as it should be stays untouched, what is half-made is completed. Nothing
@@ -42,8 +43,12 @@ extern const struct network_driver *const network_drivers[];
 const struct network_driver *network_driver_find(const char *name);
 
 /* Names of interfaces on the host. */
-void network_bridge_name(const char *tag, const char *network_id, char out[16]);
+void network_bridge_name(const char *tag, const struct network *n, char out[16]); /* or what its spec says */
 void network_veth_name(const char *tag, const char *instance, const char *network_id, char out[16]);
+
+/* A further address of the network's that the host answers for, on its bridge; nothing where there is no bridge. */
+int network_address_add(const char *tag, const struct network *n, const char *address, struct error *err);
+int network_address_remove(const char *tag, const struct network *n, const char *address, struct error *err);
 
 /* Fills in what the spec leaves open: subnets (from the pools 10.64.0.0/10 in /20s, then 172.16.0.0/12 and 192.168.0.0/16 in /24s, beginning
  * at a place that follows from the network's id; fdXX… /64 made of the id) that overlap no route and no address of the

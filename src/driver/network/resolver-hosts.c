@@ -80,6 +80,16 @@ int resolver_host_set(const struct resolver *r, const char *instance, const char
 	return e;
 }
 
+int resolver_names_set(const struct resolver *r, const char *owner, const char *address, char *const *names, struct error *err) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	_cleanup_(free_ptr) char *file = str_format("hosts/%s", owner);
+	buf_adds(&text, names && *names ? address : "");
+	for (; names && *names; names++)
+		add_name(r, *names, true, &text);
+	buf_addc(&text, '\n');
+	return resolver_write(r, file, &text, err);
+}
+
 int resolver_host_remove(const struct resolver *r, const char *instance, struct error *err) {
 	_cleanup_(free_ptr) char *hosts = str_format("%s/hosts/%s", r->run, instance),
 				 *dhcp = str_format("%s/dhcp/%s", r->run, instance);

@@ -35,4 +35,6 @@ int resolver_find(const struct resolver *r); /* pidfd, or -1 when it does not ru
  * network has DHCP. In effect within 100 ms when they return. Also while it does not run. */
 int resolver_host_set(const struct resolver *r, const char *instance, const char *name, const struct nic *nic,
 		      struct error *err);
+/* Names alone, of an address that no instance has: `owner` is whose they are. */
+int resolver_names_set(const struct resolver *r, const char *owner, const char *address, char *const *names, struct error *err);
 int resolver_host_remove(const struct resolver *r, const char *instance, struct error *err);

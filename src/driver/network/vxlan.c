@@ -100,7 +100,7 @@ static int tunnel_get(struct netlink *nl, const char *tag, const struct network 
 		      struct error *err) {
 	struct link bridge;
 	char name[16], bridge_name[16];
-	network_bridge_name(tag, n->id, bridge_name);
+	network_bridge_name(tag, n, bridge_name);
 	tunnel_name(tag, n, name);
 	int r = link_get(nl, bridge_name, &bridge, err);
 	if (r > 0)
