@@ -30,6 +30,7 @@ static int64_t soon(void) {
 
 struct disk {
 	char *id;         /* QEMU's */
+	const char *volume; /* NULL: the root's */
 	const char *name; /* "root", or the volume's */
 	int fd;           /* its copy */
 };
@@ -92,6 +93,12 @@ static int end_in_qemu(struct qmp *q, const char *checkpoint, struct error *err)
 	return r;
 }
 
+char *machine_export_unfinished(const struct agent *a, const char *id) {
+	_cleanup_(free_ptr) char *path = run_path(a, id, EXPORT_FILE);
+	_cleanup_(buf_free) struct buf name = BUF_INIT;
+	return fs_read(path, 256, &name) == 0 && name.len && !str_same(buf_str(&name), "-") ? str_copy(buf_str(&name)) : NULL;
+}
+
 void machine_export_recover(const struct agent *a, const char *id) {
 	_cleanup_(free_ptr) char *path = run_path(a, id, EXPORT_FILE);
 	_cleanup_(close_fd) int file = -1;
@@ -115,7 +122,7 @@ static void add_disk(struct export *x, const char *volume, const char *name) {
 	if (x->m->disk && !str_same(x->m->disk, name))
 		return;
 	x->disks = alloc_resize(x->disks, x->n + 1, sizeof *x->disks);
-	x->disks[x->n++] = (struct disk){.id = machine_disk_id(volume), .name = name, .fd = -1};
+	x->disks[x->n++] = (struct disk){.id = machine_disk_id(volume), .volume = volume, .name = name, .fd = -1};
 }
 
 static const char *name_of(const struct instance *i, const char *volume) {
@@ -154,12 +161,16 @@ static int check_checkpoints(struct export *x, struct qmp *q, struct error *err)
 	const struct msg_machine_export *m = x->m;
 	for (size_t i = 0; i < x->n; i++) {
 		_cleanup_(strv_free_ptr) char **has = NULL;
-		int r = live_checkpoints(q, x->disks[i].id, soon(), &has, err);
+		const struct disk *d = &x->disks[i];
+		bool follows = (m->since || m->checkpoint) && d->volume;
+		int r = follows ? checkpoints_check(x->job->agent, x->job->id, d->volume, d->name, err) : 0;
+		if (r == 0)
+			r = live_checkpoints(q, d->id, soon(), &has, err);
 		if (r < 0)
 			return r;
 		if (m->since && !strv_has(has, m->since))
-			return error_set(err, ERROR_NOT_FOUND, "the disk %s has no checkpoint %s: checkpoints last as long as the machine runs, for "
-					 "its disks are raw; export all of it, with another checkpoint", x->disks[i].name, m->since);
+			return error_set(err, ERROR_NOT_FOUND, "the disk %s has no checkpoint %s: checkpoints end when the machine is killed, and when a "
+					 "disk is changed while it is stopped; export all of it, with another checkpoint", d->name, m->since);
 		if (m->checkpoint && strv_has(has, m->checkpoint))
 			return error_set(err, ERROR_EXISTS, "the disk %s has a checkpoint %s already", x->disks[i].name, m->checkpoint);
 	}
@@ -221,6 +232,8 @@ static int start(struct export *x, struct error *err) {
 		r = machine_monitor(a, x->job->id, soon(), &q, err);
 	if (r == 0)
 		r = check_checkpoints(x, q, err);
+	if (r == 0 && x->m->checkpoint)
+		r = checkpoints_hold(a, x->job->id, q, err);
 	if (r == 0)
 		r = note(x->file, x->m->checkpoint ? x->m->checkpoint : "-", err);
 	if (r == 0)

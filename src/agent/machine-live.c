@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CHANGED_FILE "changed" /* in the run directory */
 #define ANSWER_WAIT (60 * NS_PER_SEC) /* for all that is asked of QEMU; the guest has its own time */
 
 static int connect_to(const struct agent *a, const char *id, struct qmp **q, int64_t *deadline, struct error *err) {

@@ -14,6 +14,7 @@ struct machine_start {
 	int *pass;
 	size_t n_pass;
 	int state_fd; /* of saved memory, which goes on; -1 */
+	bool takes_checkpoints; /* what is kept, before its guest runs */
 	bool other;   /* its guest does not know yet who it is */
 	struct receiver *receiver; /* of a machine that comes from another daemon; NULL */
 	struct container_config inner; /* the container inside, of a machine whose root is an image's layers */
@@ -81,6 +82,7 @@ int machine_disk_resized(const struct agent *a, const char *instance, const char
 /* Tells all machines that run with it; needs no instance's lock. */
 void machine_volume_resized(const struct agent *a, const char *volume, int64_t size);
 /* Whether it has got or lost a device, processors or memory since its start. */
+#define CHANGED_FILE "changed" /* in the run directory */
 bool machine_is_changed(const struct agent *a, const char *id);
 void machine_mark_changed(const struct agent *a, const char *id);
 /* Cards that are not of the record's nics go; those that are missing come: their interfaces are there. */
@@ -103,6 +105,36 @@ int work_machine_export(struct job *j, struct error *err);
 int work_machine_checkpoints(struct job *j, struct error *err);
 /* One that was cut off leaves QEMU. */
 void machine_export_recover(const struct agent *a, const char *id);
+/* The checkpoint of one that has not come to its end: free it; NULL. */
+char *machine_export_unfinished(const struct agent *a, const char *id);
+
+/* --- machine-checkpoints.c: those of a machine's disks, over its stops --- */
+
+/* Before a disk is changed by anybody but a machine that has checked that. */
+int checkpoints_drop(const struct agent *a, const char *volume, struct error *err);
+/* The instance `by` is about to write to a block volume: others that run with it do not know what has changed. takes: it is a machine
+ * that starts, which takes over what is kept. */
+int checkpoints_written(const struct agent *a, const char *volume, const char *by, bool takes, struct error *err);
+/* CONFLICT: others have written to the volume (called name) in this run. */
+int checkpoints_check(const struct agent *a, const char *id, const char *volume, const char *name, struct error *err);
+/* A run begins: what the run directory says of the one before counts no more. */
+void machine_forget_run(const struct agent *a, const char *id);
+bool checkpoints_kept(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run);
+/* QEMU, whose guest does not run yet, takes over what is kept. */
+int checkpoints_load(const struct agent *a, const struct msg_instance_create *record, const struct run_state *run, struct error *err);
+/* From now on the machine's end waits for them. */
+struct qmp;
+int checkpoints_hold(const struct agent *a, const char *id, struct qmp *q, struct error *err);
+bool checkpoints_wait(const struct agent *a, const char *id);
+/* Whether the machine has ended but for its QEMU. */
+bool checkpoints_saved(const struct agent *a, const char *id);
+/* Of a guest that is halted for good: what QEMU has is kept. A disk's that cannot be kept are lost. */
+int checkpoints_save(const struct agent *a, const struct msg_instance_create *record, const struct run_state *run, struct qmp *q,
+		     struct error *err);
+/* The same with the lock taken, and QEMU ends: once the guest has powered down, or (now) whatever it does. */
+int checkpoints_end(const struct agent *a, const char *id, bool now, struct error *err);
+int work_machine_end(struct job *j, struct error *err);
+extern const struct handler job_machine_end;
 
 /* For a request to a machine that runs: its lock, record and monitor. CONFLICT: it is a container. */
 struct qmp;
