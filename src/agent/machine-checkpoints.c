@@ -27,8 +27,8 @@ static char *kept_dir(const struct agent *a) {
 	return str_format("%s/checkpoints", a->dir);
 }
 
-static char *kept_path(const struct agent *a, const char *volume, bool whole) {
-	return str_format("%s/checkpoints/%s.%s", a->dir, volume, whole ? "qcow2" : "tmp");
+static char *kept_path(const struct agent *a, const char *volume) {
+	return str_format("%s/checkpoints/%s.qcow2", a->dir, volume);
 }
 
 static char *shared_path(const struct agent *a, const char *id, const char *volume) {
@@ -37,10 +37,9 @@ static char *shared_path(const struct agent *a, const char *id, const char *volu
 }
 
 int checkpoints_drop(const struct agent *a, const char *volume, struct error *err) {
-	_cleanup_(free_ptr) char *whole = kept_path(a, volume, true), *part = kept_path(a, volume, false), *dir = kept_dir(a);
-	unlink(part);
-	int r = unlink(whole) < 0 ? -errno : fs_fsync_dir(dir);
-	return r < 0 && r != -ENOENT ? error_errno(err, r, "cannot remove %s", whole) : 0;
+	_cleanup_(free_ptr) char *path = kept_path(a, volume), *dir = kept_dir(a);
+	int r = unlink(path) < 0 ? -errno : fs_fsync_dir(dir);
+	return r < 0 && r != -ENOENT ? error_errno(err, r, "cannot remove %s", path) : 0;
 }
 
 int checkpoints_written(const struct agent *a, const char *volume, const char *by, bool takes, struct error *err) {
@@ -65,40 +64,36 @@ int checkpoints_check(const struct agent *a, const char *id, const char *volume,
 
 /* --- disks --- */
 
-struct disk {
-	char *id; /* QEMU's */
-	const char *volume, *pool;
-};
-
-static void disks_free(struct disk *disks) {
-	for (struct disk *d = disks; d && d->id; d++)
+void run_disks_free(struct run_disk *disks) {
+	for (struct run_disk *d = disks; d && d->id; d++)
 		free(d->id);
 	free(disks);
 }
-DEFINE_CLEANUP(disks_free_ptr, struct disk *, disks_free);
 
-/* Of a run: the root's, and those of its volumes. */
-static struct disk *disks_of(const struct msg_instance_create *r, const struct run_state *run) {
-	struct disk *disks = alloc_array(run->volumes.n + 2, sizeof *disks);
+struct run_disk *run_disks(const struct msg_instance_create *r, const struct run_state *run) {
+	struct run_disk *disks = alloc_array(run->volumes.n + 2, sizeof *disks);
 	size_t n = 0;
-	disks[n++] = (struct disk){machine_disk_id(NULL), r->instance.id, root_pool_id(&r->instance)};
+	disks[n++] = (struct run_disk){machine_disk_id(NULL), r->instance.id, root_pool_id(&r->instance), true};
 	for (size_t i = 0; i < run->volumes.n; i++) {
 		const struct run_volume *v = &run->volumes.items[i];
 		if (v->block && !v->changing)
-			disks[n++] = (struct disk){machine_disk_id(v->id), v->id, v->pool_id};
+			disks[n++] = (struct run_disk){machine_disk_id(v->id), v->id, v->pool_id, false};
 	}
 	return disks;
+}
+
+bool checkpoints_kept_of(const struct agent *a, const char *volume) {
+	_cleanup_(free_ptr) char *path = kept_path(a, volume);
+	return fs_exists(path);
 }
 
 /* --- the beginning --- */
 
 bool checkpoints_kept(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run) {
-	_cleanup_(disks_free_ptr) struct disk *disks = disks_of(r, run);
+	_cleanup_(run_disks_free_ptr) struct run_disk *disks = run_disks(r, run);
 	bool any = false;
-	for (const struct disk *d = disks; d->id; d++) {
-		_cleanup_(free_ptr) char *path = kept_path(a, d->volume, true);
-		any |= fs_exists(path);
-	}
+	for (const struct run_disk *d = disks; d->id; d++)
+		any |= checkpoints_kept_of(a, d->volume);
 	return any;
 }
 
@@ -124,24 +119,27 @@ int checkpoints_hold(const struct agent *a, const char *id, struct qmp *q, struc
 	return r < 0 ? r : live_end_waits(q, soon(), err);
 }
 
-/* What cannot be read is as if it were not there. */
-static int load_disk(const struct agent *a, struct qmp *q, const struct disk *d, struct error *err) {
-	_cleanup_(free_ptr) char *path = kept_path(a, d->volume, true);
+void checkpoints_take(const struct agent *a, struct qmp *q, const struct run_disk *d) {
+	_cleanup_(free_ptr) char *path = kept_path(a, d->volume);
 	_cleanup_(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
 	_cleanup_(error_free) struct error why = ERROR_INIT;
 	if (fd >= 0 && live_checkpoints_load(q, d->id, fd, soon(), &why) < 0)
 		log_warn("volume %.12s has no checkpoints any more: %s", d->volume, error_text(&why));
+}
+
+static int load_disk(const struct agent *a, struct qmp *q, const struct run_disk *d, struct error *err) {
+	checkpoints_take(a, q, d);
 	fault_point("checkpoints.loaded");
 	return checkpoints_drop(a, d->volume, err);
 }
 
 int checkpoints_load(const struct agent *a, const struct msg_instance_create *record, const struct run_state *run, struct error *err) {
-	_cleanup_(disks_free_ptr) struct disk *disks = disks_of(record, run);
+	_cleanup_(run_disks_free_ptr) struct run_disk *disks = run_disks(record, run);
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	int r = machine_monitor(a, record->instance.id, soon(), &q, err);
 	if (r == 0)
 		r = checkpoints_hold(a, record->instance.id, q, err);
-	for (const struct disk *d = disks; r == 0 && d->id; d++)
+	for (const struct run_disk *d = disks; r == 0 && d->id; d++)
 		r = load_disk(a, q, d, err);
 	return r;
 }
@@ -159,58 +157,64 @@ void machine_forget_run(const struct agent *a, const char *id) {
 
 /* --- the end --- */
 
+int checkpoints_write(const struct agent *a, struct qmp *q, const struct run_disk *d, int *fd, struct error *err) {
+	_cleanup_(strv_free_ptr) char **names = NULL;
+	_cleanup_(free_ptr) char *dir = kept_dir(a);
+	int r = live_checkpoints(q, d->id, soon(), &names, err);
+	if (r < 0 || !names)
+		return r;
+	_cleanup_(close_fd) int file = -1;
+	if ((r = fs_mkdir_p(dir, 0700)) < 0 || (file = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)) < 0)
+		return error_errno(err, r < 0 ? r : errno, "cannot make a file in %s", dir);
+	r = live_checkpoints_save(q, d->id, names, file, soon(), err);
+	if (r == 0 && fsync(file) < 0)
+		r = error_errno(err, errno, "cannot write back %s", dir);
+	if (r == 0)
+		*fd = TAKE_FD(file);
+	return r;
+}
+
+int checkpoints_settle(const struct agent *a, const char *volume, int fd, struct error *err) {
+	_cleanup_(free_ptr) char *from = str_format("/proc/self/fd/%d", fd), *to = kept_path(a, volume), *dir = kept_dir(a);
+	int r = checkpoints_drop(a, volume, err);
+	fault_point("checkpoints.dropped");
+	if (r < 0 || fd < 0)
+		return r;
+	r = linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) < 0 ? -errno : fs_fsync_dir(dir);
+	return r < 0 ? error_errno(err, r, "cannot make %s", to) : 0;
+}
+
 /* With the volume's lock: who opens it later finds what is kept here. */
-static int settle(const struct agent *a, const char *id, const struct disk *d, struct error *err) {
-	_cleanup_(free_ptr) char *from = kept_path(a, d->volume, false), *to = kept_path(a, d->volume, true), *dir = kept_dir(a);
+static int settle(const struct agent *a, const char *id, const struct run_disk *d, int fd, struct error *err) {
 	const struct pool_entry *e = pool_get(a, d->pool);
 	_cleanup_(volume_unlock) int lock = -1;
 	int r = e ? volume_lock(e, d->volume, LOCK_EX, &lock, err) : error_set(err, ERROR_UNAVAILABLE, "there is no pool %s", d->pool);
 	if (r == 0)
 		r = checkpoints_check(a, id, d->volume, d->volume, err);
-	if (r == 0 && rename(from, to) < 0)
-		r = error_errno(err, errno, "cannot make %s", to);
-	if (r == 0 && (r = fs_fsync_dir(dir)) < 0)
-		r = error_errno(err, r, "cannot write back %s", dir);
-	return r;
+	return r < 0 ? r : checkpoints_settle(a, d->volume, fd, err);
 }
 
-static int save_disk(const struct agent *a, struct qmp *q, const char *id, const struct disk *d, const char *except, struct error *err) {
-	_cleanup_(strv_free_ptr) char **names = NULL;
-	_cleanup_(free_ptr) char *path = kept_path(a, d->volume, false);
+static int save_disk(const struct agent *a, struct qmp *q, const char *id, const struct run_disk *d, const char *except, struct error *err) {
+	_cleanup_(close_fd) int fd = -1;
 	int r = live_backup_end(q, d->id, soon(), err); /* of an export, which its machine's end cuts off */
 	if (r == 0 && except)
 		live_checkpoint_remove(q, d->id, except, soon(), NULL);
 	if (r == 0)
-		r = live_checkpoints(q, d->id, soon(), &names, err);
-	if (r < 0 || !names)
-		return r;
-	_cleanup_(close_fd) int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return error_errno(err, errno, "cannot make %s", path);
-	r = live_checkpoints_save(q, d->id, names, fd, soon(), err);
-	if (r == 0 && fsync(fd) < 0)
-		r = error_errno(err, errno, "cannot write back %s", path);
+		r = checkpoints_write(a, q, d, &fd, err);
 	fault_point("checkpoints.written");
-	if (r == 0)
-		r = settle(a, id, d, err);
-	if (r < 0)
-		unlink(path);
-	return r;
+	return r < 0 || fd < 0 ? r : settle(a, id, d, fd, err);
 }
 
 int checkpoints_save(const struct agent *a, const struct msg_instance_create *record, const struct run_state *run, struct qmp *q,
 		     struct error *err) {
 	const char *id = record->instance.id;
-	_cleanup_(disks_free_ptr) struct disk *disks = disks_of(record, run);
-	_cleanup_(free_ptr) char *dir = kept_dir(a), *except = machine_export_unfinished(a, id);
+	_cleanup_(run_disks_free_ptr) struct run_disk *disks = run_disks(record, run);
+	_cleanup_(free_ptr) char *except = machine_export_unfinished(a, id);
 	if (!checkpoints_wait(a, id))
 		return 0;
-	int r = fs_mkdir_p(dir, 0700);
-	if (r < 0)
-		return error_errno(err, r, "cannot make %s", dir);
-	r = say(a, id, SAVED, err); /* no way back from here */
+	int r = say(a, id, SAVED, err); /* no way back from here */
 	fault_point("checkpoints.end");
-	for (const struct disk *d = disks; r == 0 && d->id; d++) {
+	for (const struct run_disk *d = disks; r == 0 && d->id; d++) {
 		_cleanup_(error_free) struct error why = ERROR_INIT;
 		if (save_disk(a, q, id, d, except, &why) < 0)
 			log_warn("machine %.12s: the checkpoints of its disk %s are lost: %s", id, d->id, error_text(&why));

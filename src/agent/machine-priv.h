@@ -110,6 +110,16 @@ char *machine_export_unfinished(const struct agent *a, const char *id);
 
 /* --- machine-checkpoints.c: those of a machine's disks, over its stops --- */
 
+/* A disk of a run: the root's, or one of its volumes'. The list ends with id NULL; it points into both. */
+struct run_disk {
+	char *id; /* QEMU's */
+	const char *volume, *pool;
+	bool root;
+};
+struct run_disk *run_disks(const struct msg_instance_create *r, const struct run_state *run);
+void run_disks_free(struct run_disk *disks);
+DEFINE_CLEANUP(run_disks_free_ptr, struct run_disk *, run_disks_free);
+
 /* Before a disk is changed by anybody but a machine that has checked that. */
 int checkpoints_drop(const struct agent *a, const char *volume, struct error *err);
 /* The instance `by` is about to write to a block volume: others that run with it do not know what has changed. takes: it is a machine
@@ -134,6 +144,33 @@ int checkpoints_save(const struct agent *a, const struct msg_instance_create *re
 /* The same with the lock taken, and QEMU ends: once the guest has powered down, or (now) whatever it does. */
 int checkpoints_end(const struct agent *a, const char *id, bool now, struct error *err);
 int work_machine_end(struct job *j, struct error *err);
+/* Of one disk: what is kept, into QEMU (what cannot be read is as if it were not there); what QEMU has, into a file without a name (as it was, -1:
+ * there are none); that takes its place (-1: nothing does), by who knows that nobody else uses the disk. */
+bool checkpoints_kept_of(const struct agent *a, const char *volume);
+void checkpoints_take(const struct agent *a, struct qmp *q, const struct run_disk *d);
+int checkpoints_write(const struct agent *a, struct qmp *q, const struct run_disk *d, int *fd, struct error *err);
+int checkpoints_settle(const struct agent *a, const char *volume, int fd, struct error *err);
+
+/* --- machine-idle.c: disks of one that does not run; its lock is the caller's --- */
+
+struct idle {
+	const struct job *job;
+	struct qmp *q; /* of a QEMU without a machine, as if it were the machine's */
+	pid_t pid;
+	struct idle_disk *disks;
+	size_t n;
+};
+int idle_open(const struct job *j, struct idle *x, struct error *err);
+/* With what is kept of its checkpoints. disk stays the caller's. CONFLICT: an instance runs with it. */
+int idle_add(struct idle *x, const struct run_disk *disk, struct error *err);
+/* Their checkpoints, as they are now, are written, and then take the place of those that are kept. */
+int idle_keep(const struct idle *x, struct error *err);
+int idle_settle(const struct idle *x, struct error *err);
+void idle_end(struct idle *x);
+/* qemu-img.c: QEMU without a machine, confined as qemu-img is. */
+int qemu_none_start(struct qmp **q, pid_t *pid, struct error *err);
+void qemu_none_end(struct qmp **q, pid_t *pid);
+
 extern const struct handler job_machine_end;
 
 /* For a request to a machine that runs: its lock, record and monitor. CONFLICT: it is a container. */

@@ -211,10 +211,49 @@ def ends_alone(c):
 
 
 @test
+def of_a_stopped_one(c):
+    """Of a machine that does not run: what has been written since, a new checkpoint, forgetting one; a worker that is killed leaves nothing"""
+    d, id = c.d, c.machine()
+    put(d, id, disk="B")
+    d.cli("stop", id)
+    equal((checkpoints(d, id), state(d, id)), (["one"], "exited"))
+    c.joined(id)
+    equal(kept(d), [id + ".qcow2"])
+    for point in "export.begun", "idle.kept", "export.copied", "export.written":
+        d.stop()
+        d.start(WABE_FAULT=f"both:{point}")
+        d.cli("backup", "export", "--checkpoint", "cut", "-o", c.out + "/cut.tar", id, check=False)
+        d.stop()
+        d.start()
+        wait_until(lambda: kept(d) == [id + ".qcow2"] and not opened(d), 60, f"nothing of it after {point}")
+        equal(checkpoints(d, id), ["one"], point)
+    c.export(id, "1", "--checkpoint", "two")
+    c.refused("has a checkpoint two already", id, "--checkpoint", "two")
+    c.refused(GONE, id, "--since", "three")
+    d.cli("backup", "forget", id, "one")
+    equal(checkpoints(d, id), ["two"])
+    d.cli("start", id)
+    up(d, id, 2)
+    put(d, id, disk="C")
+    equal(checkpoints(d, id), ["two"])
+    c.joined(id, "two")
+    d.cli("stop", id)
+    d.cli("backup", "forget", id, "two")
+    equal((checkpoints(d, id), kept(d), opened(d)), ([], [], []))
+    remove(d, id)
+
+
+def opened(d):
+    """Volumes that are open."""
+    top = d.state + "/agent/pools"
+    return [name for pool in os.listdir(top) for name in os.listdir(f"{top}/{pool}/open")]
+
+
+@test
 def cut_off(c):
     """SIGKILL of agent and worker at each step: either they are right, or there are none, and the machine ends or starts all the same"""
     d = c.d
-    for point in "checkpoints.end", "checkpoints.written", "checkpoints.saved":
+    for point in "checkpoints.end", "checkpoints.written", "checkpoints.dropped", "checkpoints.saved":
         id = c.machine()
         put(d, id, disk="B")
         d.stop()

@@ -35,7 +35,7 @@ static json_t *checkpoint_action(const char *id, const char *name) {
 	return live_bitmap_add(data, name, false);
 }
 
-int live_backup_begin(struct qmp *q, char *const *ids, const char *since, const char *checkpoint, int64_t deadline, struct error *err) {
+int live_backup_begin(struct qmp *q, const char *const *ids, const char *since, const char *checkpoint, int64_t deadline, struct error *err) {
 	json_t *actions = json_array();
 	for (; *ids; ids++) {
 		json_array_append_new(actions, copy_action(*ids, since));

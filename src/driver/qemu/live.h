@@ -18,6 +18,8 @@ int live_memory(struct qmp *q, int64_t bytes, int64_t deadline, struct error *er
  * bus takes none while the machine runs. One that is there already is fine. */
 int live_disk_add(struct qmp *q, const struct machine_spec *spec, const struct machine_disk *d, int64_t deadline, struct error *err);
 int live_nic_add(struct qmp *q, const struct machine_spec *spec, const struct machine_nic *n, int64_t deadline, struct error *err);
+/* Its nodes alone, without a device. */
+int live_nodes_add(struct qmp *q, const struct machine_disk *d, int64_t deadline, struct error *err);
 /* What is not there is fine. CONFLICT: the guest does not let go of it. */
 int live_disk_remove(struct qmp *q, const char *id, int64_t deadline, struct error *err);
 int live_nic_remove(struct qmp *q, const char *id, int64_t deadline, struct error *err);
@@ -53,7 +55,7 @@ int live_jobs_none(struct qmp *q, int64_t deadline, struct error *err);
 int live_backup_prepare(struct qmp *q, const char *id, int fd, int64_t deadline, struct error *err);
 /* Of all that have been prepared. since (NULL: all of it): what has been written since that checkpoint, which stays. checkpoint
  * (NULL: none): one of this moment. */
-int live_backup_begin(struct qmp *q, char *const *ids, const char *since, const char *checkpoint, int64_t deadline, struct error *err);
+int live_backup_begin(struct qmp *q, const char *const *ids, const char *since, const char *checkpoint, int64_t deadline, struct error *err);
 int live_backup_look(struct qmp *q, const char *id, int64_t deadline, struct live_copy *out, struct error *err);
 /* After its end, and to give it up: QEMU has nothing of it any more. None is fine. */
 int live_backup_end(struct qmp *q, const char *id, int64_t deadline, struct error *err);

@@ -227,6 +227,20 @@ static void build_qemu(struct build *b) {
 		strv_add(&b->args, "-S");
 }
 
+char **machine_none_args(int monitor) {
+	struct build b = {0};
+	strv_add(&b.args, QEMU);
+	strv_add(&b.args, "-nodefaults");
+	strv_add(&b.args, "-no-user-config");
+	build_arg(&b, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	build_arg(&b, "-machine", "none");
+	build_arg(&b, "-accel", "tcg,tb-size=1");
+	build_arg(&b, "-display", "none");
+	build_arg(&b, "-chardev", "socket,id=qmp,fd=%d", monitor);
+	build_arg(&b, "-mon", "chardev=qmp,mode=control");
+	return b.args;
+}
+
 int machine_shape(const struct machine_config *m, char ***shape, struct error *err) {
 	struct machine_config c = *m;
 	struct machine_nic *nics = alloc_array(m->n_nics + 1, sizeof *nics);

@@ -82,6 +82,8 @@ int64_t machine_cpus_max(const struct machine_config *m);
 int machine_check(const struct machine_config *m, struct error *err);
 /* The first process: *args, and *pass (malloc'd) are the descriptors of m in the order in which it has them, from 3 on. */
 int machine_args(const struct machine_config *m, char ***args, int **pass, size_t *n_pass, struct error *err);
+/* QEMU without a machine, for what only it does with disks: its monitor is the connected descriptor `monitor`. It ends with that. */
+char **machine_none_args(int monitor);
 /* The container around it: fills c, which has id, uid_maps, gid_maps, cgroup already, and mounts of its own (shares, tpm_dir),
  * which come after these; process.args stay the caller's to set (machine_args). skeleton: a directory of the host's that serves
  * as root (made by machine_skeleton), on a file system that can be mounted idmapped if there are uid_maps. NO_COMMAND with the
