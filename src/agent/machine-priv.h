@@ -74,7 +74,11 @@ int machine_limits(const struct agent *a, const struct msg_instance_create *r, s
 
 /* Processors, memory and limits as in spec; on failure as they were. */
 int machine_update(const struct agent *a, const struct msg_instance_create *old, const struct instance_spec *spec,
-		   const struct cgroup_state *group, struct error *err);
+		   const struct run_state *run, struct error *err);
+/* machine-pin.c: its processors' threads run where the spec says; those of which it says nothing anywhere. INVALID: they cannot. */
+int machine_pin(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run, struct error *err);
+/* One that a crash has cut off is undone, as far as it can be. */
+void machine_size_recover(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run);
 int machine_disk_attach(const struct agent *a, const struct msg_instance_create *r, const struct volume_mount *v, bool read_only,
 			struct error *err);
 int machine_disk_detach(const struct agent *a, const char *instance, const char *volume, struct error *err);

@@ -93,6 +93,8 @@ void machine_recover(const struct agent *a, struct msg_instance_create *record, 
 	if (r < 0)
 		log_warn("machine %.12s: %s", id, error_text(&err));
 	qmp_free(TAKE_PTR(q)); /* one at a time has the monitor */
+	if (str_same(record->instance.status.state, "running"))
+		machine_size_recover(a, record, run);
 	machine_export_recover(a, id);
 	machine_guest_thaw(a, id); /* its file systems may be held still */
 	memory_tidy(a, id);

@@ -215,6 +215,8 @@ static int start_steps(struct start *s, struct error *err) {
 	if (r == 0)
 		r = container_start(&s->run.container, err);
 	fault_point("start.started");
+	if (r == 0 && s->record.instance.spec.machine.pin)
+		r = machine_pin(s->job->agent, &s->record, &s->run, err);
 	bool goes_on = s->machine.config.incoming, takes = s->machine.takes_checkpoints;
 	if (r == 0 && goes_on)
 		r = load_memory(s, err);
