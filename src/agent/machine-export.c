@@ -1,5 +1,6 @@
-/* Copies of the disks of a machine that runs, all of one moment: the guest's file systems are held still for it where it has an agent,
- * and the guest goes on while QEMU writes the copies into files without names. They leave as a tar of qcow2 images, or one
+/* Copies of the disks of a machine, all of one moment: the guest's file systems are held still for it where it has an agent,
+ * and the guest goes on while QEMU writes the copies into files without names. Of one that does not run they are what they are
+ * (machine-idle.c). They leave as a tar of qcow2 images, or one
  * as it is. While it goes on the file "export" of the run directory is locked, and names the checkpoint that is to be
  * there when all has been read; what a killed worker leaves is taken away by recovery. */
 #include "agent/machine-priv.h"
@@ -29,7 +30,8 @@ static int64_t soon(void) {
 }
 
 struct disk {
-	char *id;         /* QEMU's */
+	const struct run_disk *of;
+	const char *id;   /* QEMU's */
 	const char *name; /* "root", or the volume's */
 	int fd;           /* its copy */
 };
@@ -39,18 +41,36 @@ struct export {
 	const struct msg_machine_export *m;
 	struct msg_instance_create record;
 	struct run_state run;
-	struct disk *disks;
+	struct run_disk *all;
+	struct disk *disks; /* that are exported */
 	size_t n;
+	struct qmp *q;    /* monitor() */
+	struct idle idle; /* of one that does not run */
 	int lock, file; /* the machine's; "export", locked */
 	bool begun;     /* the checkpoint is there */
 };
 
+/* A machine's monitor is held for no longer than is needed. */
+static int monitor(struct export *x, struct error *err) {
+	if (x->q)
+		return 0;
+	x->q = x->idle.q;
+	return x->q ? 0 : machine_monitor(x->job->agent, x->job->id, soon(), &x->q, err);
+}
+
+static void let_go(struct export *x) {
+	if (x->q != x->idle.q)
+		qmp_free(x->q);
+	x->q = NULL;
+}
+
 static void export_free(struct export *x) {
-	for (size_t i = 0; i < x->n; i++) {
-		free(x->disks[i].id);
+	for (size_t i = 0; i < x->n; i++)
 		close_fd(&x->disks[i].fd);
-	}
+	let_go(x);
+	idle_end(&x->idle);
 	free(x->disks);
+	run_disks_free(x->all);
 	close_fd(&x->file);
 	instance_unlock(&x->lock);
 	record_free(&x->record);
@@ -92,6 +112,12 @@ static int end_in_qemu(struct qmp *q, const char *checkpoint, struct error *err)
 	return r;
 }
 
+char *machine_export_unfinished(const struct agent *a, const char *id) {
+	_cleanup_(free_ptr) char *path = run_path(a, id, EXPORT_FILE);
+	_cleanup_(buf_free) struct buf name = BUF_INIT;
+	return fs_read(path, 256, &name) == 0 && name.len && !str_same(buf_str(&name), "-") ? str_copy(buf_str(&name)) : NULL;
+}
+
 void machine_export_recover(const struct agent *a, const char *id) {
 	_cleanup_(free_ptr) char *path = run_path(a, id, EXPORT_FILE);
 	_cleanup_(close_fd) int file = -1;
@@ -111,13 +137,6 @@ void machine_export_recover(const struct agent *a, const char *id) {
 
 /* --- what is exported --- */
 
-static void add_disk(struct export *x, const char *volume, const char *name) {
-	if (x->m->disk && !str_same(x->m->disk, name))
-		return;
-	x->disks = alloc_resize(x->disks, x->n + 1, sizeof *x->disks);
-	x->disks[x->n++] = (struct disk){.id = machine_disk_id(volume), .name = name, .fd = -1};
-}
-
 static const char *name_of(const struct instance *i, const char *volume) {
 	for (size_t n = 0; n < i->volumes.n; n++)
 		if (str_same(i->volumes.items[n].volume_id, volume))
@@ -127,39 +146,54 @@ static const char *name_of(const struct instance *i, const char *volume) {
 
 static int choose_disks(struct export *x, struct error *err) {
 	const struct instance *i = &x->record.instance;
-	add_disk(x, NULL, "root");
-	for (size_t n = 0; n < x->run.volumes.n; n++)
-		if (x->run.volumes.items[n].block && !x->run.volumes.items[n].changing)
-			add_disk(x, x->run.volumes.items[n].id, name_of(i, x->run.volumes.items[n].id));
-	for (size_t n = 0; !x->m->disk && n < x->n; n++)
-		if (strlen(x->disks[n].name) > TAR_NAME)
-			return error_set(err, ERROR_UNSUPPORTED, "the name of volume %s is too long for a tar: export disk by disk",
-					 x->disks[n].name);
+	x->all = run_disks(&x->record, &x->run);
+	for (const struct run_disk *d = x->all; d->id; d++) {
+		const char *name = d->root ? "root" : name_of(i, d->volume);
+		if (x->m->disk && !str_same(x->m->disk, name))
+			continue;
+		if (!x->m->disk && strlen(name) > TAR_NAME)
+			return error_set(err, ERROR_UNSUPPORTED, "the name of volume %s is too long for a tar: export disk by disk", name);
+		x->disks = alloc_resize(x->disks, x->n + 1, sizeof *x->disks);
+		x->disks[x->n++] = (struct disk){.of = d, .id = d->id, .name = name, .fd = -1};
+	}
 	return x->n ? 0 : error_set(err, ERROR_NOT_FOUND, "machine %s has no disk %.128s: its disks are root and its block volumes",
 				    i->spec.name, x->m->disk);
 }
 
-static int check_machine(struct export *x, struct error *err) {
-	const struct instance *i = &x->record.instance;
-	if (!instance_is_machine(&i->spec))
-		return error_set(err, ERROR_UNSUPPORTED, "instance %s is a container: \"wabe export\" gives its files", i->spec.name);
-	if (guest_is(&x->record))
-		return error_set(err, ERROR_UNSUPPORTED, "machine %s is of a container's image, its root is no disk", i->spec.name);
-	if (run_load(x->job->agent, x->job->id, &x->run, NULL) < 0 || !(state_bit(i->status.state) & S_UP))
-		return error_set(err, ERROR_CONFLICT, "machine %s does not run", i->spec.name);
-	return machine_move_check(&x->run, NULL, err);
+static int check_machine(const struct msg_instance_create *r, struct error *err) {
+	const char *name = r->instance.spec.name;
+	if (!instance_is_machine(&r->instance.spec))
+		return error_set(err, ERROR_UNSUPPORTED, "instance %s is a container: \"wabe export\" gives its files", name);
+	return guest_is(r) ? error_set(err, ERROR_UNSUPPORTED, "machine %s is of a container's image, its root is no disk", name) : 0;
 }
 
-static int check_checkpoints(struct export *x, struct qmp *q, struct error *err) {
+/* Its lock, its record, and its run: of one that does not run, as it would be. */
+static int open_machine(const struct job *j, int *lock, struct msg_instance_create *record, struct run_state *run, bool *up, struct error *err) {
+	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, lock, err);
+	if (r == 0)
+		r = record_load(j->agent, j->id, record, err);
+	if (r == 0)
+		r = check_machine(record, err);
+	if (r == 0)
+		r = instance_reap(j, record, false, err);
+	*up = r == 0 && run_load(j->agent, j->id, run, NULL) == 0;
+	return r < 0 || *up ? r : volumes_plan(j->agent, record, run, err);
+}
+
+static int check_checkpoints(struct export *x, struct error *err) {
 	const struct msg_machine_export *m = x->m;
 	for (size_t i = 0; i < x->n; i++) {
 		_cleanup_(strv_free_ptr) char **has = NULL;
-		int r = live_checkpoints(q, x->disks[i].id, soon(), &has, err);
+		const struct disk *d = &x->disks[i];
+		bool follows = (m->since || m->checkpoint) && !d->of->root && !x->idle.q;
+		int r = follows ? checkpoints_check(x->job->agent, x->job->id, d->of->volume, d->name, err) : 0;
+		if (r == 0)
+			r = live_checkpoints(x->q, d->id, soon(), &has, err);
 		if (r < 0)
 			return r;
 		if (m->since && !strv_has(has, m->since))
-			return error_set(err, ERROR_NOT_FOUND, "the disk %s has no checkpoint %s: checkpoints last as long as the machine runs, for "
-					 "its disks are raw; export all of it, with another checkpoint", x->disks[i].name, m->since);
+			return error_set(err, ERROR_NOT_FOUND, "the disk %s has no checkpoint %s: checkpoints end when the machine is killed, and when a "
+					 "disk is changed while it is stopped; export all of it, with another checkpoint", d->name, m->since);
 		if (m->checkpoint && strv_has(has, m->checkpoint))
 			return error_set(err, ERROR_EXISTS, "the disk %s has a checkpoint %s already", x->disks[i].name, m->checkpoint);
 	}
@@ -168,28 +202,28 @@ static int check_checkpoints(struct export *x, struct qmp *q, struct error *err)
 
 /* --- the copies --- */
 
-static int prepare(struct export *x, struct qmp *q, struct error *err) {
+static int prepare(struct export *x, struct error *err) {
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < x->n; i++) {
 		struct disk *d = &x->disks[i];
 		d->fd = open_spool(x->job->agent, err);
-		r = d->fd < 0 ? d->fd : live_backup_end(q, d->id, soon(), err); /* of one that was cut off */
+		r = d->fd < 0 ? d->fd : live_backup_end(x->q, d->id, soon(), err); /* of one that was cut off */
 		if (r == 0)
-			r = live_backup_prepare(q, d->id, d->fd, soon(), err);
+			r = live_backup_prepare(x->q, d->id, d->fd, soon(), err);
 	}
 	return r;
 }
 
 /* The moment. */
 static int begin(struct export *x, struct error *err) {
-	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
-	char **ids = alloc_array(x->n + 1, sizeof *ids);
+	const char **ids = alloc_array(x->n + 1, sizeof *ids);
 	for (size_t i = 0; i < x->n; i++)
 		ids[i] = x->disks[i].id;
-	int r = machine_monitor(x->job->agent, x->job->id, soon(), &q, err);
+	int r = monitor(x, err);
 	if (r == 0)
-		r = live_backup_begin(q, ids, x->m->since, x->m->checkpoint, soon(), err);
+		r = live_backup_begin(x->q, ids, x->m->since, x->m->checkpoint, soon(), err);
 	x->begun = r == 0;
+	let_go(x);
 	fault_point("export.begun");
 	free(ids);
 	return r;
@@ -205,59 +239,76 @@ static int begin_held(struct export *x, struct error *err) {
 	return r;
 }
 
-static int start(struct export *x, struct error *err) {
+static int start_running(struct export *x, struct error *err) {
 	const struct agent *a = x->job->agent;
-	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
-	int r = instance_lock(a, x->job->id, LOCK_EX, LOCK_WAIT, &x->lock, err);
-	if (r == 0)
-		r = record_load(a, x->job->id, &x->record, err);
-	if (r == 0)
-		r = check_machine(x, err);
-	if (r == 0)
-		r = choose_disks(x, err);
+	int r = machine_move_check(&x->run, NULL, err);
 	if (r == 0)
 		r = lock_export(a, x->job->id, &x->file, err);
 	if (r == 0)
-		r = machine_monitor(a, x->job->id, soon(), &q, err);
+		r = monitor(x, err);
 	if (r == 0)
-		r = check_checkpoints(x, q, err);
+		r = check_checkpoints(x, err);
+	if (r == 0 && x->m->checkpoint)
+		r = checkpoints_hold(a, x->job->id, x->q, err);
 	if (r == 0)
 		r = note(x->file, x->m->checkpoint ? x->m->checkpoint : "-", err);
 	if (r == 0)
-		r = prepare(x, q, err);
+		r = prepare(x, err);
 	fault_point("export.prepared");
-	qmp_free(TAKE_PTR(q));
+	let_go(x);
 	if (r == 0)
 		r = begin_held(x, err);
 	instance_unlock(&x->lock);
 	return r;
 }
 
+static int start_idle(struct export *x, struct error *err) {
+	int r = idle_open(x->job, &x->idle, err);
+	for (size_t i = 0; r == 0 && i < x->n; i++)
+		r = idle_add(&x->idle, x->disks[i].of, err);
+	if (r == 0)
+		r = monitor(x, err);
+	if (r == 0)
+		r = check_checkpoints(x, err);
+	if (r == 0)
+		r = prepare(x, err);
+	return r < 0 ? r : begin(x, err);
+}
+
+static int start(struct export *x, struct error *err) {
+	bool up;
+	int r = open_machine(x->job, &x->lock, &x->record, &x->run, &up, err);
+	if (r == 0)
+		r = choose_disks(x, err);
+	if (r < 0)
+		return r;
+	return up ? start_running(x, err) : start_idle(x, err);
+}
+
 /* The machine may have ended meanwhile, and another run may have begun: that has no such job. */
-static int await(const struct export *x, const struct disk *d, struct error *err) {
+static int await(struct export *x, const struct disk *d, struct error *err) {
 	for (;;) {
-		_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 		struct live_copy c = {0};
-		int r = machine_monitor(x->job->agent, x->job->id, soon(), &q, err);
+		int r = monitor(x, err);
 		if (r == 0)
-			r = live_backup_look(q, d->id, soon(), &c, err);
+			r = live_backup_look(x->q, d->id, soon(), &c, err);
+		let_go(x);
 		if (r < 0 || c.over)
 			return r;
-		qmp_free(TAKE_PTR(q));
 		fault_point("export.copying");
 		poll(NULL, 0, LOOK_EVERY);
 	}
 }
 
 /* QEMU has written all of it then, and has it no more. */
-static int finish(const struct export *x, bool keep, struct error *err) {
-	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
-	int r = machine_monitor(x->job->agent, x->job->id, soon(), &q, err);
+static int finish(struct export *x, bool keep, struct error *err) {
+	int r = monitor(x, err);
 	for (size_t i = 0; r == 0 && i < x->n; i++) {
-		r = live_backup_end(q, x->disks[i].id, soon(), err);
+		r = live_backup_end(x->q, x->disks[i].id, soon(), err);
 		if (r == 0 && !keep && x->begun && x->m->checkpoint)
-			live_checkpoint_remove(q, x->disks[i].id, x->m->checkpoint, soon(), NULL);
+			live_checkpoint_remove(x->q, x->disks[i].id, x->m->checkpoint, soon(), NULL);
 	}
+	let_go(x);
 	return r;
 }
 
@@ -332,12 +383,17 @@ static int run_export(struct export *x, struct error *err) {
 		r = await(x, &x->disks[i], err);
 	if (r == 0)
 		r = finish(x, true, err);
+	bool keep = x->idle.q && x->m->checkpoint;
+	if (r == 0 && keep)
+		r = idle_keep(&x->idle, err);
 	fault_point("export.copied");
 	if (r == 0)
 		r = answer_stream(x->job, NULL, &writer, err);
 	if (r == 0)
 		r = write_all(x, writer, err);
 	fault_point("export.written");
+	if (r == 0 && keep)
+		r = idle_settle(&x->idle, err);
 	if (r == 0 && x->file >= 0)
 		r = note(x->file, NULL, err);
 	if (r == 0)
@@ -355,28 +411,62 @@ int work_machine_export(struct job *j, struct error *err) {
 	return r;
 }
 
-int work_machine_checkpoints(struct job *j, struct error *err) {
-	const struct msg_machine_export *m = j->body;
-	_cleanup_(instance_unlock) int lock = -1;
-	_cleanup_(record_free) struct msg_instance_create r = {0};
-	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
-	_cleanup_(strv_free_ptr) char **ids = NULL, **all = NULL;
-	int result = machine_open(j, &lock, &r, &q, err);
-	if (result == 0)
-		result = live_list(q, "", soon(), &ids, err);
-	for (char **id = ids; result == 0 && id && *id; id++) {
-		_cleanup_(strv_free_ptr) char **has = NULL;
-		if (str_same(*id, "root") || str_starts(*id, "volume"))
-			result = live_checkpoints(q, *id, soon(), &has, err);
-		for (char **name = has; result == 0 && name && *name; name++) {
-			if (!strv_has(all, *name))
-				strv_add(&all, *name);
-			if (str_same(*name, m->checkpoint))
-				result = live_checkpoint_remove(q, *id, *name, soon(), err);
-		}
+/* --- checkpoints --- */
+
+static int list(struct qmp *q, const char *id, const char *remove, char ***all, struct error *err) {
+	_cleanup_(strv_free_ptr) char **has = NULL;
+	int r = live_checkpoints(q, id, soon(), &has, err);
+	for (char **name = has; r == 0 && name && *name; name++) {
+		if (!strv_has(*all, *name))
+			strv_add(all, *name);
+		if (str_same(*name, remove))
+			r = live_checkpoint_remove(q, id, *name, soon(), err);
 	}
-	if (result == 0 && m->checkpoint && !strv_has(all, m->checkpoint))
-		result = error_set(err, ERROR_NOT_FOUND, "machine %s has no checkpoint %s", r.instance.spec.name, m->checkpoint);
+	return r;
+}
+
+static int list_running(const struct job *j, const struct run_disk *disks, const char *remove, char ***all, struct error *err) {
+	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
+	int r = machine_monitor(j->agent, j->id, soon(), &q, err);
+	for (const struct run_disk *d = disks; r == 0 && d->id; d++)
+		r = list(q, d->id, remove, all, err);
+	return r;
+}
+
+static int list_idle(const struct job *j, const struct run_disk *disks, const char *remove, char ***all, struct error *err) {
+	struct idle idle = {0};
+	int r = 0;
+	for (const struct run_disk *d = disks; r == 0 && d->id; d++) {
+		if (!checkpoints_kept_of(j->agent, d->volume))
+			continue;
+		r = idle.q ? 0 : idle_open(j, &idle, err);
+		if (r == 0)
+			r = idle_add(&idle, d, err);
+		if (r == 0)
+			r = list(idle.q, d->id, remove, all, err);
+	}
+	if (r == 0 && remove && idle.q)
+		r = idle_keep(&idle, err);
+	if (r == 0 && remove)
+		r = idle_settle(&idle, err);
+	idle_end(&idle);
+	return r;
+}
+
+int work_machine_checkpoints(struct job *j, struct error *err) {
+	const char *remove = ((const struct msg_machine_export *)j->body)->checkpoint;
+	_cleanup_(instance_unlock) int lock = -1;
+	_cleanup_(record_free) struct msg_instance_create record = {0};
+	_cleanup_(run_free) struct run_state run = {0};
+	_cleanup_(strv_free_ptr) char **all = NULL;
+	bool up;
+	int r = open_machine(j, &lock, &record, &run, &up, err);
+	if (r < 0)
+		return r;
+	_cleanup_(run_disks_free_ptr) struct run_disk *disks = run_disks(&record, &run);
+	r = up ? list_running(j, disks, remove, &all, err) : list_idle(j, disks, remove, &all, err);
+	if (r == 0 && remove && !strv_has(all, remove))
+		r = error_set(err, ERROR_NOT_FOUND, "machine %s has no checkpoint %s", record.instance.spec.name, remove);
 	struct msg_checkpoints reply = {.checkpoints = all};
-	return result < 0 ? result : job_answer(j, &reply, NULL, 0, err);
+	return r < 0 ? r : job_answer(j, &reply, NULL, 0, err);
 }

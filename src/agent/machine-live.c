@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CHANGED_FILE "changed" /* in the run directory */
 #define ANSWER_WAIT (60 * NS_PER_SEC) /* for all that is asked of QEMU; the guest has its own time */
 
 static int connect_to(const struct agent *a, const char *id, struct qmp **q, int64_t *deadline, struct error *err) {
@@ -49,14 +48,25 @@ static int change_size(const struct agent *a, const struct msg_instance_create *
 	if (cpus != had_cpus || memory != had_memory)
 		machine_mark_changed(a, new->instance.id);
 	r = live_cpus(q, cpus, deadline, cpus == had_cpus ? NULL : err);
+	if (cpus != had_cpus)
+		fault_point("live.cpus");
 	if (r < 0 && cpus != had_cpus)
 		return r;
 	r = live_memory(q, memory, deadline, memory == had_memory ? NULL : err);
+	if (memory != had_memory)
+		fault_point("live.memory");
 	return memory == had_memory ? 0 : r;
 }
 
+/* Those that have come run where they are to run, too. */
+static int change_pins(const struct agent *a, const struct msg_instance_create *old, const struct msg_instance_create *new,
+		       const struct run_state *run, struct error *err) {
+	return old->instance.spec.machine.pin || new->instance.spec.machine.pin ? machine_pin(a, new, run, err) : 0;
+}
+
 int machine_update(const struct agent *a, const struct msg_instance_create *old, const struct instance_spec *spec,
-		   const struct cgroup_state *group, struct error *err) {
+		   const struct run_state *run, struct error *err) {
+	const struct cgroup_state *group = &run->container.cgroup;
 	struct msg_instance_create new = *old;
 	_cleanup_(cgroup_config_free) struct cgroup_config before = {0};
 	_cleanup_(cgroup_config_free) struct cgroup_config after = {0};
@@ -73,11 +83,23 @@ int machine_update(const struct agent *a, const struct msg_instance_create *old,
 		r = change_size(a, old, &new, err);
 	if (r == 0)
 		r = cgroup_update(group, &after.limits, err);
+	if (r == 0)
+		r = change_pins(a, old, &new, run, err);
 	if (r < 0) {
 		change_size(a, old, old, NULL);
 		cgroup_update(group, &before.limits, NULL);
+		change_pins(a, &new, old, run, NULL);
 	}
 	return r;
+}
+
+/* The translator keeps processors that are too many: the next change finds them. */
+void machine_size_recover(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run) {
+	_cleanup_(cgroup_config_free) struct cgroup_config limits = {0};
+	if (!machine_is_changed(a, r->instance.id) || change_size(a, r, r, NULL) < 0)
+		return;
+	if (machine_limits(a, r, &limits.limits, NULL) == 0)
+		cgroup_update(&run->container.cgroup, &limits.limits, NULL);
 }
 
 /* --- disks --- */
@@ -103,7 +125,10 @@ int machine_disk_attach(const struct agent *a, const struct msg_instance_create 
 	int result = connect_to(a, i->id, &q, &deadline, err);
 	if (result == 0)
 		machine_mark_changed(a, i->id);
-	return result < 0 ? result : live_disk_add(q, &i->spec.machine, &d, deadline, err);
+	if (result == 0)
+		result = live_disk_add(q, &i->spec.machine, &d, deadline, err);
+	fault_point("live.disk");
+	return result;
 }
 
 int machine_disk_detach(const struct agent *a, const char *instance, const char *volume, struct error *err) {
@@ -115,7 +140,10 @@ int machine_disk_detach(const struct agent *a, const char *instance, const char 
 		r = live_jobs_none(q, deadline, err);
 	if (r == 0)
 		machine_mark_changed(a, instance);
-	return r < 0 ? r : live_disk_remove(q, id, deadline, err);
+	if (r == 0)
+		r = live_disk_remove(q, id, deadline, err);
+	fault_point("live.unplugged");
+	return r;
 }
 
 int machine_disk_resized(const struct agent *a, const char *instance, const char *volume, int64_t size, struct error *err) {
@@ -162,6 +190,7 @@ int machine_nics_remove(const struct agent *a, const struct msg_instance_create 
 			continue;
 		machine_mark_changed(a, r->instance.id);
 		result = live_nic_remove(q, *id, deadline, err);
+		fault_point("live.nic.unplugged");
 	}
 	return result;
 }
@@ -182,6 +211,7 @@ int machine_nics_add(const struct agent *a, const struct msg_instance_create *r,
 		if (!strv_has(ids, id))
 			machine_mark_changed(a, r->instance.id);
 		result = live_nic_add(q, &r->instance.spec.machine, &card, deadline, err);
+		fault_point("live.nic");
 	}
 	return result;
 }
@@ -233,6 +263,7 @@ static int change_drives(struct qmp *q, struct drive *d, size_t n, int64_t deadl
 	}
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		r = d[i].changes ? live_medium(q, d[i].id, d[i].comes, deadline, err) : 0;
+		fault_point("live.medium");
 		d[i].changed = r == 0 && d[i].changes;
 	}
 	for (size_t i = 0; r < 0 && i < n; i++)

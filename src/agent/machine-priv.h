@@ -14,6 +14,7 @@ struct machine_start {
 	int *pass;
 	size_t n_pass;
 	int state_fd; /* of saved memory, which goes on; -1 */
+	bool takes_checkpoints; /* what is kept, before its guest runs */
 	bool other;   /* its guest does not know yet who it is */
 	struct receiver *receiver; /* of a machine that comes from another daemon; NULL */
 	struct container_config inner; /* the container inside, of a machine whose root is an image's layers */
@@ -73,7 +74,11 @@ int machine_limits(const struct agent *a, const struct msg_instance_create *r, s
 
 /* Processors, memory and limits as in spec; on failure as they were. */
 int machine_update(const struct agent *a, const struct msg_instance_create *old, const struct instance_spec *spec,
-		   const struct cgroup_state *group, struct error *err);
+		   const struct run_state *run, struct error *err);
+/* machine-pin.c: its processors' threads run where the spec says; those of which it says nothing anywhere. INVALID: they cannot. */
+int machine_pin(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run, struct error *err);
+/* One that a crash has cut off is undone, as far as it can be. */
+void machine_size_recover(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run);
 int machine_disk_attach(const struct agent *a, const struct msg_instance_create *r, const struct volume_mount *v, bool read_only,
 			struct error *err);
 int machine_disk_detach(const struct agent *a, const char *instance, const char *volume, struct error *err);
@@ -81,6 +86,7 @@ int machine_disk_resized(const struct agent *a, const char *instance, const char
 /* Tells all machines that run with it; needs no instance's lock. */
 void machine_volume_resized(const struct agent *a, const char *volume, int64_t size);
 /* Whether it has got or lost a device, processors or memory since its start. */
+#define CHANGED_FILE "changed" /* in the run directory */
 bool machine_is_changed(const struct agent *a, const char *id);
 void machine_mark_changed(const struct agent *a, const char *id);
 /* Cards that are not of the record's nics go; those that are missing come: their interfaces are there. */
@@ -103,6 +109,73 @@ int work_machine_export(struct job *j, struct error *err);
 int work_machine_checkpoints(struct job *j, struct error *err);
 /* One that was cut off leaves QEMU. */
 void machine_export_recover(const struct agent *a, const char *id);
+/* The checkpoint of one that has not come to its end: free it; NULL. */
+char *machine_export_unfinished(const struct agent *a, const char *id);
+
+/* --- machine-checkpoints.c: those of a machine's disks, over its stops --- */
+
+/* A disk of a run: the root's, or one of its volumes'. The list ends with id NULL; it points into both. */
+struct run_disk {
+	char *id; /* QEMU's */
+	const char *volume, *pool;
+	bool root;
+};
+struct run_disk *run_disks(const struct msg_instance_create *r, const struct run_state *run);
+void run_disks_free(struct run_disk *disks);
+DEFINE_CLEANUP(run_disks_free_ptr, struct run_disk *, run_disks_free);
+
+/* Before a disk is changed by anybody but a machine that has checked that. */
+int checkpoints_drop(const struct agent *a, const char *volume, struct error *err);
+/* The instance `by` is about to write to a block volume: others that run with it do not know what has changed. takes: it is a machine
+ * that starts, which takes over what is kept. */
+int checkpoints_written(const struct agent *a, const char *volume, const char *by, bool takes, struct error *err);
+/* CONFLICT: others have written to the volume (called name) in this run. */
+int checkpoints_check(const struct agent *a, const char *id, const char *volume, const char *name, struct error *err);
+/* A run begins: what the run directory says of the one before counts no more. */
+void machine_forget_run(const struct agent *a, const char *id);
+bool checkpoints_kept(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run);
+/* QEMU, whose guest does not run yet, takes over what is kept. */
+int checkpoints_load(const struct agent *a, const struct msg_instance_create *record, const struct run_state *run, struct error *err);
+/* From now on the machine's end waits for them. */
+struct qmp;
+int checkpoints_hold(const struct agent *a, const char *id, struct qmp *q, struct error *err);
+bool checkpoints_wait(const struct agent *a, const char *id);
+/* Whether the machine has ended but for its QEMU. */
+bool checkpoints_saved(const struct agent *a, const char *id);
+/* Of a guest that is halted for good: what QEMU has is kept. A disk's that cannot be kept are lost. */
+int checkpoints_save(const struct agent *a, const struct msg_instance_create *record, const struct run_state *run, struct qmp *q,
+		     struct error *err);
+/* The same with the lock taken, and QEMU ends: once the guest has powered down, or (now) whatever it does. */
+int checkpoints_end(const struct agent *a, const char *id, bool now, struct error *err);
+int work_machine_end(struct job *j, struct error *err);
+/* Of one disk: what is kept, into QEMU (what cannot be read is as if it were not there); what QEMU has, into a file without a name (as it was, -1:
+ * there are none); that takes its place (-1: nothing does), by who knows that nobody else uses the disk. */
+bool checkpoints_kept_of(const struct agent *a, const char *volume);
+void checkpoints_take(const struct agent *a, struct qmp *q, const struct run_disk *d);
+int checkpoints_write(const struct agent *a, struct qmp *q, const struct run_disk *d, int *fd, struct error *err);
+int checkpoints_settle(const struct agent *a, const char *volume, int fd, struct error *err);
+
+/* --- machine-idle.c: disks of one that does not run; its lock is the caller's --- */
+
+struct idle {
+	const struct job *job;
+	struct qmp *q; /* of a QEMU without a machine, as if it were the machine's */
+	pid_t pid;
+	struct idle_disk *disks;
+	size_t n;
+};
+int idle_open(const struct job *j, struct idle *x, struct error *err);
+/* With what is kept of its checkpoints. disk stays the caller's. CONFLICT: an instance runs with it. */
+int idle_add(struct idle *x, const struct run_disk *disk, struct error *err);
+/* Their checkpoints, as they are now, are written, and then take the place of those that are kept. */
+int idle_keep(const struct idle *x, struct error *err);
+int idle_settle(const struct idle *x, struct error *err);
+void idle_end(struct idle *x);
+/* qemu-img.c: QEMU without a machine, confined as qemu-img is. */
+int qemu_none_start(struct qmp **q, pid_t *pid, struct error *err);
+void qemu_none_end(struct qmp **q, pid_t *pid);
+
+extern const struct handler job_machine_end;
 
 /* For a request to a machine that runs: its lock, record and monitor. CONFLICT: it is a container. */
 struct qmp;

@@ -46,7 +46,9 @@ static int suspend(const struct job *j, struct memory_saver *s, struct error *er
 		r = memory_keep(s, to, err);
 	if (r < 0)
 		return r;
-	r = machine_quit(s, err);
+	r = checkpoints_save(j->agent, &s->record, &s->run, s->q, err);
+	if (r == 0)
+		r = machine_quit(s, err);
 	s->halted = false; /* its memory is what goes on */
 	fault_point("suspend.ended");
 	return r < 0 ? r : instance_reap(j, &s->record, true, err);
@@ -67,8 +69,11 @@ static int go_on(const struct agent *a, struct msg_instance_create *record, cons
 	_cleanup_(json_free_ptr) json_t *status = NULL;
 	const struct instance_status *st = &record->instance.status;
 	bool paused = !str_same(st->state, "running");
-	if (st->moved || memory_is_of(a, record->instance.id, st->started_at))
-		return qmp_call(q, "quit", NULL, -1, soon(), NULL, err);
+	bool suspended = memory_is_of(a, record->instance.id, st->started_at);
+	if (st->moved || suspended || checkpoints_saved(a, record->instance.id)) {
+		int r = st->moved ? 0 : checkpoints_save(a, record, run, q, err);
+		return r < 0 ? r : qmp_call(q, "quit", NULL, -1, soon(), NULL, err);
+	}
 	if (st->moves_to)
 		return migrate_recover(a, record, run, q, err);
 	qmp_call(q, "migrate_cancel", NULL, -1, soon(), NULL, NULL);
@@ -88,6 +93,8 @@ void machine_recover(const struct agent *a, struct msg_instance_create *record, 
 	if (r < 0)
 		log_warn("machine %.12s: %s", id, error_text(&err));
 	qmp_free(TAKE_PTR(q)); /* one at a time has the monitor */
+	if (str_same(record->instance.status.state, "running"))
+		machine_size_recover(a, record, run);
 	machine_export_recover(a, id);
 	machine_guest_thaw(a, id); /* its file systems may be held still */
 	memory_tidy(a, id);

@@ -1,5 +1,6 @@
 /* What machines tell of themselves: the agent keeps one monitor of each open and passes on what its users want to know. A disk
- * that ran full halts the machine; a worker lets it go on, again and again, until there is room. */
+ * that ran full halts the machine; a worker lets it go on, again and again, until there is room. One that has powered down may have
+ * checkpoints to be kept, which a worker does. */
 #include "agent/machine-priv.h"
 
 #include "base/fs.h"
@@ -14,21 +15,34 @@
 
 #define EVENTS_AT_ONCE 64 /* then others have their turn */
 #define TRY_AGAIN (5 * NS_PER_SEC)
+#define END_AGAIN (60 * NS_PER_SEC)
 
 struct machine_watch {
 	struct inst *inst;
 	struct qmp *qmp;
-	struct loop_source *source, *timer;
+	struct loop_source *source, *timer, *end_timer;
 };
+
+static void run(struct machine_watch *w, const struct handler *h) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	struct job j = {.agent = w->inst->agent, .handler = h, .sock = -1, .listen_fd = -1};
+	snprintf(j.id, sizeof j.id, "%s", w->inst->id);
+	if (worker_start(w->inst->agent, &j, &err) < 0)
+		log_error("machine %.12s: %s", j.id, error_text(&err));
+}
 
 static void resume(void *arg) {
 	struct machine_watch *w = arg;
-	_cleanup_(error_free) struct error err = ERROR_INIT;
-	struct job j = {.agent = w->inst->agent, .handler = &job_machine_resume, .sock = -1, .listen_fd = -1};
-	snprintf(j.id, sizeof j.id, "%s", w->inst->id);
 	w->timer = NULL;
-	if (!w->inst->agent->stopping && worker_start(w->inst->agent, &j, &err) < 0)
-		log_error("machine %.12s: %s", j.id, error_text(&err));
+	if (!w->inst->agent->stopping)
+		run(w, &job_machine_resume);
+}
+
+/* Again, as long as it has not ended. */
+static void end(void *arg) {
+	struct machine_watch *w = arg;
+	run(w, &job_machine_end);
+	w->end_timer = loop_add_timer(w->inst->agent->loop, time_mono_ns() + END_AGAIN, end, w);
 }
 
 static void disk_failed(struct machine_watch *w, const json_t *data) {
@@ -48,6 +62,8 @@ static void handle(struct machine_watch *w, const char *event, const json_t *dat
 			event_emit(w->inst->agent, told[i].action, w->inst->id, NULL, 0, &w->inst->status);
 	if (str_same(event, "BLOCK_IO_ERROR"))
 		disk_failed(w, data);
+	if (str_same(event, "SHUTDOWN") && !w->end_timer && checkpoints_wait(w->inst->agent, w->inst->id))
+		end(w);
 }
 
 static void on_events(UNUSED struct loop_source *s, UNUSED uint32_t events, void *arg) {
@@ -63,7 +79,8 @@ static void on_events(UNUSED struct loop_source *s, UNUSED uint32_t events, void
 	}
 	if (r < 0) { /* it has ended, which its shim will tell */
 		loop_remove(w->source);
-		w->source = NULL;
+		loop_remove(w->end_timer);
+		w->source = w->end_timer = NULL;
 	}
 }
 
@@ -74,6 +91,7 @@ void machine_watch_stop(struct inst *i) {
 		return;
 	loop_remove(w->source);
 	loop_remove(w->timer);
+	loop_remove(w->end_timer);
 	qmp_free(w->qmp);
 	free(w);
 }
@@ -90,4 +108,6 @@ void machine_watch_start(struct inst *i) {
 	*w = (struct machine_watch){.inst = i, .qmp = qmp_adopt(fd)};
 	w->source = loop_add_fd(i->agent->loop, fd, EPOLLIN, on_events, w);
 	i->machine = w;
+	if (checkpoints_wait(i->agent, i->id)) /* it may have powered down while nobody listened */
+		run(w, &job_machine_end);
 }

@@ -1,10 +1,12 @@
 /* Disk images converted by qemu-img, which parses what strangers made: it runs as root without any capability, in a tree
  * that holds its own program, the two files and nothing else, without a network. A backing file that an image names is
- * not there. */
-#include "agent/storage-priv.h"
+ * not there. So does QEMU itself without a machine, for disks of machines that do not run. */
+#include "agent/machine-priv.h"
 
 #include "base/proc.h"
 #include "base/str.h"
+#include "base/time.h"
+#include "driver/qemu/qmp.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -12,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -19,6 +22,7 @@
 #define PROGRAM "/usr/bin/qemu-img"
 #define MEMORY_MAX ((rlim_t)4 << 30)
 #define LINE_BYTES ((size_t)1024)
+#define NONE_WAIT (30 * NS_PER_SEC)
 
 static int attach(int mount, const char *target) {
 	return mount < 0 || move_mount(mount, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -1 : 0;
@@ -57,7 +61,7 @@ __attribute__((noreturn)) static void run(char *const *argv, int in, int out) {
 	if (make_tree(in, out) < 0 || drop_powers() < 0)
 		_exit(126);
 	syscall(SYS_close_range, 5, ~0U, 0);
-	execve(PROGRAM, argv, (char *const *)env);
+	execve(argv[0], argv, (char *const *)env);
 	_exit(127);
 }
 
@@ -156,7 +160,7 @@ int qemu_img_convert(int in, const char *in_format, int out, const char *out_for
 	_cleanup_(strv_free_ptr) char **argv = NULL;
 	_cleanup_(listener_free) struct listener l = {.progress = progress, .arg = arg};
 	bool stream = str_same(out_format, "vmdk-stream");
-	strv_add(&argv, "qemu-img");
+	strv_add(&argv, PROGRAM);
 	strv_add(&argv, "convert");
 	if (progress)
 		strv_add(&argv, "-p");
@@ -183,7 +187,7 @@ int qemu_img_convert(int in, const char *in_format, int out, const char *out_for
 int qemu_img_check(int in, const char *format, struct error *err) {
 	_cleanup_(strv_free_ptr) char **argv = NULL;
 	_cleanup_(listener_free) struct listener l = {0};
-	strv_add(&argv, "qemu-img");
+	strv_add(&argv, PROGRAM);
 	strv_add(&argv, "check");
 	strv_add(&argv, "-q");
 	add_input(&argv, format);
@@ -191,4 +195,40 @@ int qemu_img_check(int in, const char *format, struct error *err) {
 	if (status <= 0 || status == CHECK_LEAKS || status == CHECK_UNKNOWN)
 		return MIN(status, 0);
 	return error_set(err, ERROR_CORRUPT, "the disk image is damaged or cut off: %s", reason(&l));
+}
+
+/* --- QEMU without a machine --- */
+
+int qemu_none_start(struct qmp **q, pid_t *pid, struct error *err) {
+	int ends[2];
+	_cleanup_(close_fd) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	_cleanup_(strv_free_ptr) char **argv = machine_none_args(3);
+	if (access(argv[0], X_OK) < 0)
+		return error_set(err, ERROR_UNSUPPORTED, "this host has no %s (package qemu-system-x86)", argv[0]);
+	if (null < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return error_errno(err, errno, "cannot start QEMU");
+	pid_t parent = getpid();
+	*pid = fork();
+	if (*pid == 0)
+		child(parent, argv, ends[1], null, null);
+	close_fd(&ends[1]);
+	if (*pid < 0) {
+		close_fd(&ends[0]);
+		return error_errno(err, errno, "cannot start QEMU");
+	}
+	int r = qmp_begin(ends[0], time_mono_ns() + NONE_WAIT, q, err);
+	if (r < 0)
+		qemu_none_end(q, pid);
+	return r;
+}
+
+void qemu_none_end(struct qmp **q, pid_t *pid) {
+	if (*pid <= 0)
+		return;
+	if (*q)
+		qmp_call(*q, "quit", NULL, -1, time_mono_ns() + NONE_WAIT, NULL, NULL);
+	qmp_free(TAKE_PTR(*q));
+	kill(*pid, SIGKILL); /* what it has begun ends with it */
+	proc_wait(*pid);
+	*pid = 0;
 }

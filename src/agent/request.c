@@ -317,8 +317,8 @@ static struct handler handlers[] = {
 	{"machine-display", .work = work_machine_display, .states = S_UP, .id = ID(msg_id)},
 	{"machine-screen", .work = work_machine_screen, .states = S_UP, .id = ID(msg_id)},
 	{"machine-input", .work = work_machine_input, .states = S_RUNNING, .id = ID(msg_machine_input)},
-	{"machine-export", .work = work_machine_export, .states = S_UP, .id = ID(msg_machine_export), .cancel = true},
-	{"machine-checkpoints", .work = work_machine_checkpoints, .states = S_UP, .id = ID(msg_machine_export)},
+	{"machine-export", .work = work_machine_export, .states = S_ANY, .id = ID(msg_machine_export), .cancel = true},
+	{"machine-checkpoints", .work = work_machine_checkpoints, .states = S_ANY, .id = ID(msg_machine_export)},
 	{"machine-disk-move", .work = work_machine_disk_move, .states = S_ANY, .id = ID(msg_disk_move)},
 	{"machine-inside", .work = work_machine_inside, .states = S_RUNNING, .id = ID(msg_id)},
 	{"machine-password", .work = work_machine_password, .states = S_RUNNING, .id = ID(msg_machine_password)},
@@ -381,6 +381,7 @@ const struct handler job_recover = {"-recover", .work = work_recover, .id = NO_I
 const struct handler job_start = {"-start", .work = work_start, .id = NO_ID};
 const struct handler job_health = {"-health", .work = health_work, .id = NO_ID};
 const struct handler job_machine_identity = {"-machine-identity", .work = work_machine_identity, .id = NO_ID};
+const struct handler job_machine_end = {"-machine-end", .work = work_machine_end, .id = NO_ID};
 const struct handler job_machine_resume = {"-machine-resume", .work = work_machine_resume, .id = NO_ID};
 const struct handler job_cleanup = {"-cleanup", .work = work_cleanup, .id = NO_ID};
 const struct handler job_pool = {"-pool", .work = work_pool, .id = NO_ID};

@@ -2,7 +2,7 @@
  * system with what has been changed: in it lie "upper" and "work" of the overlay, with the owners that the instance itself
  * sees, so that another instance can have a copy as it is. A machine without layers has a disk: a block volume that begins
  * as its image's template (template.c) or empty. */
-#include "agent/storage-priv.h"
+#include "agent/machine-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -266,7 +266,9 @@ void root_release(const struct job *j, const struct msg_instance_create *r, int 
 
 static int remove_volume(const struct pool_entry *e, const char *id, bool block, struct error *err) {
 	struct storage_pool ref = ref_for_root(e);
-	int r = volume_close(e, id, block, err);
+	int r = checkpoints_drop(e->agent, id, err);
+	if (r == 0)
+		r = volume_close(e, id, block, err);
 	return r < 0 ? r : e->driver->volume_remove(&ref, id, block, err);
 }
 
@@ -318,6 +320,8 @@ int root_resize(const struct job *j, const struct msg_instance_create *r, int64_
 		result = check_size(e, size, err);
 	if (result == 0)
 		result = volume_busy_lock(e, r->instance.id, &busy, err);
+	if (result == 0)
+		result = checkpoints_drop(j->agent, r->instance.id, err);
 	if (result == 0)
 		result = e->driver->volume_resize(&e->ref, &v, size, err);
 	return result;

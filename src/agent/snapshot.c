@@ -242,6 +242,8 @@ int work_snapshot_restore(struct job *j, struct error *err) {
 		r = begin_restore(j, &record, err);
 	if (r == 0 && !m->instance)
 		r = volume_check_unused(j->agent, m->id, "restored", err);
+	if (r == 0)
+		r = checkpoints_drop(j->agent, m->id, err);
 	if (r < 0)
 		return r;
 	const struct storage_driver *d = s.pool->driver;

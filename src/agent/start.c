@@ -55,6 +55,7 @@ static int begin_run(struct start *s, struct error *err) {
 	_cleanup_(free_ptr) char *health = run_path(a, id, HEALTH_FILE);
 	unlink(ended);
 	unlink(health);
+	machine_forget_run(a, id);
 	s->run.shim = getpid();
 	s->run.shim_start = pid_start_time(getpid());
 	s->run.started_at = time_now_ns();
@@ -92,7 +93,11 @@ static int make_workdir(struct start *s, const struct container_config *c, struc
 
 static int open_storage(struct start *s, struct error *err) {
 	int r = root_open(s->job, &s->record, &s->root, err);
-	return r < 0 ? r : volumes_open(s->job, &s->record, &s->run, &s->volumes, err);
+	if (r == 0)
+		r = volumes_open(s->job, &s->record, &s->run, &s->volumes, err);
+	s->machine.takes_checkpoints = r == 0 && !s->machine.receiver && checkpoints_kept(s->job->agent, &s->record, &s->run);
+	s->machine.config.held = s->machine.takes_checkpoints;
+	return r;
 }
 
 static int configure(struct start *s, struct error *err) {
@@ -210,9 +215,13 @@ static int start_steps(struct start *s, struct error *err) {
 	if (r == 0)
 		r = container_start(&s->run.container, err);
 	fault_point("start.started");
-	bool goes_on = s->machine.config.incoming;
+	if (r == 0 && s->record.instance.spec.machine.pin)
+		r = machine_pin(s->job->agent, &s->record, &s->run, err);
+	bool goes_on = s->machine.config.incoming, takes = s->machine.takes_checkpoints;
 	if (r == 0 && goes_on)
 		r = load_memory(s, err);
+	if (r == 0 && takes)
+		r = checkpoints_load(s->job->agent, &s->record, &s->run, err);
 	if (r == 0 && s->machine.receiver) /* it is for nobody to call off any more */
 		job_report(s->job, NULL, NULL, json_pack("{s:b}", "answered", 1));
 	if (r == 0)
@@ -220,6 +229,8 @@ static int start_steps(struct start *s, struct error *err) {
 	fault_point("start.recorded");
 	if (r == 0 && goes_on)
 		r = memory_go(s->job->agent, s->job->id, err);
+	else if (r == 0 && takes)
+		r = machine_pause(s->job->agent, s->job->id, false, err);
 	if (r == 0 && s->machine.receiver)
 		receive_gone(s->job->agent, s->job->id, s->machine.receiver, &s->run);
 	if (r < 0 && goes_on) { /* it has not run */

@@ -386,6 +386,14 @@ static void ask_to_end(struct stop *s, int signo) {
 		log_warn("machine %.12s: %s", s->job->id, error_text(&err));
 }
 
+/* Of one whose guest does not power down. */
+static void save_checkpoints(const struct stop *s) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	int r = checkpoints_wait(s->job->agent, s->job->id) ? checkpoints_end(s->job->agent, s->job->id, true, &err) : 0;
+	if (r < 0 && r != -ERROR_NOT_FOUND)
+		log_warn("machine %.12s: %s", s->job->id, error_text(&err));
+}
+
 static int signal_and_wait(struct stop *s, int signo, int64_t timeout, struct error *err) {
 	job_report(s->job, NULL, &s->record.instance.status, NULL); /* that it is the user's wish, before it ends */
 	int r = signo ? 0 : thaw(s, err);
@@ -398,6 +406,7 @@ static int signal_and_wait(struct stop *s, int signo, int64_t timeout, struct er
 	if (r < 0 || wait_end(s->shim, timeout))
 		return r;
 	if (!signo) {
+		save_checkpoints(s);
 		container_kill(&s->run.container, SIGTERM, false, NULL);
 		if (wait_end(s->shim, QUIT_WAIT))
 			return 0;
@@ -538,7 +547,7 @@ static int apply_limits(const struct stop *s, const struct msg_instance_update *
 	const struct cgroup_state *group = &s->run.container.cgroup;
 	if (s->shim < 0)
 		return 0;
-	return instance_is_machine(&m->spec) ? machine_update(s->job->agent, &s->record, &m->spec, group, err)
+	return instance_is_machine(&m->spec) ? machine_update(s->job->agent, &s->record, &m->spec, &s->run, err)
 					     : cgroup_update(group, &limits->limits, err);
 }
 

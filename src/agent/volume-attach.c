@@ -212,6 +212,8 @@ static int attach(struct attach *x, struct error *err) {
 	fault_point("attach.noted");
 	if (r == 0)
 		r = volume_mount_open(j, &x->record.instance, &v, err);
+	if (r == 0 && block)
+		r = checkpoints_written(j->agent, m->volume_id, j->id, false, err);
 	fault_point("attach.opened");
 	if (r == 0)
 		r = mount_it(x, &v, err);

@@ -1,6 +1,6 @@
 /* The volumes of an instance that starts: noted in the run's state first, then opened, then mounted like any bind. A
  * block volume appears as a device node. When the run ends, what nobody else uses is closed. */
-#include "agent/storage-priv.h"
+#include "agent/machine-priv.h"
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -197,6 +197,8 @@ int volumes_open(const struct job *j, const struct msg_instance_create *r, struc
 		*v = (struct volume_mount){.pool_id = volume_pool_now(j->agent, u->pool_id, u->volume_id), .id = u->volume_id,
 					   .block = str_same(u->kind, "block"), .mount = m, .fill_lock = -1};
 		result = volume_mount_open(j, i, v, err);
+		if (result == 0 && v->block && !m->read_only)
+			result = checkpoints_written(j->agent, v->id, i->id, instance_is_machine(&i->spec), err);
 		if (result == 0 && !v->block)
 			result = plan_fill(v, err);
 		if (result < 0)

@@ -294,6 +294,8 @@ int work_volume_create(struct job *j, struct error *err) {
 static int delete_locked(const struct job *j, const struct pool_entry *e, const char *id, bool block, struct error *err) {
 	int r = volume_check_unused(j->agent, id, "removed", err);
 	if (r == 0)
+		r = checkpoints_drop(j->agent, id, err);
+	if (r == 0)
 		r = volume_close(e, id, block, err);
 	if (r == 0)
 		r = rename_record(e, id, true, err);
@@ -352,7 +354,9 @@ static int resize_locked(const struct job *j, const struct pool_entry *e, struct
 			 struct error *err) {
 	_cleanup_(free_ptr) char *path = record_file(e, v->id, false);
 	struct storage_volume driver = volume_for_driver(v);
-	int r = e->driver->volume_resize(&e->ref, &driver, size, err);
+	int r = checkpoints_drop(j->agent, v->id, err);
+	if (r == 0)
+		r = e->driver->volume_resize(&e->ref, &driver, size, err);
 	fault_point("volume.resized");
 	if (r == 0 && driver.block)
 		r = volume_device_resized(e, v->id, err);

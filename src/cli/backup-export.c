@@ -26,9 +26,10 @@ const struct command command_backup_export = {
 	.name = "backup export",
 	.group = "Backups of machines",
 	.usage = "[OPTION…] MACHINE",
-	.doc = "Write the disks of a machine that runs, all of one moment, as qcow2 images",
+	.doc = "Write the disks of a machine, all of one moment, as qcow2 images",
 	.details = "The guest goes on meanwhile. What has been written since a checkpoint is an image upon the earlier one:\n"
-		   "\"qemu-img rebase -u -F qcow2 -b EARLIER LATER\" joins them. Checkpoints last as long as the machine runs.",
+		   "\"qemu-img rebase -u -F qcow2 -b EARLIER LATER\" joins them. A checkpoint ends when the machine is killed, or its disk\n"
+		   "is changed while it does not run.",
 	.examples = "wabe backup export --checkpoint monday -o db.tar db\n"
 		    "wabe backup export --disk root --since monday --checkpoint tuesday -o root-tuesday.qcow2 db",
 	.options = options,

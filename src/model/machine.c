@@ -1,5 +1,5 @@
 /* The tables of what is wanted of a machine. */
-#include "model/machine.h"
+#include "model/instance-priv.h"
 
 #include "base/str.h"
 
@@ -94,6 +94,8 @@ static const struct field machine_fields[] = {
 	      .doc = "Processors that it may get while it runs; 0: no more than at its start"),
 	FIELD(struct machine_spec, memory_max, FIELD_SIZE, .flag = "memory-max", .placeholder = "BYTES",
 	      .doc = "Memory that it may get while it runs; 0: no more than at its start"),
+	FIELD(struct machine_spec, pin, FIELD_STRINGS, .flags = FIELD_LIVE, .max = 255, .check = cpuset_check, .flag = "pin", .placeholder = "LIST",
+	      .doc = "CPUs of the host on which its first processor runs; once more: the next one"),
 	FIELD(struct machine_spec, drives, FIELD_INT, .max = 4, .flag = "drives", .placeholder = "N",
 	      .doc = "Drives for CDs, also without one in them; at least as many as CDs"),
 	FIELD(struct machine_spec, boot, FIELD_STRINGS, .max = 3, .check = boot_check, .flag = "boot", .placeholder = "DEVICE",

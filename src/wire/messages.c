@@ -388,7 +388,7 @@ const struct wire_request wire_requests[] = {
 	 "Starts a machine that comes from another agent"},
 	REQUEST("machine-settle", machine_settle, instance_state, "Ends a migration that was cut off"),
 	{"machine-inside", &msg_id_table, &inside_table, 0, 0, "What its guest tells of itself"},
-	REQUEST("machine-export", machine_export, empty, "Reply: a stream of the disks of a machine that runs, of one moment"),
+	REQUEST("machine-export", machine_export, empty, "Reply: a stream of the disks of a machine, of one moment"),
 	REQUEST("machine-checkpoints", machine_export, checkpoints, "Those of its disks; removes one"),
 	REQUEST("machine-disk-move", disk_move, volume_ref, "Moves a disk of a machine that runs into another pool; progress"),
 	REQUEST("machine-password", machine_password, empty, "Has its guest change a user's password"),

@@ -39,7 +39,7 @@ struct msg_disk_move {
 	bool settle;
 };
 
-/* "machine-export": reply a stream of the disks of a machine that runs, all of one moment: a tar of qcow2 images, "root.qcow2" and
+/* "machine-export": reply a stream of the disks of a machine, all of one moment: a tar of qcow2 images, "root.qcow2" and
  * those of its volumes by name, or with `disk` that image alone. "machine-checkpoints": those that there are; with
  * `checkpoint` that one is removed. */
 struct msg_machine_export {

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from machine import Console, tiny_disk  # noqa: E402
+from machine import Console, qemu_of, tiny_disk  # noqa: E402
 from machine_linux import guest, linux, until  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
 from wabe import Daemon, wait_until  # noqa: E402
@@ -124,6 +124,37 @@ def deaf(d):
     equal([m["source"] for m in spec(d, id)["mounts"]], ["deaf"])
     d.cli("rm", "-f", id)
     d.cli("volume", "rm", "deaf")
+    wait_until(lambda: not any(d.leftovers().values()), 20, "removal")
+
+
+def affinities(d, id):
+    """The CPUs on which each thread of QEMU's may run, that are not all."""
+    every, found = sorted(os.sched_getaffinity(0)), []
+    for thread in os.listdir(f"/proc/{(pid := qemu_of(d, id))}/task"):
+        try:
+            found.append(sorted(os.sched_getaffinity(int(thread))))
+        except ProcessLookupError:
+            pass
+    return sorted(cpus for cpus in found if cpus != every)
+
+
+@test
+def pinned(d):
+    """processors run on the CPUs that they are to, also those that come later, and when that changes; what cannot be is refused, and nothing has changed"""
+    first, *_, last = sorted(os.sched_getaffinity(0))
+    need("two CPUs", first != last)
+    id = d.out("run", "--vm", "-d", "-m", "64m", "--cpus", "1", "--cpus-max", "2", "--pin", str(last), "--pin", str(first), "tiny:1").strip()
+    wait_until(lambda: "tiny guest is up" in d.out("logs", id), 30)
+    equal(affinities(d, id), [[last]])
+    d.cli("update", "--cpus", "2", id)
+    equal(affinities(d, id), [[first], [last]])
+    refused(d, "machine.pin", "update", "--pin", "1000", id)
+    equal((affinities(d, id), spec(d, id)["machine"]["pin"]), ([[first], [last]], [str(last), str(first)]))
+    d.cli("update", "--pin", str(first), id)
+    equal(affinities(d, id), [[first]])
+    refused(d, "machine.pin", "run", "--vm", "-d", "-m", "64m", "--pin", "1000", "tiny:1")
+    for one in d.json("ls", "-a"):
+        d.cli("rm", "-f", one["id"])
     wait_until(lambda: not any(d.leftovers().values()), 20, "removal")
 
 

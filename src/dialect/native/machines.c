@@ -102,7 +102,7 @@ const struct native_route machine_routes[] = {
 	 .status = 101},
 	{"GET", ONE "/screen", screen, .summary = "A picture of it", .what = "PNG", .status = 200},
 	{"POST", ONE "/input", input, .summary = "Keys and pointer of a machine", .request = &machine_input_table, .status = 204},
-	{"POST", ONE "/backup", backup, .summary = "The disks of a machine that runs, of one moment: all, or what has been written since a checkpoint",
+	{"POST", ONE "/backup", backup, .summary = "The disks of a machine, of one moment: all, or what has been written since a checkpoint",
 	 .query = "disk since checkpoint", .what = "tar of qcow2 images; with disk: one of them", .status = 200},
 	{"GET", ONE "/checkpoints", checkpoints, .summary = "Checkpoints of its disks", .what = "{\"checkpoints\":[NAME…]}", .status = 200},
 	{"DELETE", ONE "/checkpoints/{checkpoint}", checkpoint_remove, .summary = "Removes one", .status = 204},

@@ -124,7 +124,7 @@ static int nodes_remove(struct qmp *q, const char *id, int64_t deadline, struct 
 	return r;
 }
 
-static int nodes_add(struct qmp *q, const struct machine_disk *d, int64_t deadline, struct error *err) {
+int live_nodes_add(struct qmp *q, const struct machine_disk *d, int64_t deadline, struct error *err) {
 	_cleanup_(free_ptr) char *set = NULL;
 	int r = qmp_lend(q, d->id, d->fd, deadline, &set, err);
 	if (r == 0)
@@ -169,7 +169,7 @@ int live_disk_add(struct qmp *q, const struct machine_spec *spec, const struct m
 	if (r < 0)
 		return r;
 	nodes_remove(q, d->id, deadline, NULL); /* of one that was cut off */
-	r = nodes_add(q, d, deadline, err);
+	r = live_nodes_add(q, d, deadline, err);
 	if (r < 0)
 		return json_decref(device), r;
 	r = plug(q, spec, device, deadline, err);
@@ -226,7 +226,7 @@ int live_medium(struct qmp *q, const char *id, int fd, int64_t deadline, struct 
 		return r;
 	r = nodes_remove(q, id, deadline, err);
 	if (r == 0 && fd >= 0)
-		r = nodes_add(q, &d, deadline, err);
+		r = live_nodes_add(q, &d, deadline, err);
 	if (r == 0 && fd >= 0)
 		r = drive(q, "blockdev-insert-medium", id, node, deadline, err);
 	int closed = drive(q, "blockdev-close-tray", id, NULL, deadline, r == 0 ? err : NULL);

@@ -18,6 +18,8 @@ int live_memory(struct qmp *q, int64_t bytes, int64_t deadline, struct error *er
  * bus takes none while the machine runs. One that is there already is fine. */
 int live_disk_add(struct qmp *q, const struct machine_spec *spec, const struct machine_disk *d, int64_t deadline, struct error *err);
 int live_nic_add(struct qmp *q, const struct machine_spec *spec, const struct machine_nic *n, int64_t deadline, struct error *err);
+/* Its nodes alone, without a device. */
+int live_nodes_add(struct qmp *q, const struct machine_disk *d, int64_t deadline, struct error *err);
 /* What is not there is fine. CONFLICT: the guest does not let go of it. */
 int live_disk_remove(struct qmp *q, const char *id, int64_t deadline, struct error *err);
 int live_nic_remove(struct qmp *q, const char *id, int64_t deadline, struct error *err);
@@ -52,13 +54,19 @@ int live_jobs_none(struct qmp *q, int64_t deadline, struct error *err);
 /* Copies of disks of one moment (live-backup.c), each a qcow2 image in the file behind fd (empty, the caller's); the guest goes on. */
 int live_backup_prepare(struct qmp *q, const char *id, int fd, int64_t deadline, struct error *err);
 /* Of all that have been prepared. since (NULL: all of it): what has been written since that checkpoint, which stays. checkpoint
- * (NULL: none): one of this moment; it ends with QEMU. */
-int live_backup_begin(struct qmp *q, char *const *ids, const char *since, const char *checkpoint, int64_t deadline, struct error *err);
+ * (NULL: none): one of this moment. */
+int live_backup_begin(struct qmp *q, const char *const *ids, const char *since, const char *checkpoint, int64_t deadline, struct error *err);
 int live_backup_look(struct qmp *q, const char *id, int64_t deadline, struct live_copy *out, struct error *err);
 /* After its end, and to give it up: QEMU has nothing of it any more. None is fine. */
 int live_backup_end(struct qmp *q, const char *id, int64_t deadline, struct error *err);
+/* Checkpoints (live-checkpoints.c) end with QEMU, unless they are saved into a file (empty, fd stays the caller's): of a disk that is not
+ * written to any more. Loaded, before it is written to, they are the disk's again, all or none; the file stays as it is. */
 int live_checkpoints(struct qmp *q, const char *id, int64_t deadline, char ***names, struct error *err);
 int live_checkpoint_remove(struct qmp *q, const char *id, const char *name, int64_t deadline, struct error *err);
+int live_checkpoints_save(struct qmp *q, const char *id, char *const *names, int fd, int64_t deadline, struct error *err);
+int live_checkpoints_load(struct qmp *q, const char *id, int fd, int64_t deadline, struct error *err);
+/* A guest that powers down leaves QEMU halted ("shutdown"), until it is told to quit. */
+int live_end_waits(struct qmp *q, int64_t deadline, struct error *err);
 /* The file or device behind it has this size now: the guest is told. */
 int live_disk_resize(struct qmp *q, const char *id, int64_t size, int64_t deadline, struct error *err);
 /* Another medium in a drive; fd -1: none. CONFLICT: the guest has locked the drive. NOT_FOUND: there is no such drive. */

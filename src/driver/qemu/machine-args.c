@@ -221,10 +221,24 @@ static void build_qemu(struct build *b) {
 	build_others(b);
 	if (b->m->memory_fd >= 0)
 		build_memory_file(b);
-	if (!b->m->incoming)
-		return;
-	build_arg(b, "-incoming", "defer");
-	strv_add(&b->args, "-S");
+	if (b->m->incoming)
+		build_arg(b, "-incoming", "defer");
+	if (b->m->incoming || b->m->held)
+		strv_add(&b->args, "-S");
+}
+
+char **machine_none_args(int monitor) {
+	struct build b = {0};
+	strv_add(&b.args, QEMU);
+	strv_add(&b.args, "-nodefaults");
+	strv_add(&b.args, "-no-user-config");
+	build_arg(&b, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	build_arg(&b, "-machine", "none");
+	build_arg(&b, "-accel", "tcg,tb-size=1");
+	build_arg(&b, "-display", "none");
+	build_arg(&b, "-chardev", "socket,id=qmp,fd=%d", monitor);
+	build_arg(&b, "-mon", "chardev=qmp,mode=control");
+	return b.args;
 }
 
 int machine_shape(const struct machine_config *m, char ***shape, struct error *err) {
@@ -239,7 +253,7 @@ int machine_shape(const struct machine_config *m, char ***shape, struct error *e
 	}
 	c.nics = nics;
 	c.name = c.uuid = c.board = c.generation = NULL;
-	c.incoming = false;
+	c.incoming = c.held = false;
 	c.memory_fd = -1;
 	int r = machine_args(&c, shape, &pass, &n_pass, err);
 	free(nics);

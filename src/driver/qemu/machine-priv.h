@@ -69,4 +69,9 @@ int live_job_end(struct qmp *q, const char *name, int64_t deadline, struct error
 extern const char *const live_places[]; /* "file", where a disk begins, "moved"; NULL */
 char *live_word(const char *id, const char *place); /* of the descriptors lent for it; free it */
 int live_node_remove(struct qmp *q, const char *id, const char *kind, int64_t deadline, bool *used, struct error *err);
+/* live-checkpoints.c: an image as large as the disk in the file behind fd, with nodes of those names, and its end, by what follows "id-" in
+ * them; none is fine. One at a time. */
+int live_image_make(struct qmp *q, const char *id, const char *file, const char *image, int fd, int64_t deadline, struct error *err);
+int live_image_end(struct qmp *q, const char *id, const char *file, const char *image, int64_t deadline, struct error *err);
+json_t *live_bitmap_add(const char *node, const char *name, bool persistent); /* of a transaction */
 int live_unplug(struct qmp *q, const char *id, const char *what, int64_t deadline, struct error *err);

@@ -67,6 +67,7 @@ struct machine_config {
 	const char *launcher;     /* path of wabe-machine on the host, for what needs companions: shares and tpm */
 	const char *status_file;  /* of the container: with shares, a file in which the guest writes a status that is to be QEMU's, or NULL */
 	bool incoming;            /* waits for a state, and then for cont: migrate-incoming by QMP */
+	bool held;                /* waits for cont */
 	int memory_fd;            /* of the guest: a file of its size that is this machine's alone, which QEMU opens once more, to
 				   * write (QEMU 7.2 maps nothing else, and takes away what the balloon has); -1: none */
 	const char *board;        /* the very version of the chipset, as the state that comes in has it; NULL: the newest */
@@ -81,6 +82,8 @@ int64_t machine_cpus_max(const struct machine_config *m);
 int machine_check(const struct machine_config *m, struct error *err);
 /* The first process: *args, and *pass (malloc'd) are the descriptors of m in the order in which it has them, from 3 on. */
 int machine_args(const struct machine_config *m, char ***args, int **pass, size_t *n_pass, struct error *err);
+/* QEMU without a machine, for what only it does with disks: its monitor is the connected descriptor `monitor`. It ends with that. */
+char **machine_none_args(int monitor);
 /* The container around it: fills c, which has id, uid_maps, gid_maps, cgroup already, and mounts of its own (shares, tpm_dir),
  * which come after these; process.args stay the caller's to set (machine_args). skeleton: a directory of the host's that serves
  * as root (made by machine_skeleton), on a file system that can be mounted idmapped if there are uid_maps. NO_COMMAND with the

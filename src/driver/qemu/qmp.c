@@ -150,8 +150,10 @@ static int greet(struct qmp *q, int64_t deadline, struct error *err) {
 
 int qmp_open(const char *dir, const char *name, int64_t deadline, struct qmp **out, struct error *err) {
 	int fd = lines_connect(dir, name, deadline, err);
-	if (fd < 0)
-		return of_qemu(fd, "monitor", err);
+	return fd < 0 ? of_qemu(fd, "monitor", err) : qmp_begin(fd, deadline, out, err);
+}
+
+int qmp_begin(int fd, int64_t deadline, struct qmp **out, struct error *err) {
 	struct qmp *q = qmp_adopt(fd);
 	int r = greet(q, deadline, err);
 	if (r < 0) {

@@ -11,6 +11,8 @@ struct qmp;
 /* Connects to the socket `name` in dir and shakes hands. NOT_FOUND: nobody listens, the machine has ended; TIMEOUT (deadline:
  * monotonic ns). Another client that has the monitor is waited for. */
 int qmp_open(const char *dir, const char *name, int64_t deadline, struct qmp **out, struct error *err);
+/* The same with a connected descriptor, which becomes its own. */
+int qmp_begin(int fd, int64_t deadline, struct qmp **out, struct error *err);
 void qmp_free(struct qmp *q);
 DEFINE_CLEANUP(qmp_free_ptr, struct qmp *, qmp_free);
 int qmp_fd(const struct qmp *q); /* for an event loop */
