@@ -236,7 +236,10 @@ static int finish_disk(struct mover *m, struct error *err) {
 static int begin_memory(struct mover *m, struct error *err) {
 	struct qmp *q = m->machine.q;
 	int64_t bandwidth = m->wanted->bandwidth;
-	int r = migration_capabilities(q, true, err);
+	int r = memory_halt(&m->machine, err);
+	m->machine.halted = false; /* whether it goes on is decided by stay() alone */
+	if (r == 0)
+		r = migration_capabilities(q, true, err);
 	if (r == 0)
 		r = migration_set(q, json_pack("{s:I,s:I,s:s}", "max-bandwidth", bandwidth ? (json_int_t)bandwidth : BANDWIDTH, "downtime-limit",
 					       (json_int_t)(m->wanted->downtime / NS_PER_MS), "tls-creds", TLS_ID), err);

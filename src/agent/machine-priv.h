@@ -287,6 +287,8 @@ struct memory_saver {
 int memory_save(const struct agent *a, const char *id, bool disk, struct memory_saver *s, struct error *err);
 /* Its first steps: locked, it runs, can be saved, and s->q is its monitor; and what it is. */
 int memory_open(struct memory_saver *s, bool disk, struct error *err);
+/* A guest whose memory QEMU cannot tell while it runs is halted. */
+int memory_halt(struct memory_saver *s, struct error *err);
 int memory_describe(const struct memory_saver *s, struct saved_memory *out, struct error *err);
 /* The guest goes on, unless a user has paused it. */
 int memory_cont(struct memory_saver *s, struct error *err);

@@ -153,6 +153,17 @@ static int transfer(struct memory_saver *s, int64_t size, struct error *err) {
 	return completed ? 0 : error_set(err, ERROR_INTERNAL, "QEMU could not save the machine's memory");
 }
 
+int memory_halt(struct memory_saver *s, struct error *err) {
+	const struct machine_spec *m = &s->record.instance.spec.machine;
+	bool kvm = false;
+	int r = accel_choose(m, &s->agent->accel, &kvm, err);
+	if (r < 0 || machine_ram_is_told(m, kvm))
+		return r;
+	r = qmp_call(s->q, "stop", NULL, -1, soon(), NULL, err);
+	s->halted = r == 0;
+	return r;
+}
+
 int memory_save(const struct agent *a, const char *id, bool disk, struct memory_saver *s, struct error *err) {
 	_cleanup_(saved_free) struct saved_memory saved = {0};
 	*s = MEMORY_SAVER_INIT;
@@ -167,6 +178,8 @@ int memory_save(const struct agent *a, const char *id, bool disk, struct memory_
 		r = saved_save(s->dir, &saved, err);
 	if (r == 0)
 		r = open_files(s, err);
+	if (r == 0)
+		r = memory_halt(s, err);
 	fault_point("memory.opened");
 	return r < 0 ? r : transfer(s, saved.size, err);
 }

@@ -199,7 +199,7 @@ static void read_generation(const struct agent *a, const char *id, struct machin
 int memory_prepare(const struct job *j, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
 	const struct agent *a = j->agent;
 	_cleanup_(free_ptr) char *dir = memory_path(a, j->id, NULL), *run = run_path(a, j->id, NULL);
-	struct saved_memory now = {.size = m->config.memory};
+	struct saved_memory now = {.size = machine_ram(&m->config)};
 	bool goes_on = str_same(r->instance.status.state, "suspended");
 	for (size_t i = 0; i < m->config.n_nics; i++)
 		strv_add(&now.macs, m->config.nics[i].mac);

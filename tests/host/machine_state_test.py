@@ -157,7 +157,7 @@ def changed_meanwhile(d):
     d.cli("update", "-m", "128m", id)
     r = d.cli("start", id, check=False)
     equal(r.returncode, 125)
-    contains(r.stderr, "size=128M now, size=64M then")
+    contains(r.stderr, "size=131080K now, size=65544K then")
     equal(state(d, id), "suspended")
     d.cli("update", "-m", "64m", id)
     d.cli("start", id)

@@ -20,14 +20,15 @@ until false; do read -r line && eval "$line"; done
 """
 
 
-def linux(folder):
-    """A kernel image whose initramfs reads commands on its console."""
+def linux(folder, programs=None):
+    """A kernel image whose initramfs reads commands on its console. programs: names and files, beside busybox's."""
     kernel, initrd = kernel_image(folder)
     root = folder + "/root"
     os.makedirs(root + "/bin")
     for d in "proc sys dev".split():
         os.makedirs(f"{root}/{d}")
-    shutil.copy("/bin/busybox", root + "/bin/busybox")
+    for name, file in {"busybox": "/bin/busybox", **(programs or {})}.items():
+        shutil.copy(file, f"{root}/bin/{name}")
     with open(root + "/init", "w") as f:
         f.write(INIT)
     os.chmod(root + "/init", 0o755)

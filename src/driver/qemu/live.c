@@ -94,7 +94,9 @@ int live_cpus(struct qmp *q, int64_t n, int64_t deadline, struct error *err) {
 	return r;
 }
 
-/* --- memory --- */
+#define MIB ((int64_t)1 << 20)
+
+/* --- memory: in whole MiB (machine_ram may be a little more) --- */
 
 struct memory {
 	int64_t base;                  /* since the start */
@@ -109,7 +111,7 @@ static int look(struct qmp *q, struct memory *m, int64_t deadline, struct error 
 		r = qmp_call(q, "query-memory-devices", NULL, -1, deadline, &devices, err);
 	if (r == 0)
 		r = qmp_call(q, "query-balloon", NULL, -1, deadline, &balloon, err);
-	*m = (struct memory){.base = json_get_int(sizes, "base-memory"), .balloon = json_get_int(balloon, "actual")};
+	*m = (struct memory){.base = json_get_int(sizes, "base-memory") / MIB * MIB, .balloon = json_get_int(balloon, "actual") / MIB * MIB};
 	for (size_t i = 0; r == 0 && i < json_array_size(devices); i++) {
 		const json_t *d = json_object_get(json_array_get(devices, i), "data");
 		if (!str_same(json_get_str(d, "id"), MEMORY_MORE))

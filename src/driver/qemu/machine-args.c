@@ -70,11 +70,22 @@ const char *machine_memory_block(const struct machine_config *m) {
 	return machine_is(m, "microvm") ? "microvm.ram" : "pc.ram";
 }
 
+/* QEMU before 9.0, when it looks which pages the translator has written to, forgets to have it report the next write to them, if the
+ * memory is a multiple of 256 KiB: what is told of such a machine while it runs is not what it has. */
+int64_t machine_ram(const struct machine_config *m) {
+	bool odd = !m->kvm && !m->n_shares && !m->spec->memory_max;
+	return m->memory + (odd ? RAM_MORE : 0);
+}
+
+bool machine_ram_is_told(const struct machine_spec *s, bool kvm) {
+	return kvm || !s->memory_max;
+}
+
 /* A file that is there already: what the guest changes is its own. */
 static void build_memory_file(struct build *b) {
 	_cleanup_(free_ptr) char *path = str_format("/proc/self/fd/%d", build_pass(b, b->m->memory_fd));
 	build_json(b, "-object", json_pack("{s:s,s:s,s:I,s:s,s:b,s:b}", "qom-type", "memory-backend-file", "id",
-					   machine_memory_block(b->m), "size", (json_int_t)b->m->memory, "mem-path", path, "share", 0,
+					   machine_memory_block(b->m), "size", (json_int_t)machine_ram(b->m), "mem-path", path, "share", 0,
 					   "x-use-canonical-path-for-ramblock-id", 0));
 }
 
@@ -84,7 +95,7 @@ static void build_memory(struct build *b) {
 	if (more > 0) /* a slot has the board say where memory may come */
 		build_arg(b, "-m", "size=%lldM,slots=1,maxmem=%lldM", size, size + more);
 	else
-		build_arg(b, "-m", "size=%lldM", size);
+		build_arg(b, "-m", "size=%lldK", (long long)(machine_ram(b->m) >> 10));
 	if (more > 0)
 		build_json(b, "-object", json_pack("{s:s,s:s,s:I,s:b}", "qom-type", b->m->n_shares ? "memory-backend-memfd" : "memory-backend-ram",
 						   "id", "more-memory", "size", (json_int_t)(more << 20), "share", b->m->n_shares > 0));

@@ -24,6 +24,7 @@
 #define PORTS_MAX 32
 #define PORTS_SLOT 16 /* first of their slots, of eight functions each */
 #define MEMORY_MORE "more" /* virtio-mem, for what comes later */
+#define RAM_MORE 8192
 #define TRANSLATION_MIB 256 /* buffer of the translator */
 
 struct build {
