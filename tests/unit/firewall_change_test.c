@@ -362,6 +362,19 @@ static struct frame arp_frame(const char *sender_mac, const char *sender_ip) {
 	return f;
 }
 
+static struct frame rarp_frame(const char *mac, uint8_t operation) {
+	const uint8_t header[8] = {0, 1, 8, 0, 6, 4, 0, operation}, none[4] = {0};
+	struct frame f, own;
+	frame_begin(&f, "ff:ff:ff:ff:ff:ff", mac, ETH_P_RARP);
+	frame_begin(&own, macs[A2], mac, 0);
+	frame_add(&f, header, sizeof header);
+	for (int i = 0; i < 2; i++) {
+		frame_add(&f, own.bytes + 6, 6);
+		frame_add(&f, none, sizeof none);
+	}
+	return f;
+}
+
 static int packet_socket(enum place p) {
 	enter(p);
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_ALL));
@@ -397,6 +410,9 @@ static void check_frames(bool spoofed) {
 	assert_true(arrives(ip6_frame(addresses6[A1], addresses6[A1]), WAIT_MS));
 	assert_true(arrives(ip6_frame("fe80::aff:fe54:2", addresses6[A1]), WAIT_MS));
 	assert_true(arrives(arp_frame(macs[A1], addresses4[A1]), WAIT_MS));
+	assert_true(arrives(rarp_frame(macs[A1], 3), WAIT_MS));
+	assert_int_equal(arrives(rarp_frame(macs[A1], 4), ms), spoofed);
+	assert_int_equal(arrives(rarp_frame(stranger, 3), ms), spoofed);
 	assert_int_equal(arrives(ip4_frame(stranger, addresses4[A1]), ms), spoofed);
 	assert_int_equal(arrives(ip4_frame(macs[A1], "10.84.0.77"), ms), spoofed);
 	assert_int_equal(arrives(ip6_frame("fd00:84::77", addresses6[A1]), ms), spoofed);

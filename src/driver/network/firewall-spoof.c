@@ -22,6 +22,7 @@ static const char chains[] =
 	"	}\n"
 	"	chain guard {\n"
 	"		iifname . ether saddr != @macs drop\n"
+	"		ether type 0x8035 @nh,48,16 3 accept\n" /* RARP's request, by which QEMU says where a machine is after a move */
 	"		meta protocol vmap { ip : goto guard_ip, ip6 : goto guard_ip6, arp : goto guard_arp }\n"
 	"		drop\n" /* further tags of VLANs, and what else could carry an address unseen */
 	"	}\n"
