@@ -33,11 +33,15 @@ static int is_damaged(const uint64_t *at, uint64_t x) {
 	return 0;
 }
 
+/* Never seen half written. */
 static void tell(const char *path, unsigned long long written, unsigned long long damaged) {
-	FILE *f = fopen(path, "w");
+	char fresh[4096];
+	snprintf(fresh, sizeof fresh, "%s.new", path);
+	FILE *f = fopen(fresh, "w");
 	if (f) {
 		fprintf(f, "%llu %llu\n", written, damaged);
 		fclose(f);
+		rename(fresh, path);
 	}
 }
 
