@@ -35,17 +35,19 @@ bool machine_is_changed(const struct agent *a, const char *id) {
 
 /* --- processors and memory --- */
 
-/* What was not to change is looked at all the same, for a crash may have left it changed; that it stays so is no failure. */
+/* What was not to change is looked at all the same, for a crash may have left it changed; that it stays so is no failure, nor
+ * that QEMU has just ended. */
 static int change_size(const struct agent *a, const struct msg_instance_create *old, const struct msg_instance_create *new,
 		       struct error *err) {
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	int64_t deadline, cpus, memory, had_cpus, had_memory;
 	machine_size(&old->instance.spec, &had_cpus, &had_memory);
 	machine_size(&new->instance.spec, &cpus, &memory);
-	int r = connect_to(a, new->instance.id, &q, &deadline, err);
+	bool same = cpus == had_cpus && memory == had_memory;
+	int r = connect_to(a, new->instance.id, &q, &deadline, same ? NULL : err);
 	if (r < 0)
-		return r;
-	if (cpus != had_cpus || memory != had_memory)
+		return same ? 0 : r;
+	if (!same)
 		machine_mark_changed(a, new->instance.id);
 	r = live_cpus(q, cpus, deadline, cpus == had_cpus ? NULL : err);
 	if (cpus != had_cpus)
