@@ -138,11 +138,7 @@ void xml_free(struct xml *x) {
 	while (x) {
 		struct xml *next = x->next;
 		xml_free(x->first);
-		for (size_t i = 0; i < x->attributes.n; i++) {
-			free(x->attributes.items[i].key);
-			free(x->attributes.items[i].value);
-		}
-		free(x->attributes.items);
+		pairs_free(&x->attributes);
 		free(x->space);
 		free(x->name);
 		free(x->text);

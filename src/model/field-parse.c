@@ -5,6 +5,7 @@
 #include "base/str.h"
 
 #include <math.h>
+#include <strings.h>
 
 static int parse_object(const struct field_table *t, const json_t *json, unsigned flags, void *object,
 			struct error *err);
@@ -148,9 +149,10 @@ static int parse_member(const struct field *f, const json_t *json, unsigned flag
 	}
 }
 
-static const struct field *find_field(const struct field_table *t, const char *name) {
+static const struct field *find_field(const struct field_table *t, const char *name,
+				      int (*compare)(const char *a, const char *b)) {
 	for_each_field(f, t)
-		if (strcmp(f->name, name) == 0)
+		if (compare(f->name, name) == 0)
 			return f;
 	return NULL;
 }
@@ -158,7 +160,7 @@ static const struct field *find_field(const struct field_table *t, const char *n
 /* Gives the row of a key of the input; NULL with *r = 0: to be skipped. */
 static const struct field *accept_key(const struct field_table *t, const char *key, unsigned flags, int *r,
 				      struct error *err) {
-	const struct field *f = find_field(t, key);
+	const struct field *f = find_field(t, key, flags & FIELDS_FOREIGN ? strcasecmp : strcmp);
 	*r = 0;
 	if (flags & FIELDS_TRUSTED || (!f && flags & FIELDS_FOREIGN))
 		return f;

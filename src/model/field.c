@@ -34,7 +34,7 @@ void fields_init(const struct field_table *t, void *object) {
 		field_init(f, object);
 }
 
-static void pairs_free(struct pairs *p) {
+void pairs_free(struct pairs *p) {
 	for (size_t i = 0; i < p->n; i++) {
 		free(p->items[i].key);
 		free(p->items[i].value);

@@ -112,7 +112,7 @@ void fields_free(const struct field_table *t, void *object);
 enum fields_parse_flags {
 	FIELDS_TRUSTED = 1 << 0, /* from wabe's own disk or process: read-only fields are taken, unknown ones skipped */
 	FIELDS_INTERNAL = 1 << 1, /* from control to the agent: read-only fields are taken, unknown ones are errors */
-	FIELDS_FOREIGN = 1 << 2,  /* in another system's shape, whose servers skip what they do not know */
+	FIELDS_FOREIGN = 1 << 2,  /* in another system's shape, whose servers skip what they do not know and take names in any case */
 };
 /* Fills object (defaults first) from a JSON object, checks limits, required fields and the table's
  * validate. Unknown fields are errors that name them. On failure object is empty. */
@@ -149,5 +149,7 @@ char *text_shown(const char *text);
 /* A check for .check: no control characters. */
 int text_check(const char *text, struct error *err);
 
+/* Pairs that stand alone: zero is empty. */
 const char *pairs_get(const struct pairs *p, const char *key);
 void pairs_set(struct pairs *p, const char *key, const char *value); /* value NULL removes */
+void pairs_free(struct pairs *p); /* leaves it empty */

@@ -5,14 +5,6 @@ void container_config_init(struct container_config *c) {
 	*c = (struct container_config){0};
 }
 
-static void pairs_drop(struct pairs *p) {
-	for (size_t i = 0; i < p->n; i++) {
-		free(p->items[i].key);
-		free(p->items[i].value);
-	}
-	free(p->items);
-}
-
 static void process_free(struct container_process *p) {
 	strv_free(p->args);
 	strv_free(p->env);
@@ -83,8 +75,8 @@ void container_config_free(struct container_config *c) {
 	free(c->devices);
 	strv_free(c->masked_paths);
 	strv_free(c->readonly_paths);
-	pairs_drop(&c->sysctls);
-	pairs_drop(&c->annotations);
+	pairs_free(&c->sysctls);
+	pairs_free(&c->annotations);
 	cgroup_config_free(&c->cgroup);
 	json_decref(c->seccomp);
 	process_free(&c->process);
