@@ -62,19 +62,34 @@ void grpc_call_cut(struct grpc_call *call) {
 		grpc_unref(c); /* not the last one: who runs the connection has one */
 }
 
+/* Needs the lock. */
+static void reset(struct grpc_call *call) {
+	nghttp2_submit_rst_stream(call->connection->session, NGHTTP2_FLAG_NONE, call->id, NGHTTP2_CANCEL);
+	grpc_wake(call->connection);
+}
+
 void grpc_call_free(struct grpc_call *call) {
 	if (!call)
 		return;
 	struct grpc_connection *c = call->connection;
 	pthread_mutex_lock(&c->lock);
-	if (!call->over) {
-		nghttp2_submit_rst_stream(c->session, NGHTTP2_FLAG_NONE, call->id, NGHTTP2_CANCEL);
-		grpc_wake(c);
-	}
+	if (!call->over)
+		reset(call);
 	bool last = grpc_call_unref(call);
 	pthread_mutex_unlock(&c->lock);
 	if (last)
 		grpc_unref(c);
+}
+
+void grpc_call_give_up(struct grpc_call *call) {
+	struct grpc_connection *c = call->connection;
+	pthread_mutex_lock(&c->lock);
+	if (!call->over && !c->methods) {
+		reset(call);
+		call->over = true;
+		pthread_cond_broadcast(&c->changed);
+	}
+	pthread_mutex_unlock(&c->lock);
 }
 
 bool grpc_call_over(struct grpc_call *call) {
@@ -93,7 +108,15 @@ const char *grpc_header(const struct grpc_call *call, const char *name) {
 
 /* ---- sending ---- */
 
+/* In the server's words. */
+static int refused(const struct grpc_call *call, struct error *err) {
+	return error_set(err, kind_of(call->status), "%s", call->message ? call->message : "failed without a word");
+}
+
+/* A server may answer before it has got the question. */
 static int cannot(const struct grpc_call *call, struct error *err) {
+	if (!call->connection->methods && call->status > 0)
+		return refused(call, err);
 	return error_set(err, ERROR_UNAVAILABLE, "the other side has ended %s", call->path ? call->path : "the call");
 }
 
@@ -125,8 +148,10 @@ int grpc_send(struct grpc_call *call, const void *data, size_t n, struct error *
 
 void grpc_send_end(struct grpc_call *call) {
 	pthread_mutex_lock(&call->connection->lock);
-	call->out_ended = true;
-	resume(call);
+	if (!call->connection->methods) {
+		call->out_ended = true;
+		resume(call);
+	}
 	pthread_mutex_unlock(&call->connection->lock);
 }
 
@@ -168,7 +193,7 @@ static int outcome(struct grpc_call *call, struct error *err) {
 	if (call->status == GRPC_OK)
 		return 0;
 	if (call->status > 0)
-		return error_set(err, kind_of(call->status), "%s", call->message ? call->message : "failed without a word");
+		return refused(call, err);
 	if (call->http_status && call->http_status != 200)
 		return error_set(err, ERROR_UNAVAILABLE, "%s: HTTP status %d", call->path, call->http_status);
 	return cannot(call, err);

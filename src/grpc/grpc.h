@@ -57,8 +57,10 @@ struct grpc_call *grpc_call(struct grpc_connection *c, const char *path, const s
 			    struct error *err);
 /* Blocks while a megabyte waits. UNAVAILABLE: the call is over. */
 int grpc_send(struct grpc_call *call, const void *data, size_t n, struct error *err);
-/* Nothing more will be sent (a client's side; a server's ends with its handler). */
+/* Nothing more will be sent by a client; to a server's call, which ends with its handler, it does nothing. */
 void grpc_send_end(struct grpc_call *call);
+/* Ends a client's call, from any thread: whoever waits for it hears that. To a server's it does nothing. */
+void grpc_call_give_up(struct grpc_call *call);
 /* The next message, which replaces what is in it. 1; 0: there is none any more, and of a client's call all was well; negative:
  * in the other side's own words what is wrong, of the kind that its code has, or UNAVAILABLE: the connection broke. */
 int grpc_receive(struct grpc_call *call, struct buf *message, struct error *err);
