@@ -707,11 +707,11 @@ static void test_the_server_goes_away(void **state) {
 static void test_a_wrong_secret(void **state) {
 	struct bed *b = *state;
 	const struct storage_driver *d = b->p.driver;
-	const char *kept = getenv("WABE_TEST_SECRET_KEPT");
+	const char *kept = getenv("WABE_TEST_SECRET_KEPT"), *wrong = getenv("WABE_TEST_SECRET_WRONG");
 	if (!b->secret)
 		return;
 	OK(d->deactivate(&b->p, &err));
-	b->pool.spec.secret = "another secret";
+	b->pool.spec.secret = wrong ? (char *)wrong : "another secret";
 	FAILS(ERROR_UNAUTHORIZED, d->activate(&b->p, &err));
 	assert_null(strstr(error_text(&err), b->pool.spec.secret));
 	if (kept)

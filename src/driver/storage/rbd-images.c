@@ -1,6 +1,7 @@
 /* The rbd program and the kernel's list of what is mapped. */
 #include "driver/storage/rbd-priv.h"
 
+#include "base/base64.h"
 #include "base/json.h"
 #include "base/proc.h"
 #include "base/time.h"
@@ -11,6 +12,7 @@
 
 #define DEADLINE (300 * NS_PER_SEC)
 #define DEVICES "/sys/bus/rbd/devices"
+#define KEY_HEAD 12 /* bytes of a key before those that count */
 
 static char *file_of(const struct storage_pool *p, const char *name) {
 	return str_format("%s/%s", p->dir, name);
@@ -19,6 +21,17 @@ static char *file_of(const struct storage_pool *p, const char *name) {
 static int write_private(const char *path, const struct buf *text, struct error *err) {
 	int r = fs_replace(path, buf_str(text), text->len, 0600);
 	return r < 0 ? error_errno(err, r, "cannot write %s", path) : 0;
+}
+
+/* A key is its kind, the time it was made at and its bytes, with their number before them, in base64. What is none, librados
+ * would tell to everybody. */
+static int check_key(const char *secret, struct error *err) {
+	_cleanup_(buf_free) struct buf key = BUF_INIT_MAX(4096);
+	bool fits = base64_decode(secret, &key) == 0 && key.len > KEY_HEAD;
+	const uint8_t *bytes = (const uint8_t *)key.data;
+	if (!fits || key.len != KEY_HEAD + (size_t)(bytes[KEY_HEAD - 2] | bytes[KEY_HEAD - 1] << 8))
+		return error_field(err, "secret", "is no key of Ceph, as `ceph auth get-key` prints it");
+	return 0;
 }
 
 int rbd_configure(const struct storage_pool *p, struct error *err) {
@@ -32,25 +45,35 @@ int rbd_configure(const struct storage_pool *p, struct error *err) {
 		buf_adds(&text, "auth_client_required = none\n");
 	if (strpbrk(monitors, "\n[]=") && !strchr(monitors, ':'))
 		return error_field(err, "servers", "must be addresses of monitors, not %s", monitors);
-	int r = write_private(conf, &text, err);
-	if (r < 0 || !secret)
-		return r;
-	buf_addf(&key, "[client.%s]\n\tkey = %s\n", user, secret);
-	return write_private(keyring, &key, err);
+	if (secret)
+		buf_addf(&key, "[client.%s]\n\tkey = %s\n", user, secret);
+	/* an empty one also: that there is none would be told with each error, as if that were it */
+	int r = secret ? check_key(secret, err) : 0;
+	if (r == 0)
+		r = write_private(keyring, &key, err);
+	return r < 0 ? r : write_private(conf, &text, err);
+}
+
+/* rbd says "(2) No such file or directory", ceph "[errno 2] …". */
+static bool says(const char *why, int errnum) {
+	char rbd[24], ceph[24];
+	snprintf(rbd, sizeof rbd, "(%d) ", errnum);
+	snprintf(ceph, sizeof ceph, "[errno %d]", errnum);
+	return strstr(why, rbd) || strstr(why, ceph);
 }
 
 static enum error_kind kind_of(const char *why) {
 	static const struct {
-		const char *text;
+		int errnum;
 		enum error_kind kind;
 	} table[] = {
-		{"(2) No such", ERROR_NOT_FOUND},   {"(17) File exists", ERROR_EXISTS}, {"(16) Device or resource busy", ERROR_BUSY},
-		{"(28) No space", ERROR_NO_SPACE},  {"(122) Disk quota", ERROR_QUOTA},	{"(110)", ERROR_UNAVAILABLE},
-		{"(111)", ERROR_UNAVAILABLE},	    {"(13)", ERROR_UNAUTHORIZED},	{"(1) Operation not permitted", ERROR_UNAUTHORIZED},
-		{"(39) Directory not empty", ERROR_CONFLICT},
+		{ENOENT, ERROR_NOT_FOUND},	{EEXIST, ERROR_EXISTS},		 {EBUSY, ERROR_BUSY},
+		{ENOSPC, ERROR_NO_SPACE},	{EDQUOT, ERROR_QUOTA},		 {ETIMEDOUT, ERROR_UNAVAILABLE},
+		{ECONNREFUSED, ERROR_UNAVAILABLE}, {EHOSTUNREACH, ERROR_UNAVAILABLE}, {ENETUNREACH, ERROR_UNAVAILABLE},
+		{EACCES, ERROR_UNAUTHORIZED},	{EPERM, ERROR_UNAUTHORIZED},	 {ENOTEMPTY, ERROR_CONFLICT},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-		if (strstr(why, table[i].text))
+		if (says(why, table[i].errnum))
 			return table[i].kind;
 	return ERROR_INTERNAL;
 }
