@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -174,9 +175,17 @@ static void close_all(int *fds, size_t n) {
 	free(fds);
 }
 
-/* Without cgroup.kill: frozen, so that none escapes by forking, signalled, thawed to die. */
+/* Nobody in it, and no groups below between which somebody could move. */
+static bool is_empty(int dir) {
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	struct stat st;
+	return fstat(dir, &st) == 0 && st.st_nlink == 2 && fs_read_at(dir, "cgroup.procs", 64, &text) == 0 && text.len == 0;
+}
+
+/* Without cgroup.kill: frozen, so that none escapes by forking, signalled, thawed to die. Not where nobody is left: to freeze
+ * the first group of all the kernel rewrites its own code, with all processors held. */
 static int kill_by_hand(const struct cgroup_state *s, int dir, int64_t deadline) {
-	for (;;) {
+	while (!is_empty(dir)) {
 		int *fds;
 		bool frozen = set_frozen(s, true) == 0;
 		size_t n = signal_all(dir, SIGKILL, &fds);
@@ -193,6 +202,7 @@ static int kill_by_hand(const struct cgroup_state *s, int dir, int64_t deadline)
 		if (time_mono_ns() > deadline)
 			return -ETIMEDOUT;
 	}
+	return 0;
 }
 
 static int kill_group(const struct cgroup_state *s, int dir, int signo) {
