@@ -30,13 +30,13 @@ static bool is_own(const struct agent *a, const char *real) {
 
 /* The sockets that clients speak to: whoever may start an instance may give it as much. */
 static bool is_client_socket(const struct agent *a, const char *real) {
-	static const char *const names[] = {"wabe.sock", "docker.sock"};
-	_cleanup_(free_ptr) char *run = realpath(a->options.run, NULL);
-	size_t n = run ? strlen(run) : 0;
-	for (size_t i = 0; run && i < ARRAY_SIZE(names); i++)
-		if (is_beneath(real, run) && real[n] == '/' && strcmp(real + n + 1, names[i]) == 0)
-			return true;
-	return false;
+	const char *name = strrchr(real, '/') + 1;
+	if (strcmp(name, "wabe.sock") != 0 && strcmp(name, "docker.sock") != 0)
+		return false;
+	_cleanup_(free_ptr) char *dir = str_copyn(real, (size_t)(name - 1 - real));
+	_cleanup_(free_ptr) char *sockets = str_format("%s/sockets", a->options.state);
+	_cleanup_(free_ptr) char *in_state = realpath(sockets, NULL), *in_run = realpath(a->options.run, NULL);
+	return (in_state && strcmp(dir, in_state) == 0) || (in_run && strcmp(dir, in_run) == 0);
 }
 
 static int deny_own(const char *source, struct error *err) {
@@ -128,8 +128,11 @@ static bool is_kernels(int fd) {
 	return false;
 }
 
+enum idmap { IDMAP_NO, IDMAP, IDMAP_IF_POSSIBLE };
+
 /* Owns fd: what was judged is what is mounted. */
-static int add_one(int fd, const char *target, const struct mount *m, bool idmap, struct container_config *c, struct error *err) {
+static int add_one(int fd, const char *target, const struct mount *m, enum idmap idmap, struct container_config *c,
+		   struct error *err) {
 	char link[FD_PATH_MAX];
 	struct container_mount *to = config_add_mount(c);
 	to->source = str_copy(fd_path(fd, link));
@@ -137,8 +140,8 @@ static int add_one(int fd, const char *target, const struct mount *m, bool idmap
 	to->type = str_copy("bind");
 	to->flags = MS_BIND | (m->read_only ? MS_RDONLY : 0);
 	to->propagation = propagation_flag(m->propagation);
-	to->idmap = idmap;
-	to->idmap_optional = is_kernels(fd);
+	to->idmap = idmap != IDMAP_NO;
+	to->idmap_optional = idmap == IDMAP_IF_POSSIBLE;
 	for (size_t i = 0; m->options && m->options[i]; i++)
 		if (config_mount_flag(m->options[i], &to->flags, &to->clear_flags) < 0)
 			return error_field(err, "spec.mounts.options", "a bind mount has no option \"%s\"",
@@ -190,8 +193,8 @@ static int add_beneath(const struct agent *a, const struct mount *m, const char 
 		if (fd < 0)
 			continue;
 		_cleanup_(free_ptr) char *target = str_format("%s%s", strcmp(m->target, "/") == 0 ? "" : m->target, path + top);
-		r = add_one(fd, target, m, true, c, err);
-		c->mounts[c->n_mounts - 1].idmap_optional = *any = true;
+		r = add_one(fd, target, m, IDMAP_IF_POSSIBLE, c, err);
+		*any = true;
 	}
 	return r;
 }
@@ -202,7 +205,7 @@ int config_bind(const struct agent *a, const struct mount *m, bool idmap, struct
 	int fd = find_source(a, m, real, err);
 	if (fd < 0)
 		return fd;
-	int r = add_one(fd, m->target, m, idmap, c, err);
+	int r = add_one(fd, m->target, m, !idmap ? IDMAP_NO : is_kernels(fd) ? IDMAP_IF_POSSIBLE : IDMAP, c, err);
 	size_t at = c->n_mounts - 1;
 	if (r == 0 && m->recursive && idmap)
 		r = add_beneath(a, m, real, c, &split, err);

@@ -30,10 +30,11 @@ static const struct dialect_socket {
 	size_t (*prefix)(const char *path);
 	int (*check)(const char *path, struct error *err);
 	size_t max_body;
+	const char *const (*headers)[2];
 } sockets[CONTROL_SOCKETS] = {
-	[CONTROL_NATIVE] = {native_routes, native_render_error, native_statuses, NULL, NULL, 0},
+	[CONTROL_NATIVE] = {native_routes, native_render_error, native_statuses, NULL, NULL, 0, NULL},
 	[CONTROL_DOCKER] = {docker_routes, docker_render_error, docker_statuses, docker_prefix, docker_check,
-			    DOCKER_BODY_MAX},
+			    DOCKER_BODY_MAX, docker_headers},
 };
 
 int control_directories(const struct control_options *o, struct error *err) {
@@ -126,6 +127,7 @@ static int servers_start(struct core *core, int fds[CONTROL_SOCKETS], struct htt
 			.statuses = sockets[i].statuses,
 			.prefix = sockets[i].prefix,
 			.check = sockets[i].check,
+			.headers = sockets[i].headers,
 		};
 		r = http_server_start(TAKE_FD(fds[i]), &http, &servers[i], err);
 	}

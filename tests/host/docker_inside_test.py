@@ -19,35 +19,23 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from docker import Docker, load_busybox
+from docker import docker_daemon
 from tap import contains, equal, run, test
-from wabe import Daemon, wait_until
+from wabe import wait_until
 
 IMAGE = "busybox:latest"
 
 
 class World:
     def __init__(self):
-        self.d = Daemon("dockin")
-        self.d.start()
-        self.k = Docker.of(self.d)
-        load_busybox(self.d)
+        self.d = docker_daemon("dockin")
+        self.k = self.d.docker
 
     def create(self, name, *words, start=True, options=()):
         self.d.cli("create", "--name", name, *options, IMAGE, *words)
         if start:
             self.d.cli("start", name)
         return self.d.show(name)["id"]
-
-
-def setup():
-    w = World.__new__(World)
-    try:
-        w.__init__()
-    except BaseException:
-        w.d.close()
-        raise
-    return w
 
 
 class Raw:
@@ -696,4 +684,4 @@ def clean(w):
         w.d.start()
 
 
-run(setup, lambda w: w.d.close(), clean)
+run(World, lambda w: w.d.close(), clean)

@@ -84,9 +84,10 @@ class NetworkSpace:
 
 class Daemon:
     """netspace: "private" (nothing of the host's network is touched), "host" (for who needs a server of the test's, or
-    the world), or a NetworkSpace. network: what instances get that are not given another; None: wabe's own default."""
+    the world), or a NetworkSpace. network: what instances get that are not given another; None: wabe's own default.
+    run: where RUN is made, the directory of all else where it is None."""
 
-    def __init__(self, name="test", env=None, args=(), netspace="private", network="none"):
+    def __init__(self, name="test", env=None, args=(), netspace="private", network="none", run=None):
         self.args = list(args)  # of `wabe daemon`
         self.network = network
         self.own_space = netspace == "private"
@@ -95,6 +96,9 @@ class Daemon:
         self.dir = tempfile.mkdtemp(prefix=f"wabe-{name}-", dir="/var/tmp")
         os.chmod(self.dir, 0o755)
         self.state, self.run_dir = self.dir + "/state", self.dir + "/run"
+        if run:
+            self.run_dir = tempfile.mkdtemp(prefix=f"wabe-{name}-", dir=run)
+            os.chmod(self.run_dir, 0o755)
         self.log_path = self.dir + "/daemon.log"
         self.env = dict(os.environ, WABE_STATE=self.state, WABE_RUN=self.run_dir, **(env or {}))
         self.process = None
@@ -172,6 +176,7 @@ class Daemon:
             if self.own_space:
                 self.space.close()
             shutil.rmtree(self.dir, ignore_errors=True)
+            shutil.rmtree(self.run_dir, ignore_errors=True)
 
     def shims(self):
         """Pids of shims that work for this daemon."""
