@@ -60,6 +60,8 @@ int memory_open(struct memory_saver *s, bool disk, struct error *err) {
 	if (machine_is_changed(s->agent, s->id))
 		return error_set(err, ERROR_CONFLICT, "machine %.12s has been changed since its start: its memory can be saved after the next "
 				 "one", s->id);
+	if (machine_hugepage(&i->spec.machine))
+		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s has memory of huge pages, which can be neither saved nor moved", s->id);
 	if (guest_is(&s->record))
 		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s is of a container's image: virtiofsd, which gives it its files, cannot "
 				 "be saved", s->id);

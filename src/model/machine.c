@@ -65,6 +65,8 @@ static int machine_validate(const void *object, struct error *err) {
 	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max))
 		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB nor other devices than virtio's, and nothing is "
 				   "plugged into it while it runs");
+	if (is_other(m->hugepages, "none") && m->memory_max)
+		return error_field(err, "hugepages", "and memory_max do not go together: memory of huge pages stays as it is while it runs");
 	if (str_same(m->chipset, "pc") && str_same(m->disk_bus, "sata"))
 		return error_field(err, "disk_bus", "chipset pc has no SATA: take q35, or disk_bus ide");
 	if (!is_other(m->chipset, "q35") && str_same(m->disk_bus, "ide"))
@@ -94,6 +96,8 @@ static const struct field machine_fields[] = {
 	      .doc = "Processors that it may get while it runs; 0: no more than at its start"),
 	FIELD(struct machine_spec, memory_max, FIELD_SIZE, .flag = "memory-max", .placeholder = "BYTES",
 	      .doc = "Memory that it may get while it runs; 0: no more than at its start"),
+	FIELD(struct machine_spec, hugepages, FIELD_ENUM, .values = (const char *const[]){"none", "2m", "1g", NULL}, .flag = "page-size",
+	      .placeholder = "SIZE", .doc = "Its memory is of huge pages that the host keeps ready (vm.nr_hugepages); none if not given"),
 	FIELD(struct machine_spec, pin, FIELD_STRINGS, .flags = FIELD_LIVE, .max = 255, .check = cpuset_check, .flag = "pin", .placeholder = "LIST",
 	      .doc = "CPUs of the host on which its first processor runs; once more: the next one"),
 	FIELD(struct machine_spec, drives, FIELD_INT, .max = 4, .flag = "drives", .placeholder = "N",

@@ -27,6 +27,7 @@ struct machine_spec {
 	char *cpu_model; /* as QEMU names them; NULL: host under KVM, max under TCG */
 	int64_t sockets, cores, threads; /* 0: one each; all 0: as many sockets as processors */
 	int64_t cpus_max, memory_max; /* how many and how much it may get while it runs; 0: no more than at its start */
+	char *hugepages; /* none | 2m | 1g: of what size the pages are that its memory is made of */
 	char **pin;      /* the host's CPUs on which each of its processors runs, in their order: "2", "0-3,6" */
 	int64_t drives;  /* for CDs, also without one; at least as many as cdroms */
 	char **boot;     /* disk, cdrom, network, in order; empty: disk, cdrom, network */

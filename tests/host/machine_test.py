@@ -215,6 +215,37 @@ def bad_input(d):
 
 
 @test
+def hugepages(d):
+    """memory of huge pages where the host has them, which come back; where it has too few it says so; what cannot be is refused"""
+    def free():
+        try:
+            with open("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages") as f:
+                return int(f.read())
+        except FileNotFoundError:
+            return -1
+
+    def refused(text, *args):
+        r = d.cli(*args, check=False)
+        equal(r.returncode, 125, r.stderr)
+        contains(r.stderr, text)
+
+    refused("memory_max", "create", "--vm", "--page-size", "2m", "--memory-max", "1g", IMAGE)
+    before = free()
+    if before < 32:
+        refused("huge pages", "run", "--vm", "-d", "--page-size", "2m", "-m", "64m", IMAGE)
+    else:
+        refused("multiple of the 2 MiB", "run", "--vm", "-d", "--page-size", "2m", "-m", "63m", IMAGE)
+        clean(d)
+        id = machine(d, "--page-size", "2m")
+        assert free() < before, "none of them is in use"
+        refused("neither saved nor moved", "suspend", id)
+        refused("huge pages", "update", "-m", "32m", id)
+        remove(d, id)
+        wait_until(lambda: free() == before, 20, "their return")
+    clean(d)
+
+
+@test
 def variants(d):
     """every bus, board and firmware starts the disk"""
     for args in (["--disk-bus", "scsi"], ["--disk-bus", "sata"], ["--disk-bus", "nvme"], ["--chipset", "pc", "--disk-bus", "ide"],

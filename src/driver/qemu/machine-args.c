@@ -39,6 +39,11 @@ static bool wants_video(const struct machine_spec *s) {
 
 /* --- the board --- */
 
+/* Its memory is a file of QEMU's own. */
+static bool is_memfd(const struct machine_config *m) {
+	return m->n_shares || machine_hugepage(m->spec);
+}
+
 static void build_machine(struct build *b) {
 	const struct machine_spec *s = b->m->spec;
 	_cleanup_(buf_free) struct buf line = BUF_INIT;
@@ -50,8 +55,8 @@ static void build_machine(struct build *b) {
 		buf_adds(&line, ",smm=on");
 	if (str_same(s->firmware, "uefi"))
 		buf_adds(&line, ",pflash0=firmware,pflash1=variables");
-	if (b->m->n_shares || b->m->memory_fd >= 0)
-		buf_addf(&line, ",memory-backend=%s", b->m->n_shares ? "memory" : machine_memory_block(b->m));
+	if (is_memfd(b->m) || b->m->memory_fd >= 0)
+		buf_addf(&line, ",memory-backend=%s", is_memfd(b->m) ? "memory" : machine_memory_block(b->m));
 	build_arg(b, "-machine", "%s", buf_str(&line));
 	build_arg(b, "-accel", b->m->kvm ? "kvm" : "tcg,thread=multi,tb-size=%d", TRANSLATION_MIB);
 	/* tables of five levels only make the translator's work longer */
@@ -73,8 +78,12 @@ const char *machine_memory_block(const struct machine_config *m) {
 /* QEMU before 9.0, when it looks which pages the translator has written to, forgets to have it report the next write to them, if the
  * memory is a multiple of 256 KiB: what is told of such a machine while it runs is not what it has. */
 int64_t machine_ram(const struct machine_config *m) {
-	bool odd = !m->kvm && !m->n_shares && !m->spec->memory_max;
+	bool odd = !m->kvm && !m->spec->memory_max && !is_memfd(m);
 	return m->memory + (odd ? RAM_MORE : 0);
+}
+
+int64_t machine_hugepage(const struct machine_spec *s) {
+	return str_same(s->hugepages, "2m") ? INT64_C(2) << 20 : str_same(s->hugepages, "1g") ? INT64_C(1) << 30 : 0;
 }
 
 bool machine_ram_is_told(const struct machine_spec *s, bool kvm) {
@@ -89,7 +98,16 @@ static void build_memory_file(struct build *b) {
 					   "x-use-canonical-path-for-ramblock-id", 0));
 }
 
-/* What virtiofsd is to see of it can be mapped by others. */
+/* What virtiofsd is to see of it can be mapped by others. Huge pages need no mount and no right so. */
+static void build_shared_memory(struct build *b) {
+	int64_t page = machine_hugepage(b->m->spec);
+	json_t *memory = json_pack("{s:s,s:s,s:I,s:b}", "qom-type", "memory-backend-memfd", "id", "memory", "size", (json_int_t)b->m->memory,
+				   "share", 1);
+	if (page)
+		json_object_update_new(memory, json_pack("{s:b,s:I}", "hugetlb", 1, "hugetlbsize", (json_int_t)page));
+	build_json(b, "-object", memory);
+}
+
 static void build_memory(struct build *b) {
 	long long size = (long long)(b->m->memory >> 20), more = (long long)(b->m->spec->memory_max >> 20) - size;
 	if (more > 0) /* a slot has the board say where memory may come */
@@ -99,9 +117,8 @@ static void build_memory(struct build *b) {
 	if (more > 0)
 		build_json(b, "-object", json_pack("{s:s,s:s,s:I,s:b}", "qom-type", b->m->n_shares ? "memory-backend-memfd" : "memory-backend-ram",
 						   "id", "more-memory", "size", (json_int_t)(more << 20), "share", b->m->n_shares > 0));
-	if (b->m->n_shares)
-		build_json(b, "-object", json_pack("{s:s,s:s,s:I,s:b}", "qom-type", "memory-backend-memfd", "id", "memory", "size",
-						   (json_int_t)b->m->memory, "share", 1));
+	if (is_memfd(b->m))
+		build_shared_memory(b);
 }
 
 /* --- firmware and kernel --- */

@@ -60,6 +60,31 @@ static int check_size(const struct machine_config *m, struct error *err) {
 	return 0;
 }
 
+static int64_t pages(int64_t size, const char *what) {
+	_cleanup_(free_ptr) char *path = str_format("/sys/kernel/mm/hugepages/hugepages-%lldkB/%s", (long long)(size >> 10), what);
+	_cleanup_(buf_free) struct buf text = BUF_INIT;
+	return fs_read(path, 64, &text) < 0 ? -1 : strtoll(buf_str(&text), NULL, 10);
+}
+
+/* Else QEMU would end, or the guest be killed at its first write. */
+static int check_hugepages(const struct machine_config *m, struct error *err) {
+	int64_t size = machine_hugepage(m->spec);
+	if (!size)
+		return 0;
+	if (m->memory % size)
+		return error_field(err, "spec.limits.memory", "is to be a multiple of the %lld MiB of a huge page", (long long)(size >> 20));
+	int64_t there = pages(size, "free_hugepages"), more = pages(size, "nr_overcommit_hugepages") - pages(size, "surplus_hugepages");
+	if (there < 0)
+		return unsupported(err, "spec.machine.hugepages", "this host has no huge pages of that size");
+	there += MAX(more, 0) - pages(size, "resv_hugepages");
+	if (there >= m->memory / size)
+		return 0;
+	error_set(err, ERROR_NO_SPACE, "the machine takes %lld huge pages of %lld MiB, and the host has %lld free ones (sysctl vm.nr_hugepages)",
+		  (long long)(m->memory / size), (long long)(size >> 20), (long long)there);
+	error_in_field(err, "spec.machine.hugepages");
+	return -ERROR_NO_SPACE;
+}
+
 static int check_firmware(const struct machine_config *m, struct error *err) {
 	const struct machine_spec *s = m->spec;
 	if (s->secure_boot && !machine_is(m, "q35"))
@@ -149,6 +174,8 @@ int machine_check(const struct machine_config *m, struct error *err) {
 	int r = check_chipset(m, err);
 	if (r == 0)
 		r = check_size(m, err);
+	if (r == 0)
+		r = check_hugepages(m, err);
 	if (r == 0)
 		r = check_firmware(m, err);
 	if (r == 0)

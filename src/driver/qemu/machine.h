@@ -94,6 +94,7 @@ int machine_skeleton(const char *dir, struct error *err);
 /* QEMU's name for the guest's memory in what it saves. */
 const char *machine_memory_block(const struct machine_config *m);
 int64_t machine_ram(const struct machine_config *m); /* its size */
+int64_t machine_hugepage(const struct machine_spec *s); /* of what its memory is made; 0: of ordinary pages */
 /* Whether QEMU can tell the memory while the guest runs; else it must be halted for that. */
 bool machine_ram_is_told(const struct machine_spec *s, bool kvm);
 /* What must be the same when a machine goes on with the state of another one or of its own: QEMU's arguments, but for names and
