@@ -36,6 +36,18 @@ static const struct nic *nic_on(const nics *list, const char *network) {
 	return NULL;
 }
 
+/* On what an earlier call left, all is set again. When it fails, nothing is left. */
+static int link_nic(const struct agent *a, const struct network_driver *d, const struct network *n, const char *id,
+		    const struct nic *nic, bool gateway, int netns, struct error *err) {
+	int r = d->attach(a->tag, n, id, nic, gateway, netns, err);
+	if (r < 0)
+		return r;
+	r = network_nic_sysctls(netns, nic, err);
+	if (r < 0)
+		d->detach(a->tag, n, id, nic, netns, NULL);
+	return r;
+}
+
 static int link_one(const struct agent *a, const char *id, const struct nic *nic, bool gateway, int netns, struct error *err) {
 	const struct net *net = net_get(a, nic->network_id);
 	if (!net)
@@ -43,7 +55,7 @@ static int link_one(const struct agent *a, const char *id, const struct nic *nic
 	if (net->damaged)
 		return error_set(err, ERROR_CORRUPT, "network %s: %s", nic->network, net->network.status.error);
 	const struct network_driver *d = network_driver_of(&net->network, err);
-	int r = d ? d->attach(a->tag, &net->network, id, nic, gateway, netns, err) : -ERROR_UNSUPPORTED;
+	int r = d ? link_nic(a, d, &net->network, id, nic, gateway, netns, err) : -ERROR_UNSUPPORTED;
 	return r < 0 ? error_wrap(err, "network %s", nic->network) : 0;
 }
 
@@ -425,7 +437,7 @@ static void rewire_one(const struct agent *a, const char *id, void *arg) {
 	if (!nic || !d || run_load(a, id, &run, NULL) < 0)
 		return;
 	_cleanup_(close_fd) int netns = network_netns(a, id, &run);
-	if (netns >= 0 && d->attach(a->tag, w->network, id, nic, nic == gateway_nic(a, &wiring.nics), netns, &err) < 0)
+	if (netns >= 0 && link_nic(a, d, w->network, id, nic, nic == gateway_nic(a, &wiring.nics), netns, &err) < 0)
 		log_warn("instance %.12s, network %s: %s", id, w->network->spec.name, error_text(&err));
 }
 

@@ -90,6 +90,18 @@ int mac_check(const char *mac, struct error *err) {
 	return 0;
 }
 
+/* "net.ipv4.conf.IFNAME.log_martians" */
+int nic_sysctl_check(const char *key, struct error *err) {
+	static const char *const families[] = {"net.ipv4.", "net.ipv6.", "net.mpls."};
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789_-", name[] = ".IFNAME.";
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		const char *kind = key + strlen(families[i]), *rest = str_starts(key, families[i]) ? kind + strspn(kind, letters) : "";
+		if (rest > kind && str_starts(rest, name) && rest[strlen(name)] && !rest[strlen(name) + strspn(rest + strlen(name), letters)])
+			return 0;
+	}
+	return invalid(err, "a parameter of an interface such as net.ipv4.conf.IFNAME.log_martians", key);
+}
+
 int protocol_check(const char *name, struct error *err) {
 	static const char *const known[] = {"any", "tcp", "udp", "sctp", "icmp"};
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)

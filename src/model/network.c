@@ -120,7 +120,9 @@ TABLE(network_table, "network", struct network, network_fields, "A network");
 	RATE(struct_, egress_rate, "Bits a second from it; 0: unlimited"),                                        \
 	FIELD(struct_, allow_spoofing, FIELD_BOOL, .doc = "Any MAC and address may be its source"),               \
 	FIELD(struct_, share, FIELD_BOOL, .doc = "Others may want its addresses and MAC, too: who runs has them"), \
-	FIELD(struct_, gateway_priority, FIELD_INT, .min = -INT32_MAX, .max = INT32_MAX, .doc = "The default route goes over the highest")
+	FIELD(struct_, gateway_priority, FIELD_INT, .min = -INT32_MAX, .max = INT32_MAX, .doc = "The default route goes over the highest"), \
+	FIELD(struct_, sysctls, FIELD_PAIRS, .max = 64, .check = nic_sysctl_check,                                 \
+	      .doc = "Kernel parameters of the interface inside, net.ipv4.conf.IFNAME.log_martians and the like")
 
 static const struct field attachment_fields[] = {
 	FIELD(struct attachment, network, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 64, .check = network_name_check,

@@ -71,6 +71,7 @@ struct attachment {
 	bool allow_spoofing; /* any MAC and address may be a source */
 	bool share;          /* addresses and MAC may be wanted by others that say so, too: who runs has them */
 	int64_t gateway_priority; /* the default route goes over the highest; the first of several */
+	struct pairs sysctls; /* net.ipv4.conf.IFNAME.log_martians and the like, of the interface inside; containers */
 };
 typedef FIELD_LIST_OF(struct attachment) attachments;
 
@@ -83,6 +84,7 @@ struct nic {
 	int64_t ingress_rate, egress_rate;
 	bool allow_spoofing, share;
 	int64_t gateway_priority;
+	struct pairs sysctls;
 };
 typedef FIELD_LIST_OF(struct nic) nics;
 
@@ -165,6 +167,7 @@ int dns_label_check(const char *name, struct error *err);
 int peer_check(const char *peer, struct error *err);
 int ip_check(const char *text, struct error *err);
 int mac_check(const char *mac, struct error *err); /* "02:…", unicast */
+int nic_sysctl_check(const char *key, struct error *err); /* "net.ipv4.conf.IFNAME.log_martians" */
 /* Texts of flags, into members that are empty or hold defaults: "web,ip=10.0.0.5,alias=db,rules=strict", "8080:80/udp",
  * "100mbit" (bits a second; k, m, g are powers of 1000). Values are checked by the tables. */
 int attachment_parse(const char *text, struct attachment *a, struct error *err);

@@ -4,9 +4,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from docker import Docker, load_busybox  # noqa: E402
+from docker import docker_daemon  # noqa: E402
 from tap import contains, equal, run, test  # noqa: E402
-from wabe import Daemon  # noqa: E402
 
 d = k = None
 
@@ -157,11 +156,36 @@ def interfaces(_):
     refused(400, "interface", "POST", "/networks/create", {"Name": "j_net", "Options": {"com.docker.network.bridge.name": "no/name"}})
     refused(501, "gateway_mode_ipv4", "POST", "/networks/create",
             {"Name": "j_net", "Options": {"com.docker.network.bridge.gateway_mode_ipv4": "routed"}})
-    refused(501, "endpoint.sysctls", "POST", "/networks/bridge/connect",
-            {"Container": "first", "EndpointConfig": {"DriverOpts": {"com.docker.network.endpoint.sysctls": "x"}}})
+    refused(501, "endpoint.nosuch", "POST", "/networks/bridge/connect",
+            {"Container": "first", "EndpointConfig": {"DriverOpts": {"com.docker.network.endpoint.nosuch": "x"}}})
     gone("first", "second")
     k.run("network", "rm", "i_net")
     equal(d.space.run("ip", "link", "show", bridge, check=False).returncode, 1)
+
+
+@test
+def parameters_of_interfaces(_):
+    """endpoint.sysctls are of the one interface, at the start and when a running container is connected"""
+    option = "com.docker.network.endpoint.sysctls"
+    sysctls = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.neigh.IFNAME.gc_stale_time=77"
+    k.run("network", "create", "s_net")
+    sleeper("first", "--network", f'"name=s_net","driver-opt={option}={sysctls.split(",")[0]}"')
+    equal(k.out("exec", "first", "cat", "/proc/sys/net/ipv4/conf/eth0/log_martians"), "1")
+    equal(k.inspect("first")["NetworkSettings"]["Networks"]["s_net"]["DriverOpts"], {option: sysctls.split(",")[0]})
+    k.run("restart", "first")
+    equal(k.out("exec", "first", "cat", "/proc/sys/net/ipv4/conf/eth0/log_martians"), "1")
+    connect = lambda text: ("POST", "/networks/bridge/connect", {"Container": "first", "EndpointConfig": {"DriverOpts": {option: text}}})
+    for bad in "x", "net.ipv4.conf.eth0.log_martians=1", "net.core.IFNAME.x=1", "net.ipv4.conf.IFNAME.a/b=1", "net.ipv4.conf.IFNAME.a.b=1":
+        refused(400, "unrecognised network interface sysctl", *connect(bad))
+    refused(400, "name=value", *connect("net.ipv4.conf.IFNAME.log_martians"))
+    got, answer = k.api(*connect("net.ipv4.conf.IFNAME.nosuch=1"))
+    assert got >= 400 and "net.ipv4.conf.IFNAME.nosuch" in answer["message"], answer
+    equal(list(k.inspect("first")["NetworkSettings"]["Networks"]), ["s_net"])
+    k.run("exec", "first", "sh", "-c", "! ls /proc/sys/net/ipv4/conf/eth1")
+    equal(k.api(*connect(sysctls))[0], 200)
+    equal(k.out("exec", "first", "sh", "-c", "cd /proc/sys/net/ipv4; cat conf/eth1/log_martians neigh/eth1/gc_stale_time"), "1\n77")
+    gone("first")
+    k.run("network", "rm", "s_net")
 
 
 @test
@@ -203,9 +227,8 @@ def published(_):
 
 def setup():
     global d, k
-    d = Daemon("docker-net", network=None).start()
-    k = Docker.of(d)
-    load_busybox(d)
+    d = docker_daemon("docker-net", network=None)
+    k = d.docker
     return d
 
 

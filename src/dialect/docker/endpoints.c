@@ -68,9 +68,11 @@ static int check_endpoint(const struct docker_endpoint *e, bool bridge, struct e
 		return r;
 	if (e->ipam.link_local)
 		return error_set(err, ERROR_UNSUPPORTED, "IPAMConfig.LinkLocalIPs: link-local addresses cannot be given");
-	for (size_t i = 0; i < e->options.n; i++)
-		if (!str_same(e->options.items[i].key, DOCKER_ENDPOINT_INTERFACE))
-			return error_set(err, ERROR_UNSUPPORTED, "DriverOpts: there is no option %s of an endpoint", e->options.items[i].key);
+	for (size_t i = 0; i < e->options.n; i++) {
+		const char *key = e->options.items[i].key;
+		if (!str_same(key, DOCKER_ENDPOINT_INTERFACE) && !str_same(key, DOCKER_ENDPOINT_SYSCTLS))
+			return error_set(err, ERROR_UNSUPPORTED, "DriverOpts: there is no option %s of an endpoint", key);
+	}
 	if (bridge && (ipv4 || ipv6))
 		return error_set(err, ERROR_INVALID, "user specified IP address is supported on user defined networks only");
 	if (bridge && e->aliases)
@@ -81,6 +83,27 @@ static int check_endpoint(const struct docker_endpoint *e, bool bridge, struct e
 
 static char *copy_given(const char *text) {
 	return text_or_null(text) ? str_copy(text) : NULL;
+}
+
+/* "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.ifname.forwarding=1": the docker client writes it small. */
+static int take_sysctls(const char *text, struct pairs *out, struct error *err) {
+	_cleanup_(strv_free_ptr) char **all = text && *text ? strv_split(text, ',') : NULL;
+	for (char **one = all; one && *one; one++) {
+		_cleanup_(free_ptr) char *key = str_copyn(*one, strcspn(*one, "=")), *shown = text_shown(*one);
+		const char *value = *one + strlen(key);
+		char *name = strstr(key, ".ifname.");
+		if (name)
+			memcpy(name, ".IFNAME.", strlen(".IFNAME."));
+		if (nic_sysctl_check(key, NULL) < 0)
+			return error_set(err, ERROR_INVALID,
+					 "invalid endpoint settings:\nunrecognised network interface sysctl '%s'; represent "
+					 "'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'",
+					 shown);
+		if (!*value)
+			return error_set(err, ERROR_INVALID, "expected sysctl '%s' to have format name=value", shown);
+		pairs_set(out, key, value + 1);
+	}
+	return 0;
 }
 
 int docker_attachment(const struct docker_endpoint *e, const char *network, struct attachment *out, struct error *err) {
@@ -98,7 +121,9 @@ int docker_attachment(const struct docker_endpoint *e, const char *network, stru
 	for (char **alias = e->aliases; alias && *alias; alias++)
 		if (!strv_has(out->aliases, *alias))
 			strv_add(&out->aliases, *alias);
-	r = fields_validate(&attachment_table, out, err);
+	r = take_sysctls(pairs_get(&e->options, DOCKER_ENDPOINT_SYSCTLS), &out->sysctls, err);
+	if (r == 0)
+		r = fields_validate(&attachment_table, out, err);
 	if (r < 0 && err && err->field)
 		error_wrap(err, "EndpointsConfig: %s", err->field);
 	return r;
@@ -324,7 +349,7 @@ static int check_links(struct core *c, const struct instance_spec *spec, struct 
 }
 
 static bool is_plain(const struct attachment *a) {
-	return str_same(a->network, OWN_BRIDGE) && !a->mac && !a->interface && !a->gateway_priority;
+	return str_same(a->network, OWN_BRIDGE) && !a->mac && !a->interface && !a->gateway_priority && !a->sysctls.n;
 }
 
 static int add_networks(struct core *c, const char *mode, const char *mac, const json_t *endpoints,

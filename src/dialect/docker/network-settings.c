@@ -117,7 +117,18 @@ static void set_addresses(json_t *to, const struct nic *nic, const struct networ
 }
 
 static json_t *driver_options(const struct attachment *a) {
-	return a && a->interface ? json_pack("{ss}", DOCKER_ENDPOINT_INTERFACE, a->interface) : json_null();
+	_cleanup_(strv_free_ptr) char **sysctls = NULL;
+	for (size_t i = 0; a && i < a->sysctls.n; i++)
+		strv_take(&sysctls, str_format("%s=%s", a->sysctls.items[i].key, a->sysctls.items[i].value));
+	if (!a || (!a->interface && !sysctls))
+		return json_null();
+	_cleanup_(free_ptr) char *joined = strv_join(sysctls, ",");
+	json_t *o = json_object();
+	if (a->interface)
+		json_set_str(o, DOCKER_ENDPOINT_INTERFACE, a->interface);
+	if (sysctls)
+		json_set_str(o, DOCKER_ENDPOINT_SYSCTLS, joined);
+	return o;
 }
 
 static json_t *endpoint_settings(struct core *c, const struct instance *i, const struct nic *nic, const struct network *n,

@@ -56,6 +56,9 @@ int network_address_remove(const char *tag, const struct network *n, const char 
  * CONFLICT naming the route when a given subnet overlaps one (not when driver is macvlan, ipvlan or physical, where that is normal). */
 int network_complete(struct network *n, const struct cidr *taken, size_t n_taken, struct error *err);
 
+/* What a nic says of kernel parameters of its interface, which is there, in its name space. */
+int network_nic_sysctls(int netns, const struct nic *nic, struct error *err);
+
 /* The loopback interface of a name space up, as any of its own needs. */
 int network_loopback_up(int netns, struct error *err);
 

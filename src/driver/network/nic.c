@@ -2,6 +2,7 @@
 #include "driver/network/network-priv.h"
 
 #include "base/fs.h"
+#include "base/str.h"
 
 #include <stdio.h>
 
@@ -95,6 +96,26 @@ int nic_configure(struct netlink *inside, const struct network *n, const struct 
 	if (r == 0)
 		r = add_address(&b, n, nic->ipv6, l.index, gateway, err);
 	return r < 0 ? r : batch_send(inside, &b, err);
+}
+
+static int set_sysctls(void *arg, struct error *err) {
+	const struct nic *nic = arg;
+	for (size_t i = 0; i < nic->sysctls.n; i++) {
+		const struct pair *p = &nic->sysctls.items[i];
+		_cleanup_(strv_free_ptr) char **all = strv_split(p->key, '.'); /* net ipv4 conf IFNAME log_martians */
+		if (strv_len(all) != 5)
+			return error_set(err, ERROR_INVALID, "%s is no parameter of an interface", p->key);
+		_cleanup_(free_ptr) char *path =
+			str_format("/proc/sys/%s/%s/%s/%s/%s", all[0], all[1], all[2], nic->interface, all[4]);
+		int r = fs_write_value(path, p->value);
+		if (r < 0)
+			return error_errno(err, r, "cannot set the sysctl %s of %s to \"%s\"", p->key, nic->interface, p->value);
+	}
+	return 0;
+}
+
+int network_nic_sysctls(int netns, const struct nic *nic, struct error *err) {
+	return nic->sysctls.n ? netns_call(netns, set_sysctls, (void *)nic, err) : 0;
 }
 
 int network_loopback_up(int netns, struct error *err) {
