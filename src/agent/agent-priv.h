@@ -314,6 +314,8 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 /* instance-files.c: what has come for spec.files into an instance's directory, and from there into its configuration. */
 int files_take(const struct job *j, const char *dir, const instance_files *files, struct error *err);
 int files_load(const struct agent *a, const struct msg_instance_create *r, struct container_config *c, struct error *err);
+/* The sockets that have come with the request for its start. */
+int files_lend(const struct job *j, struct container_config *c, struct error *err);
 /* Fills c from a record: what `docker run` would give. Name spaces that are shared stay open in this process
  * until it ends. */
 struct volume_mounts;
@@ -428,6 +430,6 @@ int work_bootstrap(struct job *j, struct error *err);
 /* --- faults for tests (fault.c) --- */
 
 /* Kills at a named place when the agent was started with WABE_FAULT=WHO:NAME; WHO is worker (the process
- * that comes by), agent (the agent, this process goes on), or both. */
+ * that comes by), agent (the agent, this process goes on), or both; hold stops the worker, so that something else can be killed. */
 void fault_point(const char *name);
 void fault_init(void);

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 static const char *fault_name;
-static bool fault_agent, fault_worker;
+static bool fault_agent, fault_worker, fault_hold;
 static pid_t agent_pid;
 
 void fault_init(void) {
@@ -18,6 +18,7 @@ void fault_init(void) {
 		return;
 	fault_agent = str_starts(wanted, "agent:") || str_starts(wanted, "both:");
 	fault_worker = str_starts(wanted, "worker:") || str_starts(wanted, "both:");
+	fault_hold = str_starts(wanted, "hold:");
 	fault_name = colon + 1;
 	agent_pid = getpid();
 }
@@ -27,6 +28,6 @@ void fault_point(const char *name) {
 		return;
 	if (fault_agent && getpid() != agent_pid)
 		kill(agent_pid, SIGKILL);
-	if (fault_worker)
-		kill(getpid(), SIGKILL);
+	if (fault_worker || fault_hold)
+		kill(getpid(), fault_hold ? SIGSTOP : SIGKILL);
 }

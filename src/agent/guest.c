@@ -81,6 +81,8 @@ static int tell_files(const struct container_config *inner, struct guest_config 
 	for (; g->files.n < inner->n_files; g->files.n++) {
 		const struct container_file *f = &inner->files[g->files.n];
 		size += f->size;
+		if (f->is_socket)
+			return error_field(err, "spec.files", "a machine has no sockets of its host's");
 		if (size > FILES_MAX / 2)
 			return error_field(err, "spec.files", "a machine's secrets and configs may have %zu bytes", FILES_MAX / 2);
 		g->files.items[g->files.n] = (struct guest_file){f->target, base64_encode(f->data, f->size), f->uid, f->gid, f->mode};
@@ -166,7 +168,7 @@ static int add_config(const struct guest_config *g, struct container_config *c, 
 		return error_set(err, ERROR_TOO_LARGE, "what the guest is to be told is too large");
 	size_t size = strlen(text);
 	c->files = alloc_array(1, sizeof *c->files);
-	c->files[c->n_files++] = (struct container_file){str_copy(GUEST_DIR "/config"), TAKE_PTR(text), size, 0, 0, 0400};
+	c->files[c->n_files++] = (struct container_file){str_copy(GUEST_DIR "/config"), TAKE_PTR(text), size, 0, 0, 0400, false, -1};
 	return 0;
 }
 

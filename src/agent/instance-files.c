@@ -6,8 +6,11 @@
 #include "base/str.h"
 
 #include <fcntl.h>
+#include <stddef.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define FILES_MAX ((int64_t)256 << 20)
@@ -51,7 +54,7 @@ static void add(const struct instance_file *f, const char *data, struct containe
 	if (f->mode)
 		str_to_u64(f->mode, 8, &mode);
 	*to = (struct container_file){target_of(f), alloc_zero((size_t)f->size + 1), (size_t)f->size, (uint32_t)f->uid,
-				      (uint32_t)f->gid, (mode_t)mode};
+				      (uint32_t)f->gid, (mode_t)mode, str_same(f->kind, "socket"), -1};
 	memcpy(to->data, data, to->size);
 }
 
@@ -70,5 +73,23 @@ int files_load(const struct agent *a, const struct msg_instance_create *r, struc
 	int64_t at = 0;
 	for (size_t i = 0; i < files->n; at += files->items[i++].size)
 		add(&files->items[i], buf_str(&all) + at, c);
+	return 0;
+}
+
+static bool is_unnamed(int fd) {
+	struct sockaddr_un at;
+	socklen_t n = sizeof at;
+	return getsockname(fd, (struct sockaddr *)&at, &n) == 0 && at.sun_family == AF_UNIX && n == offsetof(struct sockaddr_un, sun_path);
+}
+
+int files_lend(const struct job *j, struct container_config *c, struct error *err) {
+	size_t n = 0;
+	for (size_t i = 0; i < c->n_files; i++) {
+		if (!c->files[i].is_socket)
+			continue;
+		if (n == j->nfds || !is_unnamed(j->fds[n]))
+			return error_set(err, ERROR_CONFLICT, "nobody listens at %s: it is started by the builder alone", c->files[i].target);
+		c->files[i].socket = j->fds[n++];
+	}
 	return 0;
 }

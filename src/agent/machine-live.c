@@ -37,22 +37,25 @@ bool machine_is_changed(const struct agent *a, const char *id) {
 
 /* What was not to change is looked at all the same, for a crash may have left it changed; that it stays so is no failure, nor
  * that QEMU has just ended. */
-static int change_size(const struct agent *a, const struct msg_instance_create *old, const struct msg_instance_create *new,
+static int change_size(const struct agent *a, const struct msg_instance_create *old, const struct msg_instance_create *new, bool back,
 		       struct error *err) {
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	int64_t deadline, cpus, memory, had_cpus, had_memory;
 	machine_size(&old->instance.spec, &had_cpus, &had_memory);
 	machine_size(&new->instance.spec, &cpus, &memory);
 	bool same = cpus == had_cpus && memory == had_memory;
+	if (memory != had_memory && machine_hugepage(&new->instance.spec.machine))
+		return error_field(err, "spec.limits.memory", "memory of huge pages stays as it is while the machine runs: stop it first");
 	int r = connect_to(a, new->instance.id, &q, &deadline, same ? NULL : err);
 	if (r < 0)
 		return same ? 0 : r;
 	if (!same)
 		machine_mark_changed(a, new->instance.id);
-	r = live_cpus(q, cpus, deadline, cpus == had_cpus ? NULL : err);
+	bool must = cpus != had_cpus && !back;
+	r = live_cpus(q, cpus, deadline, must ? err : NULL);
 	if (cpus != had_cpus)
 		fault_point("live.cpus");
-	if (r < 0 && cpus != had_cpus)
+	if (r < 0 && must)
 		return r;
 	r = live_memory(q, memory, deadline, memory == had_memory ? NULL : err);
 	if (memory != had_memory)
@@ -66,7 +69,7 @@ static int change_pins(const struct agent *a, const struct msg_instance_create *
 	return old->instance.spec.machine.pin || new->instance.spec.machine.pin ? machine_pin(a, new, run, err) : 0;
 }
 
-int machine_update(const struct agent *a, const struct msg_instance_create *old, const struct instance_spec *spec,
+int machine_update(const struct agent *a, const struct msg_instance_create *old, const struct instance_spec *spec, bool back,
 		   const struct run_state *run, struct error *err) {
 	const struct cgroup_state *group = &run->container.cgroup;
 	struct msg_instance_create new = *old;
@@ -82,13 +85,13 @@ int machine_update(const struct agent *a, const struct msg_instance_create *old,
 	if (grows) /* room before it is used */
 		r = cgroup_update(group, &after.limits, err);
 	if (r == 0)
-		r = change_size(a, old, &new, err);
+		r = change_size(a, old, &new, back, err);
 	if (r == 0)
 		r = cgroup_update(group, &after.limits, err);
 	if (r == 0)
 		r = change_pins(a, old, &new, run, err);
 	if (r < 0) {
-		change_size(a, old, old, NULL);
+		change_size(a, old, old, true, NULL);
 		cgroup_update(group, &before.limits, NULL);
 		change_pins(a, &new, old, run, NULL);
 	}
@@ -98,7 +101,7 @@ int machine_update(const struct agent *a, const struct msg_instance_create *old,
 /* The translator keeps processors that are too many: the next change finds them. */
 void machine_size_recover(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run) {
 	_cleanup_(cgroup_config_free) struct cgroup_config limits = {0};
-	if (!machine_is_changed(a, r->instance.id) || change_size(a, r, r, NULL) < 0)
+	if (!machine_is_changed(a, r->instance.id) || change_size(a, r, r, true, NULL) < 0)
 		return;
 	if (machine_limits(a, r, &limits.limits, NULL) == 0)
 		cgroup_update(&run->container.cgroup, &limits.limits, NULL);

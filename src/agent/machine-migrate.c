@@ -329,8 +329,9 @@ static int transfer(struct mover *m, struct error *err) {
 static void tell_figures(const struct mover *m) {
 	_cleanup_(json_free_ptr) json_t *now = NULL;
 	ask(m->machine.q, "query-migrate", &now, NULL);
-	log_info("machine %.12s runs at %s: QEMU took %lld ms for its memory, and had it halted for %lld ms of them", m->machine.id,
-		 m->wanted->to, (long long)json_get_int(now, "total-time"), (long long)json_get_int(now, "downtime"));
+	log_info("machine %.12s runs at %s: QEMU took %lld ms for its memory, %lld ms of them to begin, and had it halted for %lld ms",
+		 m->machine.id, m->wanted->to, (long long)json_get_int(now, "total-time"), (long long)json_get_int(now, "setup-time"),
+		 (long long)json_get_int(now, "downtime"));
 }
 
 /* It is of another daemon's from here on. */

@@ -72,8 +72,9 @@ int machine_limits(const struct agent *a, const struct msg_instance_create *r, s
 
 /* --- machine-live.c: of one that runs --- */
 
-/* Processors, memory and limits as in spec; on failure as they were. */
-int machine_update(const struct agent *a, const struct msg_instance_create *old, const struct instance_spec *spec,
+/* Processors, memory and limits as in spec; on failure as they were. back: what a cut-off change has brought goes, and processors that
+ * cannot go stay, with the time that the spec gives them. */
+int machine_update(const struct agent *a, const struct msg_instance_create *old, const struct instance_spec *spec, bool back,
 		   const struct run_state *run, struct error *err);
 /* machine-pin.c: its processors' threads run where the spec says; those of which it says nothing anywhere. INVALID: they cannot. */
 int machine_pin(const struct agent *a, const struct msg_instance_create *r, const struct run_state *run, struct error *err);

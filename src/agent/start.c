@@ -105,6 +105,8 @@ static int configure(struct start *s, struct error *err) {
 	bool machine = instance_is_machine(&s->record.instance.spec);
 	int r = machine ? machine_build(s->job, &s->record, s->root, &s->volumes, &s->machine, &s->config, err)
 			: config_build(a, &s->record, s->root, &s->volumes, &s->config, err);
+	if (r == 0)
+		r = files_lend(s->job, machine ? &s->machine.inner : &s->config, err);
 	if (machine && !guest_is(&s->record))
 		return r;
 	if (r == 0)

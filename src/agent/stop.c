@@ -547,7 +547,7 @@ static int apply_limits(const struct stop *s, const struct msg_instance_update *
 	const struct cgroup_state *group = &s->run.container.cgroup;
 	if (s->shim < 0)
 		return 0;
-	return instance_is_machine(&m->spec) ? machine_update(s->job->agent, &s->record, &m->spec, &s->run, err)
+	return instance_is_machine(&m->spec) ? machine_update(s->job->agent, &s->record, &m->spec, m->back, &s->run, err)
 					     : cgroup_update(group, &limits->limits, err);
 }
 

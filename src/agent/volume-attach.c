@@ -235,8 +235,10 @@ int work_volume_attach(struct job *j, struct error *err) {
 		return error_field(err, m->pool_id ? "volume_id" : "pool_id", "is required");
 	int r = open_run(&x, err);
 	struct run_volume *there = r == 0 ? volume_at(&x.run, m->target) : NULL;
-	if (there && str_same(there->id, m->volume_id))
+	if (there && str_same(there->id, m->volume_id) && !there->changing)
 		return job_answer(j, NULL, NULL, 0, err); /* the same again */
+	if (there && there->changing) /* half of it */
+		r = detach(j, &x.run, there, err);
 	if (r == 0)
 		r = check_target(&x.record, &x.run, m->target, err);
 	if (r == 0)

@@ -141,7 +141,7 @@ struct core {
 	struct map *held;  /* names of core_hold */
 
 	struct nouns *pools, *volumes, *workloads, *secrets, *configs, *clusters;
-	struct map *lent;      /* secrets in memory alone: name → struct buf, see kept.c; NULL: none yet */
+	struct map *lent;      /* secrets in memory alone and sockets, by name: see kept.c; NULL: none yet */
 	struct map *making;    /* ids of volumes that the agent is making */
 	char **left_volumes;   /* ids of those that an operation had when control ended; as they were at the start */
 	struct map *snapshots; /* id of a volume or instance → its set, see snapshots.c */
@@ -233,10 +233,12 @@ bool label_fits(const struct pairs *labels, const char *wanted);
 /* "NAME:ALIAS" of its links becomes "ID:ALIAS". Needs the lock. */
 int links_resolve(struct core *c, const char *project, struct instance_spec *s, struct error *err);
 /* Another instance, as which one begins. */
+struct task_run;
 struct instance_origin {
 	struct msg_volume_ref root;
 	bool linked; /* sharing what is common */
 	bool memory; /* of a machine: going on with its memory */
+	struct task_run *task; /* that it is part of */
 	const char *arrives; /* or nothing of the above: it comes from another daemon, where it has this id; its disk is empty so far */
 };
 /* instance_create, with an origin. */
@@ -302,7 +304,7 @@ struct held {
 struct held hold(struct core *c, const char *noun, const char *id);
 void held_release(struct held *h);
 
-/* ---- pools.c, volumes.c, snapshots.c, mounts.c ---- */
+/* ---- pools.c, volumes.c, snapshots.c, mounts.c, mounts-live.c ---- */
 extern const struct noun_kind pool_kind, volume_kind;
 int pools_read(struct core *c, struct error *err);
 int pools_resync(struct core *c, struct error *err);
@@ -318,7 +320,17 @@ void *snapshots_clock(void *core); /* a thread that does so in time */
 /* The layers of images that it mounts are with the agent. */
 int mounted_images_ensure(struct core *c, const struct instance *i, struct error *err);
 int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err);
+/* Of a machine that begins as another one: the block volumes that it writes to become copies, which are its own. *made gets their ids. */
+int clone_disks_make(struct core *c, struct instance *i, const struct instance_origin *from, char ***made, struct error *err);
 void volumes_drop(struct core *c, const char *project, char *const *ids);
+bool mount_is_volume(const struct mount *m);
+const struct volume_use *volume_use_named(const struct instance *i, const char *name);
+/* Of an instance that runs the agent unmounts those volumes of old that new has not, and mounts those of new that old has not. */
+int mounts_take(struct core *c, const struct instance *old, const struct instance *new, struct error *err);
+int mounts_give(struct core *c, const struct instance *old, const struct instance *new, struct error *err);
+/* The targets that differ, for mounts_settle: there the agent does what i says, whatever it has. */
+json_t *mounts_changing(const struct instance *old, const struct instance *new);
+int mounts_settle(struct core *c, const struct instance *i, const json_t *targets, struct error *err);
 
 /* ---- kept.c, workloads.c ---- */
 extern const struct noun_kind workload_kind, secret_kind, config_kind, cluster_kind;
@@ -326,6 +338,8 @@ extern const struct noun_kind workload_kind, secret_kind, config_kind, cluster_k
 int kept_files_check(struct core *c, const char *project, const struct instance_spec *spec, struct error *err);
 /* What is in them, one behind the other, in *fd: -1 where there are none. files: a copy of the spec's that gets their sizes. */
 int kept_files_open(struct core *c, const char *project, instance_files *files, int *fd, struct error *err);
+/* The sockets among them, as the agent wants them at each start. They stay the lender's. */
+int kept_sockets(struct core *c, const instance_files *files, int fds[WIRE_FDS_MAX], size_t *nfds, struct error *err);
 
 /* The name of a workload whose template names the network, or NULL. Needs the lock. */
 const char *workload_on(struct core *c, const struct object *network);

@@ -74,11 +74,7 @@ void event_add(struct core *c, const char *type, const char *action, const char 
 	struct event_item **slot = &v->ring[e.revision % EVENTS_IN_MEMORY];
 	item_unref(*slot);
 	*slot = item_new(&e);
-	for (size_t i = 0; i < e.attributes.n; i++) {
-		free(e.attributes.items[i].key);
-		free(e.attributes.items[i].value);
-	}
-	free(e.attributes.items);
+	pairs_free(&e.attributes);
 	v->revision = e.revision;
 	v->ring_first = MAX(v->ring_first, v->revision - EVENTS_IN_MEMORY + 1);
 	if (unsaved(v) == 1 || unsaved(v) == EVENTS_IN_MEMORY / 4)

@@ -47,6 +47,8 @@ int image_bootstrap(struct core *c, const char *project, const char *name, const
 int image_load(struct core *c, const char *project, int fd, struct image_snap ***images, char ***loaded, struct error *err);
 /* Writes an archive of the named images to fd. */
 int image_save(struct core *c, const char *project, char *const *names, int fd, struct error *err);
+/* One image, as it would be with these names and no others. */
+int image_save_as(struct core *c, const char *project, const char *image, char *const *names, int fd, struct error *err);
 /* What comes from fd becomes an image: a tar of a root file system, or a disk, medium or kernel of a machine. */
 struct image_import_options {
 	const char *name;   /* NULL: none */
@@ -63,6 +65,8 @@ int image_export(struct core *c, const char *project, const char *name, const ch
 int image_export_ova(struct core *c, const char *project, const char *name, int to, struct error *err);
 int image_tag(struct core *c, const char *project, const char *image, const char *name, struct image_snap **out,
 	      struct error *err);
+/* Tells followers of events that a build has given an image; image_tag tells of its names. */
+void image_built(struct core *c, const char *project, const char *id);
 /* The configuration blob as it came, JSON. */
 int image_config_text(struct core *c, const struct image *image, struct buf *out, struct error *err);
 /* ---- building ---- */

@@ -13,10 +13,24 @@ static char *mark_key(const struct instance *i) {
 	return str_format("changing/%s/%s", i->project, i->id);
 }
 
-static int mark(struct core *c, const struct instance *i, bool on, struct error *err) {
-	_cleanup_(free_ptr) char *key = mark_key(i);
-	struct store_op op = {on ? STORE_PUT : STORE_DELETE, key, on ? "1" : NULL, STORE_ANY};
+/* It names where volumes come or go: nobody else knows what the agent may have mounted. */
+static int mark(struct core *c, const struct instance *old, const struct instance *new, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *targets = mounts_changing(old, new);
+	_cleanup_(free_ptr) char *key = mark_key(old), *text = json_print(targets);
+	struct store_op op = {STORE_PUT, key, text, STORE_ANY};
 	return events_txn(c, &op, 1, err);
+}
+
+static int unmark(struct core *c, const struct instance *i, struct error *err) {
+	_cleanup_(free_ptr) char *key = mark_key(i);
+	struct store_op op = {STORE_DELETE, key, NULL, STORE_ANY};
+	return events_txn(c, &op, 1, err);
+}
+
+static json_t *marked_targets(struct core *c, const struct instance *i) {
+	_cleanup_(free_ptr) char *key = mark_key(i);
+	_cleanup_(store_item_free) struct store_item item = {0};
+	return store_get(c->store, key, &item, NULL) < 0 ? NULL : json_parse(item.value, strlen(item.value), NULL);
 }
 
 int changes_load(struct core *c, struct error *err) {
@@ -85,17 +99,21 @@ static int change_nics(struct core *c, const char *id, const nics *old, const ni
 	return r;
 }
 
-static int send_spec(struct core *c, const struct instance *i, struct error *err) {
-	struct msg_instance_update body = {.id = i->id, .spec = i->spec, .ports = i->ports};
+static int send_spec(struct core *c, const struct instance *i, bool back, struct error *err) {
+	struct msg_instance_update body = {.id = i->id, .spec = i->spec, .ports = i->ports, .back = back};
 	body.volumes.items = i->volumes.items;
 	body.volumes.n = i->volumes.n;
 	return agent_call(c, "instance-update", &body, NULL, err);
 }
 
-static int agent_change(struct core *c, const struct instance *old, const struct instance *new, struct error *err) {
-	int r = send_spec(c, new, err);
+static int agent_change(struct core *c, const struct instance *old, const struct instance *new, bool back, struct error *err) {
+	int r = mounts_take(c, old, new, err);
+	if (r == 0)
+		r = send_spec(c, new, back, err);
 	if (r == 0)
 		r = change_nics(c, new->id, &old->nics, &new->nics, err);
+	if (r == 0)
+		r = mounts_give(c, old, new, err);
 	return r == 0 && media_differ(old, new) ? media_send(c, new, err) : r;
 }
 
@@ -113,24 +131,32 @@ static int store_changed(struct core *c, const struct instance *old, const struc
 	return events_txn(c, ops, str_same(old->spec.name, new->spec.name) ? 2 : ARRAY_SIZE(ops), err);
 }
 
-static void undo(struct core *c, const struct instance *old, const struct instance *new) {
-	_cleanup_(error_free) struct error err = ERROR_INIT;
-	int r = agent_change(c, new, old, &err);
-	if (r == 0)
-		r = mark(c, old, false, &err);
-	if (r < 0)
-		log_warn("taking back a change of instance %.12s: %s", old->id, error_text(&err));
+static void set_unsure(struct core *c, struct entry *e, bool unsure) {
+	WITH_LOCK(c);
+	e->unsure = unsure;
 }
 
-static int change(struct core *c, const struct instance *old, const struct instance *new, struct error *err) {
-	int r = mark(c, old, true, err);
+/* What cannot be taken back now is settled before the next change, or when the agent has come back. */
+static void undo(struct core *c, struct entry *e, const struct instance *old, const struct instance *new) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	int r = agent_change(c, new, old, true, &err);
+	if (r == 0)
+		r = unmark(c, old, &err);
+	if (r < 0) {
+		log_warn("taking back a change of instance %.12s: %s", old->id, error_text(&err));
+		set_unsure(c, e, true);
+	}
+}
+
+static int change(struct core *c, struct entry *e, const struct instance *old, const struct instance *new, struct error *err) {
+	int r = mark(c, old, new, err);
 	if (r < 0)
 		return r;
-	r = agent_change(c, old, new, err);
+	r = agent_change(c, old, new, false, err);
 	if (r == 0)
 		r = store_changed(c, old, new, err);
 	if (r < 0)
-		undo(c, old, new);
+		undo(c, e, old, new);
 	return r;
 }
 
@@ -163,17 +189,27 @@ void change_settle(struct core *c, struct entry *e) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, e);
 	const struct instance *i = &snap->instance;
-	int r = send_spec(c, i, &err);
+	_cleanup_(json_free_ptr) json_t *targets = marked_targets(c, i);
+	int r = send_spec(c, i, true, &err);
 	if (r == 0)
 		r = settle_nics(c, i, &err);
 	if (r == 0)
-		r = mark(c, i, false, &err);
+		r = mounts_settle(c, i, targets, &err);
+	if (r == 0)
+		r = unmark(c, i, &err);
 	if (r < 0) {
 		log_warn("a change of instance %.12s was cut off, and cannot be taken back: %s", i->id, error_text(&err));
 		return;
 	}
-	WITH_LOCK(c);
-	e->unsure = false;
+	set_unsure(c, e, false);
+}
+
+static void settle_before(struct core *c, struct entry *e) {
+	core_lock(c);
+	bool unsure = e->unsure;
+	core_unlock(c);
+	if (unsure)
+		change_settle(c, e);
 }
 
 /* ---- in memory ---- */
@@ -228,7 +264,7 @@ static int carry_out(struct core *c, struct entry *e, const struct instance *old
 	core_unlock(c);
 	if (r < 0)
 		return r;
-	r = change(c, old, new, err);
+	r = change(c, e, old, new, err);
 	if (r == 0)
 		publish_change(c, e, new);
 	WITH_LOCK(c);
@@ -323,6 +359,7 @@ static int edit(struct core *c, const char *project, const char *name,
 		r = entry_acquire(c, ref.entry, err);
 	if (r < 0)
 		return r;
+	settle_before(c, ref.entry);
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *old = entry_snap(c, ref.entry);
 	struct instance new;
 	fields_copy(&instance_table, &old->instance, &new);

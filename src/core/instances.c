@@ -304,14 +304,16 @@ static struct image_snap *image_of(struct core *c, const char *id) {
 	return found ? image_snap_ref(found->snap) : NULL;
 }
 
-/* What the spec names of storage becomes ids, in an entry that nobody sees yet, and the further disks of its image become volumes,
- * unless it is a copy. *made: volumes that were made for it. */
-static int resolve_storage(struct core *c, struct entry *e, bool copied, char ***made, struct error *err) {
+/* What the spec names of storage becomes ids, in an entry that nobody sees yet, and the further disks of its image, or of what it is a
+ * copy of, become volumes. *made: volumes that were made for it. */
+static int resolve_storage(struct core *c, struct entry *e, const struct instance_origin *from, char ***made, struct error *err) {
 	struct instance i;
 	fields_copy(&instance_table, &e->snap->instance, &i);
-	_cleanup_(image_snap_unref_ptr) struct image_snap *image = copied ? NULL : image_of(c, i.image_id);
+	_cleanup_(image_snap_unref_ptr) struct image_snap *image = from ? NULL : image_of(c, i.image_id);
 	_cleanup_(strv_free_ptr) char **disks = NULL;
 	int r = image ? image_disks_make(c, &i, &image->image, &disks, err) : 0;
+	if (from && !from->arrives && instance_is_machine(&i.spec))
+		r = clone_disks_make(c, &i, from, &disks, err);
 	if (r == 0)
 		r = instance_resolve_storage(c, &i, made, err);
 	for (char **id = disks; id && *id; id++)
@@ -356,7 +358,7 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 	fields_free(&instance_spec_table, spec);
 	if (r < 0)
 		return r;
-	r = resolve_storage(c, ref.entry, from != NULL, &made, err);
+	r = resolve_storage(c, ref.entry, from, &made, err);
 	if (r == 0)
 		r = create_reserved(c, ref.entry, from, err);
 	if (r < 0) {
@@ -366,8 +368,7 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 	}
 	selections_send(c); /* rules that mean it shall do so from its start on */
 	*out = entry_snap(c, ref.entry);
-	if (!from)
-		image_disks_keep(c, *out);
+	image_disks_keep(c, *out);
 	return 0;
 }
 

@@ -33,6 +33,10 @@ static const char *kind_name(enum kept_kind kind) {
 	return kind == KEPT_SECRET ? "secret" : "config";
 }
 
+static bool is_socket(const struct instance_file *f) {
+	return str_same(f->kind, "socket");
+}
+
 static enum kept_kind kind_of(const struct instance_file *f) {
 	return str_same(f->kind, "config") ? KEPT_CONFIG : KEPT_SECRET;
 }
@@ -157,24 +161,40 @@ int kept_delete(struct core *c, enum kept_kind kind, const char *project, const 
 
 /* ---- lent ones ---- */
 
+struct lent {
+	struct buf data;
+	int socket; /* -1: a secret */
+};
+
 static void lent_free(void *value) {
-	struct buf *data = value;
-	if (data->len)
-		explicit_bzero(data->data, data->len);
-	buf_free(data);
-	free(data);
+	struct lent *l = value;
+	if (l->data.len)
+		explicit_bzero(l->data.data, l->data.len);
+	buf_free(&l->data);
+	free(l);
 }
 
-char *kept_lend(struct core *c, const void *data, size_t n) {
+static char *lend(struct core *c, struct lent *l) {
 	_cleanup_(free_ptr) char *random = random_hex(8);
 	char *name = str_format("lent-%s", random);
-	struct buf *copy = NEW(struct buf);
-	buf_add(copy, data, n);
 	WITH_LOCK(c);
 	if (!c->lent)
 		c->lent = map_new(lent_free);
-	map_set(c->lent, name, copy);
+	map_set(c->lent, name, l);
 	return name;
+}
+
+char *kept_lend(struct core *c, const void *data, size_t n) {
+	struct lent *l = NEW(struct lent);
+	*l = (struct lent){.socket = -1};
+	buf_add(&l->data, data, n);
+	return lend(c, l);
+}
+
+char *kept_lend_socket(struct core *c, int fd) {
+	struct lent *l = NEW(struct lent);
+	*l = (struct lent){.socket = fd};
+	return lend(c, l);
 }
 
 void kept_take_back(struct core *c, const char *name) {
@@ -183,20 +203,39 @@ void kept_take_back(struct core *c, const char *name) {
 }
 
 /* Needs the lock. */
-static const struct buf *lent_find(struct core *c, const struct instance_file *f) {
-	return c->lent && kind_of(f) == KEPT_SECRET ? map_get(c->lent, f->source) : NULL;
+static const struct lent *lent_find(struct core *c, const struct instance_file *f) {
+	const struct lent *l = c->lent && !str_same(f->kind, "config") ? map_get(c->lent, f->source) : NULL;
+	return l && (l->socket >= 0) == is_socket(f) ? l : NULL;
+}
+
+static int nobody_listens(const struct instance_file *f, struct error *err) {
+	return error_set(err, ERROR_NOT_FOUND, "nobody listens at socket %s", f->source);
+}
+
+/* Needs the lock. NULL and no error: it is a lent one. */
+static const struct noun *kept_find(struct core *c, const char *project, const struct instance_file *f, const struct lent **lent,
+				    struct error *err) {
+	*lent = lent_find(c, f);
+	if (*lent)
+		return NULL;
+	if (is_socket(f)) {
+		nobody_listens(f, err);
+		return NULL;
+	}
+	return noun_find(c, nouns_of(c, kind_of(f)), project, f->source, err);
 }
 
 /* ---- to the agent ---- */
 
 int kept_files_check(struct core *c, const char *project, const struct instance_spec *spec, struct error *err) {
 	WITH_LOCK(c);
-	for (size_t i = 0; i < spec->files.n; i++)
-		if (!lent_find(c, &spec->files.items[i]) &&
-		    !noun_find(c, nouns_of(c, kind_of(&spec->files.items[i])), project, spec->files.items[i].source, err)) {
+	for (size_t i = 0; i < spec->files.n; i++) {
+		const struct lent *lent;
+		if (!kept_find(c, project, &spec->files.items[i], &lent, err) && !lent) {
 			error_in_field(err, "files");
 			return -ERROR_NOT_FOUND;
 		}
+	}
 	return 0;
 }
 
@@ -204,13 +243,13 @@ int kept_files_check(struct core *c, const char *project, const struct instance_
 static int files_collect(struct core *c, const char *project, instance_files *files, struct buf *all, struct error *err) {
 	for (size_t i = 0; i < files->n; i++) {
 		struct instance_file *f = &files->items[i];
-		const struct buf *lent = lent_find(c, f);
-		const struct noun *n = lent ? NULL : noun_find(c, nouns_of(c, kind_of(f)), project, f->source, err);
+		const struct lent *lent;
+		const struct noun *n = kept_find(c, project, f, &lent, err);
 		size_t before = all->len;
 		if (!n && !lent)
 			return err ? -(int)err->kind : -ERROR_NOT_FOUND;
 		if (lent)
-			buf_add(all, lent->data, lent->len);
+			buf_add(all, lent->data.data, lent->data.len);
 		if ((n && base64_decode(((const struct kept *)n->of)->spec.data, all) < 0) || all->overflowed)
 			return error_set(err, ERROR_TOO_LARGE, "%s %s: all files of an instance together are too large", f->kind,
 					 f->source);
@@ -233,5 +272,21 @@ int kept_files_open(struct core *c, const char *project, instance_files *files, 
 	if (mem < 0 || fs_write_all(mem, buf_str(&all), all.len) < 0 || lseek(mem, 0, SEEK_SET) < 0)
 		return error_errno(err, errno, "handing files to the agent");
 	*fd = TAKE_FD(mem);
+	return 0;
+}
+
+int kept_sockets(struct core *c, const instance_files *files, int fds[WIRE_FDS_MAX], size_t *nfds, struct error *err) {
+	WITH_LOCK(c);
+	*nfds = 0;
+	for (size_t i = 0; i < files->n; i++) {
+		const struct instance_file *f = &files->items[i];
+		const struct lent *l = is_socket(f) ? lent_find(c, f) : NULL;
+		if (is_socket(f) && !l)
+			return nobody_listens(f, err);
+		if (l && *nfds == WIRE_FDS_MAX)
+			return error_set(err, ERROR_TOO_LARGE, "an instance may have %d sockets", WIRE_FDS_MAX);
+		if (l)
+			fds[(*nfds)++] = l->socket;
+	}
 	return 0;
 }

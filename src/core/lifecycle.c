@@ -20,12 +20,17 @@ void entry_take_state(struct core *c, struct entry *e, struct msg_instance_state
 }
 
 /* One request about one instance that answers with its state. */
-static int call_state(struct core *c, struct entry *e, const char *request, const void *body, struct error *err) {
+static int call_state_fds(struct core *c, struct entry *e, const char *request, const void *body, const int *fds, size_t nfds,
+			  struct error *err) {
 	struct msg_instance_state state = {0};
-	int r = agent_call(c, request, body, &state, err);
+	int r = agent_call_fds(c, request, body, fds, nfds, &state, err);
 	if (r == 0)
 		entry_take_state(c, e, &state);
 	return r;
+}
+
+static int call_state(struct core *c, struct entry *e, const char *request, const void *body, struct error *err) {
+	return call_state_fds(c, e, request, body, NULL, 0, err);
 }
 
 static void entry_event(struct core *c, struct entry *e, const char *what) {
@@ -65,7 +70,11 @@ static int call_start(struct core *c, struct entry *e, struct error *err) {
 	for (int tries = 1;; tries++) {
 		_cleanup_(instance_snap_unref_ptr) struct instance_snap *now = entry_snap(c, e);
 		struct msg_id body = {.id = now->instance.id};
-		int r = call_state(c, e, "instance-start", &body, &why);
+		int sockets[WIRE_FDS_MAX];
+		size_t n;
+		int r = kept_sockets(c, &now->instance.spec.files, sockets, &n, &why);
+		if (r == 0)
+			r = call_state_fds(c, e, "instance-start", &body, sockets, n, &why);
 		if (r == 0)
 			return 0;
 		int64_t k = why.kind == ERROR_CONFLICT ? port_in(&why) : -1;

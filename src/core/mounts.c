@@ -1,4 +1,4 @@
-/* Volumes and instances together: what a new instance mounts, mounting while it runs, clones. */
+/* Volumes and instances together: what a new instance mounts, and clones. Mounting while it runs: mounts-live.c. */
 #include "core/volumes.h"
 
 #include "base/log.h"
@@ -6,7 +6,7 @@
 #include "core/tasks.h"
 #include "core/volumes-priv.h"
 
-static bool is_volume(const struct mount *m) {
+bool mount_is_volume(const struct mount *m) {
 	return str_same(m->type, "volume");
 }
 
@@ -55,7 +55,7 @@ static int add_use(struct core *c, struct instance *i, const struct mount *m, co
 	return 0;
 }
 
-static const struct volume_use *use_named(const struct instance *i, const char *name) {
+const struct volume_use *volume_use_named(const struct instance *i, const char *name) {
 	for (size_t k = 0; k < i->volumes.n; k++)
 		if (str_same(i->volumes.items[k].name, name))
 			return &i->volumes.items[k];
@@ -63,7 +63,7 @@ static const struct volume_use *use_named(const struct instance *i, const char *
 }
 
 static int resolve_mount(struct core *c, struct instance *i, struct mount *m, char ***made, struct error *err) {
-	if (!is_volume(m) || (m->source && use_named(i, m->source)))
+	if (!mount_is_volume(m) || (m->source && volume_use_named(i, m->source)))
 		return 0;
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	bool new = false;
@@ -140,7 +140,7 @@ void volumes_drop(struct core *c, const char *project, char *const *ids) {
 static void drop_made(struct core *c, const struct instance *i, bool disks_alone) {
 	for (size_t k = 0; k < i->spec.mounts.n; k++) {
 		const struct mount *m = &i->spec.mounts.items[k];
-		const struct volume_use *u = m->anonymous ? use_named(i, m->source) : NULL;
+		const struct volume_use *u = m->anonymous ? volume_use_named(i, m->source) : NULL;
 		_cleanup_(error_free) struct error err = ERROR_INIT;
 		if (!u || (disks_alone && !str_same(u->kind, "block")))
 			continue;
@@ -156,119 +156,6 @@ void volumes_drop_anonymous(struct core *c, const struct instance *i) {
 /* Only those are block volumes that are made for a mount. */
 void volumes_drop_disks(struct core *c, const struct instance *i) {
 	drop_made(c, i, true);
-}
-
-/* ---- while it runs ---- */
-
-static json_t *mounts_without(const struct instance_spec *s, const char *target) {
-	json_t *list = json_array();
-	_cleanup_(json_free_ptr) json_t *spec = fields_print(&instance_spec_table, s);
-	size_t i;
-	json_t *one;
-	json_array_foreach(json_object_get(spec, "mounts"), i, one)
-		if (!str_same(json_get_str(one, "target"), target))
-			json_array_append(list, one);
-	return list;
-}
-
-/* The spec says what is mounted at the next start, the agent mounts now. */
-static int call_attach(struct core *c, const struct instance *i, const char *request, const struct mount *m,
-		       const struct volume_use *use, struct error *err) {
-	if (!state_is_up(i->status.state))
-		return 0;
-	struct msg_volume_attach body = {
-		.id = i->id,
-		.pool_id = use ? use->pool_id : NULL,
-		.volume_id = use ? use->volume_id : NULL,
-		.target = m->target,
-		.subpath = m->subpath,
-		.read_only = m->read_only,
-	};
-	return agent_call(c, request, &body, NULL, err);
-}
-
-int volume_attach(struct core *c, const char *project, const char *instance, const struct mount *m,
-		  struct instance_snap **out, struct error *err) {
-	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL, *changed = NULL;
-	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
-	int r = instance_get(c, project, instance, &snap, err);
-	if (r == 0)
-		r = noun_get(c, c->volumes, project, m->source, &o, err);
-	if (r < 0)
-		return r;
-	_cleanup_(json_free_ptr) json_t *mounts = mounts_without(&snap->instance.spec, ""), *patch = json_object();
-	json_array_append_new(mounts, json_pack("{s:s, s:s, s:s, s:b, s:s*}", "type", "volume", "source", m->source, "target",
-						m->target, "read_only", m->read_only, "subpath", m->subpath));
-	json_object_set(patch, "mounts", mounts);
-	r = instance_change_mounts(c, project, snap->instance.id, patch, &changed, err);
-	if (r < 0)
-		return r;
-	r = call_attach(c, &changed->instance, "volume-attach", m, use_named(&changed->instance, m->source), err);
-	if (r < 0) {
-		_cleanup_(json_free_ptr) json_t *before = mounts_without(&snap->instance.spec, ""), *undo = json_object();
-		_cleanup_(instance_snap_unref_ptr) struct instance_snap *undone = NULL;
-		json_object_set(undo, "mounts", before);
-		instance_change_mounts(c, project, snap->instance.id, undo, &undone, NULL);
-		return r;
-	}
-	*out = TAKE_PTR(changed);
-	return 0;
-}
-
-int volume_detach(struct core *c, const char *project, const char *instance, const char *target,
-		  struct instance_snap **out, struct error *err) {
-	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
-	int r = instance_get(c, project, instance, &snap, err);
-	if (r < 0)
-		return r;
-	const struct instance *i = &snap->instance;
-	struct mount *found = NULL;
-	for (size_t k = 0; k < i->spec.mounts.n; k++)
-		if (is_volume(&i->spec.mounts.items[k]) && (str_same(i->spec.mounts.items[k].target, target) ||
-							    str_same(i->spec.mounts.items[k].source, target)))
-			found = &i->spec.mounts.items[k];
-	if (!found)
-		return error_set(err, ERROR_NOT_FOUND, "instance %s has no volume %.128s, nor one mounted there", i->spec.name, target);
-	r = call_attach(c, i, "volume-detach", found, NULL, err);
-	if (r < 0)
-		return r;
-	_cleanup_(json_free_ptr) json_t *mounts = mounts_without(&i->spec, found->target), *patch = json_object();
-	json_object_set(patch, "mounts", mounts);
-	return instance_change_mounts(c, project, i->id, patch, out, err);
-}
-
-/* What is mounted stays as it is; where it is, is looked up anew. */
-static void refresh(struct core *c, const struct instance *i) {
-	_cleanup_(json_free_ptr) json_t *mounts = mounts_without(&i->spec, ""), *patch = json_object();
-	_cleanup_(instance_snap_unref_ptr) struct instance_snap *after = NULL;
-	_cleanup_(error_free) struct error err = ERROR_INIT;
-	json_object_set(patch, "mounts", mounts);
-	if (instance_change_mounts(c, i->project, i->id, patch, &after, &err) < 0)
-		log_warn("instance %s does not know where its volumes are until it is changed: %s", i->spec.name, error_text(&err));
-}
-
-static bool names_volume(const struct instance *i, const char *id) {
-	for (size_t k = 0; k < i->volumes.n; k++)
-		if (str_same(i->volumes.items[k].volume_id, id))
-			return true;
-	return false;
-}
-
-void volume_users_refresh(struct core *c, const char *id) {
-	void *value;
-	core_lock(c);
-	struct instance_snap **users = alloc_array(map_count(c->by_id) + 1, sizeof(struct instance_snap *));
-	for (size_t i = 0, n = 0; map_next(c->by_id, &i, NULL, &value);) {
-		const struct entry *e = value;
-		if (!e->leaving && names_volume(&e->snap->instance, id))
-			users[n++] = instance_snap_ref(e->snap);
-	}
-	core_unlock(c);
-	for (struct instance_snap **u = users; *u; u++) {
-		refresh(c, &(*u)->instance);
-		instance_snap_unref(*u);
-	}
-	free(users);
 }
 
 /* ---- clones ---- */
@@ -312,7 +199,34 @@ static int clone_start(struct core *c, const struct instance_snap *made, struct 
 	return r;
 }
 
-static int clone_run(struct core *c, struct task_run *t UNUSED, void *arg, char **result, struct error *err) {
+static int copy_disk(struct core *c, const struct instance *i, struct mount *m, const struct instance_origin *from, char ***made,
+		     struct error *err) {
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL, *copy = NULL;
+	int r = noun_get(c, c->volumes, i->project, m->source, &o, err);
+	if (r < 0 || !str_same(((const struct volume *)o->of)->spec.kind, "block"))
+		return r;
+	r = disk_copy_passing(c, from->task, i->project, m->source, from->linked, &copy, err);
+	if (r < 0)
+		return error_wrap(err, "the disk %s", m->source);
+	const struct volume *v = copy->of;
+	strv_add(made, v->id);
+	free(m->source);
+	m->source = str_copy(v->spec.name);
+	m->anonymous = true;
+	return 0;
+}
+
+int clone_disks_make(struct core *c, struct instance *i, const struct instance_origin *from, char ***made, struct error *err) {
+	int r = 0;
+	for (size_t k = 0; r == 0 && !from->memory && k < i->spec.mounts.n; k++) { /* with its memory such a one has no clones at all */
+		struct mount *m = &i->spec.mounts.items[k];
+		if (mount_is_volume(m) && m->source && !m->read_only)
+			r = copy_disk(c, i, m, from, made, err);
+	}
+	return r;
+}
+
+static int clone_run(struct core *c, struct task_run *t, void *arg, char **result, struct error *err) {
 	struct clone *k = arg;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *from = NULL, *made = NULL;
 	int r = instance_get(c, k->project, k->instance, &from, err);
@@ -327,6 +241,7 @@ static int clone_run(struct core *c, struct task_run *t UNUSED, void *arg, char 
 		},
 		.linked = k->linked,
 		.memory = k->memory,
+		.task = t,
 	};
 	struct instance_spec spec;
 	clone_spec(&from->instance, k->name, &spec);

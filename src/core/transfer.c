@@ -16,6 +16,10 @@ void image_publish(struct core *c, const char *project, const char *action, cons
 	event_add(c, "image", action, project, id, name, NULL);
 }
 
+void image_built(struct core *c, const char *project, const char *id) {
+	image_publish(c, project, "create", id, id);
+}
+
 /* ---- an image from a tree ---- */
 
 /* The tar from fd as a new image under name. */
@@ -270,6 +274,15 @@ static void choose(struct chosen *k, struct image_snap *snap, const char *name) 
 			strv_add(&k->images[i].names, *n);
 }
 
+static int save_chosen(struct core *c, const struct chosen *k, int fd, struct error *err) {
+	images_hold(c);
+	for (size_t i = 0; i < k->n; i++)
+		image_keep(c, &k->images[i]);
+	int r = archive_save(c->content, k->images, k->n, fd, err);
+	images_release(c);
+	return r;
+}
+
 int image_save(struct core *c, const char *project, char *const *names, int fd, struct error *err) {
 	size_t n = strv_len(names);
 	if (n == 0)
@@ -285,10 +298,25 @@ int image_save(struct core *c, const char *project, char *const *names, int fd, 
 			return r;
 		choose(&k, snap, names[i]);
 	}
-	images_hold(c);
-	for (size_t i = 0; i < k.n; i++)
-		image_keep(c, &k.images[i]);
-	int r = archive_save(c->content, k.images, k.n, fd, err);
-	images_release(c);
-	return r;
+	return save_chosen(c, &k, fd, err);
+}
+
+int image_save_as(struct core *c, const char *project, const char *image, char *const *names, int fd, struct error *err) {
+	_cleanup_(chosen_free) struct chosen k = {
+		.snaps = alloc_array(1, sizeof(struct image_snap *)),
+		.images = alloc_array(1, sizeof(struct image)),
+	};
+	int r = image_get(c, project, image, &k.snaps[0], err);
+	if (r < 0)
+		return r;
+	k.n = 1;
+	k.images[0] = k.snaps[0]->image;
+	k.images[0].names = NULL;
+	for (char *const *n = names; r == 0 && n && *n; n++) {
+		char *full = NULL;
+		r = image_name_full(*n, &full, err);
+		if (r == 0)
+			strv_take(&k.images[0].names, full);
+	}
+	return r < 0 ? r : save_chosen(c, &k, fd, err);
 }

@@ -17,6 +17,11 @@ const char *volume_user(struct core *c, const char *id, bool running);
 int volume_take_hold(struct core *c, const char *project, const char *name, struct held *h, struct noun **out,
 		struct error *err);
 
+/* A copy of a disk that nobody runs with, without a name that anybody knows; should the operation be cut off it goes at control's next
+ * start. CONFLICT: somebody runs with it. */
+int disk_copy_passing(struct core *c, struct task_run *t, const char *project, const char *name, bool linked, struct noun **out,
+		      struct error *err);
+
 /* disk-moves.c: a disk of a machine that runs, from one pool into another. A volume, held: */
 int disk_move_volume(struct core *c, struct task_run *t, const struct volume *v, const struct instance_snap *user, const char *pool,
 		     struct error *err);
@@ -24,7 +29,7 @@ int disk_move_volume(struct core *c, struct task_run *t, const struct volume *v,
 struct instance_snap *volume_runner(struct core *c, const char *id);
 /* What the agent has in that pool, though the store says it is in another one, which has it no more: the store follows. */
 bool disk_move_adopt(struct core *c, const struct pool *p, const char *id);
-/* mounts.c: the instances that name a volume learn in which pool it is now. */
+/* mounts-live.c: the instances that name a volume learn in which pool it is now. */
 void volume_users_refresh(struct core *c, const char *id);
 /* instance-change.c: the root is in that pool now. */
 int instance_set_pool(struct core *c, const char *project, const char *id, const char *pool, const char *pool_id, struct error *err);

@@ -333,11 +333,28 @@ static void copy_free(void *arg) {
 	free(k);
 }
 
+/* Of a volume that is held. */
+static int copy_held(struct core *c, struct task_run *t, const struct copy *k, const struct volume *from, struct volume_spec *spec,
+		     bool transient, struct noun **out, struct error *err) {
+	_cleanup_(free_ptr) char *from_pool = NULL;
+	_cleanup_(making_end) struct making m;
+	int r = making_begin(c, k->project, spec, &m, err);
+	m.volume.transient = transient;
+	if (r == 0)
+		r = pool_id_of(c, from->spec.pool, &from_pool, err);
+	struct msg_volume_create body = {
+		.pool_id = m.pool_id,
+		.volume = m.volume,
+		.from = {.pool_id = from_pool, .id = from->id, .snapshot = k->snapshot},
+		.linked = k->linked,
+	};
+	return r < 0 ? r : making_finish(c, &m, agent_task(c, t, "volume-create", &body, NULL, err), out, err);
+}
+
 static int copy_run(struct core *c, struct task_run *t, void *arg, char **result, struct error *err) {
 	struct copy *k = arg;
 	_cleanup_(held_release) struct held h = {0};
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL, *made = NULL;
-	_cleanup_(free_ptr) char *from_pool = NULL;
 	int r = volume_take_hold(c, k->project, k->name, &h, &o, err);
 	if (r < 0)
 		return r;
@@ -347,20 +364,37 @@ static int copy_run(struct core *c, struct task_run *t, void *arg, char **result
 	if (k->pool)
 		spec.pool = k->pool;
 	spec.schedule = (struct snapshot_schedule){0};
-	_cleanup_(making_end) struct making m;
-	r = making_begin(c, k->project, &spec, &m, err);
+	r = copy_held(c, t, k, from, &spec, false, &made, err);
 	if (r == 0)
-		r = pool_id_of(c, from->spec.pool, &from_pool, err);
-	struct msg_volume_create body = {
-		.pool_id = m.pool_id,
-		.volume = m.volume,
-		.from = {.pool_id = from_pool, .id = from->id, .snapshot = k->snapshot},
-		.linked = k->linked,
-	};
+		*result = str_copy(((const struct volume *)made->of)->id);
+	return r;
+}
+
+static int check_still(struct core *c, const struct volume *v, struct error *err) {
+	WITH_LOCK(c);
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *runner = volume_runner(c, v->id);
+	return !runner ? 0 : error_set(err, ERROR_CONFLICT, "instance %s runs with the disk %s, a copy of which would not be of one "
+				       "moment: stop it first, or detach the disk", runner->instance.spec.name, v->spec.name);
+}
+
+int disk_copy_passing(struct core *c, struct task_run *t, const char *project, const char *name, bool linked, struct noun **out,
+		      struct error *err) {
+	const struct copy k = {.project = (char *)project, .linked = linked};
+	_cleanup_(held_release) struct held h = {0};
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	int r = volume_take_hold(c, project, name, &h, &o, err);
 	if (r == 0)
-		r = making_finish(c, &m, agent_task(c, t, "volume-create", &body, NULL, err), &made, err);
-	if (r == 0)
-		*result = str_copy(m.volume.id);
+		r = check_still(c, o->of, err);
+	if (r < 0)
+		return r;
+	struct volume_spec spec;
+	fields_copy(&volume_spec_table, &((const struct volume *)o->of)->spec, &spec);
+	free(spec.name);
+	spec.name = random_hex(INSTANCE_ID_LEN / 2);
+	spec.schedule = (struct snapshot_schedule){0};
+	pairs_set(&spec.labels, ANONYMOUS_VOLUME, "true");
+	r = copy_held(c, t, &k, o->of, &spec, true, out, err);
+	fields_free(&volume_spec_table, &spec);
 	return r;
 }
 

@@ -61,6 +61,9 @@ int kept_delete(struct core *c, enum kept_kind kind, const char *project, const 
 /* A secret for instances of an operation of control's own, in memory alone: its name, good as a file's source until it is taken
  * back. Free it. */
 char *kept_lend(struct core *c, const void *data, size_t n);
+/* As well, with "socket" as the file's kind: one that has no name yet, the lender's until it is taken back. When the instance starts it
+ * listens inside at the file's place. */
+char *kept_lend_socket(struct core *c, int fd);
 void kept_take_back(struct core *c, const char *name);
 /* Names of the workloads that get it, to be freed. */
 char **kept_users(struct core *c, enum kept_kind kind, const char *project, const char *name);

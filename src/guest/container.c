@@ -44,7 +44,7 @@ static void describe_files(const struct guest_config *g, struct container_config
 		base64_decode(f->data ? f->data : "", &data);
 		size_t size = data.len;
 		c->files[c->n_files] = (struct container_file){str_copy(f->target), buf_steal(&data), size, (uint32_t)f->uid,
-							       (uint32_t)f->gid, (mode_t)f->mode};
+							       (uint32_t)f->gid, (mode_t)f->mode, false, -1};
 	}
 }
 

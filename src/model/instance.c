@@ -90,8 +90,8 @@ const struct field_table mount_table = {
 };
 
 static const struct field file_fields[] = {
-	FIELD(struct instance_file, kind, FIELD_ENUM, .def = "secret", .values = (const char *const[]){"secret", "config", NULL},
-	      .doc = "What it is"),
+	FIELD(struct instance_file, kind, FIELD_ENUM, .def = "secret", .values = (const char *const[]){"secret", "config", "socket", NULL},
+	      .doc = "What it is; socket: one at which the builder listens, nobody else has any"),
 	FIELD(struct instance_file, source, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 256, .check = instance_name_check,
 	      .doc = "Its name or id"),
 	FIELD(struct instance_file, target, FIELD_STRING, .check = mount_target_check,

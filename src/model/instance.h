@@ -47,7 +47,7 @@ struct mount {
 
 /* A secret or config, put inside as a file of its own in memory: neither on the instance's disk nor in its image. */
 struct instance_file {
-	char *kind;    /* secret | config */
+	char *kind;    /* secret | config | socket: at which an operation of control's own listens, see kept_lend_socket */
 	char *source;  /* its name or id */
 	char *target;  /* absolute path inside; NULL: /run/secrets/NAME, /NAME */
 	int64_t uid, gid;

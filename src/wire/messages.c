@@ -120,6 +120,7 @@ static const struct field update_fields[] = {
 	      .doc = "All of the new spec"),
 	FIELD(struct msg_instance_update, ports, FIELD_LIST, .max = 256, .sub = &port_table, .doc = "As published"),
 	FIELD(struct msg_instance_update, volumes, FIELD_LIST, .max = 256, .sub = &volume_use_table, .doc = "That it mounts"),
+	FIELD(struct msg_instance_update, back, FIELD_BOOL, .doc = "Processors that a machine keeps are no failure"),
 };
 TABLE(msg_instance_update_table, "msg_instance_update", struct msg_instance_update, update_fields, "A changed spec");
 
@@ -366,7 +367,8 @@ const struct wire_request wire_requests[] = {
 	{"instance-create", &msg_instance_create_table, &msg_instance_state_table, 0, 1 + MEDIA_MAX,
 	 "Directories, uid range and record; again: the same. Descriptors: its files, one behind the other; its media"},
 	{"instance-media", &msg_instance_media_table, &msg_empty_table, 0, MEDIA_MAX, "Other media for a machine, from its next start on"},
-	REQUEST("instance-start", id, instance_state, "Starts it; says whether its command could be executed"),
+	{"instance-start", &msg_id_table, &msg_instance_state_table, 0, WIRE_FDS_MAX,
+	 "Starts it; says whether its command could be executed. Descriptors: the sockets among its files, which have no name yet"},
 	REQUEST("instance-stop", instance_stop, instance_state,
 		"Signal, then after the timeout SIGKILL; waits for the end"),
 	REQUEST("instance-kill", instance_kill, empty, "A signal to its first process"),

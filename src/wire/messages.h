@@ -92,6 +92,7 @@ struct msg_instance_update { /* the whole new spec; limits apply at once, ports 
 	struct instance_spec spec;
 	ports ports; /* as in struct instance */
 	FIELD_LIST_OF(struct volume_use) volumes;
+	bool back;   /* to what it was: processors that a machine does not let go stay until its next start */
 };
 
 /* "attach": reply carries one descriptor that speaks shim/protocol.h. */

@@ -101,7 +101,8 @@ struct msg_snapshot {
 	bool memory; /* of a machine: with its memory, which runs and goes on (create); it is suspended afterwards (restore) */
 };
 
-/* "volume-attach", "volume-detach": mounts in a running instance; the spec and volumes of instance-update follow. */
+/* "volume-attach" after instance-update with the spec that has it, "volume-detach" before the one that has it not: in an instance that runs.
+ * The same again does nothing. */
 struct msg_volume_attach {
 	char *id; /* of the instance */
 	char *pool_id, *volume_id; /* not for detach */

@@ -13,7 +13,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from consistent import consistent, empty, listing
+from consistent import consistent, control_killed, empty, listing, records
 from tap import LONG, contains, equal, need, note, run, test
 from wabe import WABE, Daemon, busybox_rootfs, wait_until
 
@@ -129,6 +129,38 @@ def a_restart_keeps_exit_statuses(d):
         status = d.show(name)["status"]
         equal((status["state"], status["exit_code"]), ("exited", 11), f"round {round}")
         d.cli("rm", name)
+    empty(d)
+
+
+@test
+def mounts_with_control_killed(d):
+    """a volume that comes to a running instance or leaves it while control is killed: instance, agent and store agree about it"""
+    end(d)
+    d.start()
+    d.cli("volume", "create", "v")
+    d.cli("run", "-d", "--name", "f", IMAGE, *STUBBORN)
+    id = d.show("f")["id"]
+
+    def seen():
+        return (" /v " in d.out("exec", "f", "cat", "/proc/mounts"), bool(d.show("f")["spec"].get("mounts")),
+                bool(records(d)[id]["spec"].get("mounts")))
+
+    def agreed(point):
+        wait_until(lambda: len(set(seen())) == 1, 60, f"agreement after {point}: {seen()}")
+        return seen()[0]
+
+    for verb, points in (("attach", ("attach.noted", "attach.mounted", "attach.done", "update.saved")),
+                         ("detach", ("detach.noted", "detach.unmounted", "detach.forgotten", "update.saved"))):
+        for point in points:
+            if agreed(point) == (verb == "attach"):
+                d.cli("volume", *(("detach", "v", "f") if verb == "attach" else ("attach", "v", "f", "/v")))
+            control_killed(d, point, "volume", verb, "v", "f", *(["/v"] if verb == "attach" else []))
+            agreed(f"{verb} at {point}")
+    if agreed("all"):
+        d.cli("volume", "detach", "v", "f")
+    equal(seen(), (False, False, False))
+    d.cli("rm", "-f", "f")
+    d.cli("volume", "rm", "v")
     empty(d)
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from consistent import records  # noqa: E402
+from consistent import control_killed, records  # noqa: E402
 from machine import Monitor  # noqa: E402
 from machine_linux import guest, linux  # noqa: E402
 from machine_state import state  # noqa: E402
@@ -55,14 +55,30 @@ class Context:
         d.start()
         equal(state(d, id), "running", point)
         equal(d.out("logs", id).count("linux is up"), 1)
+        wait_until(self.agree, 60, f"agreement after {point}")
 
     def agree(self):
         """The agent's record is what the store says."""
-        equal(records(self.d)[self.id]["spec"]["limits"], self.d.json("show", self.id)["spec"]["limits"])
+        return records(self.d)[self.id]["spec"]["limits"] == self.d.json("show", self.id)["spec"]["limits"]
 
     def asks(self, command, **arguments):
         with Monitor(self.d, self.id) as q:
             return q.call(command, **arguments)
+
+    def control_killed(self, point, *change):
+        control_killed(self.d, point, *change)
+        equal(state(self.d, self.id), "running", point)
+
+    def volumes(self):
+        """In QEMU, and in the store."""
+        nodes = {n["node-name"] for n in self.asks("query-named-block-nodes")}
+        return any(n.startswith("volume") for n in nodes), bool(self.d.json("show", self.id)["spec"].get("mounts"))
+
+    def one_disk(self, point):
+        """Both say the same: whether it is there."""
+        wait_until(lambda: len(set(self.volumes())) == 1, 60, f"agreement about the disk after {point}")
+        equal(bool(records(self.d)[self.id]["spec"].get("mounts")), self.volumes()[1], point)
+        return self.volumes()[0]
 
     def cards(self):
         return len(self.asks("query-rx-filter"))
@@ -81,7 +97,7 @@ def processors(c):
         c.cut(point, "update", "--cpus", str(n), c.id)
         c.d.cli("update", "--cpus", str(n), c.id)
         equal((len(c.asks("query-cpus-fast")), c.d.json("show", c.id)["spec"]["limits"]["cpus"]), (n, n))
-        c.agree()
+        equal(c.agree(), True)
 
 
 @test
@@ -93,7 +109,7 @@ def memory(c):
         wait_until(lambda: 256 * MIB + c.asks("query-memory-devices")[0]["data"]["size"] == wanted, 120, f"its memory after {point}")
         c.d.cli("update", "-m", f"{size}m", c.id)
         equal(256 * MIB + c.asks("query-memory-devices")[0]["data"]["size"], size * MIB)
-        c.agree()
+        equal(c.agree(), True)
 
 
 @test
@@ -110,6 +126,27 @@ def cards(c):
         if len(c.d.json("show", c.id)["nics"]) == 2:
             c.d.cli("network", "disconnect", "two", c.id)
         wait_until(lambda: c.cards() == 1, 60, "no card")
+
+
+@test
+def disks(c):
+    """a volume that comes and goes, cut off anywhere: QEMU has it, or nobody"""
+    d = c.d
+    d.cli("volume", "create", "--kind", "block", "--size", "8m", "disk")
+    cuts = {"attach": [(c.cut, "live.disk"), (c.cut, "update.saved"), (c.control_killed, "attach.done")],
+            "detach": [(c.cut, "live.unplugged"), (c.control_killed, "detach.noted"), (c.control_killed, "update.saved")]}
+    for verb, ways in cuts.items():
+        for cut, point in ways:
+            if c.one_disk(point) == (verb == "attach"):
+                d.cli("volume", *(("detach", "disk", c.id) if verb == "attach" else ("attach", "disk", c.id, "/data")))
+            cut(point, "volume", verb, "disk", c.id, *(["/data"] if verb == "attach" else []))
+            c.one_disk(f"{verb} cut off at {point}")
+    if not c.one_disk("all"):
+        d.cli("volume", "attach", "disk", c.id, "/data")
+    equal(c.volumes(), (True, True))
+    d.cli("volume", "detach", "disk", c.id)
+    equal(c.volumes(), (False, False))
+    d.cli("volume", "rm", "disk")
 
 
 @test

@@ -77,16 +77,20 @@ def suspended(two):
     d.cli("rm", "-f", id)
 
 
-@test
-def snapshots_and_clones(two):
-    """the guest writes on while its memory is saved"""
-    d = two.daemons[0]
-    id = writer(d, "--name", "original")
+def saved_and_restored(d, id):
     d.cli("snapshot", "create", "--memory", id, "then")
     goes_round(d, id)
     d.cli("kill", id)
     d.cli("snapshot", "restore", id, "then")
     goes_round(d, id)
+
+
+@test
+def snapshots_and_clones(two):
+    """the guest writes on while its memory is saved"""
+    d = two.daemons[0]
+    id = writer(d, "--name", "original")
+    saved_and_restored(d, id)
     d.cli("clone", "--memory", "original", "copy")
     goes_round(d, d.json("show", "copy")["id"])
     goes_round(d, id)
@@ -108,11 +112,7 @@ def with_room_to_grow(two):
     """one that can be given more memory is halted meanwhile"""
     d = two.daemons[0]
     id = writer(d, "--memory-max", "512m")
-    d.cli("snapshot", "create", "--memory", id, "then")
-    goes_round(d, id)
-    d.cli("kill", id)
-    d.cli("snapshot", "restore", id, "then")
-    goes_round(d, id)
+    saved_and_restored(d, id)
     d.cli("rm", "-f", id)
 
 

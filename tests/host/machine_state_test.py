@@ -194,6 +194,43 @@ def clones(d):
     remove(d, *ids)
 
 
+@test
+def clones_with_disks(d):
+    """further disks that it writes to are copied with it, and are the clone's own; what is read alone is shared; killed on the way nothing is left"""
+    def names():
+        return d.out("volume", "ls", "-q").split()
+
+    content = os.urandom(1 << 20)
+    for name in "data", "tools":
+        d.cli("volume", "import", "--format", "raw", "--kind", "block", "--size", "1m", "-", name, input=content, text=False)
+    id = d.out("create", "--vm", "--name", "first", "-m", "64m", "-v", "data:/data", "-v", "tools:/tools:ro", IMAGE)
+    before = 2
+    one = d.out("clone", "first", "second")
+    mine, shared = (m["source"] for m in d.show(one)["spec"]["mounts"])
+    equal((mine == "data", shared), (False, "tools"))
+    equal(d.cli("volume", "export", "--format", "raw", mine, text=False).stdout, content)
+    d.cli("start", id, one)
+    for name in "first", "second":
+        r = d.cli("clone", name, "third", check=False)
+        equal(r.returncode, 125)
+        contains(r.stderr, "would not be of one moment")
+    d.cli("rm", "-f", one)
+    d.cli("kill", id)
+    wait_until(lambda: state(d, id) == "exited", 20, "the end")
+    equal(sorted(names()), ["data", "tools"])
+    for point in "copy.written", "create.filled", "create.reported":
+        d.stop()
+        d.start(WABE_FAULT=f"both:{point}")
+        d.cli("clone", "first", "third", check=False)
+        d.kill()
+        d.start()
+        wait_until(lambda: [len(names()) - before, len(d.json("ls", "-a"))] in ([0, 1], [1, 2]), 60, f"order after {point}")
+        d.cli("rm", "-f", *[i["id"] for i in d.json("ls", "-a") if i["id"] != id], check=False)
+        wait_until(lambda: (len(names()), len(d.json("ls", "-a"))) == (before, 1), 60, f"nothing left after {point}")
+    remove(d, id)
+    d.cli("volume", "rm", "data", "tools")
+
+
 def board(d, id, name=""):
     """What the board remembers, or remembered with a snapshot: variables of UEFI, state of the TPM"""
     found = {}

@@ -2,7 +2,9 @@
 import glob
 import json
 import os
+import signal
 import sqlite3
+import subprocess
 
 from wabe import wait_until
 
@@ -58,6 +60,24 @@ def workers(d):
         if int(rest.split()[1]) == agent and name != "wabe-shim":
             found.append((int(pid), name, rest.split()[0]))
     return found
+
+
+def control_killed(d, point, *command):
+    """SIGKILL of control while a worker of the command's is at that place; the worker goes on to its end. Then another daemon, without faults."""
+    d.stop()
+    d.start(WABE_FAULT=f"hold:{point}")
+    client = subprocess.Popen(d.line(*command), env=d.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    held = wait_until(lambda: client.poll() is not None or [p for p, _, state in workers(d) if state == "T"], 120, f"a worker at {point}")
+    assert held is not True, f"{command} did not come by {point}"
+    control = d.pids()["control"]
+    os.kill(d.process.pid, signal.SIGSTOP)  # else another control comes, and its workers to the same place
+    os.kill(control, signal.SIGKILL)
+    client.wait(60)
+    for pid in held:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not any(pid in held for pid, _, _ in workers(d)), 60, f"the end of what was at {point}")
+    d.kill()
+    d.start()
 
 
 def problems(d):

@@ -216,6 +216,15 @@ static void kill_process(struct container_state *s) {
 	proc_wait(s->pid);
 }
 
+/* Those among the files, too. */
+static int *keep_sockets(const struct container_config *c, int *keep, size_t *n) {
+	keep = alloc_resize(keep, *n + c->n_files + 1, sizeof *keep);
+	for (size_t i = 0; i < c->n_files; i++)
+		if (c->files[i].is_socket)
+			keep[(*n)++] = c->files[i].socket;
+	return keep;
+}
+
 /* Clones, and gives the child what it needs. On failure the child is dead and reaped. */
 static int make_process(struct container_config *c, const struct container_stdio *io, int cgroup, struct container_state *out,
 			struct error *err) {
@@ -235,6 +244,7 @@ static int make_process(struct container_config *c, const struct container_stdio
 	}
 	size_t n_keep;
 	_cleanup_(free_ptr) int *keep = stdio_kept(io, pipes.gate, pipes.result[1], &n_keep);
+	keep = keep_sockets(c, keep, &n_keep);
 	struct clone_request q = {
 		.keep = keep, .n_keep = n_keep, .preserve_fds = io->preserve_fds, .flags = clone_flags(c), .joined = c->namespaces, .n_joined = c->n_namespaces, .pidfd = -1, .cgroup = cgroup,
 		.enter = c->cgroup.path ? &out->cgroup : NULL,

@@ -1,5 +1,5 @@
-/* Files that exist in memory alone: all of them lie in one tmpfs that nobody sees, each is bound to its target from there,
- * read-only. */
+/* Files that exist in memory alone, and sockets at which others listen: all of them lie in one tmpfs that nobody sees, each is
+ * bound to its target from there, read-only. */
 #include "base/fs.h"
 #include "driver/container/container-priv.h"
 
@@ -7,10 +7,27 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#define BACKLOG 16
+
+static int listen_at(int dir, const char *name, const struct container_file *f, struct error *err) {
+	char path[FD_PATH_MAX];
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	snprintf(at.sun_path, sizeof at.sun_path, "%s/%s", fd_path(dir, path), name);
+	if (bind(f->socket, (const struct sockaddr *)&at, sizeof at) < 0 || listen(f->socket, BACKLOG) < 0)
+		return error_errno(err, errno, "cannot listen at what is to be %s", f->target);
+	if (fchownat(dir, name, f->uid, f->gid, AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(dir, name, f->mode, 0) < 0)
+		return error_errno(err, errno, "cannot give %s to user %u, group %u", f->target, f->uid, f->gid);
+	return 0;
+}
+
 static int write_file(int dir, const char *name, const struct container_file *f, struct error *err) {
+	if (f->is_socket)
+		return listen_at(dir, name, f, err);
 	_cleanup_(close_fd) int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int r = fd < 0 ? -errno : fs_write_all(fd, f->data, f->size);
 	if (r < 0)

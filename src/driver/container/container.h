@@ -50,6 +50,8 @@ struct container_file {
 	size_t size;
 	uint32_t uid, gid; /* inside */
 	mode_t mode;
+	bool is_socket;
+	int socket; /* not bound yet: it listens there, instead of data; stays the caller's */
 };
 
 struct container_device {
