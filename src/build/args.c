@@ -26,15 +26,6 @@ void args_add(struct pairs *to, const char *name, const char *value) {
 	to->items[to->n++] = (struct pair){str_copy(name), value ? str_copy(value) : NULL};
 }
 
-void args_free(struct pairs *p) {
-	for (size_t i = 0; i < p->n; i++) {
-		free(p->items[i].key);
-		free(p->items[i].value);
-	}
-	free(p->items);
-	*p = (struct pairs){0};
-}
-
 /* What a Dockerfile may ask for without anybody giving it: the platform that is built for, which is also the one that builds. */
 static const char *const platform_names[] = {"BUILDARCH",  "BUILDOS",	 "BUILDPLATFORM", "BUILDVARIANT",
 					     "TARGETARCH", "TARGETOS", "TARGETPLATFORM", "TARGETVARIANT"};

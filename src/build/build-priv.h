@@ -5,6 +5,7 @@
 #include "build/dockerfile.h"
 #include "build/ignore.h"
 #include "core/images.h"
+#include "core/volumes.h"
 
 #include <pthread.h>
 
@@ -25,7 +26,6 @@ const char *args_get(const struct build_args *a, const struct pairs *declared, c
 char **args_env(const struct build_args *a, const struct pairs *of, char *const *env);
 /* Proxies, which need no declaration and count neither for the cache nor for the history. */
 bool args_is_builtin(const char *name);
-void args_free(struct pairs *p);
 
 /* ---- output (output.c) ---- */
 /* Stages write at the same time; what is shown is as if they had run one after the other. */
@@ -132,11 +132,16 @@ int copy_step(struct stage *s, const struct instruction *i, struct error *err);
 int workdir_step(struct stage *s, const char *path, struct error *err);
 /* context.c: the context, with at least what the word names in it; NULL: there is none */
 int context_get(struct builder *b, const char *word, struct tree **out, struct error *err);
+/* named.c: names that have another meaning; NULL: this one has none */
+const struct build_named *named_find(const struct builder *b, const char *name);
+ssize_t named_stage(const struct builder *b, const char *name, size_t before); /* dockerfile_stage, for those that have none */
+int named_tree(struct builder *b, const struct build_named *n, struct tree **out, struct error *err);
 /* source.c: the files that COPY and ADD mean */
 struct copy_source {
 	struct tree *tree;
 	struct tree_node *node;
 	char *name; /* its last part, as it is named at the destination */
+	char *path; /* its directories and that, which all come there (--parents); else NULL */
 	bool unpack; /* ADD of a local archive */
 };
 struct copy_sources {
@@ -154,6 +159,8 @@ void copy_sources_free(struct copy_sources *c);
 char *copy_sources_digest(const struct copy_sources *from); /* "file:<hex>", "dir:<hex>", "multi:<hex>" */
 /* A new volume with them in it, which goes at control's next start at the latest: its name. */
 int copy_to_volume(struct stage *s, const struct copy_sources *from, char **volume, struct error *err);
+/* One that stays, as spec (taken) has it. EXISTS. */
+int copy_to_kept_volume(struct stage *s, const struct copy_sources *from, struct volume_spec *spec, struct error *err);
 /* mount.c: RUN --mount */
 struct bind {
 	struct copy_sources from;
@@ -171,12 +178,33 @@ struct run_mounts {
 		struct instance_file file;
 	} *secrets; /* they do not count; asked for only when the command shall run */
 	size_t n_secrets;
+	struct ssh_mount {
+		char *id;
+		bool required;
+		struct instance_file file;
+		struct ssh_agent *agent; /* NULL: it is not there */
+	} *agents; /* they do not count either */
+	size_t n_agents;
 	instance_files files; /* those that are there */
 };
 int run_mounts_find(struct stage *s, const struct instruction *i, struct run_mounts *all, struct error *err);
 int run_mounts_add_script(struct stage *s, struct run_mounts *all, const struct heredoc *doc, struct error *err);
 int run_mounts_fill(struct stage *s, struct run_mounts *all, struct error *err); /* before the instance is made */
 void run_mounts_end(struct stage *s, struct run_mounts *all);			 /* after it is gone; also after a failure */
+/* Where the first agent is, for SSH_AUTH_SOCK; NULL. */
+const char *run_mounts_agent(const struct run_mounts *all);
+/* Connections to agents are answered from now on: the instance runs. */
+int run_mounts_serve(struct run_mounts *all, struct error *err);
+/* ssh.c: an agent of ssh, which is the client's */
+struct ssh_agent;
+/* *out NULL: the client has none, and *err says so. */
+int ssh_agent_new(struct builder *b, const char *id, struct ssh_agent **out, struct error *err);
+int ssh_agent_socket(const struct ssh_agent *a); /* to be lent to the instance */
+int ssh_agent_serve(struct ssh_agent *a, struct error *err); /* when that runs */
+void ssh_agent_free(struct ssh_agent *a); /* ends all connections */
+/* chmod.c: octal or symbolic */
+bool chmod_is_valid(const char *text);
+mode_t chmod_apply(const char *text, mode_t mode); /* with its type */
 /* owner.c: --chown in the image's users; uid and gid. */
 int owner_find(struct stage *s, const char *chown, uint32_t *uid, uint32_t *gid, struct error *err);
 /* from.c */

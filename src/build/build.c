@@ -98,7 +98,7 @@ static ssize_t stage_meant(struct builder *b, const char *word, size_t before, b
 		return -1;
 	if (!by_number && str_to_u64(name, 10, &number) == 0)
 		return -1;
-	return dockerfile_stage(&b->file, name, before);
+	return named_stage(b, name, before);
 }
 
 /* What --from and the from= of --mount say. */
@@ -312,6 +312,7 @@ static int finish(struct builder *b, struct build_result *result, struct error *
 		image_snap_unref(snap);
 	}
 	output_text(&last->out, "Successfully built %.12s\n", result->image_id + 7);
+	image_built(b->core, b->o->project, result->image_id);
 	return name_image(b, result->image_id, err);
 }
 
@@ -339,7 +340,7 @@ static int build(struct builder *b, struct build_result *result, struct error *e
 
 static void stage_free(struct stage *s) {
 	fields_free(&image_config_table, &s->config);
-	args_free(&s->args.stage);
+	pairs_free(&s->args.stage);
 	buf_free(&s->out.waiting);
 	buf_free(&s->out.partial);
 	free(s->image);
@@ -364,7 +365,7 @@ int build_run(struct core *c, const struct build_request *o, struct tree *contex
 	for (size_t i = 0; b.stages && i < b.n_stages; i++)
 		stage_free(&b.stages[i]);
 	free(b.stages);
-	args_free(&b.meta);
+	pairs_free(&b.meta);
 	strv_free(b.context_paths);
 	dockerfile_free(&b.file);
 	pthread_mutex_destroy(&b.lock);

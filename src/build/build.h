@@ -18,16 +18,28 @@ struct build_login { /* for images of this registry */
 	char *server, *username, *password;
 };
 
-/* What is asked of whoever wants the build, while it goes on. Called from several threads, one at a time; NULL: it gives
- * nothing of that kind. */
+/* What is asked of whoever wants the build, while it goes on. Called from several threads, one at a time but for agent_serve;
+ * NULL: it gives nothing of that kind. */
 struct build_client {
 	/* The context, when it is needed for the first time: these paths (with wildcards) of it, or all (NULL). Once more, for all, if
 	 * that was not enough. It stays the client's, until the build ends. */
 	int (*context)(void *arg, char *const *paths, struct tree **out, struct error *err);
+	/* All files of a directory among the request's `named`; it stays the client's, too. Again: the same. */
+	int (*directory)(void *arg, const char *name, struct tree **out, struct error *err);
 	int (*secret)(void *arg, const char *id, struct buf *out, struct error *err); /* NOT_FOUND */
 	/* For a registry; NULL in both: as nobody. */
 	int (*login)(void *arg, const char *registry, char **username, char **password, struct error *err);
+	/* Whether there is an agent of ssh by that name: NOT_FOUND. Then, at any time and from threads of their own: serves a
+	 * connection to it until it has ended or, which is to end it, is shut down; the descriptor stays the caller's. */
+	int (*agent_check)(void *arg, const char *id, struct error *err);
+	void (*agent_serve)(void *arg, const char *id, int connection);
 	void *arg;
+};
+
+/* What a name in FROM and --from means instead of a stage or an image. */
+struct build_named {
+	char *name;
+	char *image; /* NULL: a directory of the client's */
 };
 
 struct build_request {
@@ -35,6 +47,8 @@ struct build_request {
 	const char *dockerfile;	      /* its path in the context */
 	struct tree *dockerfiles;     /* where it is instead; NULL */
 	const struct build_client *client; /* NULL: nobody is asked for anything */
+	const struct build_named *named;
+	size_t n_named;
 	char *const *names;	      /* the image's, as people write them */
 	char *const *extra_hosts;     /* "name:address" */
 	char *const *build_args;      /* "KEY=VALUE", or KEY alone: declared, without a value */

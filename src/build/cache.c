@@ -60,9 +60,9 @@ static bool is_above(struct stage *s, const char *image, const char *id) {
 	return false;
 }
 
-/* With --cache-from only what those images were built upon counts. */
+/* With --cache-from only what those images were built upon counts; for BuildKit's clients, that as well. */
 static bool is_wanted(struct stage *s, const char *id) {
-	char *const *from = s->b->o->cache_from;
+	char *const *from = s->b->sink->event ? NULL : s->b->o->cache_from;
 	for (char *const *f = from; f && *f; f++) {
 		_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
 		if (image_get(s->b->core, s->b->o->project, *f, &snap, NULL) == 0 && is_above(s, snap->image.id, id))

@@ -13,7 +13,7 @@ static bool is_plain(const char *word) {
 /* false: it may be anything. */
 static bool add_path(char ***paths, const char *word) {
 	_cleanup_(free_ptr) char *clean = path_clean(word);
-	if (!is_plain(word) || !*clean)
+	if (!is_plain(word) || !*clean || strstr(clean, "**"))
 		return false;
 	if (!strv_has(*paths, clean))
 		strv_add(paths, clean);

@@ -23,14 +23,15 @@ struct copy {
 	struct copy_sources from;
 	char *path; /* absolute */
 	bool to_dir;
-	bool has_mode;
-	mode_t mode;
+	char *chmod; /* NULL: as they are */
 	uint32_t uid, gid;
+	bool keep_owners;
 };
 
 static void copy_free(struct copy *c) {
 	strv_free(c->words);
 	free(c->chown);
+	free(c->chmod);
 	free(c->path);
 	copy_sources_free(&c->from);
 }
@@ -61,14 +62,27 @@ static void hash_node(struct hash *h, const struct ignore *excludes, const struc
 	}
 }
 
+/* Of the directories that come along, their modes. */
+static void hash_parents(struct hash *h, const struct copy_source *one) {
+	const struct tree_node *n = one->node->parent;
+	for (const char *p = one->path; n && (p = strchr(p, '/')); p++, n = n->parent) {
+		char mode[16];
+		snprintf(mode, sizeof mode, "%o", n->mode);
+		hash_text(h, mode);
+	}
+}
+
 char *copy_sources_digest(const struct copy_sources *from) {
 	_cleanup_(hash_free_ptr) struct hash *h = hash_new();
 	for (size_t i = 0; i < from->n; i++) {
 		const struct copy_source *one = &from->items[i];
-		hash_node(h, &from->excludes, one->node, S_ISDIR(one->node->mode) ? "" : one->name);
+		_cleanup_(free_ptr) char *path = one->path ? str_format("/%s", one->path) : NULL;
+		if (one->path)
+			hash_parents(h, one);
+		hash_node(h, &from->excludes, one->node, path ? path : S_ISDIR(one->node->mode) ? "" : one->name);
 	}
 	_cleanup_(free_ptr) char *digest = hash_digest(h);
-	const char *sort = from->n > 1 ? "multi" : S_ISDIR(from->items[0].node->mode) ? "dir" : "file";
+	const char *sort = from->n != 1 ? "multi" : S_ISDIR(from->items[0].node->mode) ? "dir" : "file";
 	return str_format("%s:%s", sort, digest + strlen("sha256:"));
 }
 
@@ -77,6 +91,7 @@ char *copy_sources_digest(const struct copy_sources *from) {
 struct writer {
 	const struct copy *c;
 	struct archive *a;
+	struct map *parents; /* paths of directories that are written */
 	int fd;
 	char *piece;
 	struct error err;
@@ -103,7 +118,7 @@ static int write_content(struct writer *w, const struct tree *t, const struct tr
 /* own: with the owner and mode that it came with. */
 static int write_node(struct writer *w, const struct tree *t, const struct tree_node *n, const char *path, bool own) {
 	struct archive_entry *e = archive_entry_new();
-	mode_t mode = w->c->has_mode && !own && !S_ISLNK(n->mode) ? (n->mode & S_IFMT) | w->c->mode : n->mode;
+	mode_t mode = w->c->chmod && !own && !S_ISLNK(n->mode) ? chmod_apply(w->c->chmod, n->mode) : n->mode;
 	archive_entry_set_pathname(e, path);
 	archive_entry_set_mode(e, mode);
 	archive_entry_set_uid(e, own ? n->uid : w->c->uid);
@@ -150,21 +165,43 @@ static int write_unpacked(struct writer *w, const struct copy_source *one, bool 
 	return r == 0 && *is ? write_below(w, t, tree_root(t), "", true) : r;
 }
 
+/* The directories on the way, but for those that have come already; dir: what the path's part before `end` means. */
+static int write_parents(struct writer *w, const struct copy_source *one, const struct tree_node *dir, const char *end) {
+	_cleanup_(free_ptr) char *path = str_copyn(one->path, (size_t)(end - one->path));
+	const char *slash = strrchr(path, '/');
+	if (map_get(w->parents, path))
+		return 0;
+	map_set(w->parents, path, w);
+	int r = slash ? write_parents(w, one, dir->parent, one->path + (slash - path)) : 0;
+	return r < 0 ? r : write_node(w, one->tree, dir, path, false);
+}
+
+static int write_with_parents(struct writer *w, const struct copy_source *one) {
+	const char *slash = strrchr(one->path, '/');
+	int r = slash ? write_parents(w, one, one->node->parent, slash) : 0;
+	if (r == 0)
+		r = write_node(w, one->tree, one->node, one->path, false);
+	return r == 0 && S_ISDIR(one->node->mode) ? write_below(w, one->tree, one->node, one->path, false) : r;
+}
+
 static int write_source(struct writer *w, const struct copy_source *one) {
 	bool unpacked = false;
+	if (one->path)
+		return write_with_parents(w, one);
 	int r = one->unpack ? write_unpacked(w, one, &unpacked) : 0;
 	if (r < 0 || unpacked)
 		return r;
 	if (S_ISDIR(one->node->mode))
-		return write_below(w, one->tree, one->node, "", false);
+		return write_below(w, one->tree, one->node, "", w->c->keep_owners);
 	const char *slash = strrchr(w->c->path, '/');
-	return write_node(w, one->tree, one->node, w->c->to_dir ? one->name : slash + 1, false);
+	return write_node(w, one->tree, one->node, w->c->to_dir ? one->name : slash + 1, w->c->keep_owners);
 }
 
 static void *write_all(void *arg) {
 	struct writer *w = arg;
 	w->a = archive_write_new();
 	w->piece = alloc_zero(PIECE);
+	w->parents = map_new(NULL);
 	archive_write_set_format_pax_restricted(w->a);
 	archive_write_set_bytes_in_last_block(w->a, 1);
 	w->result = archive_write_open_fd(w->a, w->fd) == ARCHIVE_OK ? 0 : write_failed(w);
@@ -176,6 +213,7 @@ static void *write_all(void *arg) {
 		archive_write_fail(w->a); /* without an end mark: whoever reads it sees that */
 	archive_write_free(w->a);
 	free(w->piece);
+	map_free(w->parents);
 	close_fd(&w->fd);
 	return NULL;
 }
@@ -224,22 +262,37 @@ static int hand_to_image(struct copy *c, const struct image_step *step, const st
 
 struct to_volume {
 	struct stage *s;
+	struct volume_spec *spec;
+	bool stays;
 	struct noun *out;
 };
 
 static int read_into_volume(int fd, void *arg, struct error *err) {
 	struct to_volume *x = arg;
-	struct volume_spec spec;
-	fields_init(&volume_spec_table, &spec);
-	return volume_import_passing(x->s->b->core, x->s->b->o->project, &spec, "tar", fd, &x->out, err);
+	const struct build_request *o = x->s->b->o;
+	return x->stays ? volume_import(x->s->b->core, o->project, x->spec, "tar", fd, &x->out, err)
+			: volume_import_passing(x->s->b->core, o->project, x->spec, "tar", fd, &x->out, err);
+}
+
+static int hand_to_volume(struct to_volume *x, const struct copy_sources *from, struct error *err) {
+	struct copy c = {.s = x->s, .from = *from, .path = (char *)"/", .to_dir = true, .keep_owners = true};
+	return hand_over(&c, read_into_volume, x, err);
 }
 
 int copy_to_volume(struct stage *s, const struct copy_sources *from, char **volume, struct error *err) {
-	struct copy c = {.s = s, .from = *from, .path = (char *)"/", .to_dir = true};
-	struct to_volume x = {.s = s};
-	int r = hand_over(&c, read_into_volume, &x, err);
+	struct volume_spec spec;
+	fields_init(&volume_spec_table, &spec);
+	struct to_volume x = {.s = s, .spec = &spec};
+	int r = hand_to_volume(&x, from, err);
 	if (r == 0)
 		*volume = str_copy(((const struct volume *)x.out->of)->spec.name);
+	noun_unref(x.out);
+	return r;
+}
+
+int copy_to_kept_volume(struct stage *s, const struct copy_sources *from, struct volume_spec *spec, struct error *err) {
+	struct to_volume x = {.s = s, .spec = spec, .stays = true};
+	int r = hand_to_volume(&x, from, err);
 	noun_unref(x.out);
 	return r;
 }
@@ -273,7 +326,7 @@ static int is_directory(struct stage *s, const char *path, bool *is, struct erro
 static int find_place(struct copy *c, struct error *err) {
 	bool dir_alone = c->from.n == 1 && S_ISDIR(c->from.items[0].node->mode);
 	size_t n = strlen(c->path);
-	c->to_dir = c->path[n - 1] == '/' || dir_alone || (c->from.n == 1 && c->from.items[0].unpack);
+	c->to_dir = c->path[n - 1] == '/' || dir_alone || c->i->parents || (c->from.n == 1 && c->from.items[0].unpack);
 	if (c->from.n > 1 && !c->to_dir)
 		return error_set(err, ERROR_INVALID,
 				 "When using %s with more than one source file, the destination must be a directory and end with a /",
@@ -296,19 +349,11 @@ static int find_place(struct copy *c, struct error *err) {
 /* ---- the step ---- */
 
 static int take_mode(struct copy *c, struct error *err) {
-	_cleanup_(free_ptr) char *text = NULL;
-	uint64_t mode;
-	if (!c->i->chmod)
-		return 0;
-	int r = stage_expand(c->s, c->i->chmod, &text, err);
-	if (r < 0)
-		return r;
-	if (!*text || text[strspn(text, "01234567")] || str_to_u64(text, 8, &mode) < 0 || mode > 07777)
-		return error_set(err, ERROR_INVALID, "invalid chmod parameter: '%.32s'. it should be octal string and between 0 and 07777",
-				 text);
-	c->mode = (mode_t)mode;
-	c->has_mode = true;
-	return 0;
+	int r = c->i->chmod ? stage_expand(c->s, c->i->chmod, &c->chmod, err) : 0;
+	if (r == 0 && c->chmod && !chmod_is_valid(c->chmod))
+		return error_set(err, ERROR_INVALID, "invalid chmod parameter: '%.32s'. it should be octal string and between 0 and 07777, or "
+				 "symbolic as in u=rwX,go=rX", c->chmod);
+	return r;
 }
 
 static int expand_words(struct copy *c, struct error *err) {
@@ -327,12 +372,25 @@ static int expand_words(struct copy *c, struct error *err) {
 static char *describe(const struct copy *c) {
 	_cleanup_(free_ptr) char *digest = copy_sources_digest(&c->from);
 	_cleanup_(free_ptr) char *owner = c->chown && *c->chown ? str_format("--chown=%s ", c->chown) : str_copy("");
-	_cleanup_(free_ptr) char *mode = c->has_mode ? str_format("--chmod=%s ", c->i->chmod) : str_copy("");
-	_cleanup_(free_ptr) char *text = str_format("%s %s%s%s in %s ", c->command, owner, mode, digest, c->path);
+	_cleanup_(free_ptr) char *mode = c->chmod ? str_format("--chmod=%s ", c->chmod) : str_copy("");
+	_cleanup_(free_ptr) char *text = str_format("%s %s%s%s%s%s in %s ", c->command, owner, mode, c->i->parents ? "--parents " : "",
+						    c->i->unpack > 0 ? "--unpack " : c->i->unpack ? "--unpack=false " : "", digest, c->path);
 	return step_comment(c->s, text);
 }
 
+/* Patterns that nothing fits. */
+static int copy_nothing(struct copy *c, const char *created_by, struct error *err) {
+	struct image_step step = step_of(c->s, created_by);
+	struct image_snap *snap;
+	int r = image_step_config(c->s->b->core, c->s->b->o->project, &step, &snap, err);
+	if (r == 0)
+		step_take(c->s, snap);
+	return r;
+}
+
 static int copy_files(struct copy *c, const char *created_by, struct error *err) {
+	if (!c->from.n)
+		return copy_nothing(c, created_by, err);
 	int r = c->chown && *c->chown ? owner_find(c->s, c->chown, &c->uid, &c->gid, err) : 0;
 	if (r == 0)
 		r = find_place(c, err);

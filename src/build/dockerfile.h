@@ -47,6 +47,8 @@ struct instruction {
 	char *from, *chown, *chmod, *platform, *checksum, *network; /* flags; NULL: not given */
 	char **mounts;			       /* RUN: the values of --mount */
 	char **excludes;		       /* COPY, ADD: those of --exclude */
+	bool parents;			       /* COPY: with the directories that its sources are in */
+	int unpack;			       /* ADD: 1, -1: any archive, none; 0: as ever, those that are local */
 	struct heredoc *heredocs;
 	size_t n_heredocs;
 	char *stage;			       /* FROM … AS stage, in lower case */

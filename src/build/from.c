@@ -230,20 +230,24 @@ static int set_platform(struct stage *s, const char *platform, struct error *err
 
 static int from_name(struct stage *s, const char *name, const char *platform, struct error *err) {
 	struct builder *b = s->b;
-	ssize_t before = dockerfile_stage(&b->file, name, s->index);
+	const struct build_named *named = named_find(b, name);
+	if (named && !named->image)
+		return error_set(err, ERROR_UNSUPPORTED, "FROM %s: a directory as the base of a stage is not supported by this engine: "
+				 "take FROM scratch, and COPY --from=%s", name, name);
+	ssize_t before = named_stage(b, name, s->index);
 	if (before >= 0 && b->file.stages[before].from.stage && strcasecmp(b->file.stages[before].from.stage, name) == 0) {
 		int r = stand_on_stage(s, &b->stages[before], err);
 		if (r == 0)
 			output_text(&s->out, " ---> %.12s\n", s->image ? s->image + 7 : "");
 		return r;
 	}
-	if (str_same(name, "scratch")) {
+	if (!named && str_same(name, "scratch")) {
 		default_path(s);
 		output_text(&s->out, " ---> \n");
 		return 0;
 	}
 	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
-	int r = from_image(s, name, platform, &snap, err);
+	int r = from_image(s, named ? named->image : name, platform, &snap, err);
 	if (r < 0)
 		return r;
 	stand_on(s, snap);

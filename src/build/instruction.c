@@ -21,12 +21,12 @@ enum form {
 static const struct {
 	const char *name;
 	enum form form;
-	const char *flags; /* of a value: "=", of several: "+", switches: "!", those of BuildKit alone: "~"; separated by spaces */
+	const char *flags; /* of a value: "=", of several: "+", switches: "!"; separated by spaces */
 } kinds[DOCKER_KINDS] = {
-	[DOCKER_ADD] = {"ADD", FORM_WORDS_OR_JSON, "=chown =chmod !link =checksum +exclude ~keep-git-dir ~unpack"},
+	[DOCKER_ADD] = {"ADD", FORM_WORDS_OR_JSON, "=chown =chmod !link =checksum +exclude !keep-git-dir !unpack"},
 	[DOCKER_ARG] = {"ARG", FORM_ARGS, ""},
 	[DOCKER_CMD] = {"CMD", FORM_LINE_OR_JSON, ""},
-	[DOCKER_COPY] = {"COPY", FORM_WORDS_OR_JSON, "=from =chown =chmod !link +exclude ~parents"},
+	[DOCKER_COPY] = {"COPY", FORM_WORDS_OR_JSON, "=from =chown =chmod !link +exclude !parents"},
 	[DOCKER_ENTRYPOINT] = {"ENTRYPOINT", FORM_LINE_OR_JSON, ""},
 	[DOCKER_ENV] = {"ENV", FORM_PAIRS, ""},
 	[DOCKER_EXPOSE] = {"EXPOSE", FORM_WORDS, ""},
@@ -78,12 +78,20 @@ static const char *read_flag(const char *p, char **out) {
 	return p;
 }
 
-/* '=' '+' '!' '~' as in the table, 0: unknown. */
+/* '=' '+' '!' as in the table, 0: unknown. */
 static char flag_sort(const char *flags, const char *name, size_t n) {
 	for (const char *p = flags; *p; p += strcspn(p, " "), p += *p == ' ')
 		if (strcspn(p + 1, " ") == n && strncmp(p + 1, name, n) == 0)
 			return *p;
 	return 0;
+}
+
+/* --link and --keep-git-dir: what they ask for is so, or makes no difference. */
+static void take_switch(struct instruction *o, const char *key, bool on) {
+	if (str_same(key, "parents"))
+		o->parents = on;
+	else if (str_same(key, "unpack"))
+		o->unpack = on ? 1 : -1;
 }
 
 static int take_flag(struct parse *p, const char *word, struct error *err) {
@@ -98,11 +106,8 @@ static int take_flag(struct parse *p, const char *word, struct error *err) {
 	case '!':
 		if (value && strcasecmp(value + 1, "true") != 0 && strcasecmp(value + 1, "false") != 0)
 			return dockerfile_fail(p->line, err, "expecting boolean value for flag %s", key);
-		return 0; /* what it asks for is so, or makes no difference */
-	case '~':
-		return dockerfile_fail(p->line, err, "the --%s option requires BuildKit. Refer to "
-						     "https://docs.docker.com/go/buildkit/ to learn how to build images with "
-						     "BuildKit enabled", key);
+		take_switch(p->out, key, !value || strcasecmp(value + 1, "true") == 0);
+		return 0;
 	default: {
 		_cleanup_(free_ptr) char *shown = text_shown(key);
 		return dockerfile_fail(p->line, err, "unknown flag: %s", shown);
@@ -514,11 +519,7 @@ int instruction_parse(const char *text, char escape, struct instruction *out, st
 void instruction_free(struct instruction *i) {
 	free(i->text);
 	strv_free(i->args);
-	for (size_t k = 0; k < i->pairs.n; k++) {
-		free(i->pairs.items[k].key);
-		free(i->pairs.items[k].value);
-	}
-	free(i->pairs.items);
+	pairs_free(&i->pairs);
 	free(i->from);
 	free(i->chown);
 	free(i->chmod);

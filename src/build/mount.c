@@ -1,6 +1,6 @@
 /* RUN --mount: what a command has for its own time. A cache is a volume that stays for later builds, a bind a volume that is filled
- * for this command and goes with it, a tmpfs is one. Secrets come from whoever wants the build, and are files of the instance; agents
- * of ssh come from nobody. Where they are not required the command does without, as it does in BuildKit. */
+ * for this command and goes with it, a tmpfs is one. Secrets and agents of ssh come from whoever wants the build, and are files and
+ * sockets of the instance. Where they are not required the command does without, as it does in BuildKit. */
 #include "build/build-priv.h"
 
 #include "base/str.h"
@@ -72,6 +72,9 @@ static int take_one(struct run_mount *m, const char *key, const char *value, str
 		m->read_only = !yes;
 		return r;
 	}
+	if (str_same(key, "env"))
+		return error_set(err, ERROR_UNSUPPORTED, "--mount: a secret in a variable (env=%.64s) is not supported by this engine: read it from "
+				 "its file", value);
 	if (str_same(key, "required"))
 		return take_bool(key, value, &m->required, err);
 	if (str_same(key, "uid"))
@@ -94,8 +97,6 @@ static int check(struct run_mount *m, struct error *err) {
 	if (!known)
 		return error_set(err, ERROR_UNSUPPORTED, "--mount: unsupported mount type \"%.32s\"", m->type);
 	bool passed = str_same(m->type, "secret") || str_same(m->type, "ssh");
-	if (str_same(m->type, "ssh") && m->required)
-		return error_set(err, ERROR_UNSUPPORTED, "--mount: ssh %s: not found: agents are not passed on by this engine", m->id ? m->id : "default");
 	if (!passed && (!m->target || !*m->target))
 		return error_set(err, ERROR_INVALID, "--mount: a mount of type %s needs a target", m->type);
 	return 0;
@@ -122,6 +123,13 @@ static int parse(struct stage *s, const char *text, struct run_mount *m, struct 
 
 /* ---- the mount of an instance ---- */
 
+static char *inside(const struct stage *s, const char *target) {
+	_cleanup_(free_ptr) char *joined = *target == '/' ? str_copy(target)
+							  : str_format("%s/%s", s->config.workdir ? s->config.workdir : "", target);
+	_cleanup_(free_ptr) char *clean = path_clean(joined);
+	return str_format("/%s", clean);
+}
+
 static struct mount *add_mount(struct stage *s, struct run_mounts *all, const char *type, const struct run_mount *m) {
 	all->list.items = alloc_resize(all->list.items, all->list.n + 1, sizeof *all->list.items);
 	struct mount *to = &all->list.items[all->list.n++];
@@ -129,15 +137,22 @@ static struct mount *add_mount(struct stage *s, struct run_mounts *all, const ch
 	free(to->type);
 	to->type = str_copy(type);
 	to->read_only = m->read_only;
-	_cleanup_(free_ptr) char *joined = *m->target == '/' ? str_copy(m->target)
-							     : str_format("%s/%s", s->config.workdir ? s->config.workdir : "", m->target);
-	_cleanup_(free_ptr) char *clean = path_clean(joined);
-	to->target = str_format("/%s", clean);
+	to->target = inside(s, m->target);
 	return to;
 }
 
 static void add_tmpfs(struct stage *s, struct run_mounts *all, const struct run_mount *m) {
 	add_mount(s, all, "tmpfs", m)->size = m->size;
+}
+
+/* The one thing that source and from name. */
+static int find_source(struct stage *s, const struct run_mount *m, const char *otherwise, struct copy_sources *out, struct error *err) {
+	struct instruction as_copy = {.kind = DOCKER_COPY, .from = m->from};
+	char *words[] = {m->source && *m->source ? m->source : (char *)otherwise, (char *)"/", NULL};
+	int r = copy_sources_find(s, &as_copy, words, out, err);
+	if (r == 0 && out->n != 1)
+		r = error_set(err, ERROR_INVALID, "a pattern does not name one source");
+	return r < 0 ? error_wrap(err, "--mount: %s", words[0]) : 0;
 }
 
 /* ---- caches ---- */
@@ -176,7 +191,9 @@ static void drop_cache(const char *name) {
 	pthread_mutex_unlock(&cache_lock);
 }
 
-static int make_cache(struct stage *s, const char *name, const char *id, const struct run_mount *m, struct error *err) {
+/* from: what it begins with; n 0: nothing. */
+static int make_cache(struct stage *s, const char *name, const char *id, const struct run_mount *m, const struct copy_sources *from,
+		      struct error *err) {
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
 	struct volume_spec spec;
 	struct error why = ERROR_INIT;
@@ -188,7 +205,7 @@ static int make_cache(struct stage *s, const char *name, const char *id, const s
 	spec.gid = m->gid;
 	spec.mode = m->mode >= 0 ? m->mode : 0755;
 	pairs_set(&spec.labels, BUILD_CACHE_LABEL, id);
-	int r = volume_create(s->b->core, s->b->o->project, &spec, &o, &why);
+	int r = from->n ? copy_to_kept_volume(s, from, &spec, &why) : volume_create(s->b->core, s->b->o->project, &spec, &o, &why);
 	if (r == -ERROR_EXISTS) { /* by another build, just now */
 		error_free(&why);
 		return 0;
@@ -198,11 +215,19 @@ static int make_cache(struct stage *s, const char *name, const char *id, const s
 
 static int add_cache(struct stage *s, struct run_mounts *all, const struct run_mount *m, struct error *err) {
 	struct mount *to = add_mount(s, all, "volume", m);
-	if (m->from || m->source)
-		return error_set(err, ERROR_UNSUPPORTED, "--mount: a cache begins empty here: from and source are not taken");
+	_cleanup_(copy_sources_free) struct copy_sources from = {0};
 	_cleanup_(hash_free_ptr) struct hash *h = hash_new();
 	const char *id = m->id && *m->id ? m->id : to->target;
-	hash_add(h, id, strlen(id));
+	if (m->source && !m->from)
+		return error_set(err, ERROR_INVALID, "--mount: %s of a cache that begins empty: from is wanted", m->source);
+	int r = m->from ? find_source(s, m, "/", &from, err) : 0;
+	if (r == 0 && m->from && !S_ISDIR(from.items[0].node->mode))
+		r = error_set(err, ERROR_INVALID, "--mount: %s is no directory that a cache could begin with", m->source);
+	if (r < 0)
+		return r;
+	_cleanup_(free_ptr) char *begins = m->from ? copy_sources_digest(&from) : str_copy("");
+	hash_add(h, id, strlen(id) + !!*begins);
+	hash_add(h, begins, strlen(begins));
 	_cleanup_(free_ptr) char *digest = hash_digest(h), *name = str_format("build-cache-%.24s", digest + strlen("sha256:"));
 	if (m->sharing && !str_same(m->sharing, "shared") && !strv_has(all->taken, name)) {
 		if (!take_cache(s, name))
@@ -211,7 +236,7 @@ static int add_cache(struct stage *s, struct run_mounts *all, const struct run_m
 	}
 	to->source = TAKE_PTR(name);
 	strv_add(&to->options, "nocopy");
-	return make_cache(s, to->source, id, m, err);
+	return make_cache(s, to->source, id, m, &from, err);
 }
 
 /* ---- binds ---- */
@@ -226,14 +251,10 @@ static struct bind *add_bind(struct stage *s, struct run_mounts *all, const stru
 
 /* What it shows counts for the step's name in the cache; it is read there already. */
 static int find_bind(struct stage *s, struct run_mounts *all, const struct run_mount *m, struct error *err) {
-	struct instruction as_copy = {.kind = DOCKER_COPY, .from = m->from};
-	char *words[] = {m->source && *m->source ? m->source : (char *)".", (char *)"/", NULL};
 	struct bind *b = add_bind(s, all, m);
-	int r = copy_sources_find(s, &as_copy, words, &b->from, err);
-	if (r == 0 && b->from.n != 1)
-		r = error_set(err, ERROR_INVALID, "a pattern does not name one source");
+	int r = find_source(s, m, ".", &b->from, err);
 	if (r < 0)
-		return error_wrap(err, "--mount: %s", words[0]);
+		return r;
 	_cleanup_(free_ptr) char *digest = copy_sources_digest(&b->from);
 	strv_take(&all->digests, str_format("%s %s", all->list.items[b->at].target, digest));
 	return 0;
@@ -272,6 +293,27 @@ static int ask_secret(struct builder *b, const char *id, struct buf *out, struct
 	return r;
 }
 
+/* A file of the instance, as the mount has it; target: taken. */
+static void describe_file(const struct run_mount *m, const char *kind, char *target, int64_t mode, struct instance_file *f) {
+	fields_init(&instance_file_table, f);
+	free(f->kind);
+	f->kind = str_copy(kind);
+	f->target = target;
+	f->uid = m->uid;
+	f->gid = m->gid;
+	free(f->mode);
+	f->mode = str_format("%04llo", (unsigned long long)(m->mode >= 0 ? m->mode : mode));
+}
+
+/* source: taken. */
+static void give_file(struct run_mounts *all, const struct instance_file *as, char *source) {
+	all->files.items = alloc_resize(all->files.items, all->files.n + 1, sizeof *all->files.items);
+	struct instance_file *f = &all->files.items[all->files.n++];
+	fields_copy(&instance_file_table, as, f);
+	free(f->source);
+	f->source = source;
+}
+
 static int add_secret(struct run_mounts *all, const struct run_mount *m, struct error *err) {
 	const char *id = m->id && *m->id ? m->id : m->target && *m->target ? last_part(m->target) : NULL;
 	if (!id)
@@ -280,12 +322,7 @@ static int add_secret(struct run_mounts *all, const struct run_mount *m, struct 
 	all->secrets = alloc_resize(all->secrets, all->n_secrets + 1, sizeof *all->secrets);
 	struct secret *one = &all->secrets[all->n_secrets++];
 	*one = (struct secret){.id = str_copy(id), .required = m->required};
-	fields_init(&instance_file_table, &one->file);
-	one->file.target = *target == '/' ? str_copy(target) : str_format("/run/secrets/%s", target);
-	one->file.uid = m->uid;
-	one->file.gid = m->gid;
-	free(one->file.mode);
-	one->file.mode = str_format("%04llo", (unsigned long long)(m->mode >= 0 ? m->mode : 0400));
+	describe_file(m, "secret", *target == '/' ? str_copy(target) : str_format("/run/secrets/%s", target), 0400, &one->file);
 	return 0;
 }
 
@@ -299,14 +336,45 @@ static int fill_secret(struct stage *s, struct run_mounts *all, struct secret *o
 	}
 	if (r < 0)
 		return error_move(err, &why);
-	all->files.items = alloc_resize(all->files.items, all->files.n + 1, sizeof *all->files.items);
-	struct instance_file *f = &all->files.items[all->files.n++];
-	fields_copy(&instance_file_table, &one->file, f);
-	free(f->source);
-	f->source = kept_lend(s->b->core, buf_str(&data), data.len);
+	give_file(all, &one->file, kept_lend(s->b->core, buf_str(&data), data.len));
 	if (data.len)
 		explicit_bzero(data.data, data.len);
 	return 0;
+}
+
+/* ---- agents of ssh ---- */
+
+static void add_agent(const struct stage *s, struct run_mounts *all, const struct run_mount *m) {
+	bool given = m->target && *m->target;
+	char *target = given ? inside(s, m->target) : str_format("/run/buildkit/ssh_agent.%zu", all->n_agents);
+	all->agents = alloc_resize(all->agents, all->n_agents + 1, sizeof *all->agents);
+	struct ssh_mount *one = &all->agents[all->n_agents++];
+	*one = (struct ssh_mount){.id = str_copy(m->id && *m->id ? m->id : "default"), .required = m->required};
+	describe_file(m, "socket", target, 0600, &one->file);
+}
+
+static int fill_agent(struct stage *s, struct run_mounts *all, struct ssh_mount *one, struct error *err) {
+	struct error why = ERROR_INIT;
+	int r = ssh_agent_new(s->b, one->id, &one->agent, &why);
+	if (r == -ERROR_NOT_FOUND && !one->required) {
+		error_free(&why);
+		return 0;
+	}
+	if (r < 0)
+		return error_move(err, &why);
+	give_file(all, &one->file, kept_lend_socket(s->b->core, ssh_agent_socket(one->agent)));
+	return 0;
+}
+
+const char *run_mounts_agent(const struct run_mounts *all) {
+	return all->n_agents && all->agents[0].agent ? all->agents[0].file.target : NULL;
+}
+
+int run_mounts_serve(struct run_mounts *all, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < all->n_agents; i++)
+		r = all->agents[i].agent ? ssh_agent_serve(all->agents[i].agent, err) : 0;
+	return r;
 }
 
 /* ---- all ---- */
@@ -324,6 +392,8 @@ int run_mounts_find(struct stage *s, const struct instruction *i, struct run_mou
 			r = find_bind(s, all, &m, err);
 		else if (r == 0 && str_same(m.type, "secret"))
 			r = add_secret(all, &m, err);
+		else if (r == 0)
+			add_agent(s, all, &m);
 		mount_free(&m);
 	}
 	return r;
@@ -335,6 +405,8 @@ int run_mounts_fill(struct stage *s, struct run_mounts *all, struct error *err) 
 		r = fill_bind(s, all, &all->binds[i], err);
 	for (size_t i = 0; r == 0 && i < all->n_secrets; i++)
 		r = fill_secret(s, all, &all->secrets[i], err);
+	for (size_t i = 0; r == 0 && i < all->n_agents; i++)
+		r = fill_agent(s, all, &all->agents[i], err);
 	return r;
 }
 
@@ -357,6 +429,12 @@ void run_mounts_end(struct stage *s, struct run_mounts *all) {
 		free(all->secrets[i].id);
 		fields_free(&instance_file_table, &all->secrets[i].file);
 	}
+	for (size_t i = 0; i < all->n_agents; i++) {
+		ssh_agent_free(all->agents[i].agent);
+		free(all->agents[i].id);
+		fields_free(&instance_file_table, &all->agents[i].file);
+	}
+	free(all->agents);
 	free(all->files.items);
 	free(all->secrets);
 	for (size_t i = 0; i < all->list.n; i++)

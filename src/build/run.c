@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/str.h"
 #include "core/instances.h"
+#include "image/manifest.h"
 #include "shim/protocol.h"
 
 #include <poll.h>
@@ -108,6 +109,8 @@ static void fill_spec(const struct stage *s, const struct instruction *i, char *
 	spec->image = str_copy(s->image);
 	spec->entrypoint = strv_copy(argv);
 	spec->env = strv_copy(env);
+	if (run_mounts_agent(mounts) && !strv_env_get(env, "SSH_AUTH_SOCK") && !strv_env_get(s->config.env, "SSH_AUTH_SOCK"))
+		strv_take(&spec->env, str_format("SSH_AUTH_SOCK=%s", run_mounts_agent(mounts)));
 	if (o->n_ulimits)
 		spec->ulimits.items = alloc_array(o->n_ulimits, sizeof *spec->ulimits.items);
 	for (; spec->ulimits.n < o->n_ulimits; spec->ulimits.n++) {
@@ -200,7 +203,7 @@ static int failed_command(struct stage *s, char *const *argv, int64_t code, stru
 	return error_set(err, ERROR_INVALID, "The command '%s' returned a non-zero code: %lld", command, (long long)code);
 }
 
-static int run_instance(struct stage *s, const char *id, char *const *argv, struct error *err) {
+static int run_instance(struct stage *s, const char *id, char *const *argv, struct run_mounts *mounts, struct error *err) {
 	_cleanup_(close_fd) int fd = -1;
 	_cleanup_(image_snap_unref_ptr) struct image_snap *image = NULL;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
@@ -208,6 +211,8 @@ static int run_instance(struct stage *s, const char *id, char *const *argv, stru
 	int r = instance_attach(c, s->b->o->project, id, false, true, true, &fd, err);
 	if (r == 0)
 		r = instance_start(c, s->b->o->project, id, &snap, err);
+	if (r == 0)
+		r = run_mounts_serve(mounts, err);
 	if (r < 0)
 		return r;
 	struct follow f = {.s = s, .fd = fd};
@@ -218,6 +223,14 @@ static int run_instance(struct stage *s, const char *id, char *const *argv, stru
 	if (r == 0 && f.exit_code)
 		return failed_command(s, argv, f.exit_code, err);
 	return r;
+}
+
+/* The kernel's own word is that it is no program. */
+static int foreign_program(const struct stage *s, struct error *err) {
+	bool foreign = s->architecture && !str_same(s->architecture, host_architecture());
+	if (!foreign || s->exit_code || err->kind == ERROR_CANCELLED)
+		return -(int)err->kind;
+	return error_wrap(err, "a command for %s/%s, which this host runs with binfmt_misc and an emulator only", s->os, s->architecture);
 }
 
 static int commit(struct stage *s, const char *id, const char *created_by, struct error *err) {
@@ -244,7 +257,9 @@ static int run_command(struct stage *s, const struct instruction *i, char *const
 		return r;
 	const char *id = snap->instance.id;
 	output_text(&s->out, " ---> Running in %.12s\n", id);
-	r = run_instance(s, id, argv, err);
+	r = run_instance(s, id, argv, mounts, err);
+	if (r < 0)
+		r = foreign_program(s, err);
 	if (r == 0)
 		r = commit(s, id, created_by, err);
 	bool gone = build_gone(s->b);

@@ -10,9 +10,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static void source_clear(struct copy_source *s) {
+	free(s->name);
+	free(s->path);
+}
+
 void copy_sources_free(struct copy_sources *c) {
 	for (size_t i = 0; i < c->n; i++)
-		free(c->items[i].name);
+		source_clear(&c->items[i]);
 	for (size_t i = 0; i < c->n_own; i++)
 		tree_free(c->own[i]);
 	free(c->items);
@@ -23,7 +28,7 @@ void copy_sources_free(struct copy_sources *c) {
 
 static void add_source(struct copy_sources *c, struct tree *t, struct tree_node *n, const char *name, bool unpack) {
 	c->items = alloc_resize(c->items, c->n + 1, sizeof *c->items);
-	c->items[c->n++] = (struct copy_source){t, n, str_copy(name), unpack && S_ISREG(n->mode)};
+	c->items[c->n++] = (struct copy_source){t, n, str_copy(name), NULL, unpack && S_ISREG(n->mode)};
 }
 
 static struct tree *own_tree(struct stage *s, struct copy_sources *c, struct error *err) {
@@ -104,10 +109,52 @@ static int add_fitting(struct wild *w, const struct tree_node *dir, struct error
 	return r;
 }
 
+/* ---- with their directories ---- */
+
+struct below {
+	struct copy_sources *out;
+	struct tree *tree;
+	const char *pattern; /* "": what is at the top */
+	size_t found;
+};
+
+static int add_below(struct below *w, const struct tree_node *dir, const char *at, struct error *err) {
+	_cleanup_(free_ptr) struct tree_node **list = tree_list(dir);
+	int r = 0;
+	for (size_t i = 0; r == 0 && list[i]; i++) {
+		_cleanup_(free_ptr) char *path = str_format("%s%s%s", at, *at ? "/" : "", list[i]->name);
+		int fits = *w->pattern ? path_match(w->pattern, path, true) : 1;
+		if (fits < 0)
+			return error_set(err, ERROR_INVALID, "syntax error in pattern %s", w->pattern);
+		if (fits) {
+			add_source(w->out, w->tree, list[i], list[i]->name, false);
+			w->out->items[w->out->n - 1].path = TAKE_PTR(path);
+			w->found++;
+		} else if (S_ISDIR(list[i]->mode)) {
+			r = add_below(w, list[i], path, err);
+		}
+	}
+	return r;
+}
+
+/* Directories before a part "." stay away. */
+static int find_with_parents(const struct stage *s, struct tree *t, const char *word, struct copy_sources *out, struct error *err) {
+	const char *pivot = strstr(word, "/./");
+	_cleanup_(free_ptr) char *before = str_copyn(word, pivot ? (size_t)(pivot - word) : 0), *top = path_clean(before);
+	_cleanup_(free_ptr) char *pattern = path_clean(pivot ? pivot + 3 : word);
+	const struct tree_node *dir = tree_find(t, top);
+	struct below w = {.out = out, .tree = t, .pattern = pattern};
+	int r = dir && S_ISDIR(dir->mode) ? add_below(&w, dir, "", err) : not_there(s, top, err);
+	return r == 0 && !w.found && !path_has_wildcard(pattern) && *pattern ? not_there(s, pattern, err) : r;
+}
+
 /* ---- one tree ---- */
 
-static int find_in_tree(const struct stage *s, struct tree *t, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
+static int find_in_tree(const struct stage *s, const struct instruction *i, struct tree *t, const char *word, bool unpack,
+			struct copy_sources *out, struct error *err) {
 	_cleanup_(free_ptr) char *clean = path_clean(word);
+	if (i->parents)
+		return find_with_parents(s, t, word, out, err);
 	if (path_has_wildcard(word)) {
 		struct wild w = {.out = out, .tree = t, .pattern = clean, .unpack = unpack};
 		return add_fitting(&w, tree_root(t), err);
@@ -131,7 +178,7 @@ static bool leads_above(const char *word) {
 	return depth < 0;
 }
 
-static int find_in_context(struct stage *s, const char *word, bool unpack, struct copy_sources *out, struct error *err) {
+static int find_in_context(struct stage *s, const struct instruction *i, const char *word, struct copy_sources *out, struct error *err) {
 	if (leads_above(word)) {
 		_cleanup_(free_ptr) char *shown = text_shown(word);
 		return error_set(err, ERROR_INVALID, "forbidden path outside the build context: %s ()", shown);
@@ -142,7 +189,7 @@ static int find_in_context(struct stage *s, const char *word, bool unpack, struc
 		return r;
 	if (!context)
 		return error_set(err, ERROR_INVALID, "there is no build context: %s cannot be copied", word);
-	return find_in_tree(s, context, word, unpack, out, err);
+	return find_in_tree(s, i, context, word, i->kind == DOCKER_ADD && i->unpack >= 0, out, err);
 }
 
 /* ---- images ---- */
@@ -162,7 +209,8 @@ static char *fixed_part(const char *clean) {
 }
 
 /* The part of the image that a source means, at its place in a tree of its own. */
-static int find_in_image(struct stage *s, const char *image, const char *word, struct copy_sources *out, struct error *err) {
+static int find_in_image(struct stage *s, const struct instruction *i, const char *image, const char *word, struct copy_sources *out,
+			 struct error *err) {
 	_cleanup_(free_ptr) char *clean = path_clean(word), *fixed = fixed_part(clean), *path = str_format("/%s", fixed);
 	_cleanup_(close_fd) int fd = -1;
 	struct msg_file file = {0};
@@ -182,19 +230,24 @@ static int find_in_image(struct stage *s, const char *image, const char *word, s
 	if (slash)
 		*slash = '\0';
 	r = tree_read(t, fd, slash ? fixed : "", true, err);
-	return r < 0 ? r : find_in_tree(s, t, clean, false, out, err);
+	return r < 0 ? r : find_in_tree(s, i, t, word, false, out, err);
 }
 
-/* The image that --from means: a stage's before this one, or any other. *image NULL: nothing. */
-static int from_what(struct stage *s, const char *from, char **image, struct error *err) {
-	ssize_t stage = dockerfile_stage(&s->b->file, from, s->index);
+/* What --from means: a directory of the client's (*tree), else the image of a stage before this one, or any other. *image NULL:
+ * nothing. */
+static int from_what(struct stage *s, const char *from, char **image, struct tree **tree, struct error *err) {
+	const struct build_named *named = named_find(s->b, from);
+	if (named && !named->image)
+		return named_tree(s->b, named, tree, err);
+	from = named ? named->image : from;
+	ssize_t stage = named ? -1 : dockerfile_stage(&s->b->file, from, s->index);
 	if (stage >= 0) {
 		const char *id = s->b->stages[stage].image;
 		*image = id ? str_copy(id) : NULL;
 		return 0;
 	}
 	uint64_t number;
-	if (str_to_u64(from, 10, &number) == 0)
+	if (!named && str_to_u64(from, 10, &number) == 0)
 		return error_set(err, ERROR_INVALID, "invalid from flag value %s: invalid stage index", from);
 	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = NULL;
 	struct error why = ERROR_INIT;
@@ -213,7 +266,14 @@ static bool is_url(const char *word) {
 	return str_starts(word, "http://") || str_starts(word, "https://");
 }
 
-static int find_url(struct stage *s, const char *url, const char *checksum, struct copy_sources *out, struct error *err) {
+static bool is_git(const char *word) {
+	size_t n = strcspn(word, "#");
+	bool ends = n > 4 && strncmp(word + n - 4, ".git", 4) == 0;
+	return (ends && (is_url(word) || strchr(word, ':'))) || str_starts(word, "git://") || str_starts(word, "ssh://") ||
+	       (str_starts(word, "git@") && strchr(word, ':'));
+}
+
+static int find_url(struct stage *s, const char *url, const char *checksum, bool unpack, struct copy_sources *out, struct error *err) {
 	struct tree *t = own_tree(s, out, err);
 	if (!t)
 		return -ERROR_INTERNAL;
@@ -222,8 +282,14 @@ static int find_url(struct stage *s, const char *url, const char *checksum, stru
 	if (r == 0 && checksum && !str_same(list[0]->digest, checksum))
 		r = error_set(err, ERROR_INVALID, "digest mismatch of %s: %s, wanted %s", url, list[0]->digest ? list[0]->digest : "none", checksum);
 	if (r == 0)
-		add_source(out, t, list[0], list[0]->name, false);
+		add_source(out, t, list[0], list[0]->name, unpack);
 	return r;
+}
+
+static bool is_left_out(const struct copy_sources *c, const struct copy_source *one) {
+	if (one->path)
+		return ignore_fits(&c->excludes, one->path);
+	return !S_ISDIR(one->node->mode) && ignore_fits(&c->excludes, one->name);
 }
 
 /* Files that are named and excluded by name are none; what is below directories is left out when they are read. */
@@ -241,8 +307,8 @@ static int take_excludes(struct stage *s, char *const *patterns, struct copy_sou
 		return r;
 	ignore_parse(buf_str(&text), text.len, &out->excludes);
 	for (size_t i = 0; i < out->n; i++)
-		if (!S_ISDIR(out->items[i].node->mode) && ignore_fits(&out->excludes, out->items[i].name))
-			free(out->items[i].name);
+		if (is_left_out(out, &out->items[i]))
+			source_clear(&out->items[i]);
 		else
 			out->items[n++] = out->items[i];
 	out->n = n;
@@ -252,30 +318,35 @@ static int take_excludes(struct stage *s, char *const *patterns, struct copy_sou
 int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
 		      struct error *err) {
 	_cleanup_(free_ptr) char *image = NULL, *from = NULL, *checksum = NULL;
+	struct tree *tree = NULL;
 	bool add = i->kind == DOCKER_ADD;
 	int r = i->from ? stage_expand(s, i->from, &from, err) : 0;
 	if (r == 0 && i->checksum)
 		r = stage_expand(s, i->checksum, &checksum, err);
 	if (r == 0 && from)
-		r = from_what(s, from, &image, err);
+		r = from_what(s, from, &image, &tree, err);
 	for (size_t k = 0; r == 0 && words[k] && words[k + 1]; k++) {
 		const struct heredoc *doc = i->args ? heredoc_of(i, i->args[k]) : NULL;
 		if (doc)
 			r = find_heredoc(s, doc, out, err);
+		else if (tree)
+			r = find_in_tree(s, i, tree, words[k], false, out, err);
 		else if (from)
-			r = find_in_image(s, image, words[k], out, err);
+			r = find_in_image(s, i, image, words[k], out, err);
 		else if (checksum && !is_url(words[k]))
 			r = error_set(err, ERROR_INVALID, "checksum can't be specified for %s: it is for sources that are downloaded", words[k]);
+		else if (add && is_git(words[k]))
+			r = error_set(err, ERROR_UNSUPPORTED, "ADD from a git repository (%s) is not supported by this engine: clone it, and copy the "
+				      "directory", words[k]);
 		else if (add && is_url(words[k]))
-			r = find_url(s, words[k], checksum, out, err);
-		else if (add && (str_starts(words[k], "git@") || str_ends(words[k], ".git")) && strchr(words[k], ':'))
-			r = error_set(err, ERROR_UNSUPPORTED, "ADD from a git repository requires BuildKit");
+			r = find_url(s, words[k], checksum, i->unpack > 0, out, err);
 		else
-			r = find_in_context(s, words[k], add, out, err);
+			r = find_in_context(s, i, words[k], out, err);
 	}
+	bool nothing_fits = !out->n && s->b->sink->event; /* BuildKit takes that */
 	if (r == 0)
 		r = take_excludes(s, i->excludes, out, err);
-	if (r == 0 && !out->n)
+	if (r == 0 && !out->n && !nothing_fits)
 		r = error_set(err, ERROR_INVALID, "no source files were specified");
 	return r;
 }

@@ -72,6 +72,10 @@ size_t tree_count(const struct tree *t) {
 	return t->n;
 }
 
+uint64_t tree_bytes(const struct tree *t) {
+	return t->end;
+}
+
 /* ---- places ---- */
 
 static struct tree_node *child_of(const struct tree_node *dir, const char *name) {
@@ -317,6 +321,7 @@ static int take_hard_link(struct tree *t, struct tree_node *n, const char *at, c
 	n->uid = from->uid;
 	n->gid = from->gid;
 	n->mtime = from->mtime;
+	n->mtime_rest = from->mtime_rest;
 	n->offset = from->offset;
 	n->size = from->size;
 	n->digest = str_copy(from->digest);
@@ -347,6 +352,7 @@ static int add_entry(struct tree *t, const struct tree_entry *e, const char *at,
 	n->uid = e->uid;
 	n->gid = e->gid;
 	n->mtime = e->mtime;
+	n->mtime_rest = e->mtime_rest;
 	*out = n;
 	if (e->hard)
 		return take_hard_link(t, n, at, e->hard, err);

@@ -15,6 +15,7 @@ struct tree_node {
 	mode_t mode; /* with its type */
 	uint32_t uid, gid;
 	int64_t mtime; /* seconds */
+	int64_t mtime_rest; /* nanoseconds, where whoever made it knew them */
 	uint64_t offset, size; /* of a file's content */
 	uint32_t major, minor;
 	char *link;	     /* of a symbolic link */
@@ -32,6 +33,7 @@ void tree_free(struct tree *t);
 DEFINE_CLEANUP(tree_free_ptr, struct tree *, tree_free);
 struct tree_node *tree_root(struct tree *t);
 size_t tree_count(const struct tree *t);
+uint64_t tree_bytes(const struct tree *t); /* of contents */
 
 /* Adds what a tar (plain or compressed with gzip, bzip2, xz, zstd) from fd holds, below the directory `at` ("" is the top).
  * keep_owner: with its owners, else everything is root's. INVALID: no archive, or one that leads out of itself; TOO_LARGE;
@@ -49,7 +51,7 @@ struct tree_entry {
 	const char *path; /* relative */
 	mode_t mode;	  /* with its type */
 	uint32_t uid, gid, major, minor;
-	int64_t mtime;
+	int64_t mtime, mtime_rest;
 	const char *link; /* of a symbolic link */
 	const char *hard; /* the path of an earlier entry, which this one is a further name of; else NULL */
 	const void *capability;

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
+#include "build/pattern.h"
 
 #include <ctype.h>
 
@@ -14,6 +15,7 @@ struct lexer {
 	char escape;
 	char *const *env;
 	int depth;
+	bool raw; /* escapes stay, for a pattern */
 	struct error *err;
 };
 
@@ -105,6 +107,41 @@ static int read_modifier(struct lexer *l, const char *name, bool colon, struct t
 	return r;
 }
 
+/* A pattern, or what comes in its place: up to `stop`, which is taken. */
+static int read_part(struct lexer *l, char stop, bool raw, struct text *out) {
+	bool before = l->raw;
+	if (++l->depth > DEPTH_MAX)
+		return error_set(l->err, ERROR_INVALID, "substitutions within substitutions: at most %d", DEPTH_MAX);
+	l->raw = raw;
+	int r = read_until(l, stop, out);
+	l->raw = before;
+	l->depth--;
+	if (r == 0 && *l->p != stop)
+		r = error_set(l->err, ERROR_INVALID, "syntax error: missing '%c'", stop);
+	l->p += r == 0;
+	return r;
+}
+
+/* Behind "${name": "#pattern", "%pattern", "/pattern/other", each with its sign twice as well. */
+static int read_pattern(struct lexer *l, const char *name, struct text *out) {
+	char sign = *l->p++;
+	bool twice = *l->p == sign;
+	const char *value = variable(l, name);
+	_cleanup_(text_free) struct text pattern = {0}, other = {0};
+	_cleanup_(free_ptr) char *made = NULL;
+	l->p += twice;
+	int r = read_part(l, sign == '/' ? '/' : '}', true, &pattern);
+	if (r == 0 && sign == '/')
+		r = read_part(l, '}', false, &other);
+	if (r < 0 || !value)
+		return r;
+	r = sign == '/' ? pattern_replace(value, buf_str(&pattern.all), l->escape, buf_str(&other.all), twice, &made, l->err)
+			: pattern_cut(value, sign, buf_str(&pattern.all), l->escape, twice, &made, l->err);
+	if (r == 0)
+		add_open(out, made);
+	return r;
+}
+
 static int read_braces(struct lexer *l, struct text *out) {
 	if (*l->p == '}')
 		return error_set(l->err, ERROR_INVALID, "syntax error: bad substitution");
@@ -118,6 +155,8 @@ static int read_braces(struct lexer *l, struct text *out) {
 			add_open(out, value);
 		return 0;
 	}
+	if (*l->p && strchr("#%/", *l->p))
+		return read_pattern(l, name, out);
 	bool colon = *l->p == ':';
 	l->p += colon;
 	if (*l->p && strchr("+-?", *l->p))
@@ -189,6 +228,8 @@ static int read_until(struct lexer *l, char stop, struct text *out) {
 		} else if (c == '$') {
 			r = read_dollar(l, out);
 		} else if (c == l->escape) {
+			if (*l->p && l->raw)
+				add_quoted(out, &c, 1);
 			if (*l->p)
 				add_quoted(out, l->p++, 1);
 		} else {

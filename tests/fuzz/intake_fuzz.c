@@ -38,9 +38,15 @@ static void take_all(struct bk_intake *i, const uint8_t *data, size_t size) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	_cleanup_(tree_free_ptr) struct tree *t = tree_new(memfd_create("spool", MFD_CLOEXEC));
-	struct bk_intake *i = bk_intake_new(t);
+	struct bk_intake *i = bk_intake_new(t, NULL);
 	take_all(i, data, size);
 	bk_intake_free(i);
 	walk(t, tree_root(t));
+	/* once more, when all of it has come before */
+	_cleanup_(tree_free_ptr) struct tree *again = tree_new(memfd_create("spool", MFD_CLOEXEC));
+	i = bk_intake_new(again, t);
+	take_all(i, data, size);
+	bk_intake_free(i);
+	walk(again, tree_root(again));
 	return 0;
 }

@@ -16,9 +16,9 @@ import tempfile
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from docker import Docker, load_busybox
+from docker import docker_daemon
 from tap import contains, equal, run, test
-from wabe import Daemon, wait_until
+from wabe import wait_until
 
 daemon = docker = None
 
@@ -853,14 +853,8 @@ def prune(_):
 
 def setup():
     global daemon, docker
-    daemon = Daemon("build")
-    try:
-        daemon.start()
-        docker = Docker.of(daemon)
-        load_busybox(daemon)
-    except BaseException:
-        daemon.close()
-        raise
+    daemon = docker_daemon("build")
+    docker = daemon.docker
     return daemon
 
 

@@ -7,9 +7,8 @@ import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from buildkit import Connection, GrpcError, Tunnel, decode, encode, session_handlers, texts, upgrade
-from docker import Docker, load_busybox
+from docker import docker_daemon
 from tap import contains, equal, run, test
-from wabe import Daemon
 
 CONTROL, BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 daemon = docker = None
@@ -20,9 +19,9 @@ def control():
 
 
 class Session:
-    def __init__(self, dockerfile, files=None, through=None, **kw):
+    def __init__(self, dockerfile, files=None, through=None, directories=None, **kw):
         self.id = secrets.token_hex(12)
-        handlers = session_handlers({"dockerfile": {"Dockerfile": dockerfile.encode()}, "context": files or {}}, **kw)
+        handlers = session_handlers({"dockerfile": {"Dockerfile": dockerfile.encode()}, "context": files or {}, **(directories or {})}, **kw)
         headers = [("X-Docker-Expose-Session-Uuid", self.id), ("X-Docker-Expose-Session-Name", "test")]
         if through:
             sock = Tunnel(through.call(CONTROL + "Session", headers=[(k.lower(), v) for k, v in headers], end=False))
@@ -150,6 +149,70 @@ def a_front_end_at_the_client(_):
 
 
 @test
+def contexts_by_name(_):
+    """Images and directories that stand for images and stages, in FROM, COPY --from and RUN --mount"""
+    c = control()
+    with Session("FROM busybox\nRUN echo replaced > /who\n") as s:
+        c.ask(CONTROL + "Solve", request(s, secrets.token_hex(8), name="replacement"))
+    text = """FROM no.such/image:1 AS base
+FROM busybox AS stage
+RUN false
+FROM base
+COPY --from=dir a sub/b /from/
+COPY --from=stage /who /stage
+COPY --from=elsewhere:latest /who /elsewhere
+RUN --mount=type=bind,from=dir,target=/m cat /m/sub/b > /bound && ls /m > /listed
+"""
+    files = {"a": b"a\n", "sub": None, "sub/b": b"b\n", ".dockerignore": b"ignored\n", "ignored": b"x"}
+    attrs = {"context:no.such/image:1": "docker-image://replacement", "context:stage": "docker-image://docker.io/library/replacement:latest",
+             "context:elsewhere": "docker-image://replacement", "context:dir": "local:dir"}
+    with Session(text, directories={"dir": files}) as s:
+        c.ask(CONTROL + "Solve", request(s, secrets.token_hex(8), name="named", attrs=attrs))
+    equal(daemon.cli("run", "--rm", "--network", "none", "named", "sh", "-c", "cat /who /from/a /from/b /stage /elsewhere /bound; grep -c . /listed").stdout,
+          "replaced\na\nb\nreplaced\nreplaced\nb\n2\n")
+    with Session("FROM dir\nRUN true\n", directories={"dir": files}) as s:
+        refused(lambda: c.ask(CONTROL + "Solve", request(s, "r", attrs={"context:dir": "local:dir"})), 12, "FROM dir: a directory")
+        refused(lambda: c.ask(CONTROL + "Solve", request(s, "r", attrs={"context:dir": "input:other"})), 12, "build context dir=input:other")
+    c.close()
+
+
+@test
+def caches_that_are_imported(_):
+    """Images that are here, besides what was built before; others do no harm"""
+    c, text = control(), "FROM busybox\nRUN date +%s%N > /when\n"
+
+    def built(name, **attrs):
+        with Session(text) as s:
+            c.ask(CONTROL + "Solve", request(s, secrets.token_hex(8), name=name, attrs=attrs))
+        return daemon.cli("run", "--rm", "--network", "none", name, "cat", "/when").stdout
+    first = built("cached:1")
+    imports = '[{"Type":"registry","Attrs":{"ref":"no.such/image:1"}},{"Type":"gha","Attrs":{}}]'
+    equal(built("cached:2", **{"cache-imports": imports}), first)
+    saved = docker.run("save", "cached:1", text=False).stdout
+    docker.run("image", "rm", "cached:1", "cached:2")
+    docker.run("image", "prune", "-f")
+    docker.run("load", input=saved, text=False)
+    equal(built("cached:3", **{"cache-imports": imports.replace("no.such/image", "cached")}), first)
+    with Session(text) as s:
+        refused(lambda: c.ask(CONTROL + "Solve", request(s, "r", attrs={"cache-imports": "{}"})), 3, "cache-imports: a list is wanted")
+    c.close()
+
+
+@test
+def an_image_as_an_archive(_):
+    """For others to load, with a name that the engine itself does not give it"""
+    c = control()
+    for kind in ("docker", "oci"):
+        with Session(f"FROM busybox\nRUN echo {kind} > /kind\n", received=(received := [])) as s:
+            c.ask(CONTROL + "Solve", request(s, secrets.token_hex(8), exporter=kind, name=f"archived-{kind}:1"))
+            assert f"archived-{kind}" not in docker.out("image", "ls"), "it has got the name"
+            refused(lambda: c.ask(CONTROL + "Solve", request(s, "r", exporter=kind, tar="false")), 12, "tar=false")
+        contains(docker.run("load", input=b"".join(received), text=False).stdout.decode(), f"archived-{kind}:1")
+        equal(daemon.cli("run", "--rm", "--network", "none", f"archived-{kind}:1", "cat", "/kind").stdout, kind + "\n")
+    c.close()
+
+
+@test
 def what_is_refused(_):
     c = control()
     with Session("FROM busybox\nRUN exit 4\n") as s:
@@ -157,7 +220,7 @@ def what_is_refused(_):
                 (request(s, "r"), 3, "exit code: 4"),
                 (request(s, "r") + encode([(2, [(1, b"llb")])]), 12, "LLB definitions"),
                 (request(s, "r", frontend="other"), 12, "front end other"),
-                (request(s, "r", exporter="oci"), 12, 'exporter "oci"'),
+                (request(s, "r", exporter="other"), 12, 'exporter "other"'),
                 (request(s, "r", name="UPPER case"), 3, "invalid reference format"),
                 (request(s, "r", push="true"), 12, "push"),
                 (request(s, "r", attrs={"attest:sbom": "x"}), 12, "attest:sbom"),
@@ -198,14 +261,8 @@ def prune(_):
 
 def setup():
     global daemon, docker
-    daemon = Daemon("buildx")
-    try:
-        daemon.start()
-        docker = Docker.of(daemon)
-        load_busybox(daemon)
-    except BaseException:
-        daemon.close()
-        raise
+    daemon = docker_daemon("buildx")
+    docker = daemon.docker
     return daemon
 
 

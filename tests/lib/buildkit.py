@@ -271,20 +271,26 @@ def send_directory(call, files):
         call.send(encode([(1, DATA), (3, number)]))
 
 
-def session_handlers(directories, secrets=None):
-    """directories: {"context": files, "dockerfile": files}."""
+def session_handlers(directories, secrets=None, received=None):
+    """directories: {"context": files, "dockerfile": files}. received: a list that gets what the engine sends as a stream."""
     def diff_copy(call):
         meta = call.metadata
         files = directories[dict(meta)["dir-name"]]
         follow = [v for k, v in meta if k == "followpaths"]
-        send_directory(call, {k: v for k, v in files.items() if not follow or k in follow})
+        excluded = [v for k, v in meta if k == "exclude-patterns"]
+        send_directory(call, {k: v for k, v in files.items() if (not follow or k in follow) and k not in excluded})
 
     def get_secret(call):
         name = decode(call.receive())[1][0].decode()
         if name not in (secrets or {}):
             raise GrpcError(5, "not found")
         call.send(encode([(1, secrets[name])]))
-    return {"/moby.filesync.v1.FileSync/DiffCopy": diff_copy, "/moby.buildkit.secrets.v1.Secrets/GetSecret": get_secret}
+
+    def file_send(call):
+        while (m := call.receive()) is not None:
+            received.append(decode(m).get(1, [b""])[0])
+    return {**({} if received is None else {"/moby.filesync.v1.FileSend/DiffCopy": file_send}),
+            "/moby.filesync.v1.FileSync/DiffCopy": diff_copy, "/moby.buildkit.secrets.v1.Secrets/GetSecret": get_secret}
 
 
 class Tunnel:

@@ -193,7 +193,7 @@ static void test_refused(UNUSED void **state) {
 		{"FROM a\nONBUILD ONBUILD RUN x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"},
 		{"FROM a\nONBUILD from x", "FROM isn't allowed as an ONBUILD trigger"},
 		{"FROM a\nONBUILD FOO x", "unknown instruction: FOO"},
-		{"FROM a\nCOPY --parents x y", "the --parents option requires BuildKit"},
+		{"FROM a\nCOPY --parents=maybe x y", "expecting boolean value for flag parents"},
 		{"FROM a\nCOPY --link=maybe x y", "expecting boolean value for flag link"},
 		{"FROM a\nRUN --security=insecure x", "--security=insecure is not granted"},
 		{"FROM a\nRUN --network=eth0 x", "invalid network mode: eth0"},
@@ -265,7 +265,7 @@ static void test_flags(UNUSED void **state) {
 
 /* ---- words ---- */
 
-static char *const env[] = {(char *)"a=1", (char *)"empty=", (char *)"two=x y", (char *)"p_1=q", NULL};
+static char *const env[] = {(char *)"a=1", (char *)"empty=", (char *)"two=x y", (char *)"p_1=q", (char *)"path=a/b/c.tar.gz", (char *)"stars=**x", NULL};
 
 static void test_words(UNUSED void **state) {
 	static const struct {
@@ -305,6 +305,25 @@ static void test_words(UNUSED void **state) {
 		{"$two", "x y"},
 		{"\"\"", ""},
 		{"\xc3\xa4$a", "\xc3\xa4" "1"},
+		{"${path#*/}", "b/c.tar.gz"},
+		{"${path##*/}", "c.tar.gz"},
+		{"${path%.*}", "a/b/c.tar"},
+		{"${path%%.*}", "a/b/c"},
+		{"${path%%x*}", "a/b/c.tar.gz"},
+		{"${path#?}", "/b/c.tar.gz"},
+		{"${path%}", "a/b/c.tar.gz"},
+		{"${path/a/A}", "A/b/c.tar.gz"},
+		{"${path//a/A}", "A/b/c.tAr.gz"},
+		{"${path//[ab]/x}", "a/b/c.tar.gz"},
+		{"${path/t*./}", "a/b/c.gz"},
+		{"${path//./$a}", "a/b/c1tar1gz"},
+		{"${path/${nothing:-b}/'}'}", "a/}/c.tar.gz"},
+		{"${path%\\.*}", "a/b/c.tar"},
+		{"${stars#\\*}", "*x"},
+		{"${stars##\\**}", ""},
+		{"${stars//\\*/s}", "ssx"},
+		{"${nothing#x}", ""},
+		{"${empty//x/y}", ""},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		_cleanup_(error_free) struct error err = ERROR_INIT;
@@ -333,7 +352,7 @@ static void test_split_words(UNUSED void **state) {
 }
 
 static void test_bad_words(UNUSED void **state) {
-	static const char *const rows[] = {"'a", "\"a", "${", "${}", "${a", "${a!b}", "${a:b}", "${nothing:?why}", "${nothing?}", "${a:-"};
+	static const char *const rows[] = {"'a", "\"a", "${", "${}", "${a", "${a!b}", "${a:b}", "${nothing:?why}", "${nothing?}", "${a:-", "${a#", "${a%b", "${a/b}", "${a/b/c"};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		_cleanup_(error_free) struct error err = ERROR_INIT;
 		char *out = NULL;
@@ -347,6 +366,14 @@ static void test_bad_words(UNUSED void **state) {
 		buf_adds(&deep, "${x:-");
 	char *out = NULL;
 	assert_int_equal(word_expand(buf_str(&deep), '\\', env, &out, NULL), -ERROR_INVALID);
+	/* one that would take for ever */
+	_cleanup_(buf_free) struct buf large = BUF_INIT;
+	buf_adds(&large, "large=");
+	for (size_t i = 0; i < 100000; i++)
+		buf_addc(&large, 'a');
+	char *const much[] = {large.data, NULL};
+	assert_int_equal(word_expand("${large//*a*a*b/x}", '\\', much, &out, NULL), -ERROR_TOO_LARGE);
+	assert_int_equal(word_expand("${large%%*a*a*b}", '\\', much, &out, NULL), -ERROR_TOO_LARGE);
 }
 
 /* ---- patterns ---- */

@@ -1,5 +1,6 @@
 /* Building images: POST /build with the classic builder's protocol. What BuildKit's asks for is in the files buildkit-*.c. */
 #include "dialect/docker/build-priv.h"
+#include "dialect/docker/buildkit-priv.h"
 #include "dialect/docker/images-priv.h"
 #include "dialect/docker/networks-priv.h"
 
@@ -28,11 +29,7 @@ static void call_free(struct build_call *c) {
 	strv_free(c->extra_hosts);
 	strv_free(c->build_args);
 	strv_free(c->cache_from);
-	for (size_t i = 0; i < c->labels.n; i++) {
-		free(c->labels.items[i].key);
-		free(c->labels.items[i].value);
-	}
-	free(c->labels.items);
+	pairs_free(&c->labels);
 	free(c->network);
 	free(c->o.limits.cpuset_cpus);
 	free(c->o.limits.cpuset_mems);
@@ -336,13 +333,7 @@ static void send_error(struct build_call *c, const struct error *err, int64_t co
 		docker_fail(c->req, status_of(err), "%s", error_text(err));
 		return;
 	}
-	json_t *detail = json_object(), *line = json_object();
-	if (code)
-		json_set_int(detail, "code", code);
-	json_object_set_new(detail, "message", json_from_str(error_text(err)));
-	json_object_set_new(line, "errorDetail", detail);
-	json_object_set_new(line, "error", json_from_str(error_text(err)));
-	send_line(c, line, true);
+	send_line(c, docker_error_json(error_text(err), code), true);
 }
 
 /* ---- the context ---- */
@@ -409,6 +400,7 @@ int docker_build_prune(struct core *c, json_t **caches, uint64_t *freed, struct 
 	if (r < 0)
 		return r;
 	*caches = json_from_strv(deleted);
+	bk_kept_prune(*caches, freed);
 	return docker_prune_build_caches(c, *caches, freed, err);
 }
 
@@ -440,8 +432,8 @@ static void prune(struct http_request *req) {
 const struct docker_route docker_build_routes[] = {
 	{"POST", "/build", build, HTTP_STREAM_BODY, DOCKER_DIFFERS,
 	 "both builders (version=2 is BuildKit's) are one, so that the classic one has here-documents, RUN --mount, COPY --link and "
-	 "ADD --checksum as well. ssh agents, cgroupparent and git repositories are refused; outputs are images, local and tar"},
-	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name, and the caches of RUN --mount; filters and sizes are refused"},
+	 "ADD --checksum as well. Agents of ssh are BuildKit's alone; cgroupparent and git repositories are refused; outputs are images, archives of them (docker, oci), local and tar"},
+	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name, the caches of RUN --mount and what clients have sent for builds; filters and sizes are refused"},
 	{"POST", "/build/cancel", cancel, 0, DOCKER_WORKS, NULL},
 	{"POST", "/session", buildkit_session, 0, DOCKER_WORKS, NULL},
 	{"POST", "/grpc", buildkit_grpc, 0, DOCKER_DIFFERS,

@@ -11,14 +11,6 @@
 
 /* ---- messages ---- */
 
-static int send_message(struct grpc_call *call, const ProtobufCMessage *m, struct error *err) {
-	_cleanup_(buf_free) struct buf out = BUF_INIT;
-	char *room = buf_room(&out, protobuf_c_message_get_packed_size(m));
-	if (room)
-		buf_grown(&out, protobuf_c_message_pack(m, (uint8_t *)room));
-	return grpc_send(call, buf_str(&out), out.len, err);
-}
-
 /* The one message of a call that has one. *out: to be freed. */
 static int receive_one(struct grpc_call *call, const ProtobufCMessageDescriptor *d, ProtobufCMessage **out, struct error *err) {
 	_cleanup_(buf_free) struct buf message = BUF_INIT;
@@ -102,7 +94,7 @@ static int answer_solve(struct grpc_call *call, const struct bk_solve *s, const 
 		answer.exporter_response = all;
 		answer.n_exporter_response = ARRAY_SIZE(all);
 	}
-	return send_message(call, &answer.base, err);
+	return bk_send(call, &answer.base, err);
 }
 
 static int run_solve(struct grpc_call *call, const Bk__SolveRequest *q, struct bk_solve *s, struct bk_job *job, struct error *err) {
@@ -145,8 +137,8 @@ static int solve(struct grpc_call *call, void *core, struct error *err) {
 		return r;
 	struct bk_solve s = {.core = core, .session = session, .gone = call_gone, .gone_fd = no_fd, .arg = call};
 	r = solve_in_job(call, q, &s, err);
-	bk_pairs_free(&s.attrs);
-	bk_pairs_free(&s.exporter_attrs);
+	pairs_free(&s.attrs);
+	pairs_free(&s.exporter_attrs);
 	return r;
 }
 
@@ -170,76 +162,40 @@ static int status(struct grpc_call *call, UNUSED void *core, struct error *err) 
 struct tunnel {
 	struct grpc_call *call;
 	int near, far; /* ours, the session's */
-	char *id;
+	char *id, *shared;
 	struct error err;
 };
 
 static void *tunnel_session(void *arg) {
 	struct tunnel *t = arg;
-	bk_session_run(t->id, t->far, NULL, -1, &t->err);
+	bk_session_run(t->id, t->shared, t->far, NULL, -1, &t->err);
 	return NULL;
-}
-
-static void *tunnel_out(void *arg) {
-	struct tunnel *t = arg;
-	uint8_t piece[32 << 10];
-	ssize_t n;
-	while ((n = RETRY_EINTR(recv(t->near, piece, sizeof piece, 0))) > 0) {
-		Bk__Bytes m = BK__BYTES__INIT;
-		m.data = (ProtobufCBinaryData){(size_t)n, piece};
-		if (send_message(t->call, &m.base, NULL) < 0)
-			break;
-	}
-	return NULL;
-}
-
-static void tunnel_in(struct tunnel *t) {
-	_cleanup_(buf_free) struct buf message = BUF_INIT;
-	bool well = true;
-	while (well && grpc_receive(t->call, &message, NULL) > 0) {
-		Bk__Bytes *m = bk__bytes__unpack(NULL, message.len, (const uint8_t *)buf_str(&message));
-		well = m != NULL;
-		for (size_t at = 0; well && at < m->data.len;) {
-			ssize_t n = RETRY_EINTR(send(t->near, m->data.data + at, m->data.len - at, MSG_NOSIGNAL));
-			well = n >= 0;
-			at += well ? (size_t)n : 0;
-		}
-		if (m)
-			bk__bytes__free_unpacked(m, NULL);
-	}
-	shutdown(t->near, SHUT_RDWR);
 }
 
 static int run_tunnel(struct tunnel *t, struct error *err) {
-	pthread_t session, out;
+	pthread_t session;
 	int failed = pthread_create(&session, NULL, tunnel_session, t);
 	if (failed) {
 		close_fd(&t->far);
 		return error_errno(err, failed, "starting a thread");
 	}
-	failed = pthread_create(&out, NULL, tunnel_out, t);
-	if (!failed)
-		tunnel_in(t);
-	shutdown(t->near, SHUT_RDWR);
+	int r = bk_relay(t->call, t->near, err);
 	pthread_join(session, NULL);
-	if (!failed)
-		pthread_join(out, NULL);
-	if (failed)
-		return error_errno(err, failed, "starting a thread");
-	return t->err.kind ? error_move(err, &t->err) : 0;
+	return r == 0 && t->err.kind ? error_move(err, &t->err) : r;
 }
 
 static int session(struct grpc_call *call, UNUSED void *core, struct error *err) {
-	const char *id = grpc_header(call, "x-docker-expose-session-uuid");
+	const char *id = grpc_header(call, "x-docker-expose-session-uuid"), *key = grpc_header(call, "x-docker-expose-session-sharedkey");
 	int fds[2];
 	if (!id || !*id)
 		return error_set(err, ERROR_INVALID, "x-docker-expose-session-uuid: the session has no id");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		return error_errno(err, errno, "making a pair of sockets");
-	struct tunnel t = {.call = call, .near = fds[0], .far = fds[1], .id = str_copy(id)};
+	struct tunnel t = {.call = call, .near = fds[0], .far = fds[1], .id = str_copy(id), .shared = key ? str_copy(key) : NULL};
 	int r = run_tunnel(&t, err);
 	close(t.near);
 	free(t.id);
+	free(t.shared);
 	return r;
 }
 
@@ -267,7 +223,7 @@ static int list_workers(struct grpc_call *call, void *core, struct error *err) {
 	worker.n_platforms = 1;
 	answer.record = workers;
 	answer.n_record = 1;
-	return send_message(call, &answer.base, err);
+	return bk_send(call, &answer.base, err);
 }
 
 static int info(struct grpc_call *call, UNUSED void *core, struct error *err) {
@@ -275,13 +231,13 @@ static int info(struct grpc_call *call, UNUSED void *core, struct error *err) {
 	Bk__Version version = BK__VERSION__INIT;
 	fill_version(&version);
 	answer.version = &version;
-	return send_message(call, &answer.base, err);
+	return bk_send(call, &answer.base, err);
 }
 
 /* As in system df: what the cache holds is images without a name, which are counted there. */
 static int disk_usage(struct grpc_call *call, UNUSED void *core, struct error *err) {
 	Bk__DiskUsageResponse answer = BK__DISK_USAGE_RESPONSE__INIT;
-	return send_message(call, &answer.base, err);
+	return bk_send(call, &answer.base, err);
 }
 
 static int send_pruned(struct grpc_call *call, const json_t *caches, uint64_t freed, struct error *err) {
@@ -292,7 +248,7 @@ static int send_pruned(struct grpc_call *call, const json_t *caches, uint64_t fr
 		Bk__UsageRecord one = BK__USAGE_RECORD__INIT;
 		one.id = (char *)json_string_value(name);
 		one.size = i == 0 ? (int64_t)freed : 0; /* all of them together have it */
-		r = r == 0 ? send_message(call, &one.base, err) : r;
+		r = r == 0 ? bk_send(call, &one.base, err) : r;
 	}
 	return r;
 }
@@ -324,7 +280,7 @@ static int ping(struct grpc_call *call, UNUSED void *core, struct error *err) {
 	}
 	answer.frontend_caps = all;
 	answer.n_frontend_caps = ARRAY_SIZE(all);
-	return send_message(call, &answer.base, err);
+	return bk_send(call, &answer.base, err);
 }
 
 static int find_job(struct grpc_call *call, struct bk_job **out, struct error *err) {
@@ -339,7 +295,7 @@ static int build_for_bridge(struct grpc_call *call, struct core *core, const Bk_
 	s.progress = bk_progress_new(on_status, job);
 	int r = bk_solve_build(&s, image_id, err);
 	bk_progress_free(s.progress);
-	bk_pairs_free(&s.attrs);
+	pairs_free(&s.attrs);
 	return r;
 }
 
@@ -367,7 +323,7 @@ static int bridge_solve(struct grpc_call *call, void *core, struct error *err) {
 	result.ref = &ref;
 	answer.ref = q->allow_result ? (char *)"" : image_id;
 	answer.result = q->allow_result ? &result : NULL;
-	return send_message(call, &answer.base, err);
+	return bk_send(call, &answer.base, err);
 }
 
 /* All that was built is there already. */

@@ -63,9 +63,9 @@ static int receive(struct bk_intake *i, const struct bk_directory *d, struct grp
 	return r;
 }
 
-int bk_receive_files(struct grpc_connection *c, const struct bk_directory *d, struct tree *to, struct error *err) {
+int bk_receive_files(struct grpc_connection *c, const struct bk_directory *d, struct tree *old, struct tree *to, struct error *err) {
 	_cleanup_(headers_free) struct headers h = {0};
-	_cleanup_(bk_intake_free_ptr) struct bk_intake *i = bk_intake_new(to);
+	_cleanup_(bk_intake_free_ptr) struct bk_intake *i = bk_intake_new(to, old);
 	add_header(&h, "dir-name", str_copy(d->name));
 	add_list(&h, "followpaths", d->follow);
 	add_list(&h, "exclude-patterns", d->exclude);
@@ -84,11 +84,7 @@ struct outgoing {
 };
 
 static int send_packet(struct outgoing *o, const Bk__Packet *p, struct error *err) {
-	_cleanup_(buf_free) struct buf out = BUF_INIT;
-	char *room = buf_room(&out, bk__packet__get_packed_size(p));
-	if (room)
-		buf_grown(&out, bk__packet__pack(p, (uint8_t *)room));
-	return grpc_send(o->call, buf_str(&out), out.len, err);
+	return bk_send(o->call, &p->base, err);
 }
 
 static uint32_t go_mode(mode_t mode) {
@@ -223,12 +219,8 @@ static int send_pieces(struct grpc_call *call, int fd, struct error *err) {
 		if (n == 0)
 			break;
 		Bk__Bytes m = BK__BYTES__INIT;
-		_cleanup_(buf_free) struct buf out = BUF_INIT;
 		m.data = (ProtobufCBinaryData){(size_t)n, piece};
-		char *room = buf_room(&out, bk__bytes__get_packed_size(&m));
-		if (room)
-			buf_grown(&out, bk__bytes__pack(&m, (uint8_t *)room));
-		int r = grpc_send(call, buf_str(&out), out.len, err);
+		int r = bk_send(call, &m.base, err);
 		if (r < 0)
 			return r;
 	}

@@ -5,9 +5,12 @@
 
 #include "base/time.h"
 
+#include <errno.h>
+
 #define FILES_AT_A_TIME 32
 #define LINKS_MAX ((size_t)1000000)
 #define CAPABILITY "security.capability"
+#define PIECE ((size_t)64 << 10)
 
 /* Go's os.FileMode. */
 #define GO_DIR (1u << 31)
@@ -29,7 +32,7 @@ struct file {
 };
 
 struct bk_intake {
-	struct tree *tree;
+	struct tree *tree, *old;
 	uint32_t n_seen;      /* entries of the list so far */
 	struct file *waiting; /* to be asked for; from `first` on */
 	size_t first, n_waiting;
@@ -40,9 +43,10 @@ struct bk_intake {
 	uint64_t bytes;
 };
 
-struct bk_intake *bk_intake_new(struct tree *t) {
+struct bk_intake *bk_intake_new(struct tree *t, struct tree *old) {
 	struct bk_intake *i = NEW(struct bk_intake);
 	i->tree = t;
+	i->old = old;
 	return i;
 }
 
@@ -51,22 +55,13 @@ void bk_intake_free(struct bk_intake *i) {
 		return;
 	for (size_t k = 0; k < i->n_open; k++)
 		tree_fill_end(i->open[k].filling);
-	bk_pairs_free(&i->links);
+	pairs_free(&i->links);
 	free(i->waiting);
 	free(i);
 }
 
 uint64_t bk_intake_bytes(const struct bk_intake *i) {
 	return i->bytes;
-}
-
-void bk_pairs_free(struct pairs *p) {
-	for (size_t i = 0; i < p->n; i++) {
-		free(p->items[i].key);
-		free(p->items[i].value);
-	}
-	free(p->items);
-	*p = (struct pairs){0};
 }
 
 /* ---- the list ---- */
@@ -120,6 +115,34 @@ static int make_links(struct bk_intake *i, struct error *err) {
 	return r;
 }
 
+/* ---- what has come before ---- */
+
+/* As BuildKit compares. Of a path through a link something else may have been meant; a file that was cut while it came is not what its
+ * size says. */
+static const struct tree_node *same_as_before(const struct bk_intake *i, const Bk__Stat *s, const struct tree_node *n) {
+	const struct tree_node *before = i->old ? tree_find(i->old, s->path) : NULL;
+	if (!before || before->mode != n->mode || before->uid != n->uid || before->gid != n->gid || before->size != (uint64_t)s->size ||
+	    before->mtime != n->mtime || before->mtime_rest != n->mtime_rest)
+		return NULL;
+	_cleanup_(free_ptr) char *then = tree_path(before), *now = tree_path(n);
+	return str_same(then, now) ? before : NULL;
+}
+
+static int copy_content(struct bk_intake *i, const struct tree_node *from, struct tree_node *to, struct error *err) {
+	_cleanup_(free_ptr) char *piece = alloc_zero(PIECE);
+	struct tree_filling *f = tree_fill_begin(i->tree, to, from->size, err);
+	int r = f ? 0 : -ERROR_TOO_LARGE;
+	for (uint64_t at = 0; r == 0 && at < from->size;) {
+		ssize_t n = tree_pread(i->old, from, at, piece, PIECE);
+		r = n <= 0 ? error_errno(err, n < 0 ? (int)n : -EIO, "reading %s as it came before", from->name)
+			   : tree_fill(f, piece, (size_t)n, err);
+		at += n > 0 ? (uint64_t)n : 0;
+	}
+	if (f)
+		tree_fill_end(f);
+	return r;
+}
+
 static int take_stat(struct bk_intake *i, const Bk__Stat *s, struct error *err) {
 	struct tree_entry e = {
 		.path = s->path,
@@ -127,6 +150,7 @@ static int take_stat(struct bk_intake *i, const Bk__Stat *s, struct error *err) 
 		.uid = s->uid,
 		.gid = s->gid,
 		.mtime = s->mod_time / NS_PER_SEC,
+		.mtime_rest = s->mod_time % NS_PER_SEC,
 		.major = (uint32_t)s->devmajor,
 		.minor = (uint32_t)s->devminor,
 	};
@@ -148,6 +172,9 @@ static int take_stat(struct bk_intake *i, const Bk__Stat *s, struct error *err) 
 		return r;
 	if (s->size < 0)
 		return error_set(err, ERROR_INVALID, "%s has a negative size", s->path);
+	const struct tree_node *before = same_as_before(i, s, n);
+	if (before)
+		return copy_content(i, before, n, err);
 	keep_waiting(i, id, n, (uint64_t)s->size);
 	return 0;
 }
@@ -197,12 +224,6 @@ int bk_intake_packet(struct bk_intake *i, const void *data, size_t n, struct err
 	return r;
 }
 
-static void pack(const Bk__Packet *p, struct buf *out) {
-	char *room = buf_room(out, bk__packet__get_packed_size(p));
-	if (room)
-		buf_grown(out, bk__packet__pack(p, (uint8_t *)room));
-}
-
 int bk_intake_answer(struct bk_intake *i, struct buf *packet, struct error *err) {
 	Bk__Packet p = BK__PACKET__INIT;
 	if (i->first < i->n_waiting && i->n_open < FILES_AT_A_TIME) {
@@ -223,6 +244,6 @@ int bk_intake_answer(struct bk_intake *i, struct buf *packet, struct error *err)
 	} else {
 		return 0;
 	}
-	pack(&p, packet);
+	bk_pack(&p.base, packet);
 	return 1;
 }

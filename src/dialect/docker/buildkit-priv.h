@@ -7,20 +7,36 @@
 #include "grpc/grpc.h"
 #include "model/field.h"
 
+#include <protobuf-c/protobuf-c.h>
+
+/* ---- messages (buildkit-message.c) ---- */
+void bk_pack(const ProtobufCMessage *m, struct buf *out); /* appends it */
+int bk_send(struct grpc_call *call, const ProtobufCMessage *m, struct error *err);
+/* What comes and goes on a connected socket is a call's messages of bytes, until either has ended; then the socket is shut down. */
+int bk_relay(struct grpc_call *call, int fd, struct error *err);
+
 /* ---- sessions (buildkit-session.c) ---- */
-/* Serves a client's connection (taken) under its id until it ends or `stop` is readable. EXISTS: there is one of that id. */
-int bk_session_run(const char *id, int fd, const struct buf *early, int stop, struct error *err);
-/* The connection of a session, which may be about to come: waits a few seconds. NOT_FOUND; CANCELLED when gone says so. */
+/* Serves a client's connection (taken) under its id until it ends or `stop` is readable. EXISTS: there is one of that id. shared: the
+ * client's word for the place that it builds, the same each time; may be NULL. */
+int bk_session_run(const char *id, const char *shared, int fd, const struct buf *early, int stop, struct error *err);
+/* The connection of a session, which may be about to come: waits a few seconds, or until gone says so. NOT_FOUND. */
 int bk_session_find(const char *id, bool (*gone)(void *arg), void *arg, struct grpc_connection **out, struct error *err);
+
+char *bk_session_shared(const struct grpc_connection *c); /* that word, to be freed; NULL */
 
 /* ---- what its client is asked (buildkit-ask.c) ---- */
 int bk_ask_secret(struct grpc_connection *c, const char *id, struct buf *out, struct error *err); /* NOT_FOUND */
 int bk_ask_login(struct grpc_connection *c, const char *registry, char **username, char **password, struct error *err);
 
+int bk_ask_agent(struct grpc_connection *c, const char *id, struct error *err); /* whether there is one of ssh: NOT_FOUND */
+/* A connection to it: until it ends. */
+void bk_forward_agent(struct grpc_connection *c, const char *id, int connection);
+
 /* ---- files (buildkit-intake.c, buildkit-files.c) ---- */
 /* What comes when a client sends a directory: packets. Pure, but for the tree. */
 struct bk_intake;
-struct bk_intake *bk_intake_new(struct tree *t); /* t stays the caller's */
+/* t stays the caller's; so does old (may be NULL): what came the last time, from which files are taken that have not changed. */
+struct bk_intake *bk_intake_new(struct tree *t, struct tree *old);
 /* Takes one. 1: it was the last one. INVALID, TOO_LARGE … ; UNAVAILABLE: the client has failed, in its own words. */
 int bk_intake_packet(struct bk_intake *i, const void *data, size_t n, struct error *err);
 /* 1: the next packet that the client is to get has been appended: it asks for a file's content, or says that all is here. 0: there
@@ -37,7 +53,12 @@ struct bk_directory { /* what is wanted of the client */
 	void (*progress)(void *arg, uint64_t bytes); /* may be NULL */
 	void *arg;
 };
-int bk_receive_files(struct grpc_connection *c, const struct bk_directory *d, struct tree *to, struct error *err);
+/* old: as for bk_intake_new. */
+int bk_receive_files(struct grpc_connection *c, const struct bk_directory *d, struct tree *old, struct tree *to, struct error *err);
+/* What was sent under a key before, which belongs to the caller then; NULL: nothing. key: may be NULL. */
+struct tree *bk_kept_take(const char *key);
+void bk_kept_put(const char *key, struct tree *t); /* takes t, which may be NULL */
+void bk_kept_prune(json_t *names, uint64_t *freed); /* adds theirs */
 /* Into the directory, or the file, that the client has named to itself. */
 int bk_send_files(struct grpc_connection *c, struct tree *t, struct error *err);
 int bk_send_stream(struct grpc_connection *c, int fd, struct error *err);
@@ -70,6 +91,9 @@ struct bk_solve {
 };
 /* Builds: the image's id, free it. Errors in words as BuildKit's. */
 int bk_solve_build(const struct bk_solve *s, char **image_id, struct error *err);
+void bk_take_list(const char *text, char ***to); /* "a,b"; NULL: nothing */
+
+/* buildkit-export.c */
 /* Whether it will be possible. */
 int bk_solve_check_export(const struct bk_solve *s, struct error *err);
 /* Gives the image its names, or its files to the client. */
@@ -94,5 +118,3 @@ struct grpc_connection *bk_job_session(struct bk_job *j); /* stays the job's; NU
 
 /* ---- Control and LLBBridge (buildkit-control.c): the gRPC services of /grpc; their context is the core ---- */
 extern const struct grpc_method bk_control_methods[];
-
-void bk_pairs_free(struct pairs *p);

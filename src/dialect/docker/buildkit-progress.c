@@ -66,9 +66,9 @@ static Bk__Timestamp time_of(int64_t ns) {
 }
 
 static void emit(struct bk_progress *p, const Bk__StatusResponse *r) {
-	size_t n = bk__status_response__get_packed_size(r);
-	_cleanup_(free_ptr) uint8_t *data = alloc_zero(n + 1);
-	p->emit(p->arg, data, bk__status_response__pack(r, data));
+	_cleanup_(buf_free) struct buf data = BUF_INIT;
+	bk_pack(&r->base, &data);
+	p->emit(p->arg, buf_str(&data), data.len);
 }
 
 static void send_step(struct bk_progress *p, const struct step *s, bool cached, const char *failed) {

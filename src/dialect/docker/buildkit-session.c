@@ -9,7 +9,7 @@
 
 struct session {
 	struct session *next;
-	const char *id;
+	const char *id, *shared;
 	struct grpc_connection *connection;
 };
 static struct session *sessions;
@@ -51,11 +51,11 @@ static void take_away(struct session *s) {
 	pthread_mutex_unlock(&lock);
 }
 
-int bk_session_run(const char *id, int fd, const struct buf *early, int stop, struct error *err) {
+int bk_session_run(const char *id, const char *shared, int fd, const struct buf *early, int stop, struct error *err) {
 	_cleanup_(grpc_unref_ptr) struct grpc_connection *c = grpc_open(fd, early, NULL, NULL, err);
 	if (!c)
 		return -ERROR_INTERNAL;
-	struct session s = {.id = id, .connection = c};
+	struct session s = {.id = id, .shared = shared, .connection = c};
 	int r = add(&s, err);
 	if (r < 0)
 		return r;
@@ -82,4 +82,14 @@ int bk_session_find(const char *id, bool (*gone)(void *arg), void *arg, struct g
 	/* a client whose build fails before it has heard of its session would wait for that for ever */
 	*out = c && grpc_greeted(c) ? TAKE_PTR(c) : NULL;
 	return *out ? 0 : error_set(err, ERROR_NOT_FOUND, "no active session for %s", id);
+}
+
+char *bk_session_shared(const struct grpc_connection *c) {
+	pthread_mutex_lock(&lock);
+	struct session *s = sessions;
+	while (s && s->connection != c)
+		s = s->next;
+	char *shared = s && s->shared && *s->shared ? str_copy(s->shared) : NULL;
+	pthread_mutex_unlock(&lock);
+	return shared;
 }

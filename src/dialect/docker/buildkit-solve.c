@@ -1,5 +1,4 @@
-/* A solve: what BuildKit's Dockerfile front end is given becomes a request of the builder's, whose result goes where the exporter
- * says. */
+/* A solve: what BuildKit's Dockerfile front end is given becomes a request of the builder's. */
 #include "dialect/docker/buildkit-priv.h"
 #include "dialect/docker/docker-priv.h"
 
@@ -19,26 +18,46 @@ struct solve {
 	struct ulimit *ulimits;
 	char **extra_hosts, **build_args, **cache_from;
 	char *filename;
+	struct build_named *named;
+	struct directory { /* of those that are directories */
+		const char *key; /* at the client's; NULL: an image */
+		struct tree *tree;
+	} *directories;
 	struct tree *dockerfiles, *context;
 	struct tree *part_of_context; /* that was not enough */
+	struct tree *kept;	      /* of the build before */
+	char *kept_key;
 	char **excludes; /* of the context; from its .dockerignore or the Dockerfile's own */
 	size_t step;	 /* that files come in for */
 	const char *part;
 };
 
 static void solve_free(struct solve *v) {
-	bk_pairs_free(&v->labels);
+	pairs_free(&v->labels);
 	for (size_t i = 0; i < v->o.n_ulimits; i++)
 		free(v->ulimits[i].name);
 	free(v->ulimits);
+	for (size_t i = 0; i < v->o.n_named; i++) {
+		free(v->named[i].name);
+		free(v->named[i].image);
+		tree_free(v->directories[i].tree);
+	}
+	free(v->named);
+	free(v->directories);
 	strv_free(v->extra_hosts);
 	strv_free(v->build_args);
 	strv_free(v->cache_from);
 	strv_free(v->excludes);
 	free(v->filename);
 	tree_free(v->dockerfiles);
-	tree_free(v->context);
-	tree_free(v->part_of_context);
+	/* what the client has sent serves its next build */
+	struct tree *latest = v->context ? v->context : v->part_of_context ? v->part_of_context : v->kept;
+	struct tree *const came[] = {v->context, v->part_of_context, v->kept};
+	for (size_t i = 0; i < ARRAY_SIZE(came); i++)
+		if (came[i] != latest)
+			tree_free(came[i]);
+	bk_kept_put(v->kept_key, latest);
+	free(v->kept_key);
 }
 
 static const char *attr(const struct solve *v, const char *name) {
@@ -97,26 +116,60 @@ static bool is_known(const char *name) {
 	       str_starts(name, "localsessionid:") || str_starts(name, "vcs:");
 }
 
+/* "context:NAME": what the client means by a name in the Dockerfile. */
+static int take_context(struct solve *v, const char *name, const char *value, struct error *err) {
+	bool image = str_starts(value, "docker-image://");
+	if (strstr(name, "::") || (!image && !str_starts(value, "local:")))
+		return error_set(err, ERROR_UNSUPPORTED, "build context %.64s=%.64s is not supported by this engine: images (docker-image://) "
+				 "and directories are", name, value);
+	v->named = alloc_resize(v->named, v->o.n_named + 1, sizeof *v->named);
+	v->directories = alloc_resize(v->directories, v->o.n_named + 1, sizeof *v->directories);
+	v->directories[v->o.n_named] = (struct directory){.key = image ? NULL : value + strlen("local:")};
+	v->named[v->o.n_named++] = (struct build_named){str_copy(name), image ? str_copy(value + strlen("docker-image://")) : NULL};
+	v->o.named = v->named;
+	return 0;
+}
+
 static int take_named(struct solve *v, struct error *err) {
+	int r = 0;
 	for (size_t i = 0; i < v->s->attrs.n; i++) {
 		const struct pair *p = &v->s->attrs.items[i];
 		if (str_starts(p->key, "build-arg:"))
 			strv_take(&v->build_args, str_format("%s=%s", p->key + strlen("build-arg:"), p->value));
 		else if (str_starts(p->key, "label:"))
 			pairs_set(&v->labels, p->key + strlen("label:"), p->value);
+		else if (str_starts(p->key, "context:"))
+			r = take_context(v, p->key + strlen("context:"), p->value, err);
 		else if (!is_known(p->key) && *p->value)
-			return error_set(err, ERROR_UNSUPPORTED, "the front end's option %.64s is not supported by this engine", p->key);
+			r = error_set(err, ERROR_UNSUPPORTED, "the front end's option %.64s is not supported by this engine", p->key);
+		if (r < 0)
+			return r;
 	}
 	v->o.build_args = v->build_args;
 	v->o.labels = &v->labels;
 	return 0;
 }
 
-static void take_list(const char *text, char ***to) {
+void bk_take_list(const char *text, char ***to) {
 	_cleanup_(strv_free_ptr) char **all = text ? strv_split(text, ',') : NULL;
 	for (char **a = all; a && *a; a++)
 		if (**a)
 			strv_add(to, *a);
+}
+
+/* [{"Type":"registry","Attrs":{"ref":"x"}}]: images that are here count; what else there is can be done without, as in BuildKit. */
+static int take_imports(struct solve *v, const char *text, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *all = text ? json_parse(text, strlen(text), err) : NULL;
+	size_t i;
+	json_t *one;
+	if (text && !json_is_array(all))
+		return error_set(err, ERROR_INVALID, "cache-imports: a list is wanted");
+	json_array_foreach(all, i, one) {
+		const char *ref = json_get_str(json_object_get(one, "Attrs"), "ref");
+		if (ref && str_same(json_get_str(one, "Type"), "registry"))
+			strv_add(&v->cache_from, ref);
+	}
+	return 0;
 }
 
 static int take_attrs(struct solve *v, struct error *err) {
@@ -130,9 +183,11 @@ static int take_attrs(struct solve *v, struct error *err) {
 		r = take_ulimits(v, attr(v, "ulimit"), err);
 	if (r == 0)
 		r = take_hosts(v, attr(v, "add-hosts"), err);
+	if (r == 0)
+		r = take_imports(v, attr(v, "cache-imports"), err);
 	if (r < 0)
 		return r;
-	take_list(attr(v, "cache-from"), &v->cache_from);
+	bk_take_list(attr(v, "cache-from"), &v->cache_from);
 	v->filename = str_copy(filename ? filename : "Dockerfile");
 	v->o.project = DOCKER_PROJECT;
 	v->o.dockerfile = v->filename;
@@ -155,8 +210,8 @@ static void on_bytes(void *arg, uint64_t bytes) {
 }
 
 /* One transfer of a step, into a tree of its own. */
-static int receive(struct solve *v, const char *name, char *const *follow, char *const *exclude, const char *part, struct tree **out,
-		   struct error *err) {
+static int receive(struct solve *v, const char *name, char *const *follow, char *const *exclude, const char *part, struct tree *old,
+		   struct tree **out, struct error *err) {
 	const struct bk_directory d = {name, follow, exclude, on_bytes, v};
 	int spool = core_spool(v->s->core, err);
 	if (spool < 0)
@@ -164,7 +219,7 @@ static int receive(struct solve *v, const char *name, char *const *follow, char 
 	*out = tree_new(spool);
 	v->part = part;
 	bk_step_part(v->progress, v->step, part, 0, 0, false);
-	int r = bk_receive_files(v->session, &d, *out, err);
+	int r = bk_receive_files(v->session, &d, old, *out, err);
 	if (r < 0) {
 		tree_free(*out);
 		*out = NULL;
@@ -191,12 +246,12 @@ static int receive_dockerfile(struct solve *v, struct error *err) {
 	if (str_same(v->filename, "Dockerfile"))
 		strv_add(&follow, "dockerfile");
 	v->step = bk_step_begin(v->progress, step);
-	int r = receive(v, name ? name : "dockerfile", follow, NULL, "transferring dockerfile:", &v->dockerfiles, err);
+	int r = receive(v, name ? name : "dockerfile", follow, NULL, "transferring dockerfile:", NULL, &v->dockerfiles, err);
 	v->o.dockerfiles = v->dockerfiles;
 	return end_step(v, r, err);
 }
 
-static int take_excludes(struct solve *v, struct tree *t, const char *path, bool *found, struct error *err) {
+static int take_excludes(struct tree *t, const char *path, char ***excludes, bool *found, struct error *err) {
 	struct tree_node *n = tree_find(t, path);
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	struct ignore ig;
@@ -206,25 +261,35 @@ static int take_excludes(struct solve *v, struct tree *t, const char *path, bool
 		return r;
 	ignore_parse(buf_str(&text), text.len, &ig);
 	for (size_t i = 0; i < ig.n; i++)
-		strv_take(&v->excludes, str_format("%s%s", ig.lines[i].except ? "!" : "", ig.lines[i].pattern));
+		strv_take(excludes, str_format("%s%s", ig.lines[i].except ? "!" : "", ig.lines[i].pattern));
 	ignore_free(&ig);
 	return 0;
+}
+
+/* A directory's own. */
+static int receive_excludes(struct solve *v, const char *name, char ***excludes, struct error *err) {
+	char *const follow[] = {(char *)".dockerignore", NULL};
+	_cleanup_(tree_free_ptr) struct tree *t = NULL;
+	bool found;
+	int r = receive(v, name, follow, NULL, "transferring context:", NULL, &t, err);
+	return r < 0 ? r : take_excludes(t, ".dockerignore", excludes, &found, err);
 }
 
 /* The Dockerfile's own list goes before the context's. */
 static int receive_ignore(struct solve *v, struct error *err) {
 	_cleanup_(free_ptr) char *own = str_format("%s.dockerignore", v->filename);
-	char *const follow[] = {(char *)".dockerignore", NULL};
-	_cleanup_(tree_free_ptr) struct tree *t = NULL;
 	bool found;
 	v->step = bk_step_begin(v->progress, "[internal] load .dockerignore");
-	int r = take_excludes(v, v->dockerfiles, own, &found, err);
-	if (r == 0 && !found) {
-		r = receive(v, context_name(v), follow, NULL, "transferring context:", &t, err);
-		if (r == 0)
-			r = take_excludes(v, t, ".dockerignore", &found, err);
-	}
+	int r = take_excludes(v->dockerfiles, own, &v->excludes, &found, err);
+	if (r == 0 && !found)
+		r = receive_excludes(v, context_name(v), &v->excludes, err);
 	return end_step(v, r, err);
+}
+
+static void find_kept(struct solve *v) {
+	_cleanup_(free_ptr) char *shared = bk_session_shared(v->session);
+	v->kept_key = shared ? str_format("%s %s", shared, context_name(v)) : NULL;
+	v->kept = bk_kept_take(v->kept_key);
 }
 
 /* struct build_client */
@@ -234,9 +299,28 @@ static int give_context(void *arg, char *const *paths, struct tree **out, struct
 	if (r < 0)
 		return r;
 	v->part_of_context = TAKE_PTR(v->context);
+	if (!v->part_of_context)
+		find_kept(v);
 	v->step = bk_step_begin(v->progress, "[internal] load build context");
-	r = receive(v, context_name(v), paths, v->excludes, "transferring context:", &v->context, err);
+	r = receive(v, context_name(v), paths, v->excludes, "transferring context:", v->part_of_context ? v->part_of_context : v->kept,
+		    &v->context, err);
 	*out = v->context;
+	return end_step(v, r, err);
+}
+
+static int give_directory(void *arg, const char *name, struct tree **out, struct error *err) {
+	struct solve *v = arg;
+	size_t i = 0;
+	while (!str_same(v->named[i].name, name))
+		i++;
+	struct directory *d = &v->directories[i];
+	_cleanup_(strv_free_ptr) char **excludes = NULL;
+	_cleanup_(free_ptr) char *step = str_format("[context %s] load from client", name);
+	v->step = d->tree ? 0 : bk_step_begin(v->progress, step);
+	int r = d->tree ? 0 : receive_excludes(v, d->key, &excludes, err);
+	if (r == 0 && !d->tree)
+		r = receive(v, d->key, NULL, excludes, "transferring context:", NULL, &d->tree, err);
+	*out = d->tree;
 	return end_step(v, r, err);
 }
 
@@ -250,6 +334,16 @@ static int give_login(void *arg, const char *registry, char **username, char **p
 	return bk_ask_login(v->session, registry, username, password, err);
 }
 
+static int check_agent(void *arg, const char *id, struct error *err) {
+	struct solve *v = arg;
+	return bk_ask_agent(v->session, id, err);
+}
+
+static void serve_agent(void *arg, const char *id, int connection) {
+	struct solve *v = arg;
+	bk_forward_agent(v->session, id, connection);
+}
+
 /* A context from elsewhere has the Dockerfile in it. */
 static int fetch_context(struct solve *v, const char *url, struct error *err) {
 	int spool = core_spool(v->s->core, err);
@@ -258,90 +352,6 @@ static int fetch_context(struct solve *v, const char *url, struct error *err) {
 	v->context = tree_new(spool);
 	v->step = bk_step_begin(v->progress, "[internal] load remote build context");
 	return end_step(v, build_fetch_context(v->s->core, url, v->context, &v->o.dockerfile, err), err);
-}
-
-/* ---- the result ---- */
-
-bool bk_solve_makes_image(const struct bk_solve *s) {
-	return str_same(s->exporter, "moby") || str_same(s->exporter, "image");
-}
-
-int bk_solve_check_export(const struct bk_solve *s, struct error *err) {
-	const char *type = s->exporter, *push = pairs_get(&s->exporter_attrs, "push");
-	bool to_client = str_same(type, "local") || str_same(type, "tar");
-	if (*type && !bk_solve_makes_image(s) && !to_client)
-		return error_set(err, ERROR_UNSUPPORTED, "exporter \"%.32s\" could not be found", type);
-	if (push && !str_same(push, "false"))
-		return error_set(err, ERROR_UNSUPPORTED,
-				 "the exporter's option push is not supported by this engine: push the image when it is built");
-	_cleanup_(strv_free_ptr) char **names = NULL;
-	take_list(pairs_get(&s->exporter_attrs, "name"), &names);
-	for (char **n = names; n && *n; n++) {
-		struct image_ref ref;
-		if (image_ref_parse(*n, &ref, NULL) < 0)
-			return error_set(err, ERROR_INVALID, "invalid reference format");
-		image_ref_free(&ref);
-	}
-	return to_client && !s->session ? error_set(err, ERROR_INVALID, "exporter \"%s\" needs a session", type) : 0;
-}
-
-static int send_result(const struct bk_solve *s, int fd, bool as_tar, struct error *err) {
-	if (as_tar)
-		return bk_send_stream(s->session, fd, err);
-	int spool = core_spool(s->core, err);
-	if (spool < 0)
-		return spool;
-	_cleanup_(tree_free_ptr) struct tree *t = tree_new(spool);
-	int r = tree_read(t, fd, "", true, err);
-	return r < 0 ? r : bk_send_files(s->session, t, err);
-}
-
-static int export_files(const struct bk_solve *s, size_t step, const char *image, struct error *err) {
-	_cleanup_(close_fd) int fd = -1;
-	struct msg_file file = {0};
-	int r = image_tree(s->core, DOCKER_PROJECT, image, "/", &file, &fd, err);
-	fields_free(&msg_file_table, &file);
-	bk_step_part(s->progress, step, "copying files", 0, 0, false);
-	return r < 0 ? r : send_result(s, fd, str_same(s->exporter, "tar"), err);
-}
-
-static int name_image(const struct bk_solve *s, size_t step, const char *image, const char *name, struct error *err) {
-	struct image_snap *snap;
-	struct image_ref ref;
-	int r = image_tag(s->core, DOCKER_PROJECT, image, name, &snap, err);
-	if (r == 0)
-		r = image_ref_parse(name, &ref, err);
-	if (r < 0)
-		return r;
-	image_snap_unref(snap);
-	_cleanup_(free_ptr) char *whole = image_ref_print(&ref), *naming = str_format("naming to %s", whole);
-	image_ref_free(&ref);
-	bk_step_part(s->progress, step, naming, 0, 0, true);
-	return 0;
-}
-
-static int export_image(const struct bk_solve *s, size_t step, const char *image, struct error *err) {
-	_cleanup_(strv_free_ptr) char **names = NULL;
-	_cleanup_(free_ptr) char *writing = str_format("writing image %s", image);
-	bk_step_part(s->progress, step, "exporting layers", 0, 0, true);
-	bk_step_part(s->progress, step, writing, 0, 0, true);
-	take_list(pairs_get(&s->exporter_attrs, "name"), &names);
-	int r = 0;
-	for (char **n = names; r == 0 && n && *n; n++)
-		r = name_image(s, step, image, *n, err);
-	return r;
-}
-
-int bk_solve_export(const struct bk_solve *s, const char *image_id, struct error *err) {
-	bool image = bk_solve_makes_image(s);
-	if (!*s->exporter)
-		return 0;
-	size_t step = bk_step_begin(s->progress, image ? "exporting to image"
-						      : str_same(s->exporter, "tar") ? "exporting to client tarball"
-										     : "exporting to client directory");
-	int r = image ? export_image(s, step, image_id, err) : export_files(s, step, image_id, err);
-	bk_step_end(s->progress, step, r < 0 ? error_text(err) : NULL);
-	return r;
 }
 
 /* ---- the whole ---- */
@@ -362,7 +372,7 @@ static int on_gone_fd(void *arg) {
 }
 
 static int run(struct solve *v, char **image_id, struct error *err) {
-	const struct build_client client = {give_context, give_secret, give_login, v};
+	const struct build_client client = {give_context, give_directory, give_secret, give_login, check_agent, serve_agent, v};
 	const struct build_sink sink = {.event = on_event, .gone = on_gone, .gone_fd = on_gone_fd, .arg = v};
 	const char *url = attr(v, "context");
 	struct build_result result = {0};

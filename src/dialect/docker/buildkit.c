@@ -2,7 +2,7 @@
  * front end, the progress lines of JSON. */
 #include "dialect/docker/build-priv.h"
 #include "dialect/docker/buildkit-priv.h"
-#include "dialect/docker/docker-priv.h"
+#include "dialect/docker/images-priv.h"
 
 #include "base/base64.h"
 
@@ -12,33 +12,37 @@
 #define UPLOAD "upload-request"
 #define UPLOAD_WAIT 10 /* seconds: it is asked for and sent at the same time */
 
-/* ---- /session ---- */
+/* ---- connections ---- */
+
+/* The request's connection as one of HTTP/2, with what has been read of that already; -1: it is answered. *stop is readable when
+ * the client is gone, and when the server stops. */
+static int take_connection(struct http_request *req, struct buf *early, int *stop) {
+	const char *protocol = http_header(req, "Upgrade");
+	if (!str_same(protocol, "h2c")) {
+		docker_fail(req, 400, "protocol %.32s not supported", protocol ? protocol : "");
+		return -1;
+	}
+	*stop = http_client_fd(req);
+	return http_upgrade(req, "h2c", early);
+}
 
 void buildkit_session(struct http_request *req) {
-	const char *id = http_header(req, "X-Docker-Expose-Session-Uuid"), *protocol = http_header(req, "Upgrade");
+	const char *id = http_header(req, "X-Docker-Expose-Session-Uuid"), *key = http_header(req, "X-Docker-Expose-Session-Sharedkey");
 	_cleanup_(buf_free) struct buf early = BUF_INIT;
-	_cleanup_(free_ptr) char *own = id ? str_copy(id) : NULL;
+	_cleanup_(free_ptr) char *own = id ? str_copy(id) : NULL, *shared = key ? str_copy(key) : NULL;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (!id || !*id || strlen(id) > 256)
 		return docker_fail(req, 400, "X-Docker-Expose-Session-Uuid: the session has no id");
-	if (!str_same(protocol, "h2c"))
-		return docker_fail(req, 400, "protocol %.32s not supported", protocol ? protocol : "");
-	int stop = http_client_fd(req); /* also readable when the server stops */
-	int fd = http_upgrade(req, "h2c", &early);
+	int stop, fd = take_connection(req, &early, &stop);
 	if (fd >= 0)
-		bk_session_run(own, fd, &early, stop, &err); /* a second one of that id is cut off */
+		bk_session_run(own, shared, fd, &early, stop, &err); /* a second one of that id is cut off */
 }
 
-/* ---- /grpc ---- */
-
 void buildkit_grpc(struct http_request *req) {
-	const char *protocol = http_header(req, "Upgrade");
 	_cleanup_(buf_free) struct buf early = BUF_INIT;
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	if (!str_same(protocol, "h2c"))
-		return docker_fail(req, 400, "protocol %.32s not supported", protocol ? protocol : "");
 	struct core *c = core_of(req);
-	int stop = http_client_fd(req), fd = http_upgrade(req, "h2c", &early);
+	int stop, fd = take_connection(req, &early, &stop);
 	if (fd < 0)
 		return;
 	_cleanup_(grpc_unref_ptr) struct grpc_connection *connection = grpc_open(fd, &early, bk_control_methods, c, &err);
@@ -152,8 +156,8 @@ struct call {
 };
 
 static void call_free(struct call *c) {
-	bk_pairs_free(&c->solve.attrs);
-	bk_pairs_free(&c->solve.exporter_attrs);
+	pairs_free(&c->solve.attrs);
+	pairs_free(&c->solve.exporter_attrs);
 	tree_free(c->solve.context);
 	grpc_unref(c->solve.session);
 	bk_progress_free(c->solve.progress);
@@ -359,11 +363,7 @@ static void send_result(struct call *c, const char *image_id) {
 static void send_failure(struct call *c, const struct error *err) {
 	if (!c->stream)
 		return docker_fail(c->req, 500, "%s", error_text(err));
-	json_t *detail = json_object(), *line = json_object();
-	json_object_set_new(detail, "message", json_from_str(error_text(err)));
-	json_object_set_new(line, "errorDetail", detail);
-	json_object_set_new(line, "error", json_from_str(error_text(err)));
-	send_line(c, line);
+	send_line(c, docker_error_json(error_text(err), 0));
 }
 
 static int take_context(struct call *c, struct error *err) {

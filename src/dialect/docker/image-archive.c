@@ -105,6 +105,8 @@ void docker_images_load(struct http_request *req) {
 	_cleanup_(buf_free) struct buf text = BUF_INIT;
 	struct load l = {.core = core_of(req)};
 	const char *platform = docker_api(req) >= 48 ? http_query(req, "platform") : NULL;
+	if (!docker_platform_is(req, "platform", 48, NULL))
+		return;
 	if (platform && *platform)
 		return docker_fail(req, 501, "platform: all that an archive has is loaded");
 	if (with_body(req, load_body, &l, &err) < 0) {

@@ -88,12 +88,18 @@ static json_t *layer_line(const char *part, const char *status, int64_t done, in
 	return line;
 }
 
-char *docker_error_line(const char *message) {
-	_cleanup_(json_free_ptr) json_t *line = json_object();
-	json_t *detail = json_object();
+json_t *docker_error_json(const char *message, int64_t code) {
+	json_t *detail = json_object(), *line = json_object();
+	if (code)
+		json_set_int(detail, "code", code);
 	json_object_set_new(detail, "message", json_from_str(message));
 	json_object_set_new(line, "errorDetail", detail);
 	json_object_set_new(line, "error", json_from_str(message));
+	return line;
+}
+
+char *docker_error_line(const char *message) {
+	_cleanup_(json_free_ptr) json_t *line = docker_error_json(message, 0);
 	return json_print(line);
 }
 

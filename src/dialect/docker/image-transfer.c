@@ -87,7 +87,7 @@ void docker_image_push(struct http_request *req) {
 	const char *slash = strrchr(image, '/');
 	bool all = (!tag || !*tag) && !strchr(slash ? slash : image, ':');
 	_cleanup_(free_ptr) char *full = docker_reference(req, image, tag), *task = NULL;
-	if (!full)
+	if (!full || !docker_platform_is(req, "platform", 46, NULL))
 		return;
 	_cleanup_(free_ptr) char *shown = docker_familiar(full), *name = docker_familiar_name(full), *why = NULL;
 	if (strchr(full, '@'))

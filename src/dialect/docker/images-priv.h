@@ -10,7 +10,7 @@ void docker_image_fail(struct http_request *req, const char *name, const struct 
 /* 400 "invalid reference format". */
 void docker_reference_fail(struct http_request *req, const char *name);
 /* Whether an image is what the parameter ("platform", JSON as OCI has it) asks for from that version of the API on; false: an
- * error has been answered. */
+ * error has been answered. i NULL: only whether it can be read. */
 bool docker_platform_is(struct http_request *req, const char *parameter, int since, const struct image *i);
 char *docker_familiar(const char *full); /* "debian:bookworm" for a reference in full; free it */
 char *docker_familiar_name(const char *full); /* without tag and digest */
@@ -39,7 +39,8 @@ void docker_follow_transfer(struct http_request *req, enum docker_transfer kind,
 void docker_push_refused(struct http_request *req, const char *name, const char *why);
 /* What the registry said, as Docker has it: "manifest unknown: manifest unknown"; free it. */
 char *docker_registry_words(const struct error *err, const char *otherwise);
-/* One line of a stream: {"errorDetail":{"message":…},"error":…}. */
+/* One line of a stream: {"errorDetail":{"message":…},"error":…}; code 0: it has none. */
+json_t *docker_error_json(const char *message, int64_t code);
 char *docker_error_line(const char *message);
 
 /* image-transfer.c, image-archive.c, image-change.c, image-registry.c */
