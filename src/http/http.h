@@ -46,6 +46,7 @@ struct http_config {
 	size_t (*prefix)(const char *path);
 	/* Before any handler: whether a path that has a route is served at all; negative and *err answers it. NULL: all are. */
 	int (*check)(const char *path, struct error *err);
+	const char *const (*headers)[2]; /* {name, value} that every answer has, {NULL} last; NULL: none */
 };
 
 /* Serves on a listening socket (unix or TCP, taken over) with its own threads. */

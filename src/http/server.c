@@ -30,6 +30,8 @@ static struct http_request *request_new(struct http_server *s) {
 	req->server = s;
 	req->refs = 1;
 	req->fd = req->gone_fd = req->gone_socket = req->upgraded = req->relay_to = req->hijacked = req->stand_in = -1;
+	for (const char *const (*h)[2] = s->config.headers; h && (*h)[0]; h++)
+		http_reply_header(req, (*h)[0], (*h)[1]);
 	pthread_mutex_init(&req->lock, NULL);
 	pthread_cond_init(&req->changed, NULL);
 	pthread_mutex_lock(&s->lock);

@@ -6,9 +6,8 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from docker import Docker, load_busybox  # noqa: E402
+from docker import docker_daemon  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
-from wabe import Daemon  # noqa: E402
 
 d = k = None
 IDLE = "    image: busybox\n    command: sleep 1000\n    stop_grace_period: 0s\n"
@@ -93,9 +92,8 @@ services:
 
 def setup():
     global d, k
-    d = Daemon("docker-compose", network=None).start()
-    k = Docker.of(d)
-    load_busybox(d)
+    d = docker_daemon("docker-compose", network=None)
+    k = d.docker
     return d
 
 

@@ -2,29 +2,24 @@
 """Containers through the Docker dialect: the real client, and plain requests to every route."""
 import json
 import os
+import re
+import subprocess
 import sys
+import tarfile
 import time
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from docker import Docker, load_busybox
-from tap import contains, equal, run, test
-from wabe import Daemon, wait_until
+from docker import docker_daemon
+from tap import contains, equal, need, run, test
+from wabe import wait_until
 
 V = "/v1.44"
 SLEEP = ["sleep", "1000"]
 
 
 def setup():
-    d = Daemon("dcont")
-    try:
-        d.start()
-        load_busybox(d)
-        d.docker = Docker.of(d)
-    except BaseException:
-        d.close()
-        raise
-    return d
+    return docker_daemon("dcont")
 
 
 def api(d, method, path, body=None, status=None, version=V):
@@ -533,6 +528,39 @@ def restarted(d):
     make(d, "fails", start=True, Cmd=["false"], host={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}})
     wait_until(lambda: state("fails")["State"]["Status"] == "exited", 20, "the last end")
     equal((state("fails")["RestartCount"], state("fails")["State"]["ExitCode"]), (2, 1))
+
+
+# Asks the engine at a socket, with what perl has built in.
+ASK = 'socket(S, 1, 1, 0); connect(S, pack("Sa108", 1, "/var/run/docker.sock")) or die "$!"; ' \
+      'syswrite(S, "GET /_ping HTTP/1.0\\r\\n\\r\\n"); print while <S>'
+
+
+@test
+def the_engine_from_within(_):
+    """docker.sock mounted into a container is spoken to by its root, also where RUN is a tmpfs"""
+    need("/usr/bin/perl", os.path.exists("/usr/bin/perl"))
+    d = docker_daemon("dockwithin", run="/dev/shm")
+    docker = d.docker
+    try:
+        socket = os.path.realpath(docker.socket)
+        equal(socket, d.state + "/sockets/docker.sock")
+        docker.run("create", "--name", "asks", "--network", "none", "-v", docker.socket + ":/var/run/docker.sock", "busybox", "/perl", "-e", ASK)
+        libraries = subprocess.run(["ldd", "/usr/bin/perl"], capture_output=True, text=True, check=True).stdout
+        rootfs = d.dir + "/perl.tar"
+        with tarfile.open(rootfs, "w", dereference=True) as t:
+            for path in re.findall(r"(/lib\S+)", libraries):
+                t.add(path, path[1:])
+            t.add("/usr/bin/perl", "perl")
+        with open(rootfs, "rb") as f:
+            docker.run("cp", "-", "asks:/", input=f.read(), text=False)
+        out = docker.out("start", "-a", "asks")
+        contains(out, "200 OK")
+        contains(out, "Api-Version: 1.51")
+        d.kill()
+        d.start()
+        contains(docker.out("start", "-a", "asks"), "200 OK")  # it is looked up anew
+    finally:
+        d.close()
 
 
 @test

@@ -14,11 +14,11 @@ import threading
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from docker import Docker, load_busybox
+from docker import docker_daemon
 from networks import private
 from registry import Image, Registry
 from tap import contains, equal, run, test
-from wabe import Daemon, wait_until
+from wabe import wait_until
 
 JSON = {"Content-Type": "application/json"}
 UPGRADE = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -371,15 +371,9 @@ def only_its_group_reaches_the_socket(d):
 
 def start():
     private()  # with the registries: all of this process
-    daemon = Daemon("dockfaults", netspace="host", network=None)
-    try:
-        daemon.start()
-        load_busybox(daemon)
-        d = Docker.of(daemon)
-        d.daemon = daemon
-    except BaseException:
-        daemon.close()
-        raise
+    daemon = docker_daemon("dockfaults", netspace="host", network=None)
+    d = daemon.docker
+    d.daemon = daemon
     return d
 
 

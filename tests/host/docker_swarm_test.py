@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from docker import Docker, load_busybox
+from docker import docker_daemon
 from tap import contains, equal, run, test
-from wabe import Daemon, wait_until
+from wabe import wait_until
 
 SLEEP = ("sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 1; done")
 NO_MANAGER = "This node is not a swarm manager."
@@ -18,14 +18,8 @@ NO_MANAGER = "This node is not a swarm manager."
 
 class World:
     def __init__(self):
-        self.d = Daemon("swarm")
-        try:
-            self.d.start()
-            load_busybox(self.d, "busybox:latest", "busybox:two")
-            self.docker = Docker.of(self.d)
-        except BaseException:
-            self.d.close()
-            raise
+        self.d = docker_daemon("swarm", "busybox:latest", "busybox:two")
+        self.docker = self.d.docker
 
     def close(self):
         self.d.close()
@@ -57,10 +51,6 @@ class World:
         r = self.docker.run(*args, check=False, **kw)
         assert r.returncode, f"{args} was not refused:\n{r.stdout}"
         contains(r.stderr, text)
-
-
-def setup():
-    return World()
 
 
 def clean(w):
@@ -498,4 +488,4 @@ def killed(w):
 
 
 if __name__ == "__main__":
-    run(setup, World.close, clean)
+    run(World, World.close, clean)

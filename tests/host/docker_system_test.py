@@ -5,21 +5,12 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from docker import Docker, load_busybox
+from docker import docker_daemon
 from tap import contains, equal, run, test
-from wabe import Daemon
 
 
 def setup():
-    d = Daemon("docksys")
-    try:
-        d.start()
-        d.docker = Docker.of(d)
-        load_busybox(d)
-    except BaseException:
-        d.close()
-        raise
-    return d
+    return docker_daemon("docksys")
 
 
 def request(d, method, path):

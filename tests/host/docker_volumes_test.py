@@ -6,9 +6,9 @@ import sys
 import tarfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from docker import Docker, load_busybox  # noqa: E402
+from docker import docker_daemon  # noqa: E402
 from tap import contains, equal, run, test  # noqa: E402
-from wabe import Daemon, busybox_rootfs, kernel_since  # noqa: E402
+from wabe import busybox_rootfs, kernel_since  # noqa: E402
 
 d = k = None
 
@@ -224,9 +224,8 @@ def found_on_the_host(_):
 
 def setup():
     global d, k
-    d = Daemon("docker-vol").start()
-    k = Docker.of(d)
-    load_busybox(d)
+    d = docker_daemon("docker-vol")
+    k = d.docker
     return d
 
 

@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 
 from tap import need
-from wabe import NetworkSpace, UnixConnection, busybox_rootfs, wait_until
+from wabe import Daemon, NetworkSpace, UnixConnection, busybox_rootfs, wait_until
 
 
 class Docker:
@@ -84,6 +84,19 @@ def load_busybox(daemon, *names):
         busybox_rootfs(tar)
     for name in names or ("busybox:latest",):
         daemon.cli("image", "import", tar, name)
+
+
+def docker_daemon(name, *images, **options):
+    """A Daemon that runs, with busybox under these names, and its docker client as .docker."""
+    daemon = Daemon(name, **options)
+    try:
+        daemon.start()
+        daemon.docker = Docker.of(daemon)
+        load_busybox(daemon, *images)
+    except BaseException:
+        daemon.close()
+        raise
+    return daemon
 
 
 def image_archive(path, rootfs, images):

@@ -116,15 +116,21 @@ static int put_body(int fd, void *arg, struct error *err) {
 				    docker_query_bool(p->req, "noOverwriteDirNonDir"), fd, err);
 }
 
-/* Beneath something that is mounted there the root does not matter. */
-static bool is_mounted(const struct instance_spec *spec, const char *path) {
+/* Why nothing can be written there; NULL: it can. The innermost mount above the path counts, else the root. */
+static const char *read_only(const struct instance_spec *spec, const char *path) {
+	const struct mount *above = NULL;
+	size_t longest = 0;
 	for (size_t i = 0; i < spec->mounts.n; i++) {
 		const struct mount *m = &spec->mounts.items[i];
 		size_t n = strlen(m->target);
-		if (!m->read_only && str_starts(path, m->target) && (!path[n] || path[n] == '/'))
-			return true;
+		if (n >= longest && str_starts(path, m->target) && (!path[n] || path[n] == '/')) {
+			above = m;
+			longest = n;
+		}
 	}
-	return false;
+	if (above)
+		return above->read_only ? "mounted volume is marked read-only" : NULL;
+	return spec->read_only ? "container rootfs is marked read-only" : NULL;
 }
 
 static bool is_directory(struct http_request *req, const char *id, const char *path) {
@@ -153,8 +159,9 @@ void docker_archive_put(struct http_request *req) {
 	_cleanup_(free_ptr) char *path = path_of(req);
 	if (!path || !docker_container(req, http_param(req, "id"), &snap))
 		return;
-	if (snap->instance.spec.read_only && !is_mounted(&snap->instance.spec, path))
-		return docker_fail(req, 403, "container rootfs is marked read-only");
+	const char *why_not = read_only(&snap->instance.spec, path);
+	if (why_not)
+		return docker_fail(req, 403, "%s", why_not);
 	struct put p = {req, snap->instance.id, path};
 	if (with_body(req, put_body, &p, &err) < 0)
 		return put_failed(req, &p, &err);

@@ -1,6 +1,8 @@
 /* POST /containers/create: from a body to an instance. */
 #include "dialect/docker/containers.h"
 
+#include <strings.h>
+
 #define NS_PER_S INT64_C(1000000000)
 #define NS_PER_MILLI INT64_C(1000000)
 #define STOP_TIMEOUT_MAX INT64_C(8640000) /* s; what has no end for Docker ends after so long */
@@ -161,6 +163,25 @@ static void create_free(struct docker_create *d) {
 	fields_free(&docker_host_table, &d->h);
 }
 
+/* Members as documented, where dockerd would take them in another case, too. */
+static void usual_names(json_t *object, const struct field_table *t) {
+	static const char *const parts[] = {"HostConfig", "NetworkingConfig"};
+	const char *key;
+	json_t *value;
+	void *next;
+	json_object_foreach_safe(object, next, key, value) {
+		const char *usual = NULL;
+		for (size_t i = 0; i < t->n; i++)
+			usual = strcasecmp(t->fields[i].name, key) == 0 ? t->fields[i].name : usual;
+		for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+			usual = strcasecmp(parts[i], key) == 0 ? parts[i] : usual;
+		if (!usual || str_same(usual, key))
+			continue;
+		json_object_set(object, usual, value);
+		json_object_del(object, key);
+	}
+}
+
 /* A member that must be an object; NULL where it is not given. */
 static bool object_member(struct http_request *req, const json_t *body, const char *name, json_t **out) {
 	json_t *value = json_object_get(body, name);
@@ -184,9 +205,11 @@ static bool decode(struct http_request *req, struct docker_create *d) {
 		docker_fail(req, 400, "the body must be an object");
 		return false;
 	}
+	usual_names(d->config, &docker_config_table);
 	if (!object_member(req, d->config, "HostConfig", &d->host) ||
 	    !object_member(req, d->config, "NetworkingConfig", &d->networking))
 		return false;
+	usual_names(d->host, &docker_host_table);
 	docker_widen_lists(d->config, d->host);
 	return docker_parse_json(req, &docker_config_table, d->config, &d->c) &&
 	       docker_parse_json(req, &docker_host_table, d->host ? d->host : none, &d->h);

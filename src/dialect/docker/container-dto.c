@@ -47,7 +47,16 @@ static const struct field config_fields[] = {
 	CONFIG("StopTimeout", stop_timeout, FIELD_INT, .min = INT64_MIN, .def = "-2147483648", .doc = "Seconds until it is killed"),
 	CONFIG("Shell", shell, FIELD_STRINGS, .max = LONG_LIST, .doc = "For the shell form of commands"),
 };
-TABLE(docker_config_table, docker_config, config_fields, "Config");
+
+static int check_config(const void *object, struct error *err) {
+	const struct docker_config *c = object;
+	if (c->exposed_ports && !json_is_object(c->exposed_ports))
+		return error_field(err, "ExposedPorts", "must be an object");
+	return c->volumes && !json_is_object(c->volumes) ? error_field(err, "Volumes", "must be an object") : 0;
+}
+const struct field_table docker_config_table = {
+	"docker_config", "Config", sizeof(struct docker_config), config_fields, ARRAY_SIZE(config_fields), check_config,
+};
 
 /* ---- Resources ---- */
 
@@ -168,7 +177,14 @@ static const struct field host_fields[] = {
 	HOST("MaskedPaths", masked, FIELD_JSON, .doc = "[]: nothing is hidden"),
 	HOST("ReadonlyPaths", read_only_paths, FIELD_JSON, .doc = "[]: nothing is read-only"),
 };
-TABLE(docker_host_table, docker_host, host_fields, "HostConfig");
+
+static int check_host(const void *object, struct error *err) {
+	const json_t *size = ((const struct docker_host *)object)->console_size;
+	return size && !docker_is_size(size) ? error_field(err, "ConsoleSize", "must be [rows, columns]") : 0;
+}
+const struct field_table docker_host_table = {
+	"docker_host", "HostConfig", sizeof(struct docker_host), host_fields, ARRAY_SIZE(host_fields), check_host,
+};
 
 /* ---- texts for lists ---- */
 

@@ -44,6 +44,8 @@ int docker_api(struct http_request *req);
 /* Docker's idea of a boolean: absent, "", "0", "no", "false" and "none", in any case, are false. */
 bool docker_query_bool(struct http_request *req, const char *name);
 bool docker_query_bool_or(struct http_request *req, const char *name, bool otherwise);
+/* One of those that are true or false alone; false where it is absent or empty. false: an error has been answered. */
+bool docker_query_flag(struct http_request *req, const char *name, bool *out);
 /* otherwise where it is absent or empty; false: an error has been answered. */
 bool docker_query_int(struct http_request *req, const char *name, int64_t otherwise, int64_t *out);
 /* The body as JSON, or parsed by a table into dto (unknown members are skipped, as dockerd does; null is as absent; a
@@ -53,6 +55,8 @@ bool docker_parse(struct http_request *req, const struct field_table *t, void *d
 bool docker_parse_json(struct http_request *req, const struct field_table *t, const json_t *json, void *dto);
 /* A part of a body by a table whose name is the part's; json NULL: the defaults. */
 int docker_parse_part(const struct field_table *t, const json_t *json, void *dto, struct error *err);
+/* [rows, columns] of a terminal. */
+bool docker_is_size(const json_t *json);
 /* Seconds since 1970 or a time; 0 where it is absent, empty or "0". false: an error has been answered. */
 bool docker_query_time(struct http_request *req, const char *name, int64_t *out);
 

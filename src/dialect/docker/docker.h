@@ -15,3 +15,4 @@ extern const int docker_statuses[ERROR_KINDS];
 void docker_render_error(struct http_request *req, int status, const struct error *e);
 size_t docker_prefix(const char *path);
 int docker_check(const char *path, struct error *err);
+extern const char *const docker_headers[][2];

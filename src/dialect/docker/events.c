@@ -49,6 +49,8 @@ static char *docker_action(const struct event *e) {
 		return str_copy("start"); /* the policy's doing: to dockerd a start like any other */
 	if (pairs_get(&e->attributes, "snapshot") || is_of(e->action, own))
 		return NULL;
+	if (str_same(e->type, "network") && str_same(e->action, "create") && str_same(e->name, own_network_name("bridge")))
+		return NULL; /* made when it is first wanted; to dockerd's clients it has always been there */
 	for (size_t i = 0; i < ARRAY_SIZE(action_names); i++)
 		if (str_same(action_names[i].type, e->type) && str_same(action_names[i].own, e->action))
 			return str_copy(action_names[i].docker);
@@ -83,7 +85,7 @@ static void add_signal(json_t *attributes, const char *signal) {
 }
 
 static void name_of_image(json_t *attributes, const struct event *e) {
-	static const char *const transfers[] = {"pull", "push", NULL}, *const by_id[] = {"untag", "delete", "load", "save", "import", NULL};
+	static const char *const transfers[] = {"pull", "push", NULL}, *const by_id[] = {"untag", "delete", "load", "save", "import", "create", NULL};
 	const char *full = e->name ? e->name : "";
 	_cleanup_(free_ptr) char *name = is_of(e->action, transfers) ? docker_familiar_name(full) : docker_familiar(full);
 	json_object_set_new(attributes, "name", json_from_str(is_of(e->action, by_id) && e->id ? e->id : name));
@@ -243,7 +245,13 @@ static bool passes(const json_t *filters, const json_t *event) {
 struct event_stream {
 	struct line_stream *lines;
 	json_t *filters;
+	int api;
 };
+
+/* Of a build; clients before 1.46 know none such. */
+static bool is_news(const struct event *e, int api) {
+	return api < 46 && str_same(e->type, "image") && str_same(e->action, "create");
+}
 
 static void stream_begin(void *arg) {
 	line_stream_begin(((struct event_stream *)arg)->lines);
@@ -251,7 +259,7 @@ static void stream_begin(void *arg) {
 
 static int stream_event(void *arg, const struct event *e, UNUSED const char *json, UNUSED size_t len) {
 	struct event_stream *s = arg;
-	_cleanup_(json_free_ptr) json_t *event = event_print(e);
+	_cleanup_(json_free_ptr) json_t *event = is_news(e, s->api) ? NULL : event_print(e);
 	if (!event || !passes(s->filters, event))
 		return 0;
 	_cleanup_(free_ptr) char *text = json_print(event);
@@ -295,7 +303,7 @@ void docker_events(struct http_request *req) {
 	if (!filters)
 		return;
 	struct event_stream *s = NEW(struct event_stream);
-	*s = (struct event_stream){line_stream_new(req, "application/json"), filters};
+	*s = (struct event_stream){line_stream_new(req, "application/json"), filters, docker_api(req)};
 	const struct event_sink sink = {
 		.begin = stream_begin, .event = stream_event, .gone = stream_gone, .end = stream_end, .arg = s};
 	bool follow = !filter.until || filter.until > time_now_ns();

@@ -12,6 +12,11 @@ struct exec_config {
 	json_t *size;
 };
 
+static int check_size(const void *object, struct error *err) {
+	const json_t *size = ((const struct exec_config *)object)->size;
+	return size && !docker_is_size(size) ? error_field(err, "ConsoleSize", "must be [rows, columns]") : 0;
+}
+
 static const struct field exec_fields[] = {
 	FIELD_AS("User", struct exec_config, user, FIELD_STRING, .doc = "user[:group]"),
 	FIELD_AS("Privileged", struct exec_config, privileged, FIELD_BOOL, .doc = "With all capabilities"),
@@ -27,7 +32,7 @@ static const struct field exec_fields[] = {
 	FIELD_AS("Cmd", struct exec_config, command, FIELD_STRINGS, .max = 8192, .doc = "Program and arguments"),
 };
 static const struct field_table exec_table = {"docker_exec", "Body of exec's creation", sizeof(struct exec_config), exec_fields,
-					      ARRAY_SIZE(exec_fields), NULL};
+					      ARRAY_SIZE(exec_fields), check_size};
 
 static const struct field start_fields[] = {
 	FIELD_AS("Detach", struct exec_config, detach, FIELD_BOOL, .doc = "Nobody is attached"),
@@ -35,9 +40,9 @@ static const struct field start_fields[] = {
 	FIELD_AS("ConsoleSize", struct exec_config, size, FIELD_JSON, .doc = "[rows, columns] of the terminal"),
 };
 static const struct field_table start_table = {"docker_exec_start", "Body of exec's start", sizeof(struct exec_config), start_fields,
-					       ARRAY_SIZE(start_fields), NULL};
+					       ARRAY_SIZE(start_fields), check_size};
 
-/* [rows, columns]; 0 where it is something else. */
+/* [rows, columns]; 0 where it is not given. */
 static void size_parse(const json_t *size, int64_t *rows, int64_t *columns) {
 	*rows = json_integer_value(json_array_get(size, 0));
 	*columns = json_integer_value(json_array_get(size, 1));

@@ -112,6 +112,9 @@ static struct image_snap *image_of(struct http_request *req) {
 }
 
 void docker_image_inspect(struct http_request *req) {
+	const char *platform = http_query(req, "platform");
+	if (docker_api(req) >= 49 && platform && *platform && docker_query_bool(req, "manifests"))
+		return docker_fail(req, 400, "conflicting options: manifests and platform options cannot both be set");
 	_cleanup_(image_snap_unref_ptr) struct image_snap *snap = image_of(req);
 	_cleanup_(json_free_ptr) json_t *own = snap ? config_of(req, &snap->image) : NULL;
 	if (own && docker_platform_is(req, "platform", 49, &snap->image))

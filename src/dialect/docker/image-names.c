@@ -24,7 +24,7 @@ bool docker_platform_is(struct http_request *req, const char *parameter, int sin
 			docker_fail(req, 400, "failed to parse platform: %s: an object of OCI's is wanted", parameter);
 			return false;
 		}
-		if (platform_fits(wanted, i))
+		if (!i || platform_fits(wanted, i))
 			continue;
 		const char *os = json_get_str(wanted, "os"), *architecture = json_get_str(wanted, "architecture");
 		docker_fail(req, 404, "image with reference %s was found but does not provide the specified platform (%.40s/%.40s)",

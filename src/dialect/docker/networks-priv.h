@@ -8,6 +8,7 @@
 
 /* ---- endpoints.c ---- */
 #define DOCKER_ENDPOINT_INTERFACE "com.docker.network.endpoint.ifname"
+#define DOCKER_ENDPOINT_SYSCTLS "com.docker.network.endpoint.sysctls"
 struct docker_endpoint_ipam {
 	char *ipv4, *ipv6, **link_local;
 };

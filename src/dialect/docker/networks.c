@@ -146,11 +146,7 @@ static struct pairs labels_of(const json_t *network) {
 static bool labels_fit(const json_t *filters, const json_t *network) {
 	struct pairs labels = labels_of(network);
 	bool fit = docker_filter_labels(filters, &labels);
-	for (size_t i = 0; i < labels.n; i++) {
-		free(labels.items[i].key);
-		free(labels.items[i].value);
-	}
-	free(labels.items);
+	pairs_free(&labels);
 	return fit;
 }
 
@@ -216,6 +212,9 @@ static bool swarm_is_on(struct core *c) {
 
 static void inspect(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
+	bool verbose; /* adds what networks of several hosts have */
+	if (!docker_query_flag(req, "verbose", &verbose))
+		return;
 	_cleanup_(json_free_ptr) json_t *all = all_networks(core_of(req), &err);
 	const char *scope = http_query(req, "scope");
 	if (!all || add_containers(core_of(req), all, &err) < 0)
@@ -498,7 +497,7 @@ const struct docker_route docker_network_routes[] = {
 	{"POST", "/networks/create", create, 0, DOCKER_DIFFERS,
 	 "drivers bridge, macvlan, ipvlan; one subnet of each family; a bridge's gateway_mode is nat alone; "
 	 "ConfigOnly, ConfigFrom and Ingress are refused, EnableIPv4 must be true"},
-	{"POST", "/networks/{id...}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs are refused, of DriverOpts all but com.docker.network.endpoint.ifname, GwPriority for a container that runs"},
+	{"POST", "/networks/{id...}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs are refused, of DriverOpts all but com.docker.network.endpoint.ifname and .sysctls, GwPriority for a container that runs"},
 	{"POST", "/networks/{id...}/disconnect", disconnect_one, 0, DOCKER_WORKS, NULL},
 	{"POST", "/networks/prune", prune, 0, DOCKER_WORKS, NULL},
 	{0},

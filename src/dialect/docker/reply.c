@@ -30,6 +30,14 @@ const int docker_statuses[ERROR_KINDS] = {
 	[ERROR_INTERNAL] = 500,
 };
 
+const char *const docker_headers[][2] = {
+	{"Api-Version", DOCKER_API},
+	{"Docker-Experimental", "true"}, /* else the client offers no --squash */
+	{"Ostype", "linux"},
+	{"Server", "Docker/" WABE_VERSION " (linux)"}, /* older clients take the system from this form */
+	{NULL, NULL},
+};
+
 /* ---- versions ---- */
 
 /* "/v1.44/…": gives where the rest begins, and the version; 0 where there is none. */
@@ -100,6 +108,16 @@ bool docker_query_bool(struct http_request *req, const char *name) {
 	return docker_query_bool_or(req, name, false);
 }
 
+bool docker_query_flag(struct http_request *req, const char *name, bool *out) {
+	const char *text = http_query(req, name);
+	*out = text && (str_same(text, "1") || strcasecmp(text, "true") == 0 || strcasecmp(text, "t") == 0);
+	if (!text || !*text || *out || str_same(text, "0") || strcasecmp(text, "false") == 0 || strcasecmp(text, "f") == 0)
+		return true;
+	_cleanup_(free_ptr) char *shown = text_shown(text);
+	docker_fail(req, 400, "invalid value for %s: %s", name, shown);
+	return false;
+}
+
 bool docker_query_int(struct http_request *req, const char *name, int64_t otherwise, int64_t *out) {
 	const char *value = http_query(req, name);
 	*out = otherwise;
@@ -142,6 +160,12 @@ bool docker_parse_json(struct http_request *req, const struct field_table *t, co
 bool docker_parse(struct http_request *req, const struct field_table *t, void *dto) {
 	_cleanup_(json_free_ptr) json_t *json = docker_body(req);
 	return json && docker_parse_json(req, t, json, dto);
+}
+
+bool docker_is_size(const json_t *json) {
+	int64_t rows = json_integer_value(json_array_get(json, 0)), columns = json_integer_value(json_array_get(json, 1));
+	return json_array_size(json) == 2 && json_is_integer(json_array_get(json, 0)) && json_is_integer(json_array_get(json, 1)) &&
+	       rows >= 0 && rows <= UINT16_MAX && columns >= 0 && columns <= UINT16_MAX;
 }
 
 bool docker_query_time(struct http_request *req, const char *name, int64_t *out) {

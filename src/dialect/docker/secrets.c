@@ -112,7 +112,10 @@ static void create(struct http_request *req, enum kept_kind kind) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(noun_unref_ptr) struct noun *cluster = NULL, *made = NULL;
 	struct kept_request r;
-	if (!swarm_active(req, &cluster) || !docker_parse(req, &kept_request_table, &r))
+	if (!swarm_active(req, &cluster))
+		return;
+	_cleanup_(json_free_ptr) json_t *body = swarm_body(req, swarm_kept_shape);
+	if (!body || !docker_parse_json(req, &kept_request_table, body, &r))
 		return;
 	plain_alphabet(r.data);
 	if (!check(req, kind, &r)) {

@@ -407,7 +407,7 @@ static int take_restart(struct service *s, struct error *err) {
 	p->max_attempts = json_get_int(json, "MaxAttempts");
 	p->window = json_get_int(json, "Window");
 	if (!str_same(p->condition, "any") && !str_same(p->condition, "none") && !str_same(p->condition, "on-failure"))
-		return error_set(err, ERROR_INVALID, "invalid RestartCondition: %s", p->condition);
+		return error_set(err, ERROR_INVALID, "invalid RestartCondition: \"%s\"", p->condition);
 	if (job && str_same(p->condition, "any"))
 		return INVALID("job-mode service must not have restart condition of any");
 	return p->delay < 0 ? INVALID("TaskSpec: restart-delay cannot be negative") : 0;
@@ -426,13 +426,17 @@ static bool platform_fits(const json_t *platform) {
 	return (!os || !*os || str_same(os, "linux")) && (!arch || !*arch || same);
 }
 
-static int take_placement(struct service *s) {
+static int take_placement(struct service *s, struct error *err) {
 	const json_t *placement = object_of(s->task, "Placement"), *platforms = json_object_get(placement, "Platforms");
 	bool fits = !json_array_size(platforms);
 	size_t i;
 	json_t *one;
 	s->w->constraints = json_get_strv(placement, "Constraints");
 	s->w->max_per_node = json_get_int(placement, "MaxReplicas");
+	for (char **c = s->w->constraints; c && *c; c++)
+		if (!strstr(*c, "==") && !strstr(*c, "!="))
+			return error_set(err, ERROR_INVALID,
+					 "rpc error: code = Unknown desc = constraint expected one operator from ==, !=");
 	json_array_foreach(platforms, i, one)
 		fits |= platform_fits(one);
 	if (!fits)
@@ -501,7 +505,7 @@ static int take_all(struct service *s, struct error *err) {
 	if (r == 0)
 		r = take_restart(s, err);
 	if (r == 0)
-		r = take_placement(s);
+		r = take_placement(s, err);
 	if (r == 0)
 		r = refuse_unknown(s, err);
 	if (r == 0)

@@ -17,8 +17,9 @@ static bool find(struct http_request *req, struct noun **out) {
 
 void service_inspect(struct http_request *req) {
 	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
-	if (find(req, &o))
-		docker_reply(req, 200, service_show(core_of(req), o->of, docker_query_bool(req, "insertDefaults")));
+	bool defaults;
+	if (docker_query_flag(req, "insertDefaults", &defaults) && find(req, &o))
+		docker_reply(req, 200, service_show(core_of(req), o->of, defaults));
 }
 
 /* ---- list ---- */
@@ -38,23 +39,6 @@ static bool fits(const json_t *filters, const struct workload *w) {
 	       docker_filter_any(filters, "runtime", is_container, "container");
 }
 
-static bool modes_known(struct http_request *req, const json_t *filters) {
-	static const char *const modes[] = {"replicated", "global", "replicated-job", "global-job"};
-	size_t i;
-	json_t *value;
-	json_array_foreach(json_object_get(filters, "mode"), i, value) {
-		bool known = false;
-		for (size_t k = 0; k < ARRAY_SIZE(modes); k++)
-			known |= str_same(json_string_value(value), modes[k]);
-		if (known)
-			continue;
-		_cleanup_(free_ptr) char *shown = text_shown(json_string_value(value));
-		docker_fail(req, 400, "rpc error: code = InvalidArgument desc = invalid mode filter: '%s'", shown);
-		return false;
-	}
-	return true;
-}
-
 void services_list(struct http_request *req) {
 	static const char *const known[] = {"id", "label", "mode", "name", "runtime", NULL};
 	_cleanup_(error_free) struct error err = ERROR_INIT;
@@ -63,7 +47,7 @@ void services_list(struct http_request *req) {
 	if (!swarm_active(req, &cluster))
 		return;
 	_cleanup_(json_free_ptr) json_t *filters = docker_filters(req, known);
-	if (!filters || !modes_known(req, filters))
+	if (!filters)
 		return;
 	bool status = docker_api(req) >= 41 && docker_query_bool(req, "status");
 	if (workload_all(core_of(req), DOCKER_PROJECT, &all, &err) < 0)
@@ -102,7 +86,7 @@ static void failed(struct http_request *req, const char *name, struct error *err
 				   "exists", name);
 	if (err->kind == ERROR_UNSUPPORTED || (err->kind == ERROR_NOT_FOUND && str_starts(error_text(err), "network ")))
 		return fail(req, err);
-	if (str_starts(error_text(err), "rpc error:"))
+	if (str_starts(error_text(err), "rpc error:") || str_starts(error_text(err), "invalid "))
 		return docker_fail(req, 400, "%s", error_text(err));
 	if (err->kind == ERROR_CONFLICT && str_same(err->field, "ports"))
 		return docker_fail(req, 400, "rpc error: code = InvalidArgument desc = %s", error_text(err));
@@ -115,7 +99,7 @@ void service_create(struct http_request *req) {
 	struct workload_spec spec;
 	if (!swarm_active(req, &cluster))
 		return;
-	_cleanup_(json_free_ptr) json_t *body = docker_body(req);
+	_cleanup_(json_free_ptr) json_t *body = swarm_body(req, swarm_service_shape);
 	if (!body)
 		return;
 	_cleanup_(free_ptr) char *name = str_copy(json_get_str(body, "Name") ? json_get_str(body, "Name") : "");
@@ -178,7 +162,7 @@ void service_update(struct http_request *req) {
 		return docker_fail(req, 400, "unrecognized rollback option %s", rollback);
 	if (rollback && *rollback)
 		return roll_back(req, w, version);
-	_cleanup_(json_free_ptr) json_t *body = docker_body(req);
+	_cleanup_(json_free_ptr) json_t *body = swarm_body(req, swarm_service_shape);
 	if (!body)
 		return;
 	if (service_spec_parse(core_of(req), body, w->spec.history, &spec, &err) < 0)

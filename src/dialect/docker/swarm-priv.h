@@ -24,6 +24,13 @@ bool swarm_fits(const json_t *filters, const char *id, const char *name, const s
 const json_t *swarm_origin(const json_t *origin);
 json_t *swarm_keep_origin(const json_t *body);
 
+/* ---- swarm-shape.c ---- */
+/* docker_body with members of the right kinds, named as documented; what the shape has not stays as it came. NULL: an error
+ * has been answered. */
+struct swarm_member;
+extern const struct swarm_member *const swarm_service_shape, *const swarm_spec_shape, *const swarm_init_shape, *const swarm_kept_shape;
+json_t *swarm_body(struct http_request *req, const struct swarm_member *shape);
+
 /* ---- service-spec.c ---- */
 /* Docker's ServiceSpec into a workload's; history: of the swarm. */
 int service_spec_parse(struct core *c, const json_t *body, int64_t history, struct workload_spec *out, struct error *err);

@@ -179,7 +179,8 @@ static void swarm_init(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(noun_unref_ptr) struct noun *made = NULL;
 	struct init_request r;
-	if (!docker_parse(req, &init_table, &r))
+	_cleanup_(json_free_ptr) json_t *body = swarm_body(req, swarm_init_shape);
+	if (!body || !docker_parse_json(req, &init_table, body, &r))
 		return;
 	struct cluster_spec spec;
 	struct node_spec node;
@@ -274,25 +275,16 @@ static void swarm_inspect(struct http_request *req) {
 	docker_reply(req, 200, o);
 }
 
-static bool query_rotate(struct http_request *req, const char *name, bool *out) {
-	const char *text = http_query(req, name);
-	*out = text && (str_same(text, "1") || strcasecmp(text, "true") == 0 || strcasecmp(text, "t") == 0);
-	if (!text || !*text || *out || str_same(text, "0") || strcasecmp(text, "false") == 0 || strcasecmp(text, "f") == 0)
-		return true;
-	_cleanup_(free_ptr) char *shown = text_shown(text);
-	docker_fail(req, 400, "invalid value for %s: %s", name, shown);
-	return false;
-}
-
 static void swarm_update(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(noun_unref_ptr) struct noun *cluster = NULL, *changed = NULL;
 	struct cluster_change change = {.node_version = ANY_CLUSTER_VERSION};
 	bool unlock;
-	_cleanup_(json_free_ptr) json_t *body = docker_body(req);
-	if (!body || !swarm_version(req, "swarm", &change.version) || !query_rotate(req, "rotateWorkerToken", &change.new_worker_token) ||
-	    !query_rotate(req, "rotateManagerToken", &change.new_manager_token) || !query_rotate(req, "rotateManagerUnlockKey", &unlock) ||
-	    !swarm_active(req, &cluster))
+	_cleanup_(json_free_ptr) json_t *body = swarm_body(req, swarm_spec_shape);
+	if (!body || !swarm_version(req, "swarm", &change.version) ||
+	    !docker_query_flag(req, "rotateWorkerToken", &change.new_worker_token) ||
+	    !docker_query_flag(req, "rotateManagerToken", &change.new_manager_token) ||
+	    !docker_query_flag(req, "rotateManagerUnlockKey", &unlock) || !swarm_active(req, &cluster))
 		return;
 	if (check_spec(body, &err) < 0)
 		return fail(req, &err);

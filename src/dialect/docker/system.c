@@ -10,9 +10,6 @@
 static void ping(struct http_request *req) {
 	_cleanup_(json_free_ptr) json_t *swarm = docker_swarm_info(core_of(req));
 	const char *state = json_get_str(swarm, "LocalNodeState");
-	http_reply_header(req, "Api-Version", DOCKER_API);
-	http_reply_header(req, "Ostype", "linux");
-	http_reply_header(req, "Docker-Experimental", "true"); /* else the client offers no --squash */
 	http_reply_header(req, "Builder-Version", "2");
 	http_reply_header(req, "Swarm", state && str_same(state, "active") ? "active/manager" : "inactive");
 	http_reply_header(req, "Cache-Control", "no-cache, no-store, must-revalidate");
@@ -196,6 +193,6 @@ const struct docker_route docker_system_routes[] = {
 	{"GET", "/version", version, 0, DOCKER_WORKS, NULL},
 	{"GET", "/info", info_of_host, 0, DOCKER_WORKS, NULL},
 	{"GET", "/system/df", docker_df, 0, DOCKER_WORKS, NULL},
-	{"GET", "/events", docker_events, 0, DOCKER_DIFFERS, "images have no event create (1.46)"},
+	{"GET", "/events", docker_events, 0, DOCKER_WORKS, NULL},
 	{0},
 };
