@@ -32,7 +32,7 @@ await() {
 	tries=0
 	until (eval "$1") >/dev/null 2>&1 </dev/null; do
 		tries=$((tries + 1))
-		[ $tries -lt 100 ] || { printf '$ (never) %s\n' "$1"; return 1; }
+		[ $tries -lt 600 ] || { printf '$ (never) %s\n' "$1"; return 1; }
 		sleep 0.1
 	done
 }
