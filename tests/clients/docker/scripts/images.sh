@@ -11,7 +11,7 @@ t docker tag web:1 web
 t docker tag web:1 'Bad'
 t docker tag nosuch x
 t docker tag web:1 x:y:z
-t docker images --format '{{.Repository}}:{{.Tag}}'
+ts "docker images --format '{{.Repository}}:{{.Tag}}' | sort" # the client takes the repositories of one image as they fall
 for f in dangling=true dangling=false label=role label=role=web label=x reference=web 'reference=*eb:*' reference=reg.example:5000/path/web before=web:1 since=busybox; do
 	ts "docker images --filter $f --format '{{.Repository}}:{{.Tag}}' | sort"
 done
