@@ -551,8 +551,7 @@ static void add_sysctls(const struct msg_instance_create *r, struct container_co
 		pairs_set(&c->sysctls, "net.ipv4.ping_group_range", r->instance.uid_base ? "0 65535" : "0 2147483647");
 		pairs_set(&c->sysctls, "net.ipv4.ip_unprivileged_port_start", "0");
 	}
-	for (size_t i = 0; i < spec->sysctls.n; i++)
-		pairs_set(&c->sysctls, spec->sysctls.items[i].key, spec->sysctls.items[i].value);
+	pairs_add(&c->sysctls, &spec->sysctls);
 }
 
 int config_build(const struct agent *a, const struct msg_instance_create *r, const char *root,

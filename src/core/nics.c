@@ -208,8 +208,7 @@ static int nic_resolve(struct core *c, const struct instance *i, const struct at
 	n->egress_rate = a->egress_rate;
 	n->allow_spoofing = a->allow_spoofing;
 	n->gateway_priority = a->gateway_priority;
-	for (size_t k = 0; k < a->sysctls.n; k++)
-		pairs_set(&n->sysctls, a->sysctls.items[k].key, a->sysctls.items[k].value);
+	pairs_add(&n->sysctls, &a->sysctls);
 	if (r == 0 && a->sysctls.n && instance_is_machine(&i->spec))
 		r = error_field(err, "sysctls", "a machine's kernel has its own");
 	return r;

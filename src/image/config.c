@@ -282,12 +282,8 @@ json_t *config_print(const struct image_config *c) {
 	print_keys(o, "Volumes", c->volumes);
 	json_set_str(o, "WorkingDir", c->workdir);
 	json_set_str(o, "StopSignal", c->stop_signal);
-	if (c->labels.n) {
-		json_t *labels = json_object();
-		for (size_t i = 0; i < c->labels.n; i++)
-			json_set_str(labels, c->labels.items[i].key, c->labels.items[i].value);
-		json_object_set_new(o, "Labels", labels);
-	}
+	if (c->labels.n)
+		json_object_set_new(o, "Labels", pairs_print(&c->labels));
 	print_health(o, &c->health);
 	print_strv(o, "Shell", c->shell);
 	print_strv(o, "OnBuild", c->on_build);

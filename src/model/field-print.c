@@ -28,13 +28,6 @@ static json_t *print_number(const struct field *f, int64_t v) {
 	}
 }
 
-static json_t *print_pairs(const struct pairs *p) {
-	json_t *o = json_object();
-	for (size_t i = 0; i < p->n; i++)
-		json_set_str(o, p->items[i].key, p->items[i].value);
-	return o;
-}
-
 static json_t *print_all(const struct field_table *t, const void *object, bool secrets);
 
 static json_t *print_list(const struct field *f, const struct field_list *l, bool secrets) {
@@ -64,7 +57,7 @@ static json_t *field_print(const struct field *f, const void *object, bool secre
 	case FIELD_STRINGS:
 		return strv_len(*m.strings) ? json_from_strv(*m.strings) : NULL;
 	case FIELD_PAIRS:
-		return m.pairs->n ? print_pairs(m.pairs) : NULL;
+		return m.pairs->n ? pairs_print(m.pairs) : NULL;
 	case FIELD_OBJECT:
 		return print_object(f, m.any, secrets);
 	case FIELD_LIST:

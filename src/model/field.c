@@ -126,8 +126,7 @@ void field_copy(const struct field *f, const void *from, void *to) {
 		*b.strings = strv_copy(*a.strings);
 		break;
 	case FIELD_PAIRS:
-		for (size_t i = 0; i < a.pairs->n; i++)
-			pairs_set(b.pairs, a.pairs->items[i].key, a.pairs->items[i].value);
+		pairs_add(b.pairs, a.pairs);
 		break;
 	case FIELD_OBJECT:
 		fields_copy(f->sub, a.any, b.any);
@@ -231,6 +230,26 @@ void pairs_set(struct pairs *p, const char *key, const char *value) {
 		return;
 	p->items = alloc_resize(p->items, p->n + 1, sizeof *p->items);
 	p->items[p->n++] = (struct pair){str_copy(key), str_copy(value)};
+}
+
+void pairs_add(struct pairs *to, const struct pairs *from) {
+	for (size_t i = 0; i < from->n; i++)
+		pairs_set(to, from->items[i].key, from->items[i].value);
+}
+
+void pairs_read(struct pairs *to, const json_t *object) {
+	const char *key;
+	json_t *value;
+	json_object_foreach((json_t *)object, key, value)
+		if (json_is_string(value))
+			pairs_set(to, key, json_string_value(value));
+}
+
+json_t *pairs_print(const struct pairs *p) {
+	json_t *o = json_object();
+	for (size_t i = 0; i < p->n; i++)
+		json_set_str(o, p->items[i].key, p->items[i].value);
+	return o;
 }
 
 char *text_shown(const char *text) {

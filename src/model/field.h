@@ -152,4 +152,7 @@ int text_check(const char *text, struct error *err);
 /* Pairs that stand alone: zero is empty. */
 const char *pairs_get(const struct pairs *p, const char *key);
 void pairs_set(struct pairs *p, const char *key, const char *value); /* value NULL removes */
-void pairs_free(struct pairs *p); /* leaves it empty */
+void pairs_add(struct pairs *to, const struct pairs *from); /* each of from is set */
+void pairs_read(struct pairs *to, const json_t *object);    /* so is each member that is a string; NULL has none */
+json_t *pairs_print(const struct pairs *p);                 /* an object of strings */
+void pairs_free(struct pairs *p);                           /* leaves it empty */

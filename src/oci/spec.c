@@ -148,15 +148,6 @@ static int devices(const json_t *list, struct container_config *c, struct error 
 	return 0;
 }
 
-static void pairs(const json_t *o, struct pairs *out) {
-	const char *key;
-	json_t *value;
-	out->items = alloc_array(json_object_size(o) + 1, sizeof *out->items);
-	json_object_foreach((json_t *)o, key, value)
-		if (json_is_string(value))
-			out->items[out->n++] = (struct pair){str_copy(key), str_copy(json_string_value(value))};
-}
-
 /* "/a/b", "a/b"; with --systemd-cgroup "slice:prefix:name", which becomes what systemd would call it. */
 static char *cgroup_path(struct oci *o, const char *path, const char *id) {
 	if (!path || !*path)
@@ -205,7 +196,7 @@ static int linux_part(struct oci *o, const json_t *l, struct container_config *c
 		r = cgroup(o, l, c, err);
 	if (r < 0)
 		return r;
-	pairs(json_object_get(l, "sysctl"), &c->sysctls);
+	pairs_read(&c->sysctls, json_object_get(l, "sysctl"));
 	c->masked_paths = json_get_strv(l, "maskedPaths");
 	c->readonly_paths = json_get_strv(l, "readonlyPaths");
 	const json_t *seccomp = json_object_get(l, "seccomp");
@@ -247,7 +238,7 @@ static int whole(struct oci *o, const json_t *j, struct container_config *c, str
 	c->readonly_root = json_get_bool(root, "readonly");
 	c->hostname = copy_str(j, "hostname");
 	c->domainname = copy_str(j, "domainname");
-	pairs(json_object_get(j, "annotations"), &c->annotations);
+	pairs_read(&c->annotations, json_object_get(j, "annotations"));
 	hooks(json_object_get(j, "hooks"), c);
 	int r = spec_process(o, process, &c->process, err);
 	if (r == 0)

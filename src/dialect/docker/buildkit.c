@@ -258,8 +258,6 @@ static bool take_network(struct call *c) {
 /* [{"Type":"local","Attrs":{}}]: one at most. */
 static bool take_outputs(struct call *c) {
 	bool ok;
-	const char *key;
-	json_t *value;
 	_cleanup_(json_free_ptr) json_t *all = query_json(c->req, "outputs", true, &ok);
 	const json_t *one = json_array_get(all, 0);
 	const char *type = one ? json_get_str(one, "Type") : "moby";
@@ -270,9 +268,7 @@ static bool take_outputs(struct call *c) {
 		return false;
 	}
 	c->exporter = str_copy(!type || str_same(type, "cacheonly") ? "" : type);
-	json_object_foreach(json_object_get(one, "Attrs"), key, value)
-		if (json_is_string(value))
-			pairs_set(&c->solve.exporter_attrs, key, json_string_value(value));
+	pairs_read(&c->solve.exporter_attrs, json_object_get(one, "Attrs"));
 	_cleanup_(strv_free_ptr) char **names = http_query_all(c->req, "t");
 	_cleanup_(free_ptr) char *joined = names ? strv_join(names, ",") : NULL;
 	if (joined && *joined)

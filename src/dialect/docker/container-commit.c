@@ -40,8 +40,7 @@ static void add_container(struct image_config *c, const struct instance *i) {
 		take_text(&c->user, s->user);
 	if (s->stop_signal)
 		take_text(&c->stop_signal, s->stop_signal);
-	for (size_t k = 0; k < s->labels.n; k++)
-		pairs_set(&c->labels, s->labels.items[k].key, s->labels.items[k].value);
+	pairs_add(&c->labels, &s->labels);
 	take_keys(&c->volumes, json_object_get(note, "Volumes"));
 	for (char *const *e = s->expose; e && *e; e++)
 		if (!strv_has(c->exposed_ports, *e))
@@ -80,8 +79,7 @@ static void add_body(struct image_config *c, const struct docker_config *body) {
 	for (size_t k = 0; k < ARRAY_SIZE(texts); k++)
 		if (texts[k].from && *texts[k].from)
 			take_text(texts[k].to, texts[k].from);
-	for (size_t k = 0; k < body->labels.n; k++)
-		pairs_set(&c->labels, body->labels.items[k].key, body->labels.items[k].value);
+	pairs_add(&c->labels, &body->labels);
 	take_keys(&c->volumes, body->volumes);
 	take_keys(&c->exposed_ports, body->exposed_ports);
 	add_health(c, &body->health);

@@ -110,7 +110,7 @@ json_t *docker_container_config(const struct instance *i, const struct image_con
 	if (api < 44)
 		set_given(o, "MacAddress", json_incref(json_object_get(note, "MacAddress")));
 	json_object_set_new(o, "OnBuild", docker_strings_or_null(image ? image->on_build : NULL));
-	json_object_set_new(o, "Labels", docker_pairs(&s->labels));
+	json_object_set_new(o, "Labels", pairs_print(&s->labels));
 	if (or_image(s->stop_signal, image ? image->stop_signal : NULL))
 		set_text(o, "StopSignal", or_image(s->stop_signal, image ? image->stop_signal : NULL));
 	set_given(o, "StopTimeout", json_incref(json_object_get(note, "StopTimeout")));
@@ -325,7 +325,7 @@ static void set_process(json_t *o, const struct instance *i, const json_t *note,
 	json_set_bool(o, "ReadonlyRootfs", s->read_only);
 	json_object_set_new(o, "SecurityOpt", security(s, note));
 	if (s->sysctls.n)
-		json_object_set_new(o, "Sysctls", docker_pairs(&s->sysctls));
+		json_object_set_new(o, "Sysctls", pairs_print(&s->sysctls));
 	if (json_object_get(note, "StorageOpt"))
 		set_noted(o, note, "StorageOpt", NULL);
 	json_set_int(o, "ShmSize", s->limits.shm_size);

@@ -61,8 +61,7 @@ static int take_health(struct docker_create *d, struct instance_spec *spec, stru
 static void take_labels(struct docker_create *d, struct instance_spec *spec) {
 	const struct pairs *both[] = {&d->image->config.labels, &d->c.labels};
 	for (size_t k = 0; k < ARRAY_SIZE(both); k++)
-		for (size_t i = 0; i < both[k]->n; i++)
-			pairs_set(&spec->labels, both[k]->items[i].key, both[k]->items[i].value);
+		pairs_add(&spec->labels, both[k]);
 }
 
 static int invalid_text(struct error *err, const char *fmt, const char *value) {

@@ -292,8 +292,7 @@ static int take_small(const struct docker_host *h, struct instance_spec *spec, s
 	spec->groups = strv_copy(h->groups);
 	if (h->shm_size)
 		spec->limits.shm_size = h->shm_size;
-	for (size_t i = 0; i < h->sysctls.n; i++)
-		pairs_set(&spec->sysctls, h->sysctls.items[i].key, h->sysctls.items[i].value);
+	pairs_add(&spec->sysctls, &h->sysctls);
 	return 0;
 }
 

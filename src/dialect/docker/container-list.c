@@ -300,7 +300,7 @@ static json_t *summary(struct images *all, const struct instance *i, bool size, 
 	json_object_set_new(o, "Ports", docker_ports(i));
 	if (size)
 		set_sizes(all->core, o, i, image);
-	json_object_set_new(o, "Labels", docker_pairs(&i->spec.labels));
+	json_object_set_new(o, "Labels", pairs_print(&i->spec.labels));
 	set_text(o, "State", docker_state(i));
 	set_text(o, "Status", status);
 	json_object_set_new(o, "HostConfig", host_part(i, api));

@@ -89,8 +89,6 @@ void docker_reply_lines(struct http_request *req, const char *lines, size_t n);
 json_t *docker_time(int64_t ns);
 /* A list of strings; null, not [], for none, where dockerd says so. */
 json_t *docker_strings_or_null(char *const *v);
-/* Pairs as an object, {} for none. */
-json_t *docker_pairs(const struct pairs *p);
 
 /* ---- one container (containers.c) ---- */
 /* By name, id or any beginning of an id. An error has been answered where it gives false. */

@@ -46,7 +46,7 @@ static json_t *summary(const struct wanted *w, const struct image *i, int api, j
 	json_set_int(o, "Containers", -1);
 	json_set_int(o, "Created", i->created_at / NS_PER_SEC);
 	json_set_str(o, "Id", i->id);
-	json_object_set_new(o, "Labels", i->config.labels.n ? docker_pairs(&i->config.labels) : json_null());
+	json_object_set_new(o, "Labels", i->config.labels.n ? pairs_print(&i->config.labels) : json_null());
 	json_set_str(o, "ParentId", i->parent ? i->parent : "");
 	json_object_set_new(o, "RepoDigests", digests);
 	json_object_set_new(o, "RepoTags", tags);

@@ -151,8 +151,7 @@ static int add_subnet(const struct docker_ipam_config *from, struct network_spec
 	s->subnets.items = alloc_resize(s->subnets.items, s->subnets.n + 1, sizeof *s->subnets.items);
 	struct subnet *to = &s->subnets.items[s->subnets.n++];
 	*to = (struct subnet){.cidr = str_copy(from->subnet), .gateway = copy_given(from->gateway), .range = copy_given(from->range)};
-	for (size_t i = 0; i < from->aside.n; i++)
-		pairs_set(&to->aside, from->aside.items[i].key, from->aside.items[i].value);
+	pairs_add(&to->aside, &from->aside);
 	return 0;
 }
 
@@ -168,7 +167,7 @@ static int set_addresses(const struct docker_ipam *ipam, struct network_spec *s,
 /* ---- all of it ---- */
 
 static void note_pairs(struct network_spec *s, const char *key, const struct pairs *p) {
-	_cleanup_(json_free_ptr) json_t *json = docker_pairs(p);
+	_cleanup_(json_free_ptr) json_t *json = pairs_print(p);
 	_cleanup_(free_ptr) char *text = json_print(json);
 	if (p->n)
 		pairs_set(&s->annotations, key, text);
@@ -190,8 +189,7 @@ int docker_network_spec(const struct docker_network *d, struct network_spec *s, 
 	int r = set_addresses(&d->ipam, s, err);
 	for (size_t i = 0; r == 0 && i < d->options.n; i++)
 		r = set_option(d->options.items[i].key, d->options.items[i].value, s, err);
-	for (size_t i = 0; i < d->labels.n; i++)
-		pairs_set(&s->labels, d->labels.items[i].key, d->labels.items[i].value);
+	pairs_add(&s->labels, &d->labels);
 	if (overlay || str_same(d->scope, "swarm"))
 		pairs_set(&s->annotations, NOTE "driver", overlay ? "overlay" : s->driver);
 	if (d->attachable)
@@ -236,7 +234,7 @@ static json_t *ipam_of(const struct network_spec *s) {
 		json_set_str(one, "IPRange", n->range);
 		json_set_str(one, "Gateway", n->gateway);
 		if (n->aside.n)
-			json_object_set_new(one, "AuxiliaryAddresses", docker_pairs(&n->aside));
+			json_object_set_new(one, "AuxiliaryAddresses", pairs_print(&n->aside));
 		json_array_append_new(config, one);
 	}
 	json_set_str(ipam, "Driver", "default");
@@ -265,6 +263,6 @@ json_t *docker_network_json(const struct network *n) {
 	json_set_bool(j, "ConfigOnly", false);
 	json_object_set_new(j, "Containers", json_object());
 	json_object_set_new(j, "Options", options_of(s));
-	json_object_set_new(j, "Labels", docker_pairs(&s->labels));
+	json_object_set_new(j, "Labels", pairs_print(&s->labels));
 	return j;
 }

@@ -134,17 +134,9 @@ static int add_containers(struct core *c, json_t *networks, struct error *err) {
 
 /* ---- filters ---- */
 
-static struct pairs labels_of(const json_t *network) {
-	struct pairs labels = {0};
-	const char *key;
-	json_t *value;
-	json_object_foreach(json_object_get(network, "Labels"), key, value)
-		pairs_set(&labels, key, json_string_value(value));
-	return labels;
-}
-
 static bool labels_fit(const json_t *filters, const json_t *network) {
-	struct pairs labels = labels_of(network);
+	struct pairs labels = {0};
+	pairs_read(&labels, json_object_get(network, "Labels"));
 	bool fit = docker_filter_labels(filters, &labels);
 	pairs_free(&labels);
 	return fit;

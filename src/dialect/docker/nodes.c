@@ -26,7 +26,7 @@ static json_t *node_json(const struct cluster *k) {
 	uname(&u);
 	json_t *o = swarm_object(n->id, n->version, n->created_at, n->updated_at), *spec = json_object();
 	json_set_str(spec, "Name", n->spec.name);
-	json_object_set_new(spec, "Labels", docker_pairs(&n->spec.labels));
+	json_object_set_new(spec, "Labels", pairs_print(&n->spec.labels));
 	json_set_str(spec, "Role", n->spec.role);
 	json_set_str(spec, "Availability", n->spec.availability);
 	json_object_set_new(o, "Spec", spec);
@@ -118,7 +118,7 @@ static const struct field_table node_request_table = {"node_request", "", sizeof
 
 /* All labels are replaced: those that are not there any more are null in the patch. */
 static json_t *patch_of(const struct node_request *r, const struct node *old) {
-	json_t *patch = json_object(), *labels = docker_pairs(&r->labels);
+	json_t *patch = json_object(), *labels = pairs_print(&r->labels);
 	for (size_t i = 0; i < old->spec.labels.n; i++)
 		if (!pairs_get(&r->labels, old->spec.labels.items[i].key))
 			json_object_set_new(labels, old->spec.labels.items[i].key, json_null());

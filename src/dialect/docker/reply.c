@@ -352,10 +352,3 @@ json_t *docker_time(int64_t ns) {
 json_t *docker_strings_or_null(char *const *v) {
 	return v ? json_from_strv(v) : json_null();
 }
-
-json_t *docker_pairs(const struct pairs *p) {
-	json_t *object = json_object();
-	for (size_t i = 0; i < p->n; i++)
-		json_set_str(object, p->items[i].key, p->items[i].value);
-	return object;
-}

@@ -26,7 +26,7 @@ static const char *word(enum kept_kind kind) {
 static json_t *kept_json(const struct kept *k, enum kept_kind kind) {
 	json_t *o = swarm_object(k->id, k->version, k->created_at, k->updated_at), *spec = json_object();
 	json_set_str(spec, "Name", k->spec.name);
-	json_object_set_new(spec, "Labels", docker_pairs(&k->spec.labels));
+	json_object_set_new(spec, "Labels", pairs_print(&k->spec.labels));
 	if (kind == KEPT_CONFIG)
 		json_set_str(spec, "Data", k->spec.data);
 	json_object_set_new(o, "Spec", spec);
@@ -141,7 +141,7 @@ static void create(struct http_request *req, enum kept_kind kind) {
 
 /* Labels alone may change. */
 static json_t *patch_of(const struct pairs *labels, const struct kept *old) {
-	json_t *all = docker_pairs(labels);
+	json_t *all = pairs_print(labels);
 	for (size_t i = 0; i < old->spec.labels.n; i++)
 		if (!pairs_get(labels, old->spec.labels.items[i].key))
 			json_object_set_new(all, old->spec.labels.items[i].key, json_null());

@@ -40,7 +40,7 @@ static json_t *made_elsewhere(const struct workload_spec *s) {
 	const struct instance_spec *t = &s->template;
 	json_t *container = json_object(), *task = json_object(), *spec = json_object();
 	json_set_str(container, "Image", t->image);
-	json_object_set_new(container, "Labels", docker_pairs(&t->labels));
+	json_object_set_new(container, "Labels", pairs_print(&t->labels));
 	if (t->entrypoint)
 		json_object_set_new(container, "Command", json_from_strv(t->entrypoint));
 	if (t->command)
@@ -63,7 +63,7 @@ json_t *service_spec_show(const struct workload_spec *s) {
 	_cleanup_(json_free_ptr) json_t *rest = json_is_object(kept) ? json_deep_copy(kept) : made_elsewhere(s);
 	json_t *spec = json_object(), *task = json_object_get(rest, "TaskTemplate"), *container = json_object_get(task, "ContainerSpec");
 	json_set_str(spec, "Name", s->name);
-	json_object_set_new(spec, "Labels", docker_pairs(&s->labels));
+	json_object_set_new(spec, "Labels", pairs_print(&s->labels));
 	json_object_set(spec, "TaskTemplate", task);
 	json_set_int(task, "ForceUpdate", s->force);
 	json_set_str(task, "Runtime", "container");

@@ -490,11 +490,7 @@ static int take_endpoint(struct service *s, struct error *err) {
 
 static int take_all(struct service *s, struct error *err) {
 	const json_t *reserved = object_of(object_of(s->task, "Resources"), "Reservations");
-	const char *key;
-	json_t *value;
-	json_object_foreach((json_t *)object_of(s->body, "Labels"), key, value)
-		if (json_is_string(value))
-			pairs_set(&s->w->labels, key, json_string_value(value));
+	pairs_read(&s->w->labels, object_of(s->body, "Labels"));
 	s->w->force = json_get_int(s->task, "ForceUpdate");
 	s->w->reservations = (struct reservations){json_get_int(reserved, "NanoCPUs"), json_get_int(reserved, "MemoryBytes")};
 	int r = take_mode(s, err);

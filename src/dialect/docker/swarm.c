@@ -145,14 +145,6 @@ static int64_t history_of(const json_t *spec) {
 	return json_is_integer(limit) ? MIN(MAX(json_integer_value(limit) - 1, 0), 100) : 4;
 }
 
-static void take_labels(const json_t *labels, struct pairs *out) {
-	const char *key;
-	json_t *value;
-	json_object_foreach((json_t *)labels, key, value)
-		if (json_is_string(value))
-			pairs_set(out, key, json_string_value(value));
-}
-
 static int init_specs(const struct init_request *r, struct cluster_spec *spec, struct node_spec *node, struct error *err) {
 	int result = check_spec(r->spec, err);
 	if (result < 0)
@@ -169,7 +161,7 @@ static int init_specs(const struct init_request *r, struct cluster_spec *spec, s
 	if (!spec->address)
 		return error_set(err, ERROR_INVALID, "advertise address must be a non-zero IP address or network interface (with optional "
 				 "port number)");
-	take_labels(json_object_get(r->spec, "Labels"), &spec->labels);
+	pairs_read(&spec->labels, json_object_get(r->spec, "Labels"));
 	spec->history = history_of(r->spec);
 	spec->origin = swarm_keep_origin(r->spec ? r->spec : json_null());
 	return 0;
@@ -243,7 +235,7 @@ static json_t *swarm_spec(const struct cluster *k) {
 	const json_t *given = swarm_origin(k->spec.origin);
 	json_t *s = json_object();
 	json_set_str(s, "Name", k->spec.name);
-	json_object_set_new(s, "Labels", docker_pairs(&k->spec.labels));
+	json_object_set_new(s, "Labels", pairs_print(&k->spec.labels));
 	fill(s, given, "Orchestration", json_pack("{sI}", "TaskHistoryRetentionLimit", (json_int_t)(k->spec.history + 1)));
 	fill(s, given, "Raft", json_pack("{si,si,si,si,si}", "SnapshotInterval", 10000, "KeepOldSnapshots", 0,
 					 "LogEntriesForSlowFollowers", 500, "ElectionTick", 10, "HeartbeatTick", 1));
@@ -289,12 +281,10 @@ static void swarm_update(struct http_request *req) {
 	if (check_spec(body, &err) < 0)
 		return fail(req, &err);
 	struct pairs labels = {0};
-	take_labels(json_object_get(body, "Labels"), &labels);
-	_cleanup_(json_free_ptr) json_t *patch = json_pack("{so,sI,so}", "labels", docker_pairs(&labels), "history",
+	pairs_read(&labels, json_object_get(body, "Labels"));
+	_cleanup_(json_free_ptr) json_t *patch = json_pack("{so,sI,so}", "labels", pairs_print(&labels), "history",
 							   (json_int_t)history_of(body), "origin", swarm_keep_origin(body));
-	while (labels.n)
-		pairs_set(&labels, labels.items[0].key, NULL);
-	free(labels.items);
+	pairs_free(&labels);
 	change.spec = patch;
 	if (cluster_update(core_of(req), &change, &changed, &err) < 0)
 		return swarm_fail(req, "swarm", "", &err);

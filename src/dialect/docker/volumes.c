@@ -79,11 +79,10 @@ static int make(struct core *c, const char *name, const struct docker_volume_dri
 	struct volume_spec spec;
 	fields_init(&volume_spec_table, &spec);
 	spec.name = name && *name ? str_copy(name) : random_hex(32);
-	for (size_t i = 0; i < labels->n; i++)
-		pairs_set(&spec.labels, labels->items[i].key, labels->items[i].value);
+	pairs_add(&spec.labels, labels);
 	if (!name || !*name)
 		pairs_set(&spec.labels, OWN_ANONYMOUS, "true");
-	_cleanup_(json_free_ptr) json_t *options = docker_pairs(&driver->options);
+	_cleanup_(json_free_ptr) json_t *options = pairs_print(&driver->options);
 	_cleanup_(free_ptr) char *text = json_print(options);
 	if (driver->options.n)
 		pairs_set(&spec.annotations, NOTE "options", text);
@@ -122,7 +121,7 @@ int docker_volume_make(struct core *c, const char *name, const struct docker_vol
 /* ---- out ---- */
 
 static json_t *labels_json(const struct volume_spec *s) {
-	json_t *labels = docker_pairs(&s->labels);
+	json_t *labels = pairs_print(&s->labels);
 	if (json_object_del(labels, OWN_ANONYMOUS) == 0)
 		json_set_str(labels, ANONYMOUS, "");
 	if (json_object_size(labels))
@@ -196,9 +195,7 @@ static bool labels_fit(const json_t *filters, const struct volume_spec *s) {
 		pairs_set(&labels, own ? ANONYMOUS : s->labels.items[i].key, own ? "" : s->labels.items[i].value);
 	}
 	bool fit = docker_filter_labels(filters, &labels);
-	while (labels.n)
-		pairs_set(&labels, labels.items[0].key, NULL);
-	free(labels.items);
+	pairs_free(&labels);
 	return fit;
 }
 

@@ -122,10 +122,7 @@ json_t *state_config_print(const struct container_config *c) {
 	json_object_set_new(o, "gid_maps", maps_print(c->gid_maps, c->n_gid_maps));
 	if (c->seccomp)
 		json_object_set(o, "seccomp", c->seccomp);
-	json_t *notes = json_object();
-	for (size_t i = 0; i < c->annotations.n; i++)
-		json_set_str(notes, c->annotations.items[i].key, c->annotations.items[i].value);
-	json_object_set_new(o, "annotations", notes);
+	json_object_set_new(o, "annotations", pairs_print(&c->annotations));
 	for (int kind = 0; kind < HOOK_KINDS; kind++)
 		if (kept_hooks[kind] && c->hooks[kind].n)
 			json_object_set_new(o, kept_hooks[kind], hooks_print(c->hooks[kind].items, c->hooks[kind].n));
@@ -148,13 +145,7 @@ int state_config_parse(const json_t *o, struct container_config *c, struct error
 	maps_parse(json_object_get(o, "uid_maps"), &c->uid_maps, &c->n_uid_maps);
 	maps_parse(json_object_get(o, "gid_maps"), &c->gid_maps, &c->n_gid_maps);
 	c->seccomp = json_incref(json_object_get(o, "seccomp"));
-	const char *key;
-	json_t *value;
-	json_object_foreach(json_object_get(o, "annotations"), key, value) {
-		c->annotations.items = alloc_resize(c->annotations.items, c->annotations.n + 1, sizeof(struct pair));
-		c->annotations.items[c->annotations.n++] =
-			(struct pair){str_copy(key), str_copy(json_is_string(value) ? json_string_value(value) : "")};
-	}
+	pairs_read(&c->annotations, json_object_get(o, "annotations"));
 	for (int kind = 0; kind < HOOK_KINDS; kind++)
 		if (kept_hooks[kind])
 			container_hooks_parse(json_object_get(o, kept_hooks[kind]), &c->hooks[kind].items, &c->hooks[kind].n);

@@ -38,10 +38,7 @@ char *hooks_state(const char *id, const char *status, pid_t pid, const char *bun
 	if (pid > 0)
 		json_set_int(o, "pid", pid);
 	json_set_str(o, "bundle", bundle ? bundle : "");
-	json_t *notes = json_object();
-	for (size_t i = 0; i < annotations->n; i++)
-		json_set_str(notes, annotations->items[i].key, annotations->items[i].value);
-	json_object_set_new(o, "annotations", notes);
+	json_object_set_new(o, "annotations", pairs_print(annotations));
 	return json_print(o);
 }
 
