@@ -38,6 +38,7 @@ CACHE = os.environ.get("WABE_LAB", "/var/cache/wabe-lab")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MEMORY = 3072  # MiB
 DISK = 8 << 30
+OWN = ("/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")  # where a machine sees nothing of its host
 SHM = "/dev/shm"  # the memory of machines: a file on a disk would be written back all the time
 MODULES = "virtio_pci virtio_console virtiofs virtio_blk virtio_net overlay ext4".split()
 SYSTEMD_PACKAGES = "systemd,systemd-sysv,dbus,kmod,udev"
@@ -522,6 +523,9 @@ class Lab:
         self.machines, self.bridge, self.server, self.dir = [], None, None, None
 
     def __enter__(self):
+        hidden = [d for d in OWN if (os.getcwd() + "/").startswith(d + "/")]
+        if hidden:
+            raise RuntimeError(f"a lab machine has a {hidden[0]} of its own and does not see {os.getcwd()}: move the tree")
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(125))  # the memory of machines is given back
         self.snapshot = snapshot(self.systemd)
         self.dir = tempfile.mkdtemp(prefix="wabe-lab-", dir="/var/tmp")
