@@ -564,6 +564,34 @@ def the_engine_from_within(_):
 
 
 @test
+def restarted_though_it_goes_when_it_ends(d):
+    """a restart of one with --rm is no end of it: the same container runs on, and goes with the next stop or kill"""
+    for verb in ("kill", "stop?t=0"):
+        i = make(d, start=True, host={"AutoRemove": True})
+        first = api(d, "GET", f"/containers/{i}/json", status=200)["State"]["StartedAt"]
+        api(d, "POST", f"/containers/{i}/restart?t=0", status=204)
+        state = api(d, "GET", f"/containers/{i}/json", status=200)["State"]
+        equal((state["Status"], state["StartedAt"] > first), ("running", True))
+        api(d, "POST", f"/containers/{i}/{verb}", status=204)
+        wait_until(lambda: d.docker.api("GET", f"{V}/containers/{i}/json")[0] == 404, what="its removal")
+    i = make(d, start=True, host={"AutoRemove": True}, Cmd=["sh", "-c", "rm -f /bin/sh; sleep 1000"])
+    wait_until(lambda: d.docker.api("HEAD", f"{V}/containers/{i}/archive?path=/bin/sh")[0] == 404, what="the command's work")
+    api(d, "POST", f"/containers/{i}/restart?t=0", status=400)
+    wait_until(lambda: d.docker.api("GET", f"{V}/containers/{i}/json")[0] == 404, what="the removal of what did not start again")
+
+
+@test
+def killed_by_another_signal(d):
+    """the restart policy counts unless it is the stop signal, or KILL, that has ended it"""
+    for stop_signal, comes_back in (("CONT", True), ("TERM", False)):
+        i = make(d, start=True, host={"RestartPolicy": {"Name": "always"}}, Cmd=["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"],
+                 StopSignal=stop_signal)
+        api(d, "POST", f"/containers/{i}/kill?signal=TERM", status=204)
+        wait_until(lambda: (lambda c: c["RestartCount"] > 0 and c["State"]["Running"] if comes_back else c["State"]["Status"] == "exited")(
+            api(d, "GET", f"/containers/{i}/json", status=200)), what=f"what follows with {stop_signal}")
+
+
+@test
 def checkpoints(d):
     """none are there, and none can be made"""
     make(d, "c1")
