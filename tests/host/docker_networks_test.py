@@ -75,6 +75,18 @@ def made_and_found(_):
 
 
 @test
+def ids_go_before_names(_):
+    """a network that is called as another one's id is not taken for that"""
+    one = k.api("POST", "/networks/create", {"Name": "told"})[1]["Id"]
+    made = [k.api("POST", "/networks/create", {"Name": name})[1]["Id"] for name in (one[:12], one)]
+    equal(k.api("DELETE", "/networks/" + one[:12])[0], 204)
+    equal(k.api("DELETE", "/networks/" + one)[0], 204)
+    left = [n["Id"] for n in k.api("GET", "/networks")[1]]
+    equal([i in left for i in (one, *made)], [False, False, True])
+    equal(k.api("DELETE", "/networks/" + made[1])[0], 204)
+
+
+@test
 def endpoints(_):
     """addresses, names, aliases and links on a network; connecting and leaving"""
     k.run("network", "create", "--subnet", "172.31.0.0/24", "a_net")
