@@ -385,7 +385,14 @@ def committed(d):
     c = api(d, "GET", f"/containers/{i}/json", status=200)["Config"]
     equal((c["Entrypoint"], c["Cmd"], c["WorkingDir"], c["User"], c["StopSignal"]), (["env"], ["echo", "two words"], "/tmp/x", "7", "SIGINT"))
     assert {"A=1", "B=2", "C=x y", "D=e f"} <= set(c["Env"]), c["Env"]
+    equal(api(d, "GET", "/images/mine:one/json", status=200)["Parent"], api(d, "GET", "/images/busybox/json", status=200)["Id"])
     equal(c["Labels"], {"l": "1", "a": "b", "b": "c"})
+    query = "&".join("changes=" + urllib.parse.quote(c) for c in (
+        "ENV B=$B-${A}:$NONE S='$A' E=\\$A", "ENV D of $B", "LABEL c=$A", "USER u$A", "WORKDIR $A", 'CMD ["$A"]'))
+    made = api(d, "POST", f"/commit?container={i}&{query}", {}, 201)["Id"]
+    later = api(d, "GET", f"/images/{made}/json", status=200)["Config"]
+    assert {"B=2-1:", "S=$A", "E=$A", "D=of 2-1:"} <= set(later["Env"]), later["Env"]
+    equal((later["Labels"]["c"], later["User"], later["WorkingDir"], later["Cmd"]), ("1", "u1", "/tmp/x/1", ["$A"]))
     equal(sorted(c["ExposedPorts"]), ["53/udp", "80/tcp"])
     equal((c["Volumes"], c["Healthcheck"]), ({"/data": {}}, {"Test": ["CMD-SHELL", "true"], "Interval": 5 * 10**9, "Retries": 2}))
     for bad, text in (("changes=RUN%20x", "RUN is not a valid change command"), ("changes=ENV", "ENV"), ("changes=USER%20", "USER"),

@@ -516,6 +516,7 @@ def tags(p):
     equal(p.message("POST", "/v1.44/images/busybox/tag?repo=UP&tag=2", 400), "invalid reference format: repository name must be lowercase")
     equal(p.message("POST", "/v1.44/images/busybox/tag?repo=a..b&tag=1", 400), "invalid reference format")
     equal(p.message("POST", "/v1.44/images/nope/tag?repo=a&tag=1", 404), "No such image: nope:latest")
+    equal(p.message("POST", "/v1.44/images/busybox/tag?repo=sha256&tag=2", 400), "refusing to create an ambiguous tag using digest algorithm as name")
     p.run("tag", "busybox", "docker.io/library/again")
     contains(p.names(), "again:latest")
 
