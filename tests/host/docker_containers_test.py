@@ -370,6 +370,20 @@ def updated(d):
 
 
 @test
+def limits_of_processes(d):
+    """0 and less are without a limit; before 1.40 an update had no such member"""
+    i = make(d, host={"PidsLimit": 32})
+    seen = lambda: api(d, "GET", f"/containers/{i}/json", status=200)["HostConfig"]["PidsLimit"]
+    api(d, "POST", f"/containers/{i}/update", {"PidsLimit": 16}, 200, version="/v1.39")
+    equal(seen(), 32)
+    for given, shown in ((16, 16), (0, 0), (17, 17), (-2, 0)):
+        api(d, "POST", f"/containers/{i}/update", {"PidsLimit": given}, 200)
+        equal(seen(), shown)
+    i = make(d, host={"PidsLimit": -1})
+    equal(seen(), None)
+
+
+@test
 def committed(d):
     """commit with changes and a body; export; changes"""
     make(d, "src", Cmd=["sh", "-c", "echo hi > /new; rm /etc/group; sleep 1000"], start=True, Env=["A=1"], Labels={"l": "1"})
@@ -543,34 +557,6 @@ ASK = 'socket(S, 1, 1, 0); connect(S, pack("Sa108", 1, "/var/run/docker.sock")) 
 
 
 @test
-def the_engine_from_within(_):
-    """docker.sock mounted into a container is spoken to by its root, also where RUN is a tmpfs"""
-    need("/usr/bin/perl", os.path.exists("/usr/bin/perl"))
-    d = docker_daemon("dockwithin", run="/dev/shm")
-    docker = d.docker
-    try:
-        socket = os.path.realpath(docker.socket)
-        equal(socket, d.state + "/sockets/docker.sock")
-        docker.run("create", "--name", "asks", "--network", "none", "-v", docker.socket + ":/var/run/docker.sock", "busybox", "/perl", "-e", ASK)
-        libraries = subprocess.run(["ldd", "/usr/bin/perl"], capture_output=True, text=True, check=True).stdout
-        rootfs = d.dir + "/perl.tar"
-        with tarfile.open(rootfs, "w", dereference=True) as t:
-            for path in re.findall(r"(/lib\S+)", libraries):
-                t.add(path, path[1:])
-            t.add("/usr/bin/perl", "perl")
-        with open(rootfs, "rb") as f:
-            docker.run("cp", "-", "asks:/", input=f.read(), text=False)
-        out = docker.out("start", "-a", "asks")
-        contains(out, "200 OK")
-        contains(out, "Api-Version: 1.51")
-        d.kill()
-        d.start()
-        contains(docker.out("start", "-a", "asks"), "200 OK")  # it is looked up anew
-    finally:
-        d.close()
-
-
-@test
 def restarted_though_it_goes_when_it_ends(d):
     """a restart of one with --rm is no end of it: the same container runs on, and goes with the next stop or kill"""
     for verb in ("kill", "stop?t=0"):
@@ -596,6 +582,34 @@ def killed_by_another_signal(d):
         api(d, "POST", f"/containers/{i}/kill?signal=TERM", status=204)
         wait_until(lambda: (lambda c: c["RestartCount"] > 0 and c["State"]["Running"] if comes_back else c["State"]["Status"] == "exited")(
             api(d, "GET", f"/containers/{i}/json", status=200)), what=f"what follows with {stop_signal}")
+
+
+@test
+def the_engine_from_within(_):
+    """docker.sock mounted into a container is spoken to by its root, also where RUN is a tmpfs"""
+    need("/usr/bin/perl", os.path.exists("/usr/bin/perl"))
+    d = docker_daemon("dockwithin", run="/dev/shm")
+    docker = d.docker
+    try:
+        socket = os.path.realpath(docker.socket)
+        equal(socket, d.state + "/sockets/docker.sock")
+        docker.run("create", "--name", "asks", "--network", "none", "-v", docker.socket + ":/var/run/docker.sock", "busybox", "/perl", "-e", ASK)
+        libraries = subprocess.run(["ldd", "/usr/bin/perl"], capture_output=True, text=True, check=True).stdout
+        rootfs = d.dir + "/perl.tar"
+        with tarfile.open(rootfs, "w", dereference=True) as t:
+            for path in re.findall(r"(/lib\S+)", libraries):
+                t.add(path, path[1:])
+            t.add("/usr/bin/perl", "perl")
+        with open(rootfs, "rb") as f:
+            docker.run("cp", "-", "asks:/", input=f.read(), text=False)
+        out = docker.out("start", "-a", "asks")
+        contains(out, "200 OK")
+        contains(out, "Api-Version: 1.51")
+        d.kill()
+        d.start()
+        contains(docker.out("start", "-a", "asks"), "200 OK")  # it is looked up anew
+    finally:
+        d.close()
 
 
 @test

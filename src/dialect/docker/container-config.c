@@ -183,7 +183,7 @@ static void set_limits(json_t *o, const struct instance_spec *s) {
 	json_set_int(o, "MemorySwap", l->memory > 0 && !l->memory_swap ? 2 * l->memory : l->memory_swap);
 	json_object_set_new(o, "MemorySwappiness", json_null());
 	json_object_set_new(o, "OomKillDisable", json_null());
-	json_object_set_new(o, "PidsLimit", l->pids ? json_integer(l->pids) : json_null());
+	json_object_set_new(o, "PidsLimit", l->pids ? json_integer(MAX(l->pids, 0)) : json_null());
 	json_object_set_new(o, "Ulimits", ulimits(s));
 	json_set_int(o, "CpuCount", 0);
 	json_set_int(o, "CpuPercent", 0);
