@@ -492,6 +492,7 @@ static void disconnect_one(struct http_request *req) {
 
 const struct docker_route docker_network_routes[] = {
 	{"GET", "/networks", list, 0, DOCKER_WORKS, NULL},
+	{"GET", "/networks/", list, 0, DOCKER_WORKS, NULL},
 	{"GET", "/networks/{id...}", inspect, 0, DOCKER_WORKS, NULL},
 	{"DELETE", "/networks/{id...}", remove_one, 0, DOCKER_DIFFERS, "a stopped container that was on it is on no network afterwards"},
 	{"POST", "/networks/create", create, 0, DOCKER_DIFFERS,

@@ -15,7 +15,8 @@ const struct docker_field_note docker_field_notes[] = {
 	{"HostConfig.LogConfig", DOCKER_DIFFERS, "json-file, local and none with max-size, max-file, labels, env and tag; the files are in the format of the Kubernetes CRI"},
 	{"HostConfig.MaskedPaths", DOCKER_DIFFERS, "the usual ones, or none ([])"},
 	{"HostConfig.MemorySwappiness", DOCKER_DIFFERS, "left out with a warning, as dockerd does with cgroup v2"},
-	{"HostConfig.Mounts", DOCKER_DIFFERS, "an image is mounted as a whole, to be read; types npipe and cluster are not there"},
+	{"HostConfig.Mounts", DOCKER_DIFFERS, "an image is mounted as a whole, to be read; types npipe and cluster are not there; "
+	 "what is read-only is so with all below it, before 1.44 as well, and ReadOnlyNonRecursive is refused"},
 	{"HostConfig.OomKillDisable", DOCKER_DIFFERS, "left out with a warning, as dockerd does with cgroup v2"},
 	{"HostConfig.ReadonlyPaths", DOCKER_DIFFERS, "the usual ones, or none ([])"},
 	{"HostConfig.Runtime", DOCKER_DIFFERS, "runc, wabe and default are the usual one; machine makes a virtual machine of the image, with a kernel of its own"},
