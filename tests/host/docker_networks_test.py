@@ -116,6 +116,26 @@ def endpoints(_):
 
 
 @test
+def links_that_go(_):
+    """rm --link takes the name away from a container that does not run, and neither of the two"""
+    sleeper("target")
+    sleeper("linker", "--link", "target:called", "--link", "target")
+    equal(sorted(k.inspect("linker")["HostConfig"]["Links"]), ["/target:/linker/called", "/target:/linker/target"])
+    refused(404, "No such container: linker/nobody", "DELETE", "/containers/linker/nobody?link=1")
+    refused(404, "No such container: linker/called", "DELETE", "/containers/linker/called")
+    refused(409, "links: cannot be changed while the instance runs", "DELETE", "/containers/linker/called?link=1")
+    k.run("stop", "linker")
+    k.run("rm", "--link", "linker/called")
+    equal(k.inspect("linker")["HostConfig"]["Links"], ["/target:/linker/target"])
+    k.run("rm", "--link", "/linker/target")
+    equal(k.inspect("linker")["HostConfig"]["Links"], None)
+    k.run("start", "linker")
+    equal(k.run("exec", "linker", "grep", "target", "/etc/hosts", check=False).returncode, 1)
+    equal([k.inspect(name)["State"]["Running"] for name in ("target", "linker")], [True, True])
+    gone("target", "linker")
+
+
+@test
 def between_networks(_):
     """a container that is not started may leave its only network though it publishes ports, and come back to it, as compose has it do"""
     k.run("network", "create", "b_net")
