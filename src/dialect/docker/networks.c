@@ -498,7 +498,7 @@ const struct docker_route docker_network_routes[] = {
 	{"POST", "/networks/create", create, 0, DOCKER_DIFFERS,
 	 "drivers bridge, macvlan, ipvlan; one subnet of each family; a bridge's gateway_mode is nat alone; "
 	 "ConfigOnly, ConfigFrom and Ingress are refused, EnableIPv4 must be true"},
-	{"POST", "/networks/{id...}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs are refused, of DriverOpts all but com.docker.network.endpoint.ifname and .sysctls, GwPriority for a container that runs"},
+	{"POST", "/networks/{id...}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs are refused, of DriverOpts all but com.docker.network.endpoint.ifname and .sysctls, GwPriority and Links for a container that runs"},
 	{"POST", "/networks/{id...}/disconnect", disconnect_one, 0, DOCKER_WORKS, NULL},
 	{"POST", "/networks/prune", prune, 0, DOCKER_WORKS, NULL},
 	{0},

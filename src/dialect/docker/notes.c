@@ -23,6 +23,7 @@ const struct docker_field_note docker_field_notes[] = {
 	{"HostConfig.SecurityOpt", DOCKER_DIFFERS, "no-new-privileges, seccomp=PROFILE, seccomp=unconfined, systempaths=unconfined; no AppArmor and SELinux profiles"},
 	{"HostConfig.StorageOpt", DOCKER_DIFFERS, "size alone"},
 	{"HostConfig.UsernsMode", DOCKER_DIFFERS, "without host a container has a range of user ids of its own"},
+	{"NetworkingConfig.EndpointsConfig", DOCKER_DIFFERS, "Links are to containers that are there already"},
 	{"Plugin.*", DOCKER_MISSING, "no managed plugins"},
 	{NULL},
 };
