@@ -466,7 +466,7 @@ int work_kill(struct job *j, struct error *err) {
 		return r < 0 ? r : signo;
 	if (s.shim < 0)
 		return error_set(err, ERROR_CONFLICT, "instance %.12s does not run", j->id);
-	if (signo == SIGKILL || signo == SIGTERM || signo == stop_signal(&s, NULL, NULL))
+	if (signo == SIGKILL || signo == stop_signal(&s, NULL, NULL))
 		s.record.instance.status.stopped_by_user = true;
 	record_try_save(&s);
 	if (r == 0)

@@ -158,7 +158,7 @@ int volume_mount_open(const struct job *j, const struct instance *i, struct volu
 int volume_mount_stat(const struct volume_mount *v, const char *subpath, struct stat *out) {
 	_cleanup_(close_fd) int base = open(v->handle.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	const char *below = subpath ? subpath + strspn(subpath, "/") : "";
-	_cleanup_(close_fd) int fd = base < 0 ? -errno : fs_open_beneath(base, *below ? below : ".", O_PATH, 0);
+	_cleanup_(close_fd) int fd = base < 0 ? -errno : fs_open_within(base, *below ? below : ".", O_PATH);
 	return fd < 0 ? fd : fstat(fd, out) < 0 ? -errno : 0;
 }
 

@@ -320,6 +320,10 @@ int fs_open_beneath(int root, const char *path, int flags, mode_t mode) {
 	return open_how(root, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 }
 
+int fs_open_within(int root, const char *path, int flags) {
+	return open_how(root, path, flags, 0, RESOLVE_BENEATH);
+}
+
 int fs_open_entry(int dir, const char *name, int flags) {
 	return open_how(dir, name, flags | O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV);
 }

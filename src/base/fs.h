@@ -37,6 +37,8 @@ int fs_open_in_root(int root, const char *path, int flags, mode_t mode);
 /* The same with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS: a path that leaves the tree fails with -EXDEV, one
  * that meets a link with -ELOOP. */
 int fs_open_beneath(int root, const char *path, int flags, mode_t mode);
+/* The same with RESOLVE_BENEATH: links are followed as long as they stay in the tree, else -EXDEV, as for "..". */
+int fs_open_within(int root, const char *path, int flags);
 /* The entry `name` (no slash) of a directory: not a link (-ELOOP; with O_PATH the link itself), not onto another
  * mount (-EXDEV). */
 int fs_open_entry(int dir, const char *name, int flags);

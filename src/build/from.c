@@ -191,7 +191,7 @@ static int run_triggers(struct stage *s, char *const *triggers, struct error *er
 		struct instruction one;
 		r = instruction_parse(triggers[i], s->b->file.escape, &one, err);
 		if (r < 0)
-			return error_wrap(err, "the trigger \"%s\" of the base image", triggers[i]);
+			return error_wrap(err, "the trigger \"%s\" of what the stage is based on", triggers[i]);
 		if (one.kind == DOCKER_ONBUILD || one.kind == DOCKER_FROM || one.kind == DOCKER_MAINTAINER)
 			r = error_set(err, ERROR_INVALID, "%s isn't allowed as an ONBUILD trigger", triggers[i]);
 		if (r == 0)
@@ -213,7 +213,7 @@ int platform_check(const char *platform, struct error *err) {
 	if (strv_len(parts) <= 3 && str_same(parts[0], "linux"))
 		return 0;
 	_cleanup_(free_ptr) char *shown = text_shown(platform);
-	return error_set(err, ERROR_INVALID, "\"%s\" is not a platform that images are built for here", shown);
+	return error_set(err, ERROR_INVALID, "\"%s\": unknown operating system or architecture: images are built for linux here", shown);
 }
 
 static int set_platform(struct stage *s, const char *platform, struct error *err) {
@@ -237,6 +237,8 @@ static int from_name(struct stage *s, const char *name, const char *platform, st
 	ssize_t before = named_stage(b, name, s->index);
 	if (before >= 0 && b->file.stages[before].from.stage && strcasecmp(b->file.stages[before].from.stage, name) == 0) {
 		int r = stand_on_stage(s, &b->stages[before], err);
+		if (r == 0)
+			r = run_triggers(s, b->stages[before].config.on_build, err);
 		if (r == 0)
 			output_text(&s->out, " ---> %.12s\n", s->image ? s->image + 7 : "");
 		return r;

@@ -205,9 +205,8 @@ static bool ended_for_good(const struct instance *i) {
 	       !str_same(i->status.state, "suspended");
 }
 
-/* Needs the lock. */
-static void after_change(struct core *c, struct entry *e) {
-	if (!e->removed && !e->creating && ended_for_good(&e->snap->instance))
+void entry_check_end(struct core *c, struct entry *e) {
+	if (!e->removed && !e->creating && !e->restarts && ended_for_good(&e->snap->instance))
 		start_job(c, e, auto_remove);
 }
 
@@ -271,7 +270,7 @@ static int resync_instances(struct core *c, struct error *err) {
 			start_job(c, e, settle);
 		if (e->snap->instance.status.moves_to)
 			start_job(c, e, settle_migration);
-		after_change(c, e);
+		entry_check_end(c, e);
 	}
 	for (size_t i = 0; map_next(missing, &i, &id, NULL);) {
 		struct entry *e = map_get(c->by_id, id);
@@ -393,7 +392,7 @@ static void event_handle(struct core *c, const struct msg_event *m) {
 		entry_apply(c, e, &m->status, -1);
 	else if (str_same(m->action, "exec_die"))
 		execs_note_end(c, m->exec_id, m->exit_code);
-	after_change(c, e);
+	entry_check_end(c, e);
 }
 
 static int events_ask(int fd, struct error *err) {

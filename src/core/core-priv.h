@@ -44,6 +44,7 @@ struct entry {
 	bool removed;  /* gone: only who held it before still sees it */
 	bool leaving;  /* gone from store and agent: it uses no volume any more */
 	bool unsure;   /* a change of it was cut off: the agent may have it, the store has not */
+	unsigned restarts; /* that are under way: its end is not for good */
 	unsigned exits;
 	unsigned starts, ends; /* that the agent's events have told */
 };
@@ -216,6 +217,8 @@ struct instance_snap *entry_snap(struct core *c, struct entry *e); /* takes the 
 /* Waits until no other verb changes the entry. NOT_FOUND when it is gone by then. Take the lock. */
 int entry_acquire(struct core *c, struct entry *e, struct error *err);
 void entry_release(struct core *c, struct entry *e);
+/* Has an instance removed that was to go when it ends, if it has, and is not about to start anew. Needs the lock. */
+void entry_check_end(struct core *c, struct entry *e);
 /* Is the state one in which processes live or will again by themselves? */
 bool state_is_up(const char *state);
 

@@ -78,10 +78,10 @@ struct entry *entry_find(struct core *c, const char *project, const char *name, 
 	if (core_project_check(c, project, err) < 0)
 		return NULL;
 	_cleanup_(free_ptr) char *key = name_key(project, name);
-	struct entry *e = map_get(c->by_name, key);
+	struct entry *e = map_get(c->by_id, name); /* whatever others are called */
 	if (e && visible(e, project))
 		return e;
-	e = map_get(c->by_id, name);
+	e = map_get(c->by_name, key);
 	if (e && visible(e, project))
 		return e;
 	if (is_id_prefix(name))

@@ -15,6 +15,7 @@ struct exec {
 	enum exec_state state;
 	bool forgettable; /* the agent may have something of it */
 	char *project, *note;
+	int64_t run; /* of its instance: when that was started */
 	int64_t exit_code;
 	struct msg_exec_start spec;
 };
@@ -105,10 +106,16 @@ void execs_note_end(struct core *c, const char *exec_id, int64_t exit_code) {
 
 /* ---- finding ---- */
 
+/* Needs the lock. Its instance has begun another run, in which it cannot be started any more. */
+static bool is_stale(struct core *c, const struct exec *x) {
+	const struct entry *e = map_get(c->by_id, x->spec.id);
+	return x->state == EXEC_CREATED && e && e->snap->instance.status.started_at != x->run;
+}
+
 /* Needs the lock. */
 static struct exec *exec_find(struct core *c, const char *project, const char *id, struct error *err) {
 	struct exec *x = id ? map_get(c->execs, id) : NULL;
-	if (x && str_same(x->project, project))
+	if (x && str_same(x->project, project) && !is_stale(c, x))
 		return x;
 	_cleanup_(free_ptr) char *shown = text_shown(id ? id : "");
 	error_set(err, ERROR_NOT_FOUND, "there is no exec %s", shown);
@@ -183,7 +190,7 @@ int exec_create(struct core *c, const char *project, const char *name, const str
 	if (r < 0)
 		return r;
 	struct exec *x = NEW(struct exec);
-	*x = (struct exec){.project = str_copy(project), .note = copy_or_null(note)};
+	*x = (struct exec){.project = str_copy(project), .note = copy_or_null(note), .run = snap->instance.status.started_at};
 	fields_copy(&msg_exec_start_table, spec, &x->spec);
 	free(x->spec.id);
 	free(x->spec.exec_id);

@@ -1,6 +1,7 @@
 /* Execs: processes beside an instance's first one, that are described first and started later. They are known in memory
  * alone: a control that starts anew has forgotten those of the last one, whose processes go on. The newest 256 that have
- * ended are remembered, and all of an instance as long as it is there. */
+ * ended are remembered, and all of an instance as long as it is there; one that was not started in the run in which it was
+ * created is not there any more. */
 #pragma once
 
 #include "core/instances.h"

@@ -56,6 +56,7 @@ struct image_import_options {
 	const char *format; /* of a disk: qcow2 raw vmdk vdi vpc vhdx, or ova; NULL: by its first bytes */
 	const char *comment;
 	const struct image_config *config; /* of a root file system; NULL: empty */
+	const char *os, *architecture, *variant; /* of a root file system; NULL: the host's */
 };
 int image_import(struct core *c, const char *project, const struct image_import_options *o, int fd, struct image_snap **out,
 		 struct error *err);

@@ -305,6 +305,12 @@ static int commit_tree(struct core *c, const struct instance_snap *snap, const s
 	return r;
 }
 
+/* NULL where it was removed while the instance had it. */
+static char *parent_of(struct core *c, const char *project, const struct image *base) {
+	_cleanup_(image_snap_unref_ptr) struct image_snap *there = NULL;
+	return image_get(c, project, base->id, &there, NULL) == 0 ? str_copy(base->id) : NULL;
+}
+
 static int commit_image(struct core *c, const struct instance_snap *snap, const struct commit_options *o,
 			struct image_snap **out, struct error *err) {
 	_cleanup_(image_snap_unref_ptr) struct image_snap *base = instance_image(c, &snap->instance);
@@ -317,6 +323,7 @@ static int commit_image(struct core *c, const struct instance_snap *snap, const 
 	strv_free(TAKE_PTR(image.names));
 	if (o->name)
 		strv_add(&image.names, o->name);
+	image.parent = parent_of(c, snap->instance.project, &base->image);
 	r = image_store(c, snap->instance.project, &image, out, err);
 	fields_free(&image_table, &image);
 	return r;

@@ -163,7 +163,16 @@ struct transition {
 	int64_t timeout;
 };
 
-static int entry_transit(struct core *c, struct entry *e, const struct transition *want, struct error *err) {
+/* Between its end and its new start nothing removes an instance that is to go when it ends; afterwards, if it did not start. */
+static void mark_restart(struct core *c, struct entry *e, bool begins) {
+	WITH_LOCK(c);
+	if (begins)
+		e->restarts++;
+	else if (--e->restarts == 0)
+		entry_check_end(c, e);
+}
+
+static int transit(struct core *c, struct entry *e, const struct transition *want, struct error *err) {
 	int r = want->stop ? stop_entry(c, e, want->signal, want->timeout, err) : 0;
 	unsigned starts = told(c, &e->starts);
 	if (r == 0 && want->start)
@@ -172,6 +181,16 @@ static int entry_transit(struct core *c, struct entry *e, const struct transitio
 		event_await(c, &e->starts, starts);
 		entry_event(c, e, "restart");
 	}
+	return r;
+}
+
+static int entry_transit(struct core *c, struct entry *e, const struct transition *want, struct error *err) {
+	bool restart = want->stop && want->start;
+	if (restart)
+		mark_restart(c, e, true);
+	int r = transit(c, e, want, err);
+	if (restart)
+		mark_restart(c, e, false);
 	return r;
 }
 

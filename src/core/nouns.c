@@ -195,11 +195,11 @@ struct noun *noun_find(struct core *c, struct nouns *o, const char *project, con
 	if (o->kind->project != NO_PROJECT && core_project_check(c, project, err) < 0)
 		return NULL;
 	_cleanup_(free_ptr) char *key = name_key(o->kind->project == NO_PROJECT ? "" : project, name);
-	struct noun *x = map_get(o->by_name, key);
-	if (x)
-		return x;
-	x = map_get(o->by_id, name);
+	struct noun *x = map_get(o->by_id, name); /* whatever others are called */
 	if (x && is_in(o->kind, x, project))
+		return x;
+	x = map_get(o->by_name, key);
+	if (x)
 		return x;
 	if (is_id_prefix(name))
 		return find_by_prefix(o, project, name, err);

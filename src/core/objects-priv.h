@@ -41,7 +41,7 @@ struct object_snap *object_snap_ref(struct object_snap *s);
 const char *object_id(const struct object *o);
 const char *object_name(const struct objects *all, const struct object *o);
 
-/* These need the lock. find: by name, id, or a prefix of at least 4 digits of the id; NULL and NOT_FOUND. */
+/* These need the lock. find: by id, name, or a prefix of at least 4 digits of the id, in this order; NULL and NOT_FOUND. */
 struct object *object_find(struct core *c, struct objects *all, const char *project, const char *name,
 			   struct error *err);
 /* EXISTS when the name is taken. The new object is not visible until object_shown. */

@@ -134,7 +134,9 @@ struct object *object_find(struct core *c, struct objects *all, const char *proj
 	if (core_project_check(c, project, err) < 0)
 		return NULL;
 	_cleanup_(free_ptr) char *key = name_key(project, name);
-	struct object *o = map_get(all->by_name, key);
+	struct object *o = map_get(all->by_id, name); /* whatever others are called */
+	if (!visible(all, o, project))
+		o = map_get(all->by_name, key);
 	if (visible(all, o, project))
 		return o;
 	o = is_id_prefix(name) ? find_by_prefix(all, project, name) : NULL;

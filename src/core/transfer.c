@@ -45,7 +45,15 @@ static int build_image(struct core *c, const char *project, const char *name, in
 static int import_tar(struct core *c, const char *project, const struct image_import_options *o, const char *full, int fd,
 		      const void *head, size_t n, struct image_snap **out, struct error *err) {
 	struct build_options b = {
-		.config = o->config, .comment = o->comment, .created_by = IMPORTED_BY, .head = head, .n_head = n};
+		.config = o->config,
+		.os = o->os,
+		.architecture = o->architecture,
+		.variant = o->variant,
+		.comment = o->comment,
+		.created_by = IMPORTED_BY,
+		.head = head,
+		.n_head = n,
+	};
 	return build_image(c, project, full, fd, &b, "import", out, err);
 }
 

@@ -165,6 +165,104 @@ def parameters(d):
     assert not bad, "\n".join(bad)
 
 
+def posted(d, path, data, kind="application/json"):
+    c = d.docker.connection()
+    try:
+        c.request("POST", path, data, {"Content-Type": kind} if kind else {})
+        r = c.getresponse()
+        return r.status, json.loads(r.read() or "null")
+    finally:
+        c.close()
+
+
+@test
+def bodies_that_are_no_json(d):
+    """another type, half of an object, more than one: each is said"""
+    for path in ("/containers/create", "/containers/made/exec", "/containers/made/update", "/networks/create", "/networks/bridge/connect",
+                 "/networks/bridge/disconnect", "/volumes/create", "/auth", "/commit?container=made", "/services/create", "/secrets/create"):
+        equal(posted(d, path, b"{}", "text/plain"),
+              (400, {"message": "unsupported Content-Type header (text/plain): must be 'application/json'"}), path)
+        status, answer = posted(d, path, b"{half")
+        equal((status, answer["message"].split(":")[0]), (400, "invalid JSON"), path)
+        equal(posted(d, path, b"{} more"), (400, {"message": "unexpected content after JSON"}), path)
+
+
+@test
+def paths_of_old(d):
+    """/networks/ is the list; an upgrade is asked for after the container"""
+    equal(d.docker.api("GET", "/v1.30/networks/"), d.docker.api("GET", "/v1.30/networks"))
+    equal(d.docker.api("GET", "/containers/nosuch/attach/ws"), (404, {"message": "No such container: nosuch"}))
+    equal(d.docker.api("GET", "/containers/made/archive?path=/etc/passwd/"), (400, {"message": "/etc/passwd/ in container made: not a directory"}))
+    equal(d.docker.api("PUT", "/containers/made/archive?path=/etc/passwd/", b""),
+          (400, {"message": "/etc/passwd/ in container made: not a directory"}))
+
+
+HEALTH = {"Interval": -10000000, "Timeout": -1, "StartPeriod": 1000, "StartInterval": 1000}
+OPTIONS = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
+
+
+def creation(d, host, version="", **config):
+    return d.docker.api("POST", version + "/containers/create", {"Image": "busybox", "Cmd": ["true"], "HostConfig": host, **config})
+
+
+def created(d, host, version="", **config):
+    """HostConfig and Mounts of what is made of it."""
+    status, answer = creation(d, host, version, **config)
+    equal(status, 201, answer)
+    seen = d.docker.api("GET", f"/containers/{answer['Id']}/json")[1]
+    equal(d.docker.api("DELETE", f"/containers/{answer['Id']}?v=1")[0], 204)
+    return seen["HostConfig"], seen["Mounts"], seen["Config"]
+
+
+@test
+def creations_that_cannot_be(d):
+    """in dockerd's words"""
+    for member, value in HEALTH.items():
+        equal(creation(d, {}, Healthcheck={"Test": ["CMD", "true"], member: value}),
+              (400, {"message": f"{member} in Healthcheck cannot be less than 1ms"}))
+    equal(creation(d, {}, Healthcheck={"Retries": -10}), (400, {"message": "Retries in Healthcheck cannot be negative"}))
+    for kind in OPTIONS:
+        mount = {"Type": kind, "Target": "/m", **({} if kind == "tmpfs" else {"Source": "/tmp" if kind == "bind" else "some"})}
+        for other in OPTIONS.values():
+            status, answer = creation(d, {"Mounts": [{**mount, other: {}}]})
+            if other == OPTIONS[kind]:
+                equal(status, 201, answer)
+            else:
+                equal((status, answer["message"]), (400, f'invalid mount config for type "{kind}": field {other} must not be specified'))
+
+
+@test
+def creations_as_they_are_shown(d):
+    """[] hides nothing; what came as a member of Mounts has no mode"""
+    host = created(d, {"MaskedPaths": [], "ReadonlyPaths": []})[0]
+    equal((host["MaskedPaths"], host["ReadonlyPaths"]), ([], []))
+    equal(created(d, {"Privileged": True})[0]["MaskedPaths"], None)
+    listed = [{"Type": "volume", "Target": "/a/"}, {"Type": "volume", "Source": "named", "Target": "/b", "ReadOnly": True},
+              {"Type": "bind", "Source": "/tmp", "Target": "/c", "ReadOnly": True, "BindOptions": {"Propagation": "rslave"}}]
+    mounts = {m["Destination"]: (m["Mode"], m["RW"], m["Propagation"]) for m in created(d, {"Mounts": listed, "Binds": ["/tmp:/d:ro"]})[1]}
+    equal(mounts, {"/a": ("z", True, ""), "/b": ("z", False, ""), "/c": ("", False, "rslave"), "/d": ("ro", False, "rprivate")})
+
+
+@test
+def creations_of_older_versions(d):
+    """what came later has no effect, what was lenient is"""
+    equal([created(d, {}, v)[0]["IpcMode"] for v in ("/v1.39", "/v1.40", "")], ["shareable", "private", "private"])
+    equal([created(d, {"AutoRemove": True}, v)[0]["AutoRemove"] for v in ("/v1.24", "/v1.25")], [False, True])
+    equal([created(d, {"CgroupnsMode": "host"}, v)[0]["CgroupnsMode"] for v in ("/v1.40", "/v1.41")], ["private", "host"])
+    equal([created(d, {"Annotations": {"a": "b"}}, v)[0].get("Annotations") for v in ("/v1.42", "/v1.43")], [None, {"a": "b"}])
+    tmpfs = {"Mounts": [{"Type": "tmpfs", "Target": "/t", "VolumeOptions": {"NoCopy": True}}]}
+    equal([creation(d, tmpfs, v)[0] for v in ("/v1.41", "/v1.42")], [201, 400])
+    early = {"Healthcheck": {"Test": ["CMD", "true"], "StartInterval": 5000000000}}
+    equal([created(d, {}, v, **early)[2]["Healthcheck"].get("StartInterval") for v in ("/v1.43", "/v1.44")], [None, 5000000000])
+    for name in ("one", "two"):
+        equal(d.docker.api("POST", "/networks/create", {"Name": name})[0], 201)
+    both = {"NetworkingConfig": {"EndpointsConfig": {"one": {}, "two": {}}}}
+    equal(creation(d, {}, "/v1.43", **both), (400, {"message": "Container cannot be created with multiple network endpoints"}))
+    created(d, {}, "/v1.44", **both)
+    body = {"Image": "busybox", "Cmd": ["true"]}
+    equal([d.docker.api("POST", v + "/containers/create?platform=linux/s390x", body)[0] for v in ("/v1.40", "/v1.41")], [201, 404])
+
+
 @test
 def nothing_is_copied_to_where_nothing_may_be_written(d):
     """read-only mounts and roots are 403; the innermost mount counts"""

@@ -140,6 +140,16 @@ def triggers_run_in_the_next_build(_):
 
 
 @test
+def triggers_run_in_later_stages(_):
+    r = build("FROM busybox AS base\nONBUILD COPY x /x\nONBUILD ENV A=b\nFROM base AS one\nRUN cp /x /y\nFROM base\nCOPY --from=one /y /z\n",
+              {"x": "the context's"})
+    equal(r.stdout.count("# Executing 2 build triggers"), 2)
+    equal(inside("cat", "/x", "/z"), "the context's" * 2)
+    contains(config()["env"], "A=b")
+    assert not config().get("on_build")
+
+
+@test
 def history_is_as_dockers(_):
     build("""FROM busybox
 ENV A=b C=d

@@ -370,6 +370,20 @@ def updated(d):
 
 
 @test
+def limits_of_processes(d):
+    """0 and less are without a limit; before 1.40 an update had no such member"""
+    i = make(d, host={"PidsLimit": 32})
+    seen = lambda: api(d, "GET", f"/containers/{i}/json", status=200)["HostConfig"]["PidsLimit"]
+    api(d, "POST", f"/containers/{i}/update", {"PidsLimit": 16}, 200, version="/v1.39")
+    equal(seen(), 32)
+    for given, shown in ((16, 16), (0, 0), (17, 17), (-2, 0)):
+        api(d, "POST", f"/containers/{i}/update", {"PidsLimit": given}, 200)
+        equal(seen(), shown)
+    i = make(d, host={"PidsLimit": -1})
+    equal(seen(), None)
+
+
+@test
 def committed(d):
     """commit with changes and a body; export; changes"""
     make(d, "src", Cmd=["sh", "-c", "echo hi > /new; rm /etc/group; sleep 1000"], start=True, Env=["A=1"], Labels={"l": "1"})
@@ -385,7 +399,14 @@ def committed(d):
     c = api(d, "GET", f"/containers/{i}/json", status=200)["Config"]
     equal((c["Entrypoint"], c["Cmd"], c["WorkingDir"], c["User"], c["StopSignal"]), (["env"], ["echo", "two words"], "/tmp/x", "7", "SIGINT"))
     assert {"A=1", "B=2", "C=x y", "D=e f"} <= set(c["Env"]), c["Env"]
+    equal(api(d, "GET", "/images/mine:one/json", status=200)["Parent"], api(d, "GET", "/images/busybox/json", status=200)["Id"])
     equal(c["Labels"], {"l": "1", "a": "b", "b": "c"})
+    query = "&".join("changes=" + urllib.parse.quote(c) for c in (
+        "ENV B=$B-${A}:$NONE S='$A' E=\\$A", "ENV D of $B", "LABEL c=$A", "USER u$A", "WORKDIR $A", 'CMD ["$A"]'))
+    made = api(d, "POST", f"/commit?container={i}&{query}", {}, 201)["Id"]
+    later = api(d, "GET", f"/images/{made}/json", status=200)["Config"]
+    assert {"B=2-1:", "S=$A", "E=$A", "D=of 2-1:"} <= set(later["Env"]), later["Env"]
+    equal((later["Labels"]["c"], later["User"], later["WorkingDir"], later["Cmd"]), ("1", "u1", "/tmp/x/1", ["$A"]))
     equal(sorted(c["ExposedPorts"]), ["53/udp", "80/tcp"])
     equal((c["Volumes"], c["Healthcheck"]), ({"/data": {}}, {"Test": ["CMD-SHELL", "true"], "Interval": 5 * 10**9, "Retries": 2}))
     for bad, text in (("changes=RUN%20x", "RUN is not a valid change command"), ("changes=ENV", "ENV"), ("changes=USER%20", "USER"),
@@ -533,6 +554,34 @@ def restarted(d):
 # Asks the engine at a socket, with what perl has built in.
 ASK = 'socket(S, 1, 1, 0); connect(S, pack("Sa108", 1, "/var/run/docker.sock")) or die "$!"; ' \
       'syswrite(S, "GET /_ping HTTP/1.0\\r\\n\\r\\n"); print while <S>'
+
+
+@test
+def restarted_though_it_goes_when_it_ends(d):
+    """a restart of one with --rm is no end of it: the same container runs on, and goes with the next stop or kill"""
+    for verb in ("kill", "stop?t=0"):
+        i = make(d, start=True, host={"AutoRemove": True})
+        first = api(d, "GET", f"/containers/{i}/json", status=200)["State"]["StartedAt"]
+        api(d, "POST", f"/containers/{i}/restart?t=0", status=204)
+        state = api(d, "GET", f"/containers/{i}/json", status=200)["State"]
+        equal((state["Status"], state["StartedAt"] > first), ("running", True))
+        api(d, "POST", f"/containers/{i}/{verb}", status=204)
+        wait_until(lambda: d.docker.api("GET", f"{V}/containers/{i}/json")[0] == 404, what="its removal")
+    i = make(d, start=True, host={"AutoRemove": True}, Cmd=["sh", "-c", "rm -f /bin/sh; sleep 1000"])
+    wait_until(lambda: d.docker.api("HEAD", f"{V}/containers/{i}/archive?path=/bin/sh")[0] == 404, what="the command's work")
+    api(d, "POST", f"/containers/{i}/restart?t=0", status=400)
+    wait_until(lambda: d.docker.api("GET", f"{V}/containers/{i}/json")[0] == 404, what="the removal of what did not start again")
+
+
+@test
+def killed_by_another_signal(d):
+    """the restart policy counts unless it is the stop signal, or KILL, that has ended it"""
+    for stop_signal, comes_back in (("CONT", True), ("TERM", False)):
+        i = make(d, start=True, host={"RestartPolicy": {"Name": "always"}}, Cmd=["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"],
+                 StopSignal=stop_signal)
+        api(d, "POST", f"/containers/{i}/kill?signal=TERM", status=204)
+        wait_until(lambda: (lambda c: c["RestartCount"] > 0 and c["State"]["Running"] if comes_back else c["State"]["Status"] == "exited")(
+            api(d, "GET", f"/containers/{i}/json", status=200)), what=f"what follows with {stop_signal}")
 
 
 @test

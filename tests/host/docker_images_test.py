@@ -516,6 +516,7 @@ def tags(p):
     equal(p.message("POST", "/v1.44/images/busybox/tag?repo=UP&tag=2", 400), "invalid reference format: repository name must be lowercase")
     equal(p.message("POST", "/v1.44/images/busybox/tag?repo=a..b&tag=1", 400), "invalid reference format")
     equal(p.message("POST", "/v1.44/images/nope/tag?repo=a&tag=1", 404), "No such image: nope:latest")
+    equal(p.message("POST", "/v1.44/images/busybox/tag?repo=sha256&tag=2", 400), "refusing to create an ambiguous tag using digest algorithm as name")
     p.run("tag", "busybox", "docker.io/library/again")
     contains(p.names(), "again:latest")
 
@@ -637,6 +638,14 @@ def imports(p):
     contains(p.message("POST", "/v1.44/images/create?fromSrc=-&repo=BAD", 400, body=data), "invalid reference format")
     equal(p.api("POST", "/v1.44/images/create?fromSrc=-&repo=bad&changes=RUN%20x", body=data)[0], 400)
     equal(p.names(), ["<none>:<none>", "tree:1"])
+    unknown = '"foobar": unknown operating system or architecture: invalid argument'
+    for source in ("fromSrc=-", "fromImage=some"):
+        equal(p.message("POST", f"/v1.44/images/create?{source}&platform=foobar", 400, body=data), unknown)
+    for given, has in (("linux/arm/v6", ("linux", "arm", "v6")), ("aarch64", ("linux", "arm64", None))):
+        equal(p.lines("POST", f"/v1.44/images/create?fromSrc=-&repo=other&tag=1&platform={given}", body=data)[0], 200)
+        i = p.inspect("other:1")
+        equal((i["Os"], i["Architecture"], i.get("Variant")), has)
+    equal([len(p.api("GET", f"/{v}/images/json?filter=tree")[1]) for v in ("v1.40", "v1.41")], [1, len(p.api("GET", "/images/json")[1])])
 
 
 @test

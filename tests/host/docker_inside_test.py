@@ -433,6 +433,18 @@ def exec_errors(w):
 
 
 @test
+def exec_of_an_earlier_run(w):
+    """what was not started in the run that it was created in is not there in the next one"""
+    w.create("again", "sleep", "1000")
+    left = exec_id(w, "again", "true")
+    w.d.cli("stop", "-t", "0", "again")
+    equal(w.k.api("POST", f"/exec/{left}/start", {"Detach": True})[0], 409)
+    w.d.cli("start", "again")
+    equal(w.k.api("POST", f"/exec/{left}/start", {"Detach": True}), (404, {"message": f"No such exec instance: {left}"}))
+    equal(w.k.api("GET", f"/exec/{left}/json")[0], 404)
+
+
+@test
 def execs_are_forgotten(w):
     """of many execs the newest are remembered; with their container all go"""
     w.create("many", "sleep", "1000")

@@ -75,6 +75,18 @@ def made_and_found(_):
 
 
 @test
+def ids_go_before_names(_):
+    """a network that is called as another one's id is not taken for that"""
+    one = k.api("POST", "/networks/create", {"Name": "told"})[1]["Id"]
+    made = [k.api("POST", "/networks/create", {"Name": name})[1]["Id"] for name in (one[:12], one)]
+    equal(k.api("DELETE", "/networks/" + one[:12])[0], 204)
+    equal(k.api("DELETE", "/networks/" + one)[0], 204)
+    left = [n["Id"] for n in k.api("GET", "/networks")[1]]
+    equal([i in left for i in (one, *made)], [False, False, True])
+    equal(k.api("DELETE", "/networks/" + made[1])[0], 204)
+
+
+@test
 def endpoints(_):
     """addresses, names, aliases and links on a network; connecting and leaving"""
     k.run("network", "create", "--subnet", "172.31.0.0/24", "a_net")
@@ -101,6 +113,26 @@ def endpoints(_):
     refused(404, "No such container", "POST", "/networks/a_net/connect", {"Container": "nobody"})
     gone("one", "two")
     k.run("network", "rm", "a_net")
+
+
+@test
+def links_that_go(_):
+    """rm --link takes the name away from a container that does not run, and neither of the two"""
+    sleeper("target")
+    sleeper("linker", "--link", "target:called", "--link", "target")
+    equal(sorted(k.inspect("linker")["HostConfig"]["Links"]), ["/target:/linker/called", "/target:/linker/target"])
+    refused(404, "No such container: linker/nobody", "DELETE", "/containers/linker/nobody?link=1")
+    refused(404, "No such container: linker/called", "DELETE", "/containers/linker/called")
+    refused(409, "links: cannot be changed while the instance runs", "DELETE", "/containers/linker/called?link=1")
+    k.run("stop", "linker")
+    k.run("rm", "--link", "linker/called")
+    equal(k.inspect("linker")["HostConfig"]["Links"], ["/target:/linker/target"])
+    k.run("rm", "--link", "/linker/target")
+    equal(k.inspect("linker")["HostConfig"]["Links"], None)
+    k.run("start", "linker")
+    equal(k.run("exec", "linker", "grep", "target", "/etc/hosts", check=False).returncode, 1)
+    equal([k.inspect(name)["State"]["Running"] for name in ("target", "linker")], [True, True])
+    gone("target", "linker")
 
 
 @test

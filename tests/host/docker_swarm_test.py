@@ -166,6 +166,28 @@ def services(w):
 
 
 @test
+def specs_are_completed(w):
+    """networks are kept by their ids, ports with what they are by default; a limit may be less than a container's least"""
+    w.init()
+    network = w.docker.out("network", "create", "-d", "overlay", "over")
+    container = {"Image": "busybox:latest", "Command": ["true"], "Privileges": {"SELinuxContext": {"Disable": True}}}
+    for member in ("Networks", "TaskTemplate.Networks"):
+        task = {"ContainerSpec": container, "Resources": {"Limits": {"NanoCPUs": 4000000}}}
+        spec = {"Name": "whole", "TaskTemplate": task, "Mode": {"Replicated": {"Replicas": 0}}, "EndpointSpec": {"Ports": [{"TargetPort": 80}]}}
+        (task if "." in member else spec)["Networks"] = [{"Target": "over"}, {"Target": network}][:1]
+        status, made = w.docker.api("POST", "/v1.44/services/create", spec)
+        equal(status, 201, made)
+        seen = w.docker.api("GET", "/v1.44/services/whole")[1]
+        equal((seen["Spec"]["TaskTemplate"] if "." in member else seen["Spec"])["Networks"], [{"Target": network}])
+        equal(seen["Spec"]["EndpointSpec"]["Ports"], [{"Protocol": "tcp", "TargetPort": 80, "PublishMode": "ingress"}])
+        equal(seen["Spec"]["TaskTemplate"]["Resources"], {"Limits": {"NanoCPUs": 4000000}})
+        equal(seen["Spec"]["TaskTemplate"]["ContainerSpec"]["Privileges"], {"SELinuxContext": {"Disable": True}})
+        equal(w.docker.api("POST", f"/v1.44/services/whole/update?version={seen['Version']['Index']}", seen["Spec"])[0], 200)
+        w.docker.run("service", "rm", "whole")
+    w.docker.run("network", "rm", "over")
+
+
+@test
 def updates(w):
     """update, rollback by hand and by itself, versions, force"""
     w.init()

@@ -159,6 +159,31 @@ def filled(_):
         equal(k.out("run", "--rm", "--mount", "type=volume,src=parts,dst=/p,volume-subpath=sub", "busybox", "cat", "/p/f"), "in")
 
 
+@test
+def parts_through_links(_):
+    """a link in the path of a part is followed as long as it stays in the volume"""
+    k.run("run", "--rm", "-v", "linked:/p", "busybox", "sh", "-c", "mkdir -p /p/sub /p/a; echo in > /p/sub/f; echo file > /p/file; "
+          "ln -s ../sub /p/a/in; ln -s / /p/a/root; ln -s root /p/a/twice")
+
+    def start(part, *command):
+        status, made = k.api("POST", "/containers/create", {"Image": "busybox", "Cmd": command, "HostConfig": {
+            "NetworkMode": "none", "Mounts": [{"Type": "volume", "Source": "linked", "Target": "/p", "VolumeOptions": {"Subpath": part}}]}})
+        equal(status, 201, made)
+        answer = k.api("POST", f"/containers/{made['Id']}/start")
+        if answer[0] == 204:
+            k.run("wait", made["Id"])
+            answer = k.out("logs", made["Id"])
+        equal(k.api("DELETE", f"/containers/{made['Id']}?force=1")[0], 204)
+        return answer
+
+    equal(start("a/in", "cat", "/p/f"), "in")
+    equal(start("file", "cat", "/p"), "file")
+    for part in ("a/root", "a/twice"):
+        equal(start(part, "ls", "/p"), (400, {"message": f"{part} leads out of what is mounted on /p"}))
+    equal(start("nosuch", "ls", "/p")[0], 404)
+    contains(start("nosuch", "ls", "/p")[1]["message"], "cannot access path nosuch of what is mounted on /p")
+
+
 def volume(name, **options):
     return k.api("POST", "/volumes/create", {"Name": name, "DriverOpts": options})
 

@@ -224,6 +224,12 @@ static void test_files(UNUSED void **state) {
 	assert_int_equal(fs_open_in_root(root, "out/passwd", O_RDONLY, 0), -ENOENT);
 	assert_int_equal(fs_open_beneath(root, "out/passwd", O_RDONLY, 0), -ELOOP);
 	assert_int_equal(fs_open_beneath(root, "../x", O_RDONLY, 0), -EXDEV);
+	assert_int_equal(symlinkat("../a/c", root, "a/in"), 0);
+	fd = fs_open_within(root, "a/in", O_PATH);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(fs_open_within(root, "out/passwd", O_PATH), -EXDEV);
+	assert_int_equal(fs_open_within(root, "a/in/../../..", O_PATH), -EXDEV);
 	assert_int_equal(fs_replace_at(root, "f", "hello", 5, 0600), 0);
 	_cleanup_(buf_free) struct buf b = BUF_INIT;
 	assert_int_equal(fs_read_at(root, "f", 5, &b), 0);

@@ -77,7 +77,9 @@ static char *path_of(struct http_request *req) {
 }
 
 static void file_fail(struct http_request *req, const char *path, const struct error *err) {
-	if (err->kind == ERROR_NOT_FOUND)
+	if (str_ends(error_text(err), ": Not a directory"))
+		docker_fail(req, 400, "%s in container %s: not a directory", path, http_param(req, "id"));
+	else if (err->kind == ERROR_NOT_FOUND)
 		docker_fail(req, 404, "Could not find the file %s in container %s", path, http_param(req, "id"));
 	else
 		docker_container_fail(req, http_param(req, "id"), err);

@@ -262,8 +262,11 @@ void docker_attach_websocket(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(buf_free) struct buf early = BUF_INIT;
 	_cleanup_(close_fd) int fd = -1, client = -1;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL;
 	struct stream_want want;
 	const char *name = http_param(req, "id");
+	if (!docker_container(req, name, &snap))
+		return;
 	if (websocket_check(req, &err) < 0)
 		return fail(req, &err);
 	if (!attach_open(req, name, &want, &fd))

@@ -3,6 +3,7 @@
 #include "dialect/docker/changes.h"
 
 #include "base/json.h"
+#include "build/words.h"
 
 #include <strings.h>
 
@@ -22,34 +23,33 @@ static const char *skip_spaces(const char *s) {
 	return s;
 }
 
-/* The next word, with quotes and backslashes taken away; NULL where a quote is not closed. Moves *s behind it. */
+/* The next word as it stands, with its quotes; NULL where one is not closed. Moves *s behind it. */
 static char *next_word(const char **s) {
-	struct buf word = BUF_INIT;
+	const char *start = *s;
 	char quote = '\0';
 	for (; **s && (quote || !is_space(**s)); (*s)++) {
 		char c = **s;
-		if (quote ? c == quote : c == '"' || c == '\'') {
-			quote = quote ? '\0' : c;
-			continue;
-		}
 		if (c == '\\' && quote != '\'' && (*s)[1])
-			c = *++*s;
-		buf_addc(&word, c);
+			(*s)++;
+		else if (quote ? c == quote : c == '"' || c == '\'')
+			quote = quote ? '\0' : c;
 	}
-	if (quote) {
-		buf_free(&word);
+	if (quote)
 		return NULL;
-	}
+	char *word = str_copyn(start, (size_t)(*s - start));
 	*s = skip_spaces(*s);
-	return word.data ? buf_steal(&word) : str_copy("");
+	return word;
 }
 
-static int words(const char *name, const char *text, char ***out, struct error *err) {
+/* Quotes are taken away, and variables of env put in. */
+static int words(const char *name, const char *text, char *const *env, char ***out, struct error *err) {
 	for (const char *s = skip_spaces(text); *s;) {
-		char *word = next_word(&s);
-		if (!word)
-			return wrong(err, name, "a quotation mark is not closed");
-		strv_take(out, word);
+		_cleanup_(free_ptr) char *word = next_word(&s);
+		char *expanded;
+		int r = word ? word_expand(word, '\\', env, &expanded, err) : wrong(err, name, "a quotation mark is not closed");
+		if (r < 0)
+			return r;
+		strv_take(out, expanded);
 	}
 	return *out ? 0 : wrong(err, name, "needs at least one argument");
 }
@@ -72,22 +72,24 @@ static char **json_words(const char *text) {
 }
 
 /* "KEY=VALUE …", or of old "KEY VALUE", where the rest of the line is the value. */
-static int assignments(const char *name, const char *text, int (*set)(const char *key, const char *value, void *arg),
-		       void *arg, struct error *err) {
+static int assignments(const char *name, const char *text, int (*set)(const char *key, const char *value, struct image_config *c),
+		       struct image_config *c, struct error *err) {
 	_cleanup_(strv_free_ptr) char **list = NULL;
-	int r = words(name, text, &list, err);
+	int r = words(name, text, c->env, &list, err);
 	if (r < 0)
 		return r;
 	if (!strchr(list[0], '=')) {
-		const char *rest = skip_spaces(text + strcspn(text, " \t"));
-		return list[1] ? set(list[0], rest, arg) : wrong(err, name, "needs a value");
+		_cleanup_(free_ptr) char *rest = NULL;
+		const char *after = skip_spaces(text + strcspn(text, " \t"));
+		r = list[1] ? word_expand(after, '\\', c->env, &rest, err) : wrong(err, name, "needs a value");
+		return r < 0 ? r : set(list[0], rest, c);
 	}
 	for (char **w = list; r == 0 && *w; w++) {
 		char *equals = strchr(*w, '=');
 		if (!equals || equals == *w)
 			return wrong(err, name, "must be written KEY=VALUE");
 		*equals = '\0';
-		r = set(*w, equals + 1, arg);
+		r = set(*w, equals + 1, c);
 	}
 	return r;
 }
@@ -114,14 +116,14 @@ static char **command_of(const char *text) {
 	return list;
 }
 
-static int set_env(const char *key, const char *value, void *arg) {
+static int set_env(const char *key, const char *value, struct image_config *c) {
 	_cleanup_(free_ptr) char *entry = str_format("%s=%s", key, value);
-	strv_env_set(&((struct image_config *)arg)->env, entry);
+	strv_env_set(&c->env, entry);
 	return 0;
 }
 
-static int set_label(const char *key, const char *value, void *arg) {
-	pairs_set(&((struct image_config *)arg)->labels, key, value);
+static int set_label(const char *key, const char *value, struct image_config *c) {
+	pairs_set(&c->labels, key, value);
 	return 0;
 }
 
@@ -151,7 +153,7 @@ static bool is_port(const char *text) {
 
 static int change_expose(const char *text, struct image_config *c, struct error *err) {
 	_cleanup_(strv_free_ptr) char **list = NULL;
-	int r = words("EXPOSE", text, &list, err);
+	int r = words("EXPOSE", text, c->env, &list, err);
 	for (char **w = list; r == 0 && *w; w++) {
 		if (!is_port(*w))
 			return wrong(err, "EXPOSE", "must be written PORT[/PROTOCOL]");
@@ -164,22 +166,29 @@ static int change_expose(const char *text, struct image_config *c, struct error 
 
 static int change_volume(const char *text, struct image_config *c, struct error *err) {
 	_cleanup_(strv_free_ptr) char **list = json_words(text);
-	int r = list ? 0 : words("VOLUME", text, &list, err);
+	int r = list ? 0 : words("VOLUME", text, c->env, &list, err);
 	for (char **w = list; r == 0 && *w; w++)
 		if (!strv_has(c->volumes, *w))
 			strv_add(&c->volumes, *w);
 	return r;
 }
 
-static int change_user(const char *text, struct image_config *c, UNUSED struct error *err) {
-	replace_text(&c->user, text);
-	return 0;
+static int change_user(const char *text, struct image_config *c, struct error *err) {
+	_cleanup_(free_ptr) char *user = NULL;
+	int r = word_expand(text, '\\', c->env, &user, err);
+	if (r == 0)
+		replace_text(&c->user, user);
+	return r;
 }
 
 /* A relative one goes on from the one before. */
-static int change_workdir(const char *text, struct image_config *c, UNUSED struct error *err) {
+static int change_workdir(const char *text, struct image_config *c, struct error *err) {
+	_cleanup_(free_ptr) char *path = NULL;
+	int r = word_expand(text, '\\', c->env, &path, err);
+	if (r < 0)
+		return r;
 	_cleanup_(free_ptr) char *joined =
-		*text == '/' ? str_copy(text) : str_format("%s/%s", c->workdir && !str_same(c->workdir, "/") ? c->workdir : "", text);
+		*path == '/' ? str_copy(path) : str_format("%s/%s", c->workdir && !str_same(c->workdir, "/") ? c->workdir : "", path);
 	replace_text(&c->workdir, joined);
 	return 0;
 }

@@ -183,7 +183,7 @@ static void set_limits(json_t *o, const struct instance_spec *s) {
 	json_set_int(o, "MemorySwap", l->memory > 0 && !l->memory_swap ? 2 * l->memory : l->memory_swap);
 	json_object_set_new(o, "MemorySwappiness", json_null());
 	json_object_set_new(o, "OomKillDisable", json_null());
-	json_object_set_new(o, "PidsLimit", l->pids ? json_integer(l->pids) : json_null());
+	json_object_set_new(o, "PidsLimit", l->pids ? json_integer(MAX(l->pids, 0)) : json_null());
 	json_object_set_new(o, "Ulimits", ulimits(s));
 	json_set_int(o, "CpuCount", 0);
 	json_set_int(o, "CpuPercent", 0);
@@ -231,8 +231,11 @@ static json_t *security(const struct instance_spec *s, const json_t *note) {
 	return json_array_size(all) ? all : (json_decref(all), json_null());
 }
 
-static json_t *paths(bool unmasked, const char *const *list) {
-	return unmasked ? json_null() : json_from_strv((char *const *)list);
+/* Of one with all privileges it is null, of one that is to have nothing hidden []. */
+static json_t *paths(const struct instance_spec *s, const char *const *list) {
+	if (s->privileged)
+		return json_null();
+	return s->unmask_paths ? json_array() : json_from_strv((char *const *)list);
 }
 
 /* What is hidden or read-only, as Docker has it. */
@@ -241,9 +244,8 @@ static void set_paths(json_t *o, const struct instance_spec *s) {
 					     "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
 					     "/proc/sched_debug", "/proc/scsi", "/sys/firmware", NULL};
 	static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", NULL};
-	bool all = s->privileged || s->unmask_paths;
-	json_object_set_new(o, "MaskedPaths", paths(all, masked));
-	json_object_set_new(o, "ReadonlyPaths", paths(all, read_only));
+	json_object_set_new(o, "MaskedPaths", paths(s, masked));
+	json_object_set_new(o, "ReadonlyPaths", paths(s, read_only));
 }
 
 static json_t *port_bindings(const struct instance_spec *s) {

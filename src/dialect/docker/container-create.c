@@ -45,6 +45,8 @@ static int take_health(struct docker_create *d, struct instance_spec *spec, stru
 		r = check_interval(h->start_period, "StartPeriod", err);
 	if (r == 0)
 		r = check_interval(h->start_interval, "StartInterval", err);
+	if (r == 0 && h->retries < 0)
+		r = error_set(err, ERROR_INVALID, "Retries in Healthcheck cannot be negative");
 	if (r < 0)
 		return r;
 	spec->health = (struct health_check){
@@ -209,6 +211,11 @@ static bool decode(struct http_request *req, struct docker_create *d) {
 	    !object_member(req, d->config, "NetworkingConfig", &d->networking))
 		return false;
 	usual_names(d->host, &docker_host_table);
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	if (docker_older_create(docker_api(req), d->config, &d->host, d->networking, &err) < 0) {
+		fail(req, &err);
+		return false;
+	}
 	docker_widen_lists(d->config, d->host);
 	return docker_parse_json(req, &docker_config_table, d->config, &d->c) &&
 	       docker_parse_json(req, &docker_host_table, d->host ? d->host : none, &d->h);
@@ -239,7 +246,7 @@ static void no_such_image(struct http_request *req, const char *name) {
 
 static struct image_snap *image_of(struct http_request *req, const struct docker_create *d) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
-	const char *platform = http_query(req, "platform");
+	const char *platform = docker_api(req) >= 41 ? http_query(req, "platform") : NULL;
 	struct image_snap *image;
 	if (!d->c.image || !*d->c.image) {
 		docker_fail(req, 400, "Config.Image: an image is needed to create a container");

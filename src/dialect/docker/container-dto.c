@@ -8,7 +8,7 @@
 
 /* ---- Config ---- */
 
-#define HEALTH(json_, member_, doc_) FIELD_AS(json_, struct docker_health, member_, FIELD_INT, .doc = doc_)
+#define HEALTH(json_, member_, doc_) FIELD_AS(json_, struct docker_health, member_, FIELD_INT, .min = INT64_MIN, .doc = doc_)
 static const struct field health_fields[] = {
 	FIELD_AS("Test", struct docker_health, test, FIELD_STRINGS, .max = LONG_LIST, .doc = "What to run"),
 	HEALTH("Interval", interval, "ns; 0: the image's, or 30 s"),

@@ -226,7 +226,7 @@ int docker_limits(struct core *c, const struct docker_resources *r, struct limit
 	if (result == 0)
 		result = take_io(r, l, err);
 	if (result == 0)
-		l->pids = MAX(r->pids, -1);
+		l->pids = MAX(r->pids, 0); /* 0 and what is below are without a limit */
 	return result;
 }
 

@@ -38,7 +38,7 @@ static json_t *limits_patch(const struct limits *l, bool pids) {
 		json_object_set(p, "io_weights", weights);
 	json_decref(weights);
 	if (pids)
-		json_set_int(p, "pids", l->pids);
+		json_set_int(p, "pids", l->pids ? l->pids : -1);
 	add_throttles(p, "io_read_bps", &l->io_read_bps);
 	add_throttles(p, "io_write_bps", &l->io_write_bps);
 	add_throttles(p, "io_read_iops", &l->io_read_iops);
@@ -109,7 +109,7 @@ static void update(struct http_request *req, const json_t *body, struct docker_r
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *now = NULL;
 	_cleanup_(json_free_ptr) json_t *patch = json_object(), *warnings = json_array();
-	bool pids = json_is_integer(json_object_get(body, "PidsLimit"));
+	bool pids = docker_api(req) >= 40 && json_is_integer(json_object_get(body, "PidsLimit"));
 	int result = build_patch(core_of(req), r, pids, i, patch, warnings, &err);
 	if (result == 0 && json_object_size(patch))
 		result = instance_update(core_of(req), DOCKER_PROJECT, i->id, patch, &now, &err);

@@ -301,6 +301,30 @@ static void remove_container(struct http_request *req) {
 	http_reply_empty(req, 204);
 }
 
+/* "DELETE /containers/NAME/ALIAS?link=1": NAME knows what it calls ALIAS no more; both containers stay. */
+static void remove_link(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = NULL, *now = NULL;
+	_cleanup_(json_free_ptr) json_t *left = json_array(), *patch = json_object();
+	const char *alias = http_param(req, "alias");
+	if (!named(req, &snap))
+		return;
+	char *const *links = snap->instance.spec.links;
+	for (char *const *l = links; l && *l; l++)
+		if (!str_same(strchrnul(*l, ':') + 1, alias))
+			json_array_append_new(left, json_from_str(*l));
+	if (!docker_query_bool(req, "link") || json_array_size(left) == strv_len(links)) {
+		_cleanup_(free_ptr) char *shown = text_shown(alias);
+		return docker_fail(req, 404, "No such container: %s/%s", http_param(req, "id"), shown);
+	}
+	json_object_set(patch, "links", left);
+	if (instance_update(core_of(req), DOCKER_PROJECT, snap->instance.id, patch, &now, &err) == 0)
+		return http_reply_empty(req, 204);
+	if (err.field)
+		error_wrap(&err, "Container %s: %s", snap->instance.id, err.field);
+	docker_container_fail(req, http_param(req, "id"), &err);
+}
+
 /* ---- files ---- */
 
 static void export_container(struct http_request *req) {
@@ -364,6 +388,7 @@ const struct docker_route docker_container_routes[] = {
 	{"POST", ONE "/rename", rename_container, 0, DOCKER_WORKS, NULL},
 	{"POST", ONE "/wait", wait_container, 0, DOCKER_WORKS, NULL},
 	{"DELETE", ONE, remove_container, 0, DOCKER_WORKS, NULL},
+	{"DELETE", ONE "/{alias}", remove_link, 0, DOCKER_DIFFERS, "a link (with link=1) of a container that does not run"},
 	{"GET", ONE "/export", export_container, 0, DOCKER_WORKS, NULL},
 	{"GET", ONE "/changes", changes, 0, DOCKER_WORKS, NULL},
 	{"GET", ONE "/top", docker_top, 0, DOCKER_DIFFERS, "ps_args: -ef, aux, and -o with most columns of ps"},

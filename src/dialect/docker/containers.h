@@ -104,6 +104,9 @@ struct docker_create {
 	const struct image *image;
 	json_t *warnings; /* an array */
 };
+/* Makes a body of an older version of the API say the same in DOCKER_API's (container-versions.c): config is the whole body,
+ * *host and networking are parts of it or NULL. INVALID for what could not be had then. */
+int docker_older_create(int api, json_t *config, json_t **host, const json_t *networking, struct error *err);
 int docker_spec_config(struct docker_create *d, struct instance_spec *spec, struct error *err);
 int docker_spec_host(struct docker_create *d, struct instance_spec *spec, struct error *err);
 /* l is empty before; what dockerd would leave out with a warning is said in warnings. */

@@ -114,7 +114,7 @@ void docker_df(struct http_request *req) {
 	set_or_null(o, "Containers", w.containers ? docker_container_rows(c, containers, docker_api(req)) : NULL);
 	set_or_null(o, "Volumes", volumes);
 	set_or_null(o, "BuildCache", w.cache ? json_array() : NULL);
-	if (docker_api(req) < 44)
+	if (docker_api(req) < 42)
 		json_set_int(o, "BuilderSize", 0);
 	docker_reply(req, 200, o);
 }

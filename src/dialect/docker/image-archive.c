@@ -125,13 +125,23 @@ void docker_images_load(struct http_request *req) {
 struct import {
 	struct core *core;
 	const char *name, *comment;
+	char **platform; /* as many of OS, ARCHITECTURE, VARIANT as are given */
 	struct image_config config;
 	struct image_snap *image;
 };
 
 static int import_body(int fd, void *arg, struct error *err) {
 	struct import *i = arg;
-	const struct image_import_options o = {.name = i->name, .kind = "oci", .config = &i->config, .comment = i->comment};
+	size_t n = strv_len(i->platform);
+	const struct image_import_options o = {
+		.name = i->name,
+		.kind = "oci",
+		.config = &i->config,
+		.comment = i->comment,
+		.os = n > 0 ? i->platform[0] : NULL,
+		.architecture = n > 1 ? i->platform[1] : NULL,
+		.variant = n > 2 ? i->platform[2] : NULL,
+	};
 	return image_import(i->core, DOCKER_PROJECT, &o, fd, &i->image, err);
 }
 
@@ -154,7 +164,11 @@ void docker_image_import(struct http_request *req) {
 		return docker_fail(req, 400, "either fromImage or fromSrc is needed");
 	if (repository && *repository && !(full = docker_reference(req, repository, http_query(req, "tag"))))
 		return;
-	struct import i = {.core = core_of(req), .name = full, .comment = message && *message ? message : comment};
+	_cleanup_(free_ptr) char *platform = docker_platform(docker_api(req) >= 32 ? http_query(req, "platform") : NULL, &err);
+	if (!platform)
+		return fail(req, &err);
+	_cleanup_(strv_free_ptr) char **parts = *platform ? strv_split(platform, '/') : NULL;
+	struct import i = {.core = core_of(req), .name = full, .comment = message && *message ? message : comment, .platform = parts};
 	int r = docker_changes(changes, &i.config, &err);
 	if (r == 0)
 		r = str_same(from, "-") ? with_body(req, import_body, &i, &err) : import_url(&i, from, &err);

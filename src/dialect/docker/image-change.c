@@ -14,6 +14,9 @@ void docker_image_tag(struct http_request *req) {
 		return;
 	if (strchr(full, '@'))
 		return docker_fail(req, 400, "refusing to create a tag with a digest reference");
+	_cleanup_(free_ptr) char *familiar = docker_familiar(full);
+	if (str_starts(familiar, "sha256:"))
+		return docker_fail(req, 400, "refusing to create an ambiguous tag using digest algorithm as name");
 	if (image_tag(core_of(req), DOCKER_PROJECT, snap->image.id, full, &tagged, &err) < 0)
 		return fail(req, &err);
 	http_reply_empty(req, 201);

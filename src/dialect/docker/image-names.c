@@ -34,6 +34,29 @@ bool docker_platform_is(struct http_request *req, const char *parameter, int sin
 	return true;
 }
 
+char *docker_platform(const char *text, struct error *err) {
+	static const char *const systems[] = {"aix", "darwin", "freebsd", "illumos", "netbsd", "openbsd", "solaris", "windows", NULL};
+	static const char *const machines[][2] = {
+		{"386", "386"}, {"i386", "386"}, {"amd64", "amd64"}, {"x86_64", "amd64"}, {"x86-64", "amd64"}, {"arm", "arm"},
+		{"armhf", "arm/v7"}, {"armel", "arm/v6"}, {"arm64", "arm64"}, {"aarch64", "arm64"}, {"loong64", "loong64"},
+		{"mips64le", "mips64le"}, {"ppc64le", "ppc64le"}, {"riscv64", "riscv64"}, {"s390x", "s390x"}, {"wasm", "wasm"}};
+	if (!text || !*text || str_same(text, "linux"))
+		return str_copy("");
+	const char *slash = strchr(text, '/'), *machine = slash ? slash + 1 : text;
+	_cleanup_(free_ptr) char *os = slash ? str_copyn(text, (size_t)(slash - text)) : str_copy("linux");
+	for (size_t i = 0; i < ARRAY_SIZE(machines); i++)
+		if (str_same(machine, machines[i][0]))
+			return str_format("%s/%s", os, machines[i][1]);
+	_cleanup_(strv_free_ptr) char **parts = strv_split(text, '/');
+	if (slash && strv_len(parts) <= 3)
+		return str_copy(text);
+	if (strv_has((char *const *)systems, text))
+		return str_format("%s/amd64", text);
+	_cleanup_(free_ptr) char *shown = text_shown(text);
+	error_set(err, ERROR_INVALID, "\"%s\": unknown operating system or architecture: invalid argument", shown);
+	return NULL;
+}
+
 char *docker_familiar(const char *full) {
 	struct image_ref ref;
 	if (image_ref_parse(full, &ref, NULL) < 0)

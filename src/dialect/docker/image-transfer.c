@@ -1,19 +1,6 @@
 /* Pull and push, with Docker's defaults for platforms and for registries on this host. */
 #include "dialect/docker/images-priv.h"
 
-/* "linux/amd64", "amd64", "linux": as OS/ARCHITECTURE[/VARIANT]; "" for this host's. Free it. */
-static char *platform_of(const char *text) {
-	static const char *const aliases[][2] = {{"x86_64", "amd64"}, {"x86-64", "amd64"}, {"aarch64", "arm64"}, {"armhf", "arm/v7"}};
-	if (!text || !*text || str_same(text, "linux"))
-		return str_copy("");
-	const char *slash = strchr(text, '/'), *rest = slash ? slash + 1 : text;
-	_cleanup_(free_ptr) char *os = slash ? str_copyn(text, (size_t)(slash - text)) : str_copy("linux");
-	for (size_t i = 0; i < ARRAY_SIZE(aliases); i++)
-		if (str_same(rest, aliases[i][0]))
-			return str_format("%s/%s", os, aliases[i][1]);
-	return str_format("%s/%s", os, rest);
-}
-
 /* Docker trusts whatever is on this host. */
 static bool is_local(const char *full) {
 	return str_starts(full, "127.") || str_starts(full, "localhost:") || str_starts(full, "localhost/") ||
@@ -31,10 +18,12 @@ static void pull(struct http_request *req, const char *image) {
 	const char *tag = http_query(req, "tag"), *slash = strrchr(image, '/');
 	bool all = (!tag || !*tag) && !strpbrk(slash ? slash : image, ":@");
 	_cleanup_(free_ptr) char *full = docker_reference(req, image, tag);
-	_cleanup_(free_ptr) char *platform = platform_of(docker_api(req) >= 32 ? http_query(req, "platform") : NULL);
 	char *task;
 	if (!full)
 		return;
+	_cleanup_(free_ptr) char *platform = docker_platform(docker_api(req) >= 32 ? http_query(req, "platform") : NULL, &err);
+	if (!platform)
+		return fail(req, &err);
 	credentials(req, &auth);
 	const struct image_pull_options o = {.name = full,
 					     .platform = platform,

@@ -12,6 +12,8 @@ void docker_reference_fail(struct http_request *req, const char *name);
 /* Whether an image is what the parameter ("platform", JSON as OCI has it) asks for from that version of the API on; false: an
  * error has been answered. i NULL: only whether it can be read. */
 bool docker_platform_is(struct http_request *req, const char *parameter, int since, const struct image *i);
+/* "linux/amd64", "amd64", "linux": as OS/ARCHITECTURE[/VARIANT]; "" for this host's. Free it; NULL: nobody knows the one word. */
+char *docker_platform(const char *text, struct error *err);
 char *docker_familiar(const char *full); /* "debian:bookworm" for a reference in full; free it */
 char *docker_familiar_name(const char *full); /* without tag and digest */
 /* "RepoTags" and "RepoDigests"; patterns: of the filter reference, NULL or empty: all. */

@@ -115,7 +115,7 @@ static bool until_of(struct http_request *req, const json_t *filters, int64_t *u
 static json_t *list_filters(struct http_request *req) {
 	static const char *const known[] = {"dangling", "label", "before", "since", "reference", "until", NULL};
 	json_t *filters = docker_filters(req, known);
-	const char *old = http_query(req, "filter"); /* before 1.41: a reference */
+	const char *old = docker_api(req) < 41 ? http_query(req, "filter") : NULL; /* a reference */
 	if (filters && old && *old) {
 		json_t *patterns = json_object_get(filters, "reference");
 		if (!patterns)

@@ -4,9 +4,8 @@
 
 /* ---- paths ---- */
 
-/* As Go's filepath.Clean: without doubled slashes, "." and "..". Free it. */
-static char *clean_path(const char *path) {
-	_cleanup_(strv_free_ptr) char **parts = strv_split(path, '/'), **kept = NULL;
+char *docker_clean_path(const char *path) {
+	_cleanup_(strv_free_ptr) char **parts = strv_split(path ? path : "", '/'), **kept = NULL;
 	size_t n = 0;
 	for (char **p = parts; *p; p++) {
 		if (str_same(*p, "") || str_same(*p, "."))
@@ -28,7 +27,7 @@ static int set_target(const char *target, struct mount *m, struct error *err) {
 		return error_set(err, ERROR_INVALID, "field Target must not be empty");
 	if (target[0] != '/')
 		return error_set(err, ERROR_INVALID, "invalid mount path: '%s' mount path must be absolute", shown);
-	m->target = clean_path(target);
+	m->target = docker_clean_path(target);
 	if (str_same(m->target, "/"))
 		return error_set(err, ERROR_INVALID, "invalid specification: destination can't be '/'");
 	return path_check(m->target, err);
@@ -96,7 +95,7 @@ static int parse_parts(char **part, size_t n, struct mount *m, bool *bad_mode, s
 	}
 	m->create = str_same(m->type, "bind");
 	if (source)
-		m->source = m->create ? clean_path(source) : str_copy(source);
+		m->source = m->create ? docker_clean_path(source) : str_copy(source);
 	return 0;
 }
 
@@ -253,7 +252,7 @@ static int absolute_source(const struct docker_mount *d, struct mount *m, struct
 		return error_set(err, ERROR_INVALID, "field Source must not be empty");
 	if (d->source[0] != '/')
 		return error_set(err, ERROR_INVALID, "invalid mount path: '%s' mount path must be absolute", shown);
-	m->source = clean_path(d->source);
+	m->source = docker_clean_path(d->source);
 	return 0;
 }
 
@@ -322,6 +321,25 @@ static int image_of(const struct docker_mount *d, struct mount *m, struct error 
 		return error_set(err, ERROR_INVALID, "field Source must not be empty");
 	if (d->image.subpath && *d->image.subpath)
 		return error_set(err, ERROR_UNSUPPORTED, "ImageOptions.Subpath: an image is mounted as a whole");
+	return 0;
+}
+
+int docker_mount_options_check(const json_t *mounts, struct error *err) {
+	static const struct {
+		const char *type, *member;
+	} all[] = {{"bind", "BindOptions"}, {"volume", "VolumeOptions"}, {"tmpfs", "TmpfsOptions"}, {"image", "ImageOptions"}};
+	const json_t *one;
+	size_t i;
+	json_array_foreach(mounts, i, one) {
+		const char *type = json_get_str(one, "Type");
+		for (size_t k = 0; type && k < ARRAY_SIZE(all); k++) {
+			if (str_same(type, all[k].type) || !json_is_object(json_object_get(one, all[k].member)))
+				continue;
+			_cleanup_(free_ptr) char *shown = text_shown(type);
+			return error_set(err, ERROR_INVALID, "invalid mount config for type \"%s\": field %s must not be specified", shown,
+					 all[k].member);
+		}
+	}
 	return 0;
 }
 

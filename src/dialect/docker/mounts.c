@@ -199,7 +199,8 @@ int docker_spec_mounts(struct core *c, const json_t *config, const json_t *host,
 		return r;
 	r = docker_parse_part(&host_table, host, &hb, err);
 	if (r == 0) {
-		r = spec_mounts(c, &cb, &hb, image, spec, err);
+		r = docker_mount_options_check(json_object_get(host, "Mounts"), err);
+		r = r < 0 ? r : spec_mounts(c, &cb, &hb, image, spec, err);
 		fields_free(&host_table, &hb);
 	}
 	fields_free(&config_table, &cb);
@@ -226,8 +227,21 @@ static void set_volume(struct core *c, const struct mount *m, json_t *out) {
 	json_set_str(out, "Source", shown);
 }
 
-static json_t *one_mount(struct core *c, const struct mount *m) {
-	_cleanup_(free_ptr) char *mode = mode_text(m);
+/* It came as a member of HostConfig.Mounts, which knows no modes. */
+static bool is_listed(const struct mount *m, const json_t *listed) {
+	const json_t *one;
+	size_t i;
+	json_array_foreach(listed, i, one) {
+		_cleanup_(free_ptr) char *target = docker_clean_path(json_get_str(one, "Target"));
+		if (str_same(target, m->target))
+			return true;
+	}
+	return false;
+}
+
+static json_t *one_mount(struct core *c, const struct mount *m, const json_t *listed) {
+	bool plain = is_listed(m, listed);
+	_cleanup_(free_ptr) char *mode = plain ? str_copy("") : mode_text(m);
 	bool bind = str_same(m->type, "bind"), volume = str_same(m->type, "volume"), image = str_same(m->type, "image");
 	json_t *out = json_object();
 	json_set_str(out, "Type", m->type);
@@ -238,7 +252,8 @@ static json_t *one_mount(struct core *c, const struct mount *m) {
 	json_set_str(out, "Destination", m->target);
 	if (volume)
 		json_set_str(out, "Driver", "local");
-	json_set_str(out, "Mode", volume && !m->anonymous && !*mode ? "z" : mode); /* as dockerd notes it, with SELinux or without */
+	/* as dockerd has it, with SELinux or without */
+	json_set_str(out, "Mode", volume && (plain || !m->anonymous) && !*mode ? "z" : mode);
 	json_set_bool(out, "RW", !m->read_only);
 	json_set_str(out, "Propagation", !bind ? "" : m->propagation ? m->propagation : "rprivate");
 	return out;
@@ -247,12 +262,12 @@ static json_t *one_mount(struct core *c, const struct mount *m) {
 /* What came as HostConfig.Tmpfs is shown there alone. */
 json_t *docker_mounts(struct core *c, const struct instance *i) {
 	_cleanup_(json_free_ptr) json_t *note = docker_note(i, NOTE_HOST);
-	const json_t *tmpfs = json_object_get(note, "Tmpfs");
+	const json_t *tmpfs = json_object_get(note, "Tmpfs"), *listed = json_object_get(note, "Mounts");
 	json_t *list = json_array();
 	for (size_t k = 0; k < i->spec.mounts.n; k++) {
 		const struct mount *m = &i->spec.mounts.items[k];
 		if (!str_same(m->type, "tmpfs") || !json_object_get(tmpfs, m->target))
-			json_array_append_new(list, one_mount(c, m));
+			json_array_append_new(list, one_mount(c, m, listed));
 	}
 	return list;
 }

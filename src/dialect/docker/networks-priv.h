@@ -75,6 +75,10 @@ struct docker_mount {
 	struct docker_image_options image;
 };
 extern const struct field_table docker_mount_table;
+/* None of these members of HostConfig.Mounts has the options of another type. */
+int docker_mount_options_check(const json_t *mounts, struct error *err);
+/* As Go's filepath.Clean: without doubled slashes, "." and "..". Free it. */
+char *docker_clean_path(const char *path);
 int docker_mount_parse(const struct docker_mount *d, struct mount *m, struct error *err);
 int docker_bind_parse(const char *text, struct mount *m, struct error *err); /* "source:target:mode" */
 int docker_tmpfs_parse(const char *target, const char *options, struct mount *m, struct error *err);

@@ -484,12 +484,13 @@ static void disconnect_one(struct http_request *req) {
 
 const struct docker_route docker_network_routes[] = {
 	{"GET", "/networks", list, 0, DOCKER_WORKS, NULL},
+	{"GET", "/networks/", list, 0, DOCKER_WORKS, NULL},
 	{"GET", "/networks/{id...}", inspect, 0, DOCKER_WORKS, NULL},
 	{"DELETE", "/networks/{id...}", remove_one, 0, DOCKER_DIFFERS, "a stopped container that was on it is on no network afterwards"},
 	{"POST", "/networks/create", create, 0, DOCKER_DIFFERS,
 	 "drivers bridge, macvlan, ipvlan; one subnet of each family; a bridge's gateway_mode is nat alone; "
 	 "ConfigOnly, ConfigFrom and Ingress are refused, EnableIPv4 must be true"},
-	{"POST", "/networks/{id...}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs are refused, of DriverOpts all but com.docker.network.endpoint.ifname and .sysctls, GwPriority for a container that runs"},
+	{"POST", "/networks/{id...}/connect", connect_one, 0, DOCKER_DIFFERS, "LinkLocalIPs are refused, of DriverOpts all but com.docker.network.endpoint.ifname and .sysctls, GwPriority and Links for a container that runs"},
 	{"POST", "/networks/{id...}/disconnect", disconnect_one, 0, DOCKER_WORKS, NULL},
 	{"POST", "/networks/prune", prune, 0, DOCKER_WORKS, NULL},
 	{0},

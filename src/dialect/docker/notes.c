@@ -15,13 +15,15 @@ const struct docker_field_note docker_field_notes[] = {
 	{"HostConfig.LogConfig", DOCKER_DIFFERS, "json-file, local and none with max-size, max-file, labels, env and tag; the files are in the format of the Kubernetes CRI"},
 	{"HostConfig.MaskedPaths", DOCKER_DIFFERS, "the usual ones, or none ([])"},
 	{"HostConfig.MemorySwappiness", DOCKER_DIFFERS, "left out with a warning, as dockerd does with cgroup v2"},
-	{"HostConfig.Mounts", DOCKER_DIFFERS, "an image is mounted as a whole, to be read; types npipe and cluster are not there"},
+	{"HostConfig.Mounts", DOCKER_DIFFERS, "an image is mounted as a whole, to be read; types npipe and cluster are not there; "
+	 "what is read-only is so with all below it, before 1.44 as well, and ReadOnlyNonRecursive is refused"},
 	{"HostConfig.OomKillDisable", DOCKER_DIFFERS, "left out with a warning, as dockerd does with cgroup v2"},
 	{"HostConfig.ReadonlyPaths", DOCKER_DIFFERS, "the usual ones, or none ([])"},
 	{"HostConfig.Runtime", DOCKER_DIFFERS, "runc, wabe and default are the usual one; machine makes a virtual machine of the image, with a kernel of its own"},
 	{"HostConfig.SecurityOpt", DOCKER_DIFFERS, "no-new-privileges, seccomp=PROFILE, seccomp=unconfined, systempaths=unconfined; no AppArmor and SELinux profiles"},
 	{"HostConfig.StorageOpt", DOCKER_DIFFERS, "size alone"},
 	{"HostConfig.UsernsMode", DOCKER_DIFFERS, "without host a container has a range of user ids of its own"},
+	{"NetworkingConfig.EndpointsConfig", DOCKER_DIFFERS, "Links are to containers that are there already"},
 	{"Plugin.*", DOCKER_MISSING, "no managed plugins"},
 	{NULL},
 };

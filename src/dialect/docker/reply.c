@@ -134,16 +134,29 @@ static bool is_json(const char *type) {
 	return n == strlen(JSON_TYPE) && strncasecmp(type, JSON_TYPE, n) == 0;
 }
 
+/* What the parser says, in the words that clients look for. */
+static void bad_json(struct http_request *req, const struct error *e) {
+	static const char own[] = "not valid JSON ";
+	const char *text = error_text(e);
+	if (strstr(text, "end of file expected"))
+		docker_fail(req, 400, "unexpected content after JSON");
+	else if (str_starts(text, own))
+		docker_fail(req, 400, "invalid JSON: %s", text + strlen(own));
+	else
+		fail(req, e);
+}
+
 json_t *docker_body(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	const char *type = http_header(req, "Content-Type");
 	if (http_body(req).len && !is_json(type)) {
-		docker_fail(req, 400, "unsupported media type: Content-Type is \"%s\" and must be '" JSON_TYPE "'", type ? type : "");
+		_cleanup_(free_ptr) char *shown = text_shown(type ? type : "");
+		docker_fail(req, 400, "unsupported Content-Type header (%s): must be '" JSON_TYPE "'", shown);
 		return NULL;
 	}
 	json_t *json = http_body_json(req, &err);
 	if (!json)
-		fail(req, &err);
+		bad_json(req, &err);
 	return json;
 }
 

@@ -5,6 +5,7 @@
 #include "dialect/docker/networks-priv.h"
 #include "dialect/docker/swarm-priv.h"
 
+#define CPUS_MIN INT64_C(10000000) /* billionths */
 #define INVALID(...) error_set(err, ERROR_INVALID, "rpc error: code = InvalidArgument desc = " __VA_ARGS__)
 
 struct service {
@@ -89,6 +90,9 @@ static json_t *host_of(const json_t *k, const json_t *task) {
 	move_to(host, "DnsSearch", dns, "Search");
 	move_to(host, "DnsOptions", dns, "Options");
 	move_to(host, "NanoCpus", limits, "NanoCPUs");
+	int64_t cpus = json_get_int(host, "NanoCpus");
+	if (cpus > 0 && cpus < CPUS_MIN) /* a service may have less than a container can */
+		json_set_int(host, "NanoCpus", CPUS_MIN);
 	move_to(host, "Memory", limits, "MemoryBytes");
 	move_to(host, "PidsLimit", limits, "Pids");
 	move_to(host, "MemoryReservation", reserved, "MemoryBytes");
@@ -103,11 +107,11 @@ static json_t *host_of(const json_t *k, const json_t *task) {
 }
 
 static int refuse_unknown(const struct service *s, struct error *err) {
-	static const char *const of_privileges[] = {"CredentialSpec", "SELinuxContext"};
 	const json_t *k = s->container, *privileges = object_of(k, "Privileges");
-	for (size_t i = 0; i < ARRAY_SIZE(of_privileges); i++)
-		if (has(privileges, of_privileges[i]))
-			return error_set(err, ERROR_UNSUPPORTED, "TaskTemplate.ContainerSpec.Privileges.%s: is not there", of_privileges[i]);
+	if (has(privileges, "CredentialSpec"))
+		return error_set(err, ERROR_UNSUPPORTED, "TaskTemplate.ContainerSpec.Privileges.CredentialSpec: is not there");
+	if (has(privileges, "SELinuxContext") && !json_is_true(json_object_get(object_of(privileges, "SELinuxContext"), "Disable")))
+		return error_set(err, ERROR_UNSUPPORTED, "TaskTemplate.ContainerSpec.Privileges.SELinuxContext: wabe confines without SELinux");
 	if (str_same(json_get_str(object_of(privileges, "Seccomp"), "Mode"), "custom"))
 		return error_set(err, ERROR_UNSUPPORTED, "TaskTemplate.ContainerSpec.Privileges.Seccomp.Mode: custom is not there");
 	const char *isolation = json_get_str(k, "Isolation");
@@ -260,6 +264,10 @@ static bool wants_vip(const struct service *s) {
 	return vip;
 }
 
+static bool is_predefined(const char *network) {
+	return str_same(network, "host") || str_same(network, "none") || str_same(network, "bridge");
+}
+
 /* Networks of the task, or of older clients: {name: endpoint}, and which comes first. */
 static int endpoints_of(struct service *s, json_t *endpoints, const char **first, struct error *err) {
 	const json_t *networks = networks_of(s);
@@ -271,7 +279,7 @@ static int endpoints_of(struct service *s, json_t *endpoints, const char **first
 	json_array_foreach(networks, i, one) {
 		const char *target = json_get_str(one, "Target");
 		_cleanup_(object_snap_unref_ptr) struct object_snap *snap = NULL;
-		bool mode = target && (str_same(target, "host") || str_same(target, "none") || str_same(target, "bridge"));
+		bool mode = is_predefined(target);
 		if (!target || (!mode && network_get(s->core, DOCKER_PROJECT, target, &snap, NULL) < 0))
 			return error_set(err, ERROR_NOT_FOUND, "network %s not found", target ? target : "");
 		const char *name = mode ? target : docker_network_name(((const struct network *)snap->noun)->spec.name);
@@ -519,7 +527,39 @@ static int check_name(const char *name, struct error *err) {
 	return 0;
 }
 
-int service_spec_parse(struct core *c, const json_t *body, int64_t history, struct workload_spec *out, struct error *err) {
+/* ---- what is kept ---- */
+
+static void set_default(json_t *object, const char *name, const char *value) {
+	const char *given = json_get_str(object, name);
+	if (!given || !*given)
+		json_set_str(object, name, value);
+}
+
+/* Names of networks are known by ids from now on. */
+static void keep_ids(struct core *c, json_t *networks) {
+	json_t *one;
+	size_t i;
+	json_array_foreach(networks, i, one) {
+		_cleanup_(object_snap_unref_ptr) struct object_snap *snap = NULL;
+		const char *target = json_get_str(one, "Target");
+		if (target && !is_predefined(target) && network_get(c, DOCKER_PROJECT, target, &snap, NULL) == 0)
+			json_set_str(one, "Target", ((const struct network *)snap->noun)->id);
+	}
+}
+
+/* The body as an inspect shows it. */
+static void complete(struct core *c, json_t *body) {
+	json_t *port;
+	size_t i;
+	keep_ids(c, json_object_get(object_of(body, "TaskTemplate"), "Networks"));
+	keep_ids(c, json_object_get(body, "Networks"));
+	json_array_foreach(json_object_get(object_of(body, "EndpointSpec"), "Ports"), i, port) {
+		set_default(port, "Protocol", "tcp");
+		set_default(port, "PublishMode", "ingress");
+	}
+}
+
+int service_spec_parse(struct core *c, json_t *body, int64_t history, struct workload_spec *out, struct error *err) {
 	struct service s = {c, body, object_of(body, "TaskTemplate"), NULL, out, false};
 	const char *runtime = json_get_str(s.task, "Runtime");
 	s.container = object_of(s.task, "ContainerSpec");
@@ -532,8 +572,11 @@ int service_spec_parse(struct core *c, const json_t *body, int64_t history, stru
 	if (r == 0) {
 		out->name = str_copy(json_get_str(body, "Name"));
 		out->history = history;
-		out->origin = swarm_keep_origin(body);
 		r = take_all(&s, err);
+	}
+	if (r == 0) {
+		complete(c, body);
+		out->origin = swarm_keep_origin(body);
 	}
 	if (r == 0)
 		r = fields_validate(&workload_spec_table, out, err);

@@ -32,8 +32,9 @@ extern const struct swarm_member *const swarm_service_shape, *const swarm_spec_s
 json_t *swarm_body(struct http_request *req, const struct swarm_member *shape);
 
 /* ---- service-spec.c ---- */
-/* Docker's ServiceSpec into a workload's; history: of the swarm. */
-int service_spec_parse(struct core *c, const json_t *body, int64_t history, struct workload_spec *out, struct error *err);
+/* Docker's ServiceSpec into a workload's; history: of the swarm. The body becomes what an inspect shows: networks by their ids,
+ * ports with what they are by default. */
+int service_spec_parse(struct core *c, json_t *body, int64_t history, struct workload_spec *out, struct error *err);
 
 /* ---- service-show.c ---- */
 /* The ServiceSpec of a workload, also of one that Docker has not made. */

@@ -423,9 +423,13 @@ static int open_subpath(const struct container_mount *m, struct error *err) {
 	if (!m->subpath)
 		return TAKE_FD(base);
 	const char *sub = m->subpath + strspn(m->subpath, "/");
-	int fd = fs_open_beneath(base, *sub ? sub : ".", O_PATH, 0);
-	return fd < 0 ? error_errno(err, fd, "cannot open %s beneath %s for the mount on %s", m->subpath, m->source, m->target)
-		      : fd;
+	int fd = fs_open_within(base, *sub ? sub : ".", O_PATH);
+	if (fd >= 0)
+		return fd;
+	int r = fd == -EXDEV ? error_set(err, ERROR_INVALID, "%s leads out of what is mounted on %s", m->subpath, m->target)
+			     : error_errno(err, fd, "cannot access path %s of what is mounted on %s", m->subpath, m->target);
+	error_in_field(err, "mounts.subpath");
+	return r;
 }
 
 static int bind_idmap(const struct container_config *c, const struct container_mount *m, int tree, bool recursive,

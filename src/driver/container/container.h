@@ -32,7 +32,7 @@ struct container_mount {
 	unsigned long flags, clear_flags; /* MS_* */
 	unsigned long propagation;        /* MS_PRIVATE | MS_REC …; 0: as it is */
 	char *data;            /* options for the file system, comma-separated */
-	char *subpath;         /* bind: beneath source, links not followed out of it; NULL */
+	char *subpath;         /* bind: beneath source, links followed as long as they stay there; NULL */
 	bool recursive_readonly, idmap;
 	bool idmap_optional; /* with idmap: where the file system cannot be, its owners are nobody's inside */
 	bool copy_up; /* what is at the target is copied into it first: a directory that is empty */
