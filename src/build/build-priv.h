@@ -6,6 +6,7 @@
 #include "build/ignore.h"
 #include "core/images.h"
 #include "core/volumes.h"
+#include "model/git.h"
 
 #include <pthread.h>
 
@@ -215,3 +216,14 @@ int from_step(struct stage *s, struct error *err);
 int from_image(struct stage *s, const char *name, const char *platform, struct image_snap **out, struct error *err);
 /* download.c: a URL into a tree, as the one file in it, named as the URL ("download" where it names none). */
 int download(struct builder *b, const char *url, struct tree *to, struct error *err);
+/* git.c */
+struct repository_call {
+	struct core *core;
+	struct builder *b; /* NULL: of a build that is about to begin */
+	const struct build_request *o;
+	const struct build_sink *sink;
+};
+/* What s names, with the secrets that the client has for it (s keeps them); the server is asked. Errors say which repository. */
+int repository_commit(const struct repository_call *c, struct git_source *s, char **commit, struct error *err);
+int repository_tree(const struct repository_call *c, struct git_source *s, bool keep, struct tree *to, struct error *err);
+int repository_context(const struct repository_call *c, const char *url, struct tree *context, struct error *err);

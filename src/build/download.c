@@ -97,12 +97,6 @@ int download(struct builder *b, const char *url, struct tree *to, struct error *
 
 /* ---- a context from elsewhere ---- */
 
-static bool is_git(const char *url) {
-	size_t n = strcspn(url, "#");
-	bool ends = n > 4 && strncmp(url + n - 4, ".git", 4) == 0;
-	return ends || str_starts(url, "git://") || str_starts(url, "git@") || str_starts(url, "github.com/");
-}
-
 /* A tar, compressed or not, has its marks; what has no zero byte at its beginning is a text. */
 static bool is_text(int fd) {
 	char head[512];
@@ -114,13 +108,14 @@ static bool is_text(int fd) {
 	return n >= 0 && !memchr(head, 0, (size_t)n);
 }
 
-int build_fetch_context(struct core *c, const char *url, struct tree *context, const char **dockerfile, struct error *err) {
+int build_fetch_context(struct core *c, const struct build_request *o, const struct build_sink *sink, const char *url,
+			struct tree *context, const char **dockerfile, struct error *err) {
+	const struct repository_call call = {.core = c, .o = o, .sink = sink};
+	if (build_is_repository(url))
+		return repository_context(&call, url, context, err);
 	_cleanup_(free_ptr) char *shown = text_shown(url);
-	if (is_git(url))
-		return error_set(err, ERROR_UNSUPPORTED, "git repositories as a build context are not supported yet: clone %s, and "
-							 "build the directory", shown);
 	if (!str_starts(url, "http://") && !str_starts(url, "https://"))
-		return error_set(err, ERROR_INVALID, "remote context %s: a URL of http or https is wanted", shown);
+		return error_set(err, ERROR_INVALID, "remote context %s: a URL of http or https, or of a git repository, is wanted", shown);
 	int64_t mtime;
 	struct transfer t = {.fd = -1};
 	if (fetch_to_file(c, url, &t, &mtime, err) < 0)

@@ -687,7 +687,8 @@ def bad_requests(_):
                                ("?buildargs=[1]", 400, "an object of strings"), ("?labels=[]", 400, "an object of strings"),
                                ("?cachefrom={}", 400, "a list of strings"), ("?memory=x", 400, "memory"),
                                ("?t=UPPER%20case", 400, "invalid reference format"), ("?remote=client-session", 400, "BuildKit"),
-                               ("?remote=ftp://x/y", 400, "http or https"), ("?remote=https://x/y.git", 500, "git repositories"),
+                               ("?remote=ftp://x/y", 400, "http or https"),
+                               ("?remote=git://127.0.0.1:1/y", 500, "failed to fetch remote git://127.0.0.1:1/y"),
                                ("?outputs=[{\"Type\":\"local\"}]", 400, "BuildKit"), ("?platform=windows/amd64", 400, "windows"),
                                ("?target=x", 400, "failed to reach build target x")):
         got, lines = post(query, body)

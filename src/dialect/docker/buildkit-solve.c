@@ -5,6 +5,7 @@
 #include "build/ignore.h"
 #include "core/images.h"
 #include "core/instances.h"
+#include "model/git.h"
 
 #define IGNORE_MAX ((size_t)1 << 20)
 
@@ -344,14 +345,24 @@ static void serve_agent(void *arg, const char *id, int connection) {
 	bk_forward_agent(v->session, id, connection);
 }
 
+/* Without the password that it may have. */
+static char *fetch_step(const char *url) {
+	_cleanup_(git_source_free) struct git_source s = {0};
+	if (!build_is_repository(url) || git_source_parse(url, &s, NULL) < 0)
+		return str_copy("[internal] load remote build context");
+	_cleanup_(free_ptr) char *shown = git_source_print(&s);
+	return str_format("[internal] load git source %s", shown);
+}
+
 /* A context from elsewhere has the Dockerfile in it. */
-static int fetch_context(struct solve *v, const char *url, struct error *err) {
+static int fetch_context(struct solve *v, const struct build_sink *sink, const char *url, struct error *err) {
+	_cleanup_(free_ptr) char *step = fetch_step(url);
 	int spool = core_spool(v->s->core, err);
 	if (spool < 0)
 		return spool;
 	v->context = tree_new(spool);
-	v->step = bk_step_begin(v->progress, "[internal] load remote build context");
-	return end_step(v, build_fetch_context(v->s->core, url, v->context, &v->o.dockerfile, err), err);
+	v->step = bk_step_begin(v->progress, step);
+	return end_step(v, build_fetch_context(v->s->core, &v->o, sink, url, v->context, &v->o.dockerfile, err), err);
 }
 
 /* ---- the whole ---- */
@@ -379,11 +390,11 @@ static int run(struct solve *v, char **image_id, struct error *err) {
 	int r = take_attrs(v, err);
 	if (r == 0 && !url && !v->s->context && !v->session)
 		r = error_set(err, ERROR_INVALID, "there is no build context: neither a session nor a URL");
+	v->o.client = v->session ? &client : NULL;
 	if (r == 0 && url)
-		r = fetch_context(v, url, err);
+		r = fetch_context(v, &sink, url, err);
 	else if (r == 0 && !v->s->context)
 		r = receive_dockerfile(v, err);
-	v->o.client = v->session ? &client : NULL;
 	if (r == 0)
 		r = build_run(v->s->core, &v->o, v->context ? v->context : v->s->context, &sink, &result, err);
 	*image_id = result.image_id;

@@ -1,0 +1,354 @@
+#!/usr/bin/env python3
+"""Git repositories as contexts of builds and as sources of ADD, for both builders: real repositories behind real servers, and what
+strangers may write where a repository is named."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.parse
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from building import Builder
+from docker import docker_daemon
+from gitserver import LOGIN, Repository, Server
+from tap import contains, equal, need, run, test
+from wabe import status_field, wait_until
+
+daemon = docker = builder = server = top = None
+DOCKERFILE = "FROM busybox\nCOPY . /c\n"
+TEMPORARY = "/state/agent/tmp"
+
+
+def classic(url, *, name="t", **query):
+    """(status, text or error) of POST /build with remote=."""
+    query = urllib.parse.urlencode({"t": name, "remote": url, **query})
+    status, answer = docker.api("POST", "/v1.41/build?" + query, b"", {"Content-Type": "application/x-tar"})
+    lines = [json.loads(x) for x in answer.splitlines()] if isinstance(answer, str) else [answer]
+    return status, "".join(x.get("stream", "") or x.get("error", "") or x.get("message", "") for x in lines)
+
+
+def buildkit(url, *args, **how):
+    return builder.build(None, None, *args, where=url, **how)
+
+
+def both(url, name="t"):
+    """Builds it by both builders; they agree."""
+    status, text = classic(url)
+    assert status == 200 and "Successfully tagged" in text, text
+    first = builder.inside("find", "/c")
+    buildkit(url, name=name)
+    equal(builder.inside("find", "/c"), first)
+    return sorted(first.split())
+
+
+def workers():
+    """Processes of git that the agent has begun."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            space = os.readlink(f"/proc/{pid}/ns/pid")
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                line = f.read()
+        except OSError:
+            continue
+        if b"git\0-C\0/work/tree" in line and space != os.readlink("/proc/self/ns/pid"):
+            found.append(int(pid))
+    return found
+
+
+def left():
+    return os.listdir(daemon.dir + TEMPORARY) + [str(p) for p in workers()]
+
+
+def settled():
+    wait_until(lambda: not left(), 30, "nothing of git's to be left")
+
+
+# ---- contexts ----
+
+@test
+def what_is_fetched(_):
+    """HEAD, a branch, tags of both sorts, any ref, a commit by its id; directories; no .git"""
+    repo = Repository(top + "/refs.git", {"Dockerfile": DOCKERFILE, "v": "1\n", "d/Dockerfile": DOCKERFILE, "d/in/f": "f\n",
+                                          "x": "#!/bin/sh\n", "l": ("link", "d/in")})
+    first = repo.git("rev-parse", "HEAD")
+    repo.git("tag", "light")
+    repo.commit({"v": "2\n"})
+    repo.git("tag", "-a", "-m", "t", "heavy")
+    repo.git("update-ref", "refs/pull/7/head", repo.commit({"v": "3\n"}))
+    repo.git("branch", "feature/x")
+    repo.commit({"v": "4\n"})
+    repo.git("tag", "same", first)
+    repo.git("branch", "same")
+    for url in (server.git + "/refs.git", server.http + "/refs.git"):
+        equal(both(url), ["/c", "/c/Dockerfile", "/c/d", "/c/d/Dockerfile", "/c/d/in", "/c/d/in/f", "/c/l", "/c/v", "/c/x"])
+        equal(builder.inside("sh", "-c", "cat /c/v; readlink /c/l; stat -c %a:%u /c/v /c/x /c/d"), "4\nd/in\n644:0\n755:0\n755:0\n")
+        for ref, wanted in (("main", "4"), ("light", "1"), ("heavy", "2"), ("refs/tags/heavy", "2"), ("refs/pull/7/head", "3"),
+                            ("feature/x", "3"), (first, "1"), ("same", "4"), ("tags/same", "1")):
+            both(f"{url}#{ref}")
+            equal(builder.inside("cat", "/c/v"), wanted + "\n", ref)
+        equal(both(url + "#:d"), ["/c", "/c/Dockerfile", "/c/in", "/c/in/f"])
+        equal(both(url + "#light:/d/./"), ["/c", "/c/Dockerfile", "/c/in", "/c/in/f"])
+    settled()
+
+
+@test
+def what_the_clients_say(_):
+    """The steps and the Dockerfile of BuildKit; the client of the classic builder clones by itself"""
+    repo = Repository(top + "/client.git", {"Dockerfile": DOCKERFILE, "other": "FROM busybox\nCOPY other /other\n"})
+    contains(buildkit(server.git + "/client.git#main", "-f", "other"), f"[internal] load git source {server.git}/client.git#main")
+    contains(builder.inside("cat", "/other"), "COPY other")
+    repo.commit({"new": "new\n"})
+    buildkit(server.git + "/client.git")
+    equal(builder.inside("cat", "/c/new"), "new\n")
+    need("git", shutil.which("git"))
+    r = subprocess.run(daemon.space.command(*docker.line("build", "-t", "t", server.git + "/client.git#main")), env=docker.env, capture_output=True,
+                       text=True, timeout=120)
+    equal(r.returncode, 0, r.stderr)
+
+
+@test
+def with_git_itself(_):
+    """BUILDKIT_CONTEXT_KEEP_GIT_DIR"""
+    repo = Repository(top + "/kept.git", {"Dockerfile": "FROM busybox\nCOPY .git /c/.git\n"})
+    url = server.http + "/kept.git"
+    buildkit(url, "--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1")
+    equal(builder.inside("cat", "/c/.git/HEAD").strip(), repo.first)
+    contains(builder.inside("cat", "/c/.git/config"), f"url = {url}\n")
+    equal(classic(url, buildargs='{"BUILDKIT_CONTEXT_KEEP_GIT_DIR":"true"}')[0], 200)
+    contains(buildkit(url, "--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=0", check=False), "not found")
+
+
+@test
+def submodules(_):
+    """One in the other, by relative URLs, at commits that no ref is at"""
+    inner = Repository(top + "/inner.git", {"f": "inner 1\n"})
+    middle = Repository(top + "/middle.git", {"f": "middle\n"})
+    middle.git("submodule", "--quiet", "add", "../inner.git", "sub/inner")
+    middle.commit({})
+    outer = Repository(top + "/outer.git", {"Dockerfile": DOCKERFILE})
+    outer.git("submodule", "--quiet", "add", "../middle.git", "middle")
+    outer.commit({})
+    inner.git("checkout", "--quiet", "--orphan", "other")
+    inner.commit({"f": "inner 2\n"})
+    inner.git("branch", "--quiet", "-D", "main")
+    for base in (server.git, server.http):
+        equal([x for x in both(base + "/outer.git") if x.endswith("/f") or ".git" in x],
+              ["/c/.gitmodules", "/c/middle/.gitmodules", "/c/middle/f", "/c/middle/sub/inner/f"])
+        equal(builder.inside("cat", "/c/middle/sub/inner/f"), "inner 1\n")
+    outer.git("config", "--file", ".gitmodules", "submodule.middle.url", "file:///work/tree")
+    outer.commit({})
+    contains(classic(server.git + "/outer.git")[1], "transport 'file' not allowed")
+    settled()
+
+
+@test
+def servers_that_give_no_part(_):
+    """What a server of the first protocol refuses, a commit that no ref is at, is found in the whole history"""
+    repo = Repository(top + "/old.git", {"Dockerfile": DOCKERFILE, "v": "1\n"})
+    repo.commit({"v": "2\n"})
+    repo.git("config", "protocol.version", "0")
+    repo.git("config", "uploadpack.advertiseRefs", "false")
+    both(server.git + "/old.git#" + repo.first)
+    equal(builder.inside("cat", "/c/v"), "1\n")
+    status, text = classic(server.git + "/old.git#" + "0" * 40)
+    contains(text, "repository does not contain commit " + "0" * 40)
+
+
+@test
+def logins(_):
+    """Those of a URL go to its server, and are shown nowhere"""
+    os.mkdir(top + "/private")
+    Repository(top + "/private/p.git", {"Dockerfile": DOCKERFILE, "f": "private\n"})
+    url = server.http + "/private/p.git"
+    secret = url.replace("http://", f"http://{LOGIN[0]}:{urllib.parse.quote(LOGIN[1])}@")
+    contains(classic(url)[1], "could not read Username")
+    status, text = classic(secret)
+    equal(status, 200, text)
+    shown = buildkit(secret + "#main")
+    equal(builder.inside("cat", "/c/f"), "private\n")
+    shown += buildkit(secret + "#none", check=False) + classic(secret + "#none")[1]
+    contains(shown, f"[internal] load git source {url}#none")
+    # the client shows what it was called with in no line
+    assert "p%40ss" not in shown and LOGIN[1] not in shown, shown
+    buildkit(secret, "--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1")
+    equal(builder.inside("sh", "-c", "grep -rE 'p@ss|p%40ss|Basic' /c/.git || true"), "")
+    assert LOGIN[1] not in daemon.log() and "p%40ss" not in daemon.log()
+
+
+# ---- strangers ----
+
+@test
+def what_is_no_repository(_):
+    Repository(top + "/plain.git", {"Dockerfile": DOCKERFILE, "f": "f"})
+    url = server.git + "/plain.git"
+    for bad, why in (("ext::sh -c 'touch /tmp/owned' /x.git", "a URL of http or https, or of a git repository, is wanted"),
+                     ("file:///etc/x.git", "a URL of http or https, or of a git repository, is wanted"),
+                     ("/etc", "a URL of http or https, or of a git repository, is wanted"),
+                     ("git@-oProxyCommand=touch:x", "a URL of http or https, or of a git repository, is wanted"),
+                     ("ssh://-oProxyCommand=touch/x.git", "is not the URL of a git repository"),
+                     ("git://127.0.0.1/x y", "is not the URL of a git repository"),
+                     (url + "#--upload-pack=x", "invalid refspec: --upload-pack=x"),
+                     (url + "#a..b", "invalid refspec"),
+                     (url + "#main:../..", "is not a directory beneath the repository"),
+                     (url + "#main:a/../../x", "is not a directory beneath the repository")):
+        status, text = classic(bad)
+        equal((status, why in text), (400, True), f"{bad}: {text}")
+    for bad, why in ((url + "#none", "repository does not contain ref none"), (url + "#main:f", "the repository has no directory f"),
+                     (url + "#main:none", "the repository has no directory none"), (url + "#main:.git", "has no directory .git"),
+                     (server.git + "/none.git", f"failed to fetch remote {server.git}/none.git"),
+                     (server.http + "/none.git", "not found"), ("git://127.0.0.1:1/x", "Connection refused")):
+        status, text = classic(bad)
+        assert status != 200 and why in text, f"{bad}: {text}"
+        contains(buildkit(bad, check=False), why)
+    settled()
+
+
+@test
+def links_lead_nowhere_else(_):
+    """A directory that is a link is looked for in the repository"""
+    Repository(top + "/links.git", {"real/Dockerfile": DOCKERFILE, "real/f": "f\n", "in": ("link", "real"), "top": ("link", "/real"),
+                                    "out": ("link", "/usr"), "up": ("link", "../../../../../../../../etc"), "loop": ("link", "loop"),
+                                    "git": ("link", ".git")})
+    url = server.git + "/links.git#main:"
+    for name in ("in", "top"):
+        equal(both(url + name), ["/c", "/c/Dockerfile", "/c/f"])
+    for name in ("out", "up", "loop", "git", "up/ssl"):
+        contains(classic(url + name)[1], f"the repository has no directory {name}")
+    settled()
+
+
+@test
+def nothing_of_the_host(_):
+    """Neither hooks nor filters nor credentials of the host count; who runs is nobody in particular"""
+    Repository(top + "/tame.git", {"Dockerfile": DOCKERFILE, ".gitattributes": "* filter=run\n", "f": "f\n"})
+    home = daemon.dir + "/home"
+    os.makedirs(home + "/hooks")
+    with open(home + "/.gitconfig", "w") as f:
+        f.write(f"[filter \"run\"]\nsmudge = touch {home}/owned; cat\n[core]\nhooksPath = {home}/hooks\n")
+    with open(home + "/hooks/post-checkout", "w") as f:
+        f.write(f"#!/bin/sh\ntouch {home}/owned\n")
+    os.chmod(home + "/hooks/post-checkout", 0o755)
+    daemon.stop()
+    daemon.start(HOME=home, GIT_CONFIG_GLOBAL=home + "/.gitconfig", GIT_TRACE=home + "/owned")
+    both(server.git + "/tame.git")
+    assert not os.path.exists(home + "/owned")
+
+
+def silent_build():
+    """A build of a repository whose server never answers, and a process of git that waits for it."""
+    process = subprocess.Popen(builder.line(server.silent + "/x.git"), env=builder.environment(), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+    server.await_silent()
+    pids = workers()
+    assert pids, "no git runs"
+    return process, pids
+
+
+@test
+def confinement(_):
+    """git runs as control's user, without powers, in a tree of its own, and reaches nobody"""
+    process, pids = silent_build()
+    try:
+        wabe = status_field(daemon.pids()["control"], "Uid").split()
+        for pid in pids:
+            equal(status_field(pid, "Uid").split(), wabe)
+            equal({status_field(pid, f"Cap{x}") for x in ("Inh", "Prm", "Eff", "Bnd", "Amb")}, {"0" * 16})
+            equal((status_field(pid, "NoNewPrivs"), status_field(pid, "Seccomp"), status_field(pid, "Groups")), ("1", "2", ""))
+            root = f"/proc/{pid}/root"
+            equal(sorted(os.listdir(root)), ["bin", "dev", "etc", "home", "lib", "lib64", "usr", "work"])
+            equal(sorted(os.listdir(root + "/etc")), sorted({"hosts", "nsswitch.conf", "passwd", "resolv.conf", "ssl"} & {*os.listdir("/etc")}))
+            equal((sorted(os.listdir(root + "/dev")), os.listdir(root + "/home"), os.listdir(root + "/etc/ssl")), (["null", "urandom"], [], ["certs"]))
+            with open(f"/proc/{pid}/mountinfo") as f:
+                mounts = {line.split()[4]: line.split()[5].split(",") for line in f}
+            equal({m: o[0] for m, o in mounts.items() if m != "/etc/ssl/certs"}, {"/": "ro", "/usr": "ro", "/work": "rw", "/dev/null": "rw", "/dev/urandom": "rw"})
+            assert {"nosuid", "nodev", "noexec"} <= {*mounts["/work"]}, mounts
+            with open(f"/proc/{pid}/environ", "rb") as f:
+                names = {x.split(b"=")[0].decode() for x in f.read().split(b"\0") if x}
+            assert not {x for x in names if x.startswith(("WABE", "DOCKER", "SSH", "GIT_TRACE"))}, names
+            descriptors = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+            assert not [d for d in descriptors if daemon.dir in d and "/git-" not in d], descriptors
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    settled()
+
+
+@test
+def a_server_that_never_answers(_):
+    """Who gives the build up ends git; so does a control that is killed, and the agent's end leaves nothing"""
+    process, pids = silent_build()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    settled()
+
+    process, pids = silent_build()
+    os.kill(pids[0], signal.SIGKILL)
+    contains(process.communicate(timeout=60)[1], "failed to fetch remote")
+    settled()
+
+    process, pids = silent_build()
+    os.kill(daemon.pids()["control"], signal.SIGKILL)
+    process.communicate(timeout=60)
+    settled()
+    wait_until(lambda: {"agent", "control"} <= {*daemon.pids()} and docker.api("GET", "/_ping")[0] == 200, 60, "another control")
+
+    # the first process of the name space, and the worker itself
+    process, pids = silent_build()
+    worker = int(status_field(int(status_field(pids[0], "PPid")), "PPid"))
+    os.kill(worker, signal.SIGKILL)
+    contains(process.communicate(timeout=60)[1], "failed to fetch remote")
+    settled()
+
+    # the agent: its worker goes on, and gives up with the one who waits
+    process, pids = silent_build()
+    agent = daemon.pids()["agent"]
+    os.kill(agent, signal.SIGKILL)
+    wait_until(lambda: daemon.pids().get("agent", agent) != agent, 60, "another agent")
+    process.kill()
+    process.communicate(timeout=60)
+    settled()
+
+
+@test
+def cut_off_when_all_is_here(_):
+    """A worker that is killed before it sends anything leaves a directory, which goes"""
+    Repository(top + "/cut.git", {"Dockerfile": DOCKERFILE})
+    daemon.stop()
+    daemon.start(WABE_FAULT="worker:git.done")
+    contains(classic(server.git + "/cut.git")[1], "failed to fetch remote")
+    settled()
+    daemon.stop()
+    daemon.start(WABE_FAULT="both:git.done")
+    try:
+        classic(server.git + "/cut.git")
+    except (OSError, AssertionError):
+        pass
+    daemon.stop()
+    daemon.start()
+    settled()
+    both(server.git + "/cut.git")
+
+
+def setup():
+    global daemon, docker, builder, server, top
+    need("git", shutil.which("git"))
+    daemon = docker_daemon("git")
+    docker = daemon.docker
+    builder = Builder(daemon, docker)
+    top = daemon.dir + "/repositories"
+    os.mkdir(top)
+    server = Server(daemon.space, top)
+    return daemon
+
+
+def teardown(d):
+    server.__exit__()
+    d.close()
+
+
+if __name__ == "__main__":
+    run(setup, teardown)
