@@ -140,7 +140,12 @@ int named_tree(struct builder *b, const struct build_named *n, struct tree **out
 /* source.c: the files that COPY and ADD mean */
 struct copy_source {
 	struct tree *tree;
-	struct tree_node *node;
+	struct tree_node *node; /* NULL: of a repository that has not been fetched */
+	struct repository {	/* NULL: it is none */
+		struct git_source source;
+		char *commit;
+		bool keep; /* with .git */
+	} *repository;
 	char *name; /* its last part, as it is named at the destination */
 	char *path; /* its directories and that, which all come there (--parents); else NULL */
 	bool unpack; /* ADD of a local archive */
@@ -157,7 +162,9 @@ int copy_sources_find(struct stage *s, const struct instruction *i, char *const 
 /* A file of the name with that content. */
 int copy_source_text(struct stage *s, const char *name, mode_t mode, const char *text, struct copy_sources *out, struct error *err);
 void copy_sources_free(struct copy_sources *c);
-char *copy_sources_digest(const struct copy_sources *from); /* "file:<hex>", "dir:<hex>", "multi:<hex>" */
+/* "file:<hex>", "dir:<hex>", "multi:<hex>"; a repository counts by its commit. */
+char *copy_sources_digest(const struct copy_sources *from);
+int copy_sources_fetch(struct stage *s, struct copy_sources *c, struct error *err); /* its files, when they are needed */
 /* A new volume with them in it, which goes at control's next start at the latest: its name. */
 int copy_to_volume(struct stage *s, const struct copy_sources *from, char **volume, struct error *err);
 /* One that stays, as spec (taken) has it. EXISTS. */

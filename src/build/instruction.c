@@ -86,12 +86,14 @@ static char flag_sort(const char *flags, const char *name, size_t n) {
 	return 0;
 }
 
-/* --link and --keep-git-dir: what they ask for is so, or makes no difference. */
+/* --link: what it asks for is so. */
 static void take_switch(struct instruction *o, const char *key, bool on) {
 	if (str_same(key, "parents"))
 		o->parents = on;
 	else if (str_same(key, "unpack"))
 		o->unpack = on ? 1 : -1;
+	else if (str_same(key, "keep-git-dir"))
+		o->keep_git = on;
 }
 
 static int take_flag(struct parse *p, const char *word, struct error *err) {

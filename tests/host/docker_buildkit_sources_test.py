@@ -149,7 +149,6 @@ COPY none* d/x?z /e/
     build(None, None, "--build-arg", "M=a+w", where=top)
     equal(modes("/c/f"), ["666"])
     contains(build("FROM busybox\nCOPY --chmod=u=q d /d\n", {"d": "d"}, check=False), "invalid chmod parameter: 'u=q'")
-    contains(build("FROM busybox\nADD https://localhost/x.git#main:dir /d\n", check=False), "ADD from a git repository (https://localhost/x.git#main:dir)")
     contains(build("FROM busybox\nRUN --mount=type=secret,id=s,env=TOKEN true\n", check=False), "env=TOKEN")
 
 

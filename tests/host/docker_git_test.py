@@ -178,6 +178,73 @@ def logins(_):
     assert LOGIN[1] not in daemon.log() and "p%40ss" not in daemon.log()
 
 
+# ---- ADD ----
+
+def text_of(*lines):
+    return "FROM busybox\n" + "".join(line + "\n" for line in lines)
+
+
+def fails(why, *lines):
+    contains(builder.build(text_of(*lines), check=False), why)
+
+
+@test
+def added(_):
+    """A repository's files or a directory's, with owners and modes, beside others; by commit in the cache"""
+    repo = Repository(top + "/added.git", {"f": "1\n", "d/g": "g\n", "d/h.md": "h\n", "x": "#!/bin/sh\n"})
+    repo.git("tag", "-a", "-m", "t", "v1")
+    url, http = server.git + "/added.git", server.http + "/added.git"
+    lines = (f"ADD {url} /all", f"ARG REF=v1\nADD --chown=3:4 --chmod=600 {http}#$REF:d /d/", f"ADD --exclude=*.md {url}#main:d {url}#main:d /two/",
+             "WORKDIR /w", f"ADD {url}#refs/heads/main:d .")
+    shown = builder.build(text_of(*lines))
+    contains(shown, f"ADD {url} /all")
+    equal(builder.inside("sh", "-c", "cd /; find all d two w | sort").split(),
+          ["all", "all/d", "all/d/g", "all/d/h.md", "all/f", "all/x", "d", "d/g", "d/h.md", "two", "two/g", "w", "w/g", "w/h.md"])
+    equal(builder.inside("stat", "-c", "%a:%u:%g", "/all/x", "/all/f", "/d/g"), "755:0:0\n644:0:0\n600:3:4\n")
+    equal(builder.build(text_of(*lines)).count("CACHED"), 5)
+    # the same commit under another name, from another server: the same step
+    equal(builder.build(text_of(f"ADD {http}#main /all")).count("CACHED"), 1)
+    # what else counts
+    equal(builder.build(text_of(f"ADD --exclude=f {url} /all")).count("CACHED"), 0)
+    equal(builder.build(text_of(f"ADD {url}#:d /all")).count("CACHED"), 0)
+    repo.commit({"f": "2\n"})
+    equal(builder.build(text_of(*lines)).count("CACHED"), 0)
+    equal(builder.inside("cat", "/all/f"), "2\n")
+    # a commit by its id is asked for once
+    shown = text_of(f"ADD {url}#{repo.first} /one")
+    builder.build(shown)
+    os.rename(repo.path, repo.path + ".away")
+    equal(builder.build(shown).count("CACHED"), 1)
+    fails("failed to fetch remote", f"ADD {url}#main /one")
+    os.rename(repo.path + ".away", repo.path)
+    # the classic builder is the same one
+    r = docker.run("build", "-t", "t", builder.context(text_of(f"ADD {url}#v1 /classic")))
+    equal(builder.inside("cat", "/classic/f"), "1\n")
+    contains(docker.run("build", "-t", "t", builder.context(text_of(f"ADD {url}#v1 /classic"))).stdout, "Using cache")
+    assert "Using cache" not in r.stdout, r.stdout
+    settled()
+
+
+@test
+def added_with_git_and_checked(_):
+    """--keep-git-dir, --checksum"""
+    repo = Repository(top + "/checked.git", {"f": "f\n", "d/g": "g\n"})
+    url = server.http + "/checked.git"
+    builder.build(text_of(f"ADD --keep-git-dir {url}#main /k", f"ADD --keep-git-dir=false {url} /n", f"ADD --keep-git-dir=true {url}#main:d /d",
+                          f"ADD --checksum={repo.first} {url}#main /c", f"ADD --checksum={repo.first[:12]} {url} /s"))
+    equal(builder.inside("cat", "/k/.git/HEAD").strip(), repo.first)
+    equal(builder.inside("ls", "-A", "/n", "/d", "/c", "/s").split(), ["/c:", "d", "f", "/d:", "g", "/n:", "d", "f", "/s:", "d", "f"])
+    fails(f"expected checksum to match {'0' * 40}, got {repo.first}", f"ADD --checksum={'0' * 40} {url} /c")
+    fails("of a git repository it is the id of a commit", f"ADD --checksum=sha256:{'0' * 64} {url} /c")
+    fails("invalid refspec: --upload-pack=x", f"ADD {url}#--upload-pack=x /c")
+    fails("is not a directory beneath the repository", f"ADD {url}#main:../.. /c")
+    fails("the repository has no directory f", f"ADD {url}#main:f /c")
+    fails("repository does not contain ref none", f"ADD {url}#none /c")
+    fails("not found", "ADD github.com/a/b /c")  # is a path
+    fails("not found", "ADD ext::sh -c /c")
+    settled()
+
+
 # ---- strangers ----
 
 @test
