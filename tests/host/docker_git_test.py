@@ -7,14 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from building import Builder
 from docker import docker_daemon
-from gitserver import LOGIN, Repository, Server
+from gitserver import LOGIN, TOKEN, Authority, Repository, Server
 from tap import contains, equal, need, run, test
-from wabe import status_field, wait_until
+from wabe import NetworkSpace, status_field, wait_until
 
 daemon = docker = builder = server = top = None
 DOCKERFILE = "FROM busybox\nCOPY . /c\n"
@@ -104,7 +105,7 @@ def what_the_clients_say(_):
     buildkit(server.git + "/client.git")
     equal(builder.inside("cat", "/c/new"), "new\n")
     need("git", shutil.which("git"))
-    r = subprocess.run(daemon.space.command(*docker.line("build", "-t", "t", server.git + "/client.git#main")), env=docker.env, capture_output=True,
+    r = subprocess.run(daemon.space.space.command(*docker.line("build", "-t", "t", server.git + "/client.git#main")), env=docker.env, capture_output=True,
                        text=True, timeout=120)
     equal(r.returncode, 0, r.stderr)
 
@@ -176,6 +177,34 @@ def logins(_):
     buildkit(secret, "--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1")
     equal(builder.inside("sh", "-c", "grep -rE 'p@ss|p%40ss|Basic' /c/.git || true"), "")
     assert LOGIN[1] not in daemon.log() and "p%40ss" not in daemon.log()
+
+
+@test
+def tokens(_):
+    """A build's secret GIT_AUTH_TOKEN goes to the repository's server, over https alone; whose certificate counts"""
+    os.mkdir(top + "/token")
+    repo = Repository(top + "/token/t.git", {"Dockerfile": DOCKERFILE, "f": "f\n"})
+    inner = Repository(top + "/token/inner.git", {"f": "f\n"})
+    url = server.https + "/token/t.git"
+    environment = {"TOKEN": TOKEN}
+    secret = ("--secret", "id=GIT_AUTH_TOKEN,env=TOKEN")
+    contains(buildkit(url, check=False), "could not read Username")
+    contains(buildkit(url, "--secret", "id=GIT_AUTH_TOKEN.example.org,env=TOKEN", env=environment, check=False), "could not read Username")
+    shown = buildkit(url, *secret, env=environment)
+    shown += buildkit(url, "--secret", "id=GIT_AUTH_TOKEN.127.0.0.1,env=TOKEN", env=environment)
+    shown += builder.build(text_of(f"ADD --keep-git-dir {url} /a"), None, *secret, env=environment)
+    equal(builder.inside("sh", "-c", f"cat /a/f; grep -rE '{TOKEN}|Basic' /a || true"), "f\n")
+    assert TOKEN not in shown + daemon.log(), shown
+    contains(buildkit(server.http + "/token/t.git", *secret, env=environment, check=False), "could not read Username")
+    # what is another repository's it has no part in
+    repo.git("config", "--file", ".gitmodules", "submodule.in.url", server.https + "/token/inner.git")
+    repo.git("config", "--file", ".gitmodules", "submodule.in.path", "in")
+    repo.git("add", ".gitmodules")
+    repo.git("update-index", "--add", "--cacheinfo", f"160000,{inner.first},in")
+    repo.git("commit", "--quiet", "-m", "c")
+    contains(buildkit(url, *secret, env=environment, check=False), "could not read Username")
+    other = server.https.replace("127.0.0.1", "localhost") + "/plain.git"
+    contains(classic(other)[1], "does not match target host name")
 
 
 # ---- ADD ----
@@ -403,18 +432,22 @@ def cut_off_when_all_is_here(_):
 def setup():
     global daemon, docker, builder, server, top
     need("git", shutil.which("git"))
-    daemon = docker_daemon("git")
+    need("openssl", shutil.which("openssl"))
+    space = NetworkSpace()
+    top = tempfile.mkdtemp(prefix="wabe-git-", dir="/var/tmp")
+    authority = Authority(space, top)
+    daemon = docker_daemon("git", netspace=authority)
     docker = daemon.docker
     builder = Builder(daemon, docker)
-    top = daemon.dir + "/repositories"
-    os.mkdir(top)
-    server = Server(daemon.space, top)
+    server = Server(space, top, authority.path)
     return daemon
 
 
 def teardown(d):
     server.__exit__()
     d.close()
+    d.space.space.close()
+    shutil.rmtree(top)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import http.server
 import os
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import threading
 ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
        "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b", "LANG": "C.UTF-8"}
 LOGIN = ("me", "p@ss")
+TOKEN = "a-token-of-builds"
 
 
 class Repository:
@@ -49,15 +51,14 @@ class Repository:
 
 
 class Server:
-    """Serves a directory's repositories. git, http, silent: the beginnings of URLs; the last one's server never answers.
-    Beneath http, private/ wants LOGIN."""
+    """Serves a directory's repositories. git, http, https, silent: the beginnings of URLs; the last one's server never answers.
+    Beneath those of HTTP, private/ wants LOGIN and token/ TOKEN. certificate: a file with a key, too (Authority)."""
 
-    def __init__(self, space, directory):
-        self.directory = directory
-        self.process = subprocess.Popen(space.command(sys.executable, os.path.abspath(__file__), directory), stdin=subprocess.PIPE,
+    def __init__(self, space, directory, certificate):
+        self.process = subprocess.Popen(space.command(sys.executable, os.path.abspath(__file__), directory, certificate), stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         ports = self.process.stdout.readline().split()
-        self.git, self.http, self.silent = f"git://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", f"git://127.0.0.1:{ports[2]}"
+        self.git, self.http, self.https, self.silent = (f"{s}://127.0.0.1:{p}" for s, p in zip(("git", "http", "https", "git"), ports))
 
     def await_silent(self):
         """Until somebody has connected to the one that never answers."""
@@ -72,6 +73,22 @@ class Server:
         self.process.stdout.close()
 
 
+class Authority:
+    """A space for a Daemon in which one certificate, that of 127.0.0.1, is all that is trusted."""
+
+    def __init__(self, space, directory):
+        self.space, self.path, self.directory = space, directory + "/server.pem", directory + "/trusted"
+        os.mkdir(self.directory)
+        trusted = self.directory + "/ca-certificates.crt"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test",
+                        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.path, "-out", trusted], check=True, capture_output=True)
+        with open(trusted) as certificate, open(self.path, "a") as f:
+            f.write(certificate.read())
+
+    def command(self, *words):
+        return self.space.command("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/ssl/certs && exec "$@"', self.directory, *words)
+
+
 class Git(socketserver.BaseRequestHandler):
     def handle(self):
         subprocess.run(["git", "-c", "safe.directory=*", "daemon", "--inetd", "--export-all", f"--base-path={self.server.directory}"],
@@ -83,8 +100,8 @@ class Http(http.server.BaseHTTPRequestHandler):
         pass
 
     def allowed(self):
-        wanted = "Basic " + base64.b64encode(":".join(LOGIN).encode()).decode()
-        return not self.path.startswith("/private/") or self.headers.get("Authorization") == wanted
+        wanted = {"private": LOGIN, "token": ("x-access-token", TOKEN)}.get(self.path.split("/")[1])
+        return not wanted or self.headers.get("Authorization") == "Basic " + base64.b64encode(":".join(wanted).encode()).decode()
 
     def body(self):
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -130,9 +147,12 @@ def keep_silent(listener):
         print("connected", flush=True)
 
 
-def serve(directory):
-    """Prints the three ports, then a line for each connection to the silent one; ends when standard input does."""
-    servers = [GitServer(("127.0.0.1", 0), Git), http.server.ThreadingHTTPServer(("127.0.0.1", 0), Http)]
+def serve(directory, certificate):
+    """Prints the four ports, then a line for each connection to the silent one; ends when standard input does."""
+    servers = [GitServer(("127.0.0.1", 0), Git), *(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Http) for _ in range(2))]
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    servers[2].socket = tls.wrap_socket(servers[2].socket, server_side=True)
     silent = socket.create_server(("127.0.0.1", 0))
     for s in servers:
         s.directory = directory
@@ -143,4 +163,4 @@ def serve(directory):
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])
