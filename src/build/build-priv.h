@@ -159,6 +159,8 @@ struct copy_sources {
 };
 int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
 		      struct error *err);
+/* Makes the stage stand on a directory's files. */
+int copy_base(struct stage *s, struct tree *files, struct error *err);
 /* A file of the name with that content. */
 int copy_source_text(struct stage *s, const char *name, mode_t mode, const char *text, struct copy_sources *out, struct error *err);
 void copy_sources_free(struct copy_sources *c);
@@ -221,16 +223,19 @@ int platform_check(const char *platform, struct error *err); /* "linux[/ARCHITEC
 int from_step(struct stage *s, struct error *err);
 /* The image of that name, pulled if it is not here: its snap. */
 int from_image(struct stage *s, const char *name, const char *platform, struct image_snap **out, struct error *err);
-/* download.c: a URL into a tree, as the one file in it, named as the URL ("download" where it names none). */
-int download(struct builder *b, const char *url, struct tree *to, struct error *err);
-/* git.c */
-struct repository_call {
+/* What is fetched for a build, which may be given up meanwhile. */
+struct fetching {
 	struct core *core;
-	struct builder *b; /* NULL: of a build that is about to begin */
+	struct builder *b; /* NULL: nobody else of the build asks the client meanwhile */
 	const struct build_request *o;
 	const struct build_sink *sink;
 };
+struct fetching fetching_for(const struct stage *s);
+bool fetching_gone(const struct fetching *f);
+/* download.c: a URL into a tree, as the one file in it, named as the URL ("download" where it names none). */
+int download(const struct fetching *f, const char *url, struct tree *to, struct error *err);
+/* git.c */
 /* What s names, with the secrets that the client has for it (s keeps them); the server is asked. Errors say which repository. */
-int repository_commit(const struct repository_call *c, struct git_source *s, char **commit, struct error *err);
-int repository_tree(const struct repository_call *c, struct git_source *s, bool keep, struct tree *to, struct error *err);
-int repository_context(const struct repository_call *c, const char *url, struct tree *context, struct error *err);
+int repository_commit(const struct fetching *f, struct git_source *s, char **commit, struct error *err);
+int repository_tree(const struct fetching *f, struct git_source *s, bool keep, struct tree *to, struct error *err);
+int repository_context(const struct fetching *f, const char *url, bool keep, struct tree *context, struct error *err);

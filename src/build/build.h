@@ -108,6 +108,12 @@ bool build_is_repository(const char *url);
 int build_fetch_context(struct core *c, const struct build_request *o, const struct build_sink *sink, const char *url,
 			struct tree *context, const char **dockerfile, struct error *err);
 
+/* What a name in FROM and --from may stand for: the same repositories, or a URL of http or https, which is the one file in a
+ * directory. */
+bool build_is_url(const char *url);
+int build_fetch_directory(struct core *c, const struct build_request *o, const struct build_sink *sink, const char *url,
+			  struct tree *to, struct error *err);
+
 /* Builds, and names the image. CANCELLED; errors in words as dockerd's. Free result->image_id. */
 int build_run(struct core *c, const struct build_request *o, struct tree *context, const struct build_sink *sink,
 	      struct build_result *result, struct error *err);

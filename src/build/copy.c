@@ -444,6 +444,14 @@ int copy_step(struct stage *s, const struct instruction *i, struct error *err) {
 	return step_cached(s, created_by) ? 0 : copy_files(&c, created_by, err);
 }
 
+int copy_base(struct stage *s, struct tree *files, struct error *err) {
+	struct copy_source all = {.tree = files, .node = tree_root(files), .name = (char *)""};
+	struct copy c = {.s = s, .from = {.items = &all, .n = 1}, .path = (char *)"/", .to_dir = true, .keep_owners = true};
+	_cleanup_(free_ptr) char *digest = copy_sources_digest(&c.from), *text = str_format("FROM %s ", digest);
+	_cleanup_(free_ptr) char *created_by = step_comment(s, text);
+	return step_cached(s, created_by) ? 0 : copy_files(&c, created_by, err);
+}
+
 /* WORKDIR is also a directory, made where it is missing. */
 int workdir_step(struct stage *s, const char *path, struct error *err) {
 	_cleanup_(free_ptr) char *text = str_format("WORKDIR %s", path);

@@ -14,24 +14,28 @@
 /* ---- giving up ---- */
 
 struct watch {
-	const struct repository_call *call;
+	const struct fetching *fetching;
 	int cancel, end; /* cancel: readable when nobody wants it any more */
 	pthread_t thread;
 };
 
-static bool is_gone(const struct repository_call *c) {
-	return c->b ? build_gone(c->b) : c->sink->gone(c->sink->arg);
+struct fetching fetching_for(const struct stage *s) {
+	return (struct fetching){s->b->core, s->b, s->b->o, s->b->sink};
+}
+
+bool fetching_gone(const struct fetching *f) {
+	return f->b ? build_gone(f->b) : f->sink->gone(f->sink->arg);
 }
 
 static void *watch_it(void *arg) {
 	struct watch *w = arg;
-	const struct build_sink *sink = w->call->sink;
+	const struct build_sink *sink = w->fetching->sink;
 	for (;;) {
 		struct pollfd p[] = {{w->end, POLLIN, 0}, {sink->gone_fd(sink->arg), POLLIN, 0}};
 		/* another stage's failure has no descriptor: looked at now and then */
 		if (RETRY_EINTR(poll(p, 2, 500)) < 0 || p[0].revents)
 			return NULL;
-		if (is_gone(w->call)) {
+		if (fetching_gone(w->fetching)) {
 			eventfd_write(w->cancel, 1);
 			return NULL;
 		}
@@ -59,8 +63,8 @@ static void watch_end(struct watch *w) {
 /* ---- who asks ---- */
 
 /* A build's secret, as BuildKit takes it: that of the host, or for any. Never over a connection that others can read. */
-static void take_token(const struct repository_call *c, struct git_source *s) {
-	const struct build_client *client = c->o->client;
+static void take_token(const struct fetching *f, struct git_source *s) {
+	const struct build_client *client = f->o->client;
 	if (s->authorization || !str_starts(s->url, "https://") || !client || !client->secret)
 		return;
 	const char *host = s->url + strlen("https://");
@@ -68,11 +72,11 @@ static void take_token(const struct repository_call *c, struct git_source *s) {
 	const char *const names[] = {own, "GIT_AUTH_TOKEN"};
 	for (size_t i = 0; i < ARRAY_SIZE(names) && !s->authorization; i++) {
 		_cleanup_(buf_free) struct buf token = BUF_INIT;
-		if (c->b)
-			pthread_mutex_lock(&c->b->asking);
+		if (f->b)
+			pthread_mutex_lock(&f->b->asking);
 		int r = client->secret(client->arg, names[i], &token, NULL);
-		if (c->b)
-			pthread_mutex_unlock(&c->b->asking);
+		if (f->b)
+			pthread_mutex_unlock(&f->b->asking);
 		if (r < 0)
 			continue;
 		_cleanup_(free_ptr) char *login = str_format("x-access-token:%.*s", (int)strcspn(buf_str(&token), "\r\n"), buf_str(&token));
@@ -87,22 +91,22 @@ static void take_token(const struct repository_call *c, struct git_source *s) {
 /* ---- asking ---- */
 
 /* Says which repository; a build that was given up is no failure of its. */
-static int failed(const struct repository_call *c, const struct git_source *s, struct error *err) {
-	if (is_gone(c))
+static int failed(const struct fetching *f, const struct git_source *s, struct error *err) {
+	if (fetching_gone(f))
 		return build_cancelled(err);
 	_cleanup_(free_ptr) char *text = git_source_print(s);
 	return error_wrap(err, "failed to fetch remote %s", text);
 }
 
-int repository_commit(const struct repository_call *c, struct git_source *s, char **commit, struct error *err) {
-	struct watch w = {.call = c};
+int repository_commit(const struct fetching *f, struct git_source *s, char **commit, struct error *err) {
+	struct watch w = {.fetching = f};
 	int r = watch_begin(&w, err);
 	if (r < 0)
 		return r;
-	take_token(c, s);
-	r = git_resolve(c->core, s, w.cancel, commit, err);
+	take_token(f, s);
+	r = git_resolve(f->core, s, w.cancel, commit, err);
 	watch_end(&w);
-	return r < 0 ? failed(c, s, err) : 0;
+	return r < 0 ? failed(f, s, err) : 0;
 }
 
 /* Those of submodules; git lets no other file have that name. */
@@ -115,20 +119,20 @@ static void drop_git_files(struct tree *t, struct tree_node *dir) {
 			drop_git_files(t, list[i]);
 }
 
-int repository_tree(const struct repository_call *c, struct git_source *s, bool keep, struct tree *to, struct error *err) {
-	struct watch w = {.call = c};
+int repository_tree(const struct fetching *f, struct git_source *s, bool keep, struct tree *to, struct error *err) {
+	struct watch w = {.fetching = f};
 	_cleanup_(free_ptr) char *commit = NULL;
 	_cleanup_(close_fd) int fd = -1;
 	int r = watch_begin(&w, err);
 	if (r < 0)
 		return r;
-	take_token(c, s);
-	r = git_fetch(c->core, s, keep, w.cancel, &commit, &fd, err);
+	take_token(f, s);
+	r = git_fetch(f->core, s, keep, w.cancel, &commit, &fd, err);
 	watch_end(&w);
 	if (r == 0)
 		r = tree_read(to, fd, "", false, err);
 	if (r < 0)
-		return failed(c, s, err);
+		return failed(f, s, err);
 	if (!keep)
 		drop_git_files(to, tree_root(to));
 	return 0;
@@ -140,15 +144,8 @@ bool build_is_repository(const char *url) {
 	return git_source_is(url) || str_starts(url, "github.com/");
 }
 
-/* As BuildKit reads it. */
-static bool keeps_git(const struct build_request *o) {
-	static const char *const yes[] = {"1", "t", "T", "true", "TRUE", "True", NULL};
-	const char *value = strv_env_get(o->build_args, "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
-	return value && strv_has((char *const *)yes, value);
-}
-
-int repository_context(const struct repository_call *c, const char *url, struct tree *context, struct error *err) {
+int repository_context(const struct fetching *f, const char *url, bool keep, struct tree *context, struct error *err) {
 	_cleanup_(git_source_free) struct git_source s;
 	int r = git_source_parse(url, &s, err);
-	return r < 0 ? r : repository_tree(c, &s, keeps_git(c->o), context, err);
+	return r < 0 ? r : repository_tree(f, &s, keep, context, err);
 }

@@ -276,10 +276,11 @@ static bool is_url(const char *word) {
 }
 
 static int find_url(struct stage *s, const char *url, const char *checksum, bool unpack, struct copy_sources *out, struct error *err) {
+	const struct fetching f = fetching_for(s);
 	struct tree *t = own_tree(s, out, err);
 	if (!t)
 		return -ERROR_INTERNAL;
-	int r = download(s->b, url, t, err);
+	int r = download(&f, url, t, err);
 	_cleanup_(free_ptr) struct tree_node **list = tree_list(tree_root(t));
 	if (r == 0 && checksum && !str_same(list[0]->digest, checksum))
 		r = error_set(err, ERROR_INVALID, "digest mismatch of %s: %s, wanted %s", url, list[0]->digest ? list[0]->digest : "none", checksum);
@@ -289,10 +290,6 @@ static int find_url(struct stage *s, const char *url, const char *checksum, bool
 }
 
 /* ---- repositories ---- */
-
-static struct repository_call asked_by(const struct stage *s) {
-	return (struct repository_call){s->b->core, s->b, s->b->o, s->b->sink};
-}
 
 /* Of a commit's id its beginning is enough. */
 static int check_commit(const char *commit, const char *checksum, struct error *err) {
@@ -307,11 +304,11 @@ static int check_commit(const char *commit, const char *checksum, struct error *
 
 static int find_repository(struct stage *s, const struct instruction *i, const char *word, const char *checksum, struct copy_sources *out,
 			   struct error *err) {
-	const struct repository_call call = asked_by(s);
+	const struct fetching f = fetching_for(s);
 	struct repository *repo = NEW(struct repository);
 	int r = git_source_parse(word, &repo->source, err);
 	if (r == 0)
-		r = repository_commit(&call, &repo->source, &repo->commit, err);
+		r = repository_commit(&f, &repo->source, &repo->commit, err);
 	if (r == 0 && checksum)
 		r = check_commit(repo->commit, checksum, err);
 	if (r < 0) {
@@ -325,7 +322,7 @@ static int find_repository(struct stage *s, const struct instruction *i, const c
 }
 
 int copy_sources_fetch(struct stage *s, struct copy_sources *c, struct error *err) {
-	const struct repository_call call = asked_by(s);
+	const struct fetching f = fetching_for(s);
 	int r = 0;
 	for (size_t i = 0; r == 0 && i < c->n; i++) {
 		struct repository *repo = c->items[i].repository;
@@ -336,7 +333,7 @@ int copy_sources_fetch(struct stage *s, struct copy_sources *c, struct error *er
 			return -ERROR_INTERNAL;
 		free(repo->source.ref);
 		repo->source.ref = str_copy(repo->commit);
-		r = repository_tree(&call, &repo->source, repo->keep, t, err);
+		r = repository_tree(&f, &repo->source, repo->keep, t, err);
 		c->items[i].tree = t;
 		c->items[i].node = tree_root(t);
 	}

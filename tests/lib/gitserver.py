@@ -52,9 +52,10 @@ class Repository:
 
 class Server:
     """Serves a directory's repositories. git, http, https, silent: the beginnings of URLs; the last one's server never answers.
-    Beneath those of HTTP, private/ wants LOGIN and token/ TOKEN. certificate: a file with a key, too (Authority)."""
+    Beneath those of HTTP, private/ wants LOGIN and token/ TOKEN, and files/ has files as they are. certificate: for https, a file with
+    a key, too (Authority)."""
 
-    def __init__(self, space, directory, certificate):
+    def __init__(self, space, directory, certificate=""):
         self.process = subprocess.Popen(space.command(sys.executable, os.path.abspath(__file__), directory, certificate), stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         ports = self.process.stdout.readline().split()
@@ -119,6 +120,14 @@ class Http(http.server.BaseHTTPRequestHandler):
             self.send_header("WWW-Authenticate", 'Basic realm="git"')
             self.end_headers()
             return
+        if self.path.startswith("/files/"):
+            with open(self.server.directory + self.path, "rb") as f:
+                content = f.read()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            return
         path, _, query = self.path.partition("?")
         env = {**ENV, "GIT_PROJECT_ROOT": self.server.directory, "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path, "QUERY_STRING": query,
                "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(len(body)),
@@ -150,9 +159,10 @@ def keep_silent(listener):
 def serve(directory, certificate):
     """Prints the four ports, then a line for each connection to the silent one; ends when standard input does."""
     servers = [GitServer(("127.0.0.1", 0), Git), *(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Http) for _ in range(2))]
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
-    servers[2].socket = tls.wrap_socket(servers[2].socket, server_side=True)
+    if certificate:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+        servers[2].socket = tls.wrap_socket(servers[2].socket, server_side=True)
     silent = socket.create_server(("127.0.0.1", 0))
     for s in servers:
         s.directory = directory
