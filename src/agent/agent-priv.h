@@ -445,6 +445,7 @@ struct git_task {
 	bool fetch;  /* the commit's files come into the directory `tree` of work; else it is only looked for */
 	uid_t uid;   /* whom it runs as: control's */
 	int work;    /* a directory of that user's, all that can be written */
+	bool agent;  /* an agent of ssh listens in it, at "agent" */
 	int said;    /* pipe: the commit's id, or an error's kind and, in the next line, its message */
 	int parent;  /* pipe whose other end the worker has alone */
 };

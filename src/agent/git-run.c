@@ -147,7 +147,8 @@ static char *header_key(const char *url) {
 	return str_format("http.%s.extraHeader", scope);
 }
 
-static char **environment(const struct msg_git *m) {
+static char **environment(const struct git_task *t) {
+	const struct msg_git *m = t->repository;
 	static const char *const fixed[] = {
 		"PATH=/usr/bin", "HOME=/home", "LANG=C.UTF-8", "TMPDIR=/work", "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1",
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_ALLOW_PROTOCOL=https:http:git:ssh", "GIT_PROTOCOL_FROM_USER=0",
@@ -170,6 +171,8 @@ static char **environment(const struct msg_git *m) {
 			strv_take(&env, str_format("%s=%s", proxies[i], getenv(proxies[i])));
 	for (size_t i = 0; i < ARRAY_SIZE(config); i++)
 		set_config(&env, &n, config[i][0], config[i][1]);
+	if (t->agent)
+		strv_add(&env, "SSH_AUTH_SOCK=/work/agent");
 	if (m->authorization) {
 		_cleanup_(free_ptr) char *key = header_key(m->url), *header = str_format("Authorization: %s", m->authorization);
 		set_config(&env, &n, key, header);
@@ -283,7 +286,7 @@ static int fetch(const struct git *g, char **commit, struct error *err) {
 }
 
 static int work(const struct git_task *t, char **commit, struct error *err) {
-	_cleanup_(strv_free_ptr) char **env = environment(t->repository);
+	_cleanup_(strv_free_ptr) char **env = environment(t);
 	_cleanup_(free_ptr) char *name = NULL;
 	const struct git g = {t->repository, env};
 	int r = begin(&g, err);

@@ -13,13 +13,17 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define PROGRAM "/usr/bin/git"
 #define NOBODY 65534
 #define FETCH_TIME (30 * 60 * NS_PER_SEC)
 #define RESOLVE_TIME (2 * 60 * NS_PER_SEC)
+#define AGENT_BACKLOG 16
 #define SAID_MAX ((size_t)16384)
 /* What it may leave on disk: as many files as a context may have. */
 #define ENTRIES_MAX 2000000
@@ -107,16 +111,30 @@ static int make_work(const struct place *p, uid_t uid, struct error *err) {
 	return work;
 }
 
+/* The socket that came along gets its name where git has its directory; control answers at it. */
+static int name_agent(const struct job *j, int work, uid_t uid, struct error *err) {
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	char dir[FD_PATH_MAX];
+	if (!j->nfds)
+		return 0;
+	snprintf(at.sun_path, sizeof at.sun_path, "%s/agent", fd_path(work, dir));
+	if (bind(j->fds[0], (struct sockaddr *)&at, sizeof at) < 0 || fchownat(work, "agent", uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    listen(j->fds[0], AGENT_BACKLOG) < 0)
+		return error_errno(err, errno, "cannot name the socket of an agent of ssh");
+	job_progress(j, "the agent of ssh listens", 0, 0);
+	return 0;
+}
+
 static int run(struct job *j, const struct place *p, bool fetch, char **commit, struct error *err) {
 	uid_t uid = j->agent->options.uid ? j->agent->options.uid : NOBODY;
 	_cleanup_(buf_free) struct buf text = BUF_INIT_MAX(SAID_MAX);
 	_cleanup_(close_fd) int work = make_work(p, uid, err);
 	int said[2], parent[2];
-	if (work < 0)
+	if (work < 0 || name_agent(j, work, uid, err) < 0)
 		return -ERROR_INTERNAL;
 	if (pipe2(said, O_CLOEXEC) < 0 || pipe2(parent, O_CLOEXEC) < 0 || unshare(CLONE_NEWPID) < 0)
 		return error_errno(err, errno, "cannot start git");
-	const struct git_task t = {j->body, fetch, uid, work, said[1], parent[0]};
+	const struct git_task t = {j->body, fetch, uid, work, j->nfds > 0, said[1], parent[0]};
 	pid_t pid = fork();
 	if (pid == 0) {
 		close_fd(&parent[1]);

@@ -207,8 +207,8 @@ const char *run_mounts_agent(const struct run_mounts *all);
 int run_mounts_serve(struct run_mounts *all, struct error *err);
 /* ssh.c: an agent of ssh, which is the client's */
 struct ssh_agent;
-/* *out NULL: the client has none, and *err says so. */
-int ssh_agent_new(struct builder *b, const char *id, struct ssh_agent **out, struct error *err);
+/* NOT_FOUND: the client has none of that name. asking: held while it is asked; NULL. */
+int ssh_agent_new(const struct build_client *client, pthread_mutex_t *asking, const char *id, struct ssh_agent **out, struct error *err);
 int ssh_agent_socket(const struct ssh_agent *a); /* to be lent to the instance */
 int ssh_agent_serve(struct ssh_agent *a, struct error *err); /* when that runs */
 void ssh_agent_free(struct ssh_agent *a); /* ends all connections */

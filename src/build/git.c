@@ -90,6 +90,12 @@ static void take_token(const struct fetching *f, struct git_source *s) {
 
 /* ---- asking ---- */
 
+struct call {
+	struct watch watch;
+	struct ssh_agent *agent; /* the client's default one, as with BuildKit; NULL: there is none, or it is not needed */
+	struct git_caller caller;
+};
+
 /* Says which repository; a build that was given up is no failure of its. */
 static int failed(const struct fetching *f, const struct git_source *s, struct error *err) {
 	if (fetching_gone(f))
@@ -98,14 +104,35 @@ static int failed(const struct fetching *f, const struct git_source *s, struct e
 	return error_wrap(err, "failed to fetch remote %s", text);
 }
 
-int repository_commit(const struct fetching *f, struct git_source *s, char **commit, struct error *err) {
-	struct watch w = {.fetching = f};
-	int r = watch_begin(&w, err);
+/* From here on the agent of ssh is asked; one that cannot be served is as one without a key. */
+static void on_listens(void *arg) {
+	ssh_agent_serve(((struct call *)arg)->agent, NULL);
+}
+
+static int call_begin(struct call *c, const struct fetching *f, struct git_source *s, struct error *err) {
+	*c = (struct call){.watch.fetching = f};
+	int r = watch_begin(&c->watch, err);
 	if (r < 0)
 		return r;
 	take_token(f, s);
-	r = git_resolve(f->core, s, w.cancel, commit, err);
-	watch_end(&w);
+	if (git_source_is_ssh(s))
+		ssh_agent_new(f->o->client, f->b ? &f->b->asking : NULL, "default", &c->agent, NULL);
+	c->caller = (struct git_caller){c->watch.cancel, c->agent ? ssh_agent_socket(c->agent) : -1, c->agent ? on_listens : NULL, c};
+	return 0;
+}
+
+static void call_end(struct call *c) {
+	ssh_agent_free(c->agent);
+	watch_end(&c->watch);
+}
+
+int repository_commit(const struct fetching *f, struct git_source *s, char **commit, struct error *err) {
+	struct call c;
+	int r = call_begin(&c, f, s, err);
+	if (r < 0)
+		return r;
+	r = git_resolve(f->core, s, &c.caller, commit, err);
+	call_end(&c);
 	return r < 0 ? failed(f, s, err) : 0;
 }
 
@@ -120,15 +147,14 @@ static void drop_git_files(struct tree *t, struct tree_node *dir) {
 }
 
 int repository_tree(const struct fetching *f, struct git_source *s, bool keep, struct tree *to, struct error *err) {
-	struct watch w = {.fetching = f};
 	_cleanup_(free_ptr) char *commit = NULL;
 	_cleanup_(close_fd) int fd = -1;
-	int r = watch_begin(&w, err);
+	struct call c;
+	int r = call_begin(&c, f, s, err);
 	if (r < 0)
 		return r;
-	take_token(f, s);
-	r = git_fetch(f->core, s, keep, w.cancel, &commit, &fd, err);
-	watch_end(&w);
+	r = git_fetch(f->core, s, keep, &c.caller, &commit, &fd, err);
+	call_end(&c);
 	if (r == 0)
 		r = tree_read(to, fd, "", false, err);
 	if (r < 0)

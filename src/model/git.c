@@ -188,6 +188,10 @@ int git_source_parse(const char *text, struct git_source *out, struct error *err
 	return r;
 }
 
+bool git_source_is_ssh(const struct git_source *s) {
+	return str_starts(s->url, "ssh://") || !is_scheme(s->url);
+}
+
 void git_source_free(struct git_source *s) {
 	free(s->url);
 	if (s->authorization)

@@ -18,6 +18,7 @@ bool git_source_is(const char *text);
 /* Also "github.com/…", which is one of https. INVALID, without the password of HTTP in the message. On failure *out is empty. */
 int git_source_parse(const char *text, struct git_source *out, struct error *err);
 void git_source_free(struct git_source *s);
+bool git_source_is_ssh(const struct git_source *s);
 /* As it is written, without a password. Free it. */
 char *git_source_print(const struct git_source *s);
 

@@ -11,7 +11,7 @@ import tempfile
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from building import Builder
+from building import Builder, SshAgent
 from docker import docker_daemon
 from gitserver import LOGIN, TOKEN, Authority, Repository, Server
 from tap import contains, equal, need, run, test
@@ -205,6 +205,38 @@ def tokens(_):
     contains(buildkit(url, *secret, env=environment, check=False), "could not read Username")
     other = server.https.replace("127.0.0.1", "localhost") + "/plain.git"
     contains(classic(other)[1], "does not match target host name")
+
+
+@test
+def keys_of_ssh(_):
+    """The client's agent of ssh opens what no other key does: a context, its submodule, ADD; it stays the client's"""
+    need("dropbear", Server.has_ssh())
+    inner = Repository(top + "/by-key-inner.git", {"i": "i\n"})
+    repo = Repository(top + "/by-key.git", {"Dockerfile": DOCKERFILE, "f": "f\n"})
+    repo.git("config", "--file", ".gitmodules", "submodule.in.url", "../by-key-inner.git")
+    repo.git("config", "--file", ".gitmodules", "submodule.in.path", "in")
+    repo.git("add", ".gitmodules")
+    repo.git("update-index", "--add", "--cacheinfo", f"160000,{inner.first},in")
+    repo.git("commit", "--quiet", "-m", "c")
+    urls = f"git@127.0.0.1:{top}/by-key.git", f"ssh://git@127.0.0.1:22{top}/by-key.git#main"
+    with SshAgent(daemon.dir, "good") as good, SshAgent(daemon.dir, "bad") as bad:
+        server.authorize(good.what)
+        buildkit(urls[0], "--ssh", "default", env={"SSH_AUTH_SOCK": good.path})
+        equal(builder.inside("cat", "/c/f", "/c/in/i"), "f\ni\n")
+        contains(buildkit(urls[0], "--ssh", "default", env={"SSH_AUTH_SOCK": bad.path}, check=False), "Permission denied (publickey)")
+        contains(buildkit(urls[0], check=False), "Permission denied (publickey)")
+        for url in urls:
+            text = text_of(f"ADD --keep-git-dir {url} /a", "RUN test ! -e /work/agent")
+            builder.build(text, None, "--ssh", "default", env={"SSH_AUTH_SOCK": good.path})
+            equal(builder.inside("cat", "/a/f", "/a/in/i"), "f\ni\n")
+            equal(builder.build(text, None, "--ssh", "default", env={"SSH_AUTH_SOCK": good.path}).count("CACHED"), 2)
+        good.process.send_signal(signal.SIGSTOP)  # it answers no more: who gives up is not kept
+        process = subprocess.Popen(builder.line("--ssh", "default", urls[0]), env={**builder.environment(), "SSH_AUTH_SOCK": good.path},
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(workers, 30, "git at work")
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    settled()
 
 
 # ---- ADD ----

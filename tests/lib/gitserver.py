@@ -3,6 +3,7 @@ git. As a program: those servers, see serve()."""
 import base64
 import http.server
 import os
+import shutil
 import socket
 import socketserver
 import ssl
@@ -53,13 +54,27 @@ class Repository:
 class Server:
     """Serves a directory's repositories. git, http, https, silent: the beginnings of URLs; the last one's server never answers.
     Beneath those of HTTP, private/ wants LOGIN and token/ TOKEN, and files/ has files as they are. certificate: for https, a file with
-    a key, too (Authority)."""
+    a key, too (Authority). At port 22 of 127.0.0.1 the user git is let in by keys: authorize()."""
 
     def __init__(self, space, directory, certificate=""):
+        self.directory = directory
+        os.makedirs(directory + "/home/.ssh", 0o700)
+        with open(directory + "/home/passwd", "w") as f:
+            f.write("root:x:0:0::/root:/bin/sh\ngit:x:0:0::/root:/bin/sh\n")
+        if self.has_ssh():
+            subprocess.run(["dropbearkey", "-t", "ed25519", "-f", directory + "/home/host-key"], check=True, capture_output=True)
         self.process = subprocess.Popen(space.command(sys.executable, os.path.abspath(__file__), directory, certificate), stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         ports = self.process.stdout.readline().split()
         self.git, self.http, self.https, self.silent = (f"{s}://127.0.0.1:{p}" for s, p in zip(("git", "http", "https", "git"), ports))
+
+    @staticmethod
+    def has_ssh():
+        return shutil.which("dropbear") and shutil.which("dropbearkey")
+
+    def authorize(self, public):
+        with open(self.directory + "/home/.ssh/authorized_keys", "w") as f:
+            f.write(public)
 
     def await_silent(self):
         """Until somebody has connected to the one that never answers."""
@@ -94,6 +109,15 @@ class Git(socketserver.BaseRequestHandler):
     def handle(self):
         subprocess.run(["git", "-c", "safe.directory=*", "daemon", "--inetd", "--export-all", f"--base-path={self.server.directory}"],
                        stdin=self.request, stdout=self.request, stderr=subprocess.DEVNULL, env=ENV)
+
+
+class Ssh(socketserver.BaseRequestHandler):
+    """Whose user and home are not the host's."""
+
+    def handle(self):
+        script = 'mount --bind "$0/home" /root && mount --bind /root/passwd /etc/passwd && exec dropbear -i -s -r /root/host-key'
+        subprocess.run(["unshare", "--mount", "sh", "-c", script, self.server.directory], stdin=self.request, stdout=self.request,
+                       stderr=subprocess.DEVNULL)
 
 
 class Http(http.server.BaseHTTPRequestHandler):
@@ -159,6 +183,7 @@ def keep_silent(listener):
 def serve(directory, certificate):
     """Prints the four ports, then a line for each connection to the silent one; ends when standard input does."""
     servers = [GitServer(("127.0.0.1", 0), Git), *(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Http) for _ in range(2))]
+    servers += [GitServer(("127.0.0.1", 22), Ssh)] if Server.has_ssh() else []
     if certificate:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate)
@@ -168,7 +193,7 @@ def serve(directory, certificate):
         s.directory = directory
         threading.Thread(target=s.serve_forever, daemon=True).start()
     threading.Thread(target=keep_silent, args=(silent,), daemon=True).start()
-    print(*(s.server_address[1] for s in servers), silent.getsockname()[1], flush=True)
+    print(*(s.server_address[1] for s in servers[:3]), silent.getsockname()[1], flush=True)
     sys.stdin.read()
 
 

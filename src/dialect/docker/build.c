@@ -432,7 +432,7 @@ static void prune(struct http_request *req) {
 const struct docker_route docker_build_routes[] = {
 	{"POST", "/build", build, HTTP_STREAM_BODY, DOCKER_DIFFERS,
 	 "both builders (version=2 is BuildKit's) are one, so that the classic one has here-documents, RUN --mount, COPY --link and "
-	 "ADD --checksum as well. Agents of ssh are BuildKit's alone; cgroupparent is refused; a git repository as context comes without .git, but with BUILDKIT_CONTEXT_KEEP_GIT_DIR, and with no key of ssh; outputs are images, archives of them (docker, oci), local and tar"},
+	 "ADD --checksum as well. Agents of ssh are BuildKit's alone; cgroupparent is refused; a git repository as context comes without .git, but with BUILDKIT_CONTEXT_KEEP_GIT_DIR; outputs are images, archives of them (docker, oci), local and tar"},
 	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name, the caches of RUN --mount and what clients have sent for builds; filters and sizes are refused"},
 	{"POST", "/build/cancel", cancel, 0, DOCKER_WORKS, NULL},
 	{"POST", "/session", buildkit_session, 0, DOCKER_WORKS, NULL},
