@@ -4,12 +4,12 @@ BUILD_PACKAGES="gcc meson ninja-build pkg-config libc6-dev libjansson-dev libsql
 	libcurl4-gnutls-dev libarchive-dev libexpat1-dev libext2fs-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev libssl-dev
 	libseccomp-dev libcap-dev libcmocka-dev
 	libmnl-dev libnftables-dev libisofs-dev libcrypt-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler"
-RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod"
+RUN_PACKAGES="mmdebstrap ca-certificates adduser dnsmasq-base e2fsprogs btrfs-progs kmod git"
 # For machines alone.
 MACHINE_PACKAGES="qemu-system-x86 qemu-system-common qemu-utils ovmf swtpm"
 TEST_PACKAGES="python3 busybox-static docker-registry skopeo attr libcap2-bin iproute2 nftables xfsprogs xorriso
 	python3-yaml python3-jinja2 python3-jsonschema python3-configobj python3-oauthlib python3-jsonpatch python3-requests
-	python3-netifaces python3-h2 libxml2-utils openssh-client"
+	python3-netifaces python3-h2 libxml2-utils openssh-client dropbear-bin"
 # Agents of guests, for tests; they are services, which are not to be started.
 GUEST_PACKAGES="qemu-guest-agent"
 

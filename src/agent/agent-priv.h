@@ -151,6 +151,7 @@ struct child {
 int worker_start(struct agent *a, const struct job *j, struct error *err);
 /* In a process of a worker's that deals with strangers: no capability from here on, whatever it executes. Not 0: it failed. */
 int worker_drop_powers(void);
+int worker_drop_bounds(void); /* the part of it that comes before a change of the user */
 /* Watches a shim that runs already. */
 struct child *child_watch(struct agent *a, enum child_kind kind, pid_t pid, int pidfd, const char *id,
 			  const char *exec_id);
@@ -259,6 +260,14 @@ bool lock_is_of(int fd, const char *path);
 /* A directory to work in that is nobody else's: made if need be, locked for as long as *lock is open. What a
  * killed worker has left in it is still there. */
 int dir_make_locked(const char *path, int *lock, struct error *err);
+/* One below STATE/agent/tmp, which goes with place_close, or at the agent's next start. */
+struct place {
+	char *path;
+	int lock, dir;
+};
+#define PLACE_INIT ((struct place){.lock = -1, .dir = -1})
+int place_open(const struct agent *a, const char *what, struct place *p, struct error *err);
+void place_close(struct place *p);
 #define LOCK_WAIT (30 * NS_PER_SEC)
 char *instance_path(const struct agent *a, const char *id, const char *name);
 char *run_path(const struct agent *a, const char *id, const char *name);
@@ -426,6 +435,22 @@ int work_layer_make(struct job *j, struct error *err);
 int work_layer_list(struct job *j, struct error *err);
 int work_layer_delete(struct job *j, struct error *err);
 int work_bootstrap(struct job *j, struct error *err);
+int work_git_resolve(struct job *j, struct error *err);
+int work_git_fetch(struct job *j, struct error *err);
+
+/* --- git in a confined process (git-run.c) --- */
+
+struct git_task {
+	const struct msg_git *repository;
+	bool fetch;  /* the commit's files come into the directory `tree` of work; else it is only looked for */
+	uid_t uid;   /* whom it runs as: control's */
+	int work;    /* a directory of that user's, all that can be written */
+	bool agent;  /* an agent of ssh listens in it, at "agent" */
+	int said;    /* pipe: the commit's id, or an error's kind and, in the next line, its message */
+	int parent;  /* pipe whose other end the worker has alone */
+};
+/* In a child that is the first process of a name space of its own: with what it has begun it ends with this. */
+__attribute__((noreturn)) void git_run(const struct git_task *t);
 
 /* --- faults for tests (fault.c) --- */
 

@@ -3,37 +3,12 @@
 #include "agent/machine-priv.h"
 
 #include "base/fs.h"
-#include "base/log.h"
-#include "base/str.h"
 #include "image/disk-tree.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* A directory below STATE/agent/tmp, locked as long as the worker lives; what is left of it goes at the agent's next start. */
-struct place {
-	char *path;
-	int lock, dir;
-};
-
-static void place_close(struct place *p) {
-	close_fd(&p->dir);
-	if (p->lock >= 0 && fs_remove_tree(p->path) < 0)
-		log_warn("%s could not be removed; the next start of the agent tries again", p->path);
-	close_fd(&p->lock);
-	free(p->path);
-}
-
-static int place_open(const struct agent *a, struct place *p, struct error *err) {
-	_cleanup_(free_ptr) char *salt = random_hex(8);
-	p->path = str_format("%s/tree-%s", a->tmp, salt);
-	int r = dir_make_locked(p->path, &p->lock, err);
-	if (r == 0 && (p->dir = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		r = error_errno(err, errno, "cannot open %s", p->path);
-	return r;
-}
 
 static int read_root(struct job *j, const struct msg_instance_create *m, const struct place *p, struct error *err) {
 	_cleanup_(close_fd) int disk = root_open_disk(j, m, err);
@@ -52,7 +27,7 @@ static int send_tree(struct job *j, const struct place *p, struct error *err) {
 int work_machine_tree(struct job *j, struct error *err) {
 	_cleanup_(instance_unlock) int lock = -1;
 	_cleanup_(record_free) struct msg_instance_create m = {0};
-	_cleanup_(place_close) struct place p = {.lock = -1, .dir = -1};
+	_cleanup_(place_close) struct place p = PLACE_INIT;
 	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &lock, err);
 	if (r == 0)
 		r = record_load(j->agent, j->id, &m, err);
@@ -60,7 +35,7 @@ int work_machine_tree(struct job *j, struct error *err) {
 		return r;
 	if (!root_is_block(&m))
 		return error_set(err, ERROR_UNSUPPORTED, "instance %.12s has files and no disk: its image runs as a container as it is", j->id);
-	r = place_open(j->agent, &p, err);
+	r = place_open(j->agent, "tree", &p, err);
 	if (r == 0)
 		r = read_root(j, &m, &p, err);
 	root_close(j, &m);

@@ -3,6 +3,7 @@
 #include "agent/agent-priv.h"
 
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
 
@@ -164,6 +165,23 @@ int dir_make_locked(const char *path, int *lock, struct error *err) {
 			return 0;
 		}
 	}
+}
+
+int place_open(const struct agent *a, const char *what, struct place *p, struct error *err) {
+	_cleanup_(free_ptr) char *salt = random_hex(8);
+	p->path = str_format("%s/%s-%s", a->tmp, what, salt);
+	int r = dir_make_locked(p->path, &p->lock, err);
+	if (r == 0 && (p->dir = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		r = error_errno(err, errno, "cannot open %s", p->path);
+	return r;
+}
+
+void place_close(struct place *p) {
+	close_fd(&p->dir);
+	if (p->lock >= 0 && fs_remove_tree(p->path) < 0)
+		log_warn("%s could not be removed; the next start of the agent tries again", p->path);
+	close_fd(&p->lock);
+	free(p->path);
 }
 
 int instance_lock(const struct agent *a, const char *id, int how, int64_t deadline, int *lock, struct error *err) {

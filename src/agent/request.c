@@ -345,6 +345,8 @@ static struct handler handlers[] = {
 	{"layer-list", .work = work_layer_list, .id = NO_ID},
 	{"layer-delete", .work = work_layer_delete, .id = NO_ID},
 	{"bootstrap", .work = work_bootstrap, .id = NO_ID, .cancel = true},
+	{"git-resolve", .work = work_git_resolve, .id = NO_ID, .cancel = true},
+	{"git-fetch", .work = work_git_fetch, .id = NO_ID, .cancel = true},
 	{"network-create", .inline_ = do_network_create, .work = work_network_create, .id = NO_ID},
 	{"network-delete", .inline_ = do_network_delete, .work = work_network_delete, .id = NO_ID},
 	{"network-list", .inline_ = do_network_list, .id = NO_ID},

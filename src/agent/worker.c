@@ -265,10 +265,17 @@ int worker_start(struct agent *a, const struct job *job, struct error *err) {
 	return 0;
 }
 
-int worker_drop_powers(void) {
-	for (unsigned c = 0; prctl(PR_CAPBSET_READ, c, 0, 0, 0) >= 0; c++)
-		if (prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0)
+int worker_drop_bounds(void) {
+	int has;
+	for (unsigned c = 0; (has = prctl(PR_CAPBSET_READ, c, 0, 0, 0)) >= 0; c++)
+		if (has && prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0)
 			return -1;
+	return 0;
+}
+
+int worker_drop_powers(void) {
+	if (worker_drop_bounds() < 0)
+		return -1;
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2] = {0};
 	return syscall(SYS_capset, &header, data) < 0 ? -1 : prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -80,7 +81,8 @@ static void run_child(const struct proc *p, const struct pipes *pipes) {
 		_exit(127);
 	syscall(SYS_close_range, 3, ~0U, 1U << 2 /* CLOSE_RANGE_CLOEXEC */);
 	char *const *env = p->env ? p->env : (char *const *)default_env;
-	if (setenv("PATH", PATH_VALUE, 1) == 0)
+	struct rlimit memory = {p->memory_max, p->memory_max};
+	if (setenv("PATH", PATH_VALUE, 1) == 0 && (!p->memory_max || setrlimit(RLIMIT_AS, &memory) == 0))
 		execvpe(p->argv[0], p->argv, env);
 	(void)!write(2, failed, sizeof failed - 1);
 	_exit(127);

@@ -12,6 +12,7 @@ struct proc {
 	int stdin_fd, stdout_fd; /* descriptors to use instead (0: none); they stay the caller's */
 	struct buf *output;      /* standard output, up to its max; NULL: /dev/null */
 	struct buf *errors;      /* standard error; NULL: the caller's own */
+	uint64_t memory_max;     /* of its address space, bytes; 0: as ours */
 	int64_t deadline_ns;     /* from now; 0: none. Past it the program is killed */
 	int status;              /* out: exit status, or 128 + signal */
 };

@@ -6,6 +6,7 @@
 #include "build/ignore.h"
 #include "core/images.h"
 #include "core/volumes.h"
+#include "model/git.h"
 
 #include <pthread.h>
 
@@ -139,7 +140,12 @@ int named_tree(struct builder *b, const struct build_named *n, struct tree **out
 /* source.c: the files that COPY and ADD mean */
 struct copy_source {
 	struct tree *tree;
-	struct tree_node *node;
+	struct tree_node *node; /* NULL: of a repository that has not been fetched */
+	struct repository {	/* NULL: it is none */
+		struct git_source source;
+		char *commit;
+		bool keep; /* with .git */
+	} *repository;
 	char *name; /* its last part, as it is named at the destination */
 	char *path; /* its directories and that, which all come there (--parents); else NULL */
 	bool unpack; /* ADD of a local archive */
@@ -153,10 +159,14 @@ struct copy_sources {
 };
 int copy_sources_find(struct stage *s, const struct instruction *i, char *const *words, struct copy_sources *out,
 		      struct error *err);
+/* Makes the stage stand on a directory's files. */
+int copy_base(struct stage *s, struct tree *files, struct error *err);
 /* A file of the name with that content. */
 int copy_source_text(struct stage *s, const char *name, mode_t mode, const char *text, struct copy_sources *out, struct error *err);
 void copy_sources_free(struct copy_sources *c);
-char *copy_sources_digest(const struct copy_sources *from); /* "file:<hex>", "dir:<hex>", "multi:<hex>" */
+/* "file:<hex>", "dir:<hex>", "multi:<hex>"; a repository counts by its commit. */
+char *copy_sources_digest(const struct copy_sources *from);
+int copy_sources_fetch(struct stage *s, struct copy_sources *c, struct error *err); /* its files, when they are needed */
 /* A new volume with them in it, which goes at control's next start at the latest: its name. */
 int copy_to_volume(struct stage *s, const struct copy_sources *from, char **volume, struct error *err);
 /* One that stays, as spec (taken) has it. EXISTS. */
@@ -197,8 +207,8 @@ const char *run_mounts_agent(const struct run_mounts *all);
 int run_mounts_serve(struct run_mounts *all, struct error *err);
 /* ssh.c: an agent of ssh, which is the client's */
 struct ssh_agent;
-/* *out NULL: the client has none, and *err says so. */
-int ssh_agent_new(struct builder *b, const char *id, struct ssh_agent **out, struct error *err);
+/* NOT_FOUND: the client has none of that name. asking: held while it is asked; NULL. */
+int ssh_agent_new(const struct build_client *client, pthread_mutex_t *asking, const char *id, struct ssh_agent **out, struct error *err);
 int ssh_agent_socket(const struct ssh_agent *a); /* to be lent to the instance */
 int ssh_agent_serve(struct ssh_agent *a, struct error *err); /* when that runs */
 void ssh_agent_free(struct ssh_agent *a); /* ends all connections */
@@ -213,5 +223,19 @@ int platform_check(const char *platform, struct error *err); /* "linux[/ARCHITEC
 int from_step(struct stage *s, struct error *err);
 /* The image of that name, pulled if it is not here: its snap. */
 int from_image(struct stage *s, const char *name, const char *platform, struct image_snap **out, struct error *err);
+/* What is fetched for a build, which may be given up meanwhile. */
+struct fetching {
+	struct core *core;
+	struct builder *b; /* NULL: nobody else of the build asks the client meanwhile */
+	const struct build_request *o;
+	const struct build_sink *sink;
+};
+struct fetching fetching_for(const struct stage *s);
+bool fetching_gone(const struct fetching *f);
 /* download.c: a URL into a tree, as the one file in it, named as the URL ("download" where it names none). */
-int download(struct builder *b, const char *url, struct tree *to, struct error *err);
+int download(const struct fetching *f, const char *url, struct tree *to, struct error *err);
+/* git.c */
+/* What s names, with the secrets that the client has for it (s keeps them); the server is asked. Errors say which repository. */
+int repository_commit(const struct fetching *f, struct git_source *s, char **commit, struct error *err);
+int repository_tree(const struct fetching *f, struct git_source *s, bool keep, struct tree *to, struct error *err);
+int repository_context(const struct fetching *f, const char *url, bool keep, struct tree *context, struct error *err);

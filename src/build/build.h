@@ -101,9 +101,18 @@ struct build_result {
 
 /* What a URL of http or https leads to, in a file without a name: a descriptor at its beginning. */
 int build_fetch(struct core *c, const char *url, struct error *err);
-/* A context from elsewhere: the URL of a tar, which becomes the context, or of a text, which becomes its Dockerfile.
- * UNSUPPORTED for a git repository. *dockerfile: what it is called then. */
-int build_fetch_context(struct core *c, const char *url, struct tree *context, const char **dockerfile, struct error *err);
+/* Whether a context's URL is that of a git repository (git_source_parse). */
+bool build_is_repository(const char *url);
+/* A context from elsewhere: a git repository, the URL of a tar, which becomes the context, or of a text, which becomes its Dockerfile;
+ * *dockerfile: what it is called then. o: project, client and build_args of it count. CANCELLED when the sink says that it is gone. */
+int build_fetch_context(struct core *c, const struct build_request *o, const struct build_sink *sink, const char *url,
+			struct tree *context, const char **dockerfile, struct error *err);
+
+/* What a name in FROM and --from may stand for: the same repositories, or a URL of http or https, which is the one file in a
+ * directory. */
+bool build_is_url(const char *url);
+int build_fetch_directory(struct core *c, const struct build_request *o, const struct build_sink *sink, const char *url,
+			  struct tree *to, struct error *err);
 
 /* Builds, and names the image. CANCELLED; errors in words as dockerd's. Free result->image_id. */
 int build_run(struct core *c, const struct build_request *o, struct tree *context, const struct build_sink *sink,

@@ -23,7 +23,7 @@ static bool add_path(char ***paths, const char *word) {
 static bool add_copied(char ***paths, const struct instruction *i) {
 	bool known = true;
 	for (size_t k = 0; known && !i->from && i->args && i->args[k] && i->args[k + 1]; k++)
-		known = strstr(i->args[k], "://") || str_starts(i->args[k], "<<") || add_path(paths, i->args[k]);
+		known = strstr(i->args[k], "://") || git_source_is(i->args[k]) || str_starts(i->args[k], "<<") || add_path(paths, i->args[k]);
 	return known;
 }
 

@@ -72,17 +72,37 @@ static void hash_parents(struct hash *h, const struct copy_source *one) {
 	}
 }
 
+/* With what is left out of it. */
+static void hash_repository(struct hash *h, const struct repository *r, const struct ignore *excludes) {
+	hash_text(h, "git");
+	hash_text(h, r->commit);
+	hash_text(h, r->source.directory ? r->source.directory : "");
+	hash_text(h, r->keep ? r->source.url : ""); /* which .git says */
+	for (size_t i = 0; i < excludes->n; i++) {
+		hash_text(h, excludes->lines[i].except ? "!" : "");
+		hash_text(h, excludes->lines[i].pattern);
+	}
+}
+
+static bool is_directory_source(const struct copy_source *one) {
+	return one->repository || S_ISDIR(one->node->mode);
+}
+
 char *copy_sources_digest(const struct copy_sources *from) {
 	_cleanup_(hash_free_ptr) struct hash *h = hash_new();
 	for (size_t i = 0; i < from->n; i++) {
 		const struct copy_source *one = &from->items[i];
+		if (one->repository) {
+			hash_repository(h, one->repository, &from->excludes);
+			continue;
+		}
 		_cleanup_(free_ptr) char *path = one->path ? str_format("/%s", one->path) : NULL;
 		if (one->path)
 			hash_parents(h, one);
 		hash_node(h, &from->excludes, one->node, path ? path : S_ISDIR(one->node->mode) ? "" : one->name);
 	}
 	_cleanup_(free_ptr) char *digest = hash_digest(h);
-	const char *sort = from->n != 1 ? "multi" : S_ISDIR(from->items[0].node->mode) ? "dir" : "file";
+	const char *sort = from->n != 1 ? "multi" : is_directory_source(&from->items[0]) ? "dir" : "file";
 	return str_format("%s:%s", sort, digest + strlen("sha256:"));
 }
 
@@ -391,7 +411,9 @@ static int copy_nothing(struct copy *c, const char *created_by, struct error *er
 static int copy_files(struct copy *c, const char *created_by, struct error *err) {
 	if (!c->from.n)
 		return copy_nothing(c, created_by, err);
-	int r = c->chown && *c->chown ? owner_find(c->s, c->chown, &c->uid, &c->gid, err) : 0;
+	int r = copy_sources_fetch(c->s, &c->from, err);
+	if (r == 0 && c->chown && *c->chown)
+		r = owner_find(c->s, c->chown, &c->uid, &c->gid, err);
 	if (r == 0)
 		r = find_place(c, err);
 	if (r < 0)
@@ -419,6 +441,14 @@ int copy_step(struct stage *s, const struct instruction *i, struct error *err) {
 		return error_wrap(err, "%s failed", c.command);
 	c.path = destination(s, c.words[strv_len(c.words) - 1]);
 	_cleanup_(free_ptr) char *created_by = describe(&c);
+	return step_cached(s, created_by) ? 0 : copy_files(&c, created_by, err);
+}
+
+int copy_base(struct stage *s, struct tree *files, struct error *err) {
+	struct copy_source all = {.tree = files, .node = tree_root(files), .name = (char *)""};
+	struct copy c = {.s = s, .from = {.items = &all, .n = 1}, .path = (char *)"/", .to_dir = true, .keep_owners = true};
+	_cleanup_(free_ptr) char *digest = copy_sources_digest(&c.from), *text = str_format("FROM %s ", digest);
+	_cleanup_(free_ptr) char *created_by = step_comment(s, text);
 	return step_cached(s, created_by) ? 0 : copy_files(&c, created_by, err);
 }
 

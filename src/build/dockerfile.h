@@ -48,6 +48,7 @@ struct instruction {
 	char **mounts;			       /* RUN: the values of --mount */
 	char **excludes;		       /* COPY, ADD: those of --exclude */
 	bool parents;			       /* COPY: with the directories that its sources are in */
+	bool keep_git;			       /* ADD: of a git repository .git, too */
 	int unpack;			       /* ADD: 1, -1: any archive, none; 0: as ever, those that are local */
 	struct heredoc *heredocs;
 	size_t n_heredocs;

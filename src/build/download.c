@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 struct transfer {
-	struct builder *b; /* NULL: nobody can give it up */
+	const struct fetching *fetching; /* NULL: nobody can give it up */
 	int fd;
 	bool gone;
 };
@@ -20,7 +20,7 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg) {
 
 static int on_progress(void *arg, UNUSED curl_off_t a, UNUSED curl_off_t b, UNUSED curl_off_t c, UNUSED curl_off_t d) {
 	struct transfer *t = arg;
-	return t->gone = t->b && build_gone(t->b);
+	return t->gone = t->fetching && fetching_gone(t->fetching);
 }
 
 /* The last part of the URL's path. */
@@ -86,22 +86,16 @@ int build_fetch(struct core *c, const char *url, struct error *err) {
 	return r < 0 ? r : t.fd;
 }
 
-int download(struct builder *b, const char *url, struct tree *to, struct error *err) {
+int download(const struct fetching *f, const char *url, struct tree *to, struct error *err) {
 	_cleanup_(free_ptr) char *given = name_of(url), *name = given ? TAKE_PTR(given) : str_copy("download");
-	struct transfer t = {.b = b, .fd = -1};
+	struct transfer t = {.fetching = f, .fd = -1};
 	int64_t mtime;
-	int r = fetch_to_file(b->core, url, &t, &mtime, err);
+	int r = fetch_to_file(f->core, url, &t, &mtime, err);
 	_cleanup_(close_fd) int fd = t.fd;
 	return r < 0 ? r : tree_add_file(to, name, 0600, mtime, fd, err);
 }
 
 /* ---- a context from elsewhere ---- */
-
-static bool is_git(const char *url) {
-	size_t n = strcspn(url, "#");
-	bool ends = n > 4 && strncmp(url + n - 4, ".git", 4) == 0;
-	return ends || str_starts(url, "git://") || str_starts(url, "git@") || str_starts(url, "github.com/");
-}
 
 /* A tar, compressed or not, has its marks; what has no zero byte at its beginning is a text. */
 static bool is_text(int fd) {
@@ -114,20 +108,43 @@ static bool is_text(int fd) {
 	return n >= 0 && !memchr(head, 0, (size_t)n);
 }
 
-int build_fetch_context(struct core *c, const char *url, struct tree *context, const char **dockerfile, struct error *err) {
+/* As BuildKit reads it. */
+static bool keeps_git(const struct build_request *o) {
+	static const char *const yes[] = {"1", "t", "T", "true", "TRUE", "True", NULL};
+	const char *value = strv_env_get(o->build_args, "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+	return value && strv_has((char *const *)yes, value);
+}
+
+static bool is_http(const char *url) {
+	return str_starts(url, "http://") || str_starts(url, "https://");
+}
+
+int build_fetch_context(struct core *c, const struct build_request *o, const struct build_sink *sink, const char *url,
+			struct tree *context, const char **dockerfile, struct error *err) {
+	const struct fetching f = {.core = c, .o = o, .sink = sink};
+	if (build_is_repository(url))
+		return repository_context(&f, url, keeps_git(o), context, err);
 	_cleanup_(free_ptr) char *shown = text_shown(url);
-	if (is_git(url))
-		return error_set(err, ERROR_UNSUPPORTED, "git repositories as a build context are not supported yet: clone %s, and "
-							 "build the directory", shown);
-	if (!str_starts(url, "http://") && !str_starts(url, "https://"))
-		return error_set(err, ERROR_INVALID, "remote context %s: a URL of http or https is wanted", shown);
+	if (!is_http(url))
+		return error_set(err, ERROR_INVALID, "remote context %s: a URL of http or https, or of a git repository, is wanted", shown);
 	int64_t mtime;
-	struct transfer t = {.fd = -1};
-	if (fetch_to_file(c, url, &t, &mtime, err) < 0)
-		return error_wrap(err, "unable to download remote context");
+	struct transfer t = {.fetching = &f, .fd = -1};
+	int r = fetch_to_file(c, url, &t, &mtime, err);
+	if (r < 0)
+		return r == -ERROR_CANCELLED ? r : error_wrap(err, "unable to download remote context");
 	_cleanup_(close_fd) int fd = t.fd;
 	if (!is_text(fd))
 		return tree_read(context, fd, "", false, err);
 	*dockerfile = "Dockerfile";
 	return tree_add_file(context, "Dockerfile", 0644, mtime, fd, err);
+}
+
+bool build_is_url(const char *url) {
+	return is_http(url) || build_is_repository(url);
+}
+
+int build_fetch_directory(struct core *c, const struct build_request *o, const struct build_sink *sink, const char *url,
+			  struct tree *to, struct error *err) {
+	const struct fetching f = {.core = c, .o = o, .sink = sink};
+	return build_is_repository(url) ? repository_context(&f, url, false, to, err) : download(&f, url, to, err);
 }

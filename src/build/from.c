@@ -228,12 +228,24 @@ static int set_platform(struct stage *s, const char *platform, struct error *err
 	return 0;
 }
 
+/* A directory that stands for an image. */
+static int from_directory(struct stage *s, const struct build_named *named, struct error *err) {
+	struct tree *files;
+	int r = named_tree(s->b, named, &files, err);
+	if (r < 0)
+		return r;
+	default_path(s);
+	r = copy_base(s, files, err);
+	if (r == 0)
+		output_text(&s->out, " ---> %.12s\n", s->image + 7);
+	return r;
+}
+
 static int from_name(struct stage *s, const char *name, const char *platform, struct error *err) {
 	struct builder *b = s->b;
 	const struct build_named *named = named_find(b, name);
 	if (named && !named->image)
-		return error_set(err, ERROR_UNSUPPORTED, "FROM %s: a directory as the base of a stage is not supported by this engine: "
-				 "take FROM scratch, and COPY --from=%s", name, name);
+		return from_directory(s, named, err);
 	ssize_t before = named_stage(b, name, s->index);
 	if (before >= 0 && b->file.stages[before].from.stage && strcasecmp(b->file.stages[before].from.stage, name) == 0) {
 		int r = stand_on_stage(s, &b->stages[before], err);

@@ -86,12 +86,14 @@ static char flag_sort(const char *flags, const char *name, size_t n) {
 	return 0;
 }
 
-/* --link and --keep-git-dir: what they ask for is so, or makes no difference. */
+/* --link: what it asks for is so. */
 static void take_switch(struct instruction *o, const char *key, bool on) {
 	if (str_same(key, "parents"))
 		o->parents = on;
 	else if (str_same(key, "unpack"))
 		o->unpack = on ? 1 : -1;
+	else if (str_same(key, "keep-git-dir"))
+		o->keep_git = on;
 }
 
 static int take_flag(struct parse *p, const char *word, struct error *err) {
@@ -273,16 +275,13 @@ static int health_duration(const struct parse *p, const char *flag, int64_t *out
 static int health_numbers(const struct parse *p, struct error *err) {
 	struct health_check *h = &p->out->health;
 	const char *retries = flag_value(p, "retries");
-	int64_t between = 0;
 	int r = health_duration(p, "interval", &h->interval, err);
 	if (r == 0)
 		r = health_duration(p, "timeout", &h->timeout, err);
 	if (r == 0)
 		r = health_duration(p, "start-period", &h->start_period, err);
 	if (r == 0)
-		r = health_duration(p, "start-interval", &between, err);
-	if (r == 0 && between)
-		return dockerfile_fail(p->line, err, "the --start-interval option is not supported by this builder");
+		r = health_duration(p, "start-interval", &h->start_interval, err);
 	if (r == 0 && retries && (str_to_i64(retries, &h->retries) < 0 || h->retries < 1))
 		return dockerfile_fail(p->line, err, "--retries must be at least 1 (not %.20s)", retries);
 	return r;

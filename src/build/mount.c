@@ -355,7 +355,7 @@ static void add_agent(const struct stage *s, struct run_mounts *all, const struc
 
 static int fill_agent(struct stage *s, struct run_mounts *all, struct ssh_mount *one, struct error *err) {
 	struct error why = ERROR_INIT;
-	int r = ssh_agent_new(s->b, one->id, &one->agent, &why);
+	int r = ssh_agent_new(s->b->o->client, &s->b->asking, one->id, &one->agent, &why);
 	if (r == -ERROR_NOT_FOUND && !one->required) {
 		error_free(&why);
 		return 0;

@@ -10,7 +10,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static void repository_free(struct repository *r) {
+	if (!r)
+		return;
+	git_source_free(&r->source);
+	free(r->commit);
+	free(r);
+}
+
 static void source_clear(struct copy_source *s) {
+	repository_free(s->repository);
 	free(s->name);
 	free(s->path);
 }
@@ -28,7 +37,7 @@ void copy_sources_free(struct copy_sources *c) {
 
 static void add_source(struct copy_sources *c, struct tree *t, struct tree_node *n, const char *name, bool unpack) {
 	c->items = alloc_resize(c->items, c->n + 1, sizeof *c->items);
-	c->items[c->n++] = (struct copy_source){t, n, str_copy(name), NULL, unpack && S_ISREG(n->mode)};
+	c->items[c->n++] = (struct copy_source){.tree = t, .node = n, .name = str_copy(name), .unpack = unpack && S_ISREG(n->mode)};
 }
 
 static struct tree *own_tree(struct stage *s, struct copy_sources *c, struct error *err) {
@@ -266,18 +275,12 @@ static bool is_url(const char *word) {
 	return str_starts(word, "http://") || str_starts(word, "https://");
 }
 
-static bool is_git(const char *word) {
-	size_t n = strcspn(word, "#");
-	bool ends = n > 4 && strncmp(word + n - 4, ".git", 4) == 0;
-	return (ends && (is_url(word) || strchr(word, ':'))) || str_starts(word, "git://") || str_starts(word, "ssh://") ||
-	       (str_starts(word, "git@") && strchr(word, ':'));
-}
-
 static int find_url(struct stage *s, const char *url, const char *checksum, bool unpack, struct copy_sources *out, struct error *err) {
+	const struct fetching f = fetching_for(s);
 	struct tree *t = own_tree(s, out, err);
 	if (!t)
 		return -ERROR_INTERNAL;
-	int r = download(s->b, url, t, err);
+	int r = download(&f, url, t, err);
 	_cleanup_(free_ptr) struct tree_node **list = tree_list(tree_root(t));
 	if (r == 0 && checksum && !str_same(list[0]->digest, checksum))
 		r = error_set(err, ERROR_INVALID, "digest mismatch of %s: %s, wanted %s", url, list[0]->digest ? list[0]->digest : "none", checksum);
@@ -286,10 +289,63 @@ static int find_url(struct stage *s, const char *url, const char *checksum, bool
 	return r;
 }
 
+/* ---- repositories ---- */
+
+/* Of a commit's id its beginning is enough. */
+static int check_commit(const char *commit, const char *checksum, struct error *err) {
+	size_t n = strspn(checksum, "0123456789abcdef");
+	_cleanup_(free_ptr) char *shown = text_shown(checksum);
+	if (n < 7 || checksum[n])
+		return error_set(err, ERROR_INVALID, "invalid checksum %s: of a git repository it is the id of a commit", shown);
+	if (!str_starts(commit, checksum))
+		return error_set(err, ERROR_INVALID, "expected checksum to match %s, got %s", shown, commit);
+	return 0;
+}
+
+static int find_repository(struct stage *s, const struct instruction *i, const char *word, const char *checksum, struct copy_sources *out,
+			   struct error *err) {
+	const struct fetching f = fetching_for(s);
+	struct repository *repo = NEW(struct repository);
+	int r = git_source_parse(word, &repo->source, err);
+	if (r == 0)
+		r = repository_commit(&f, &repo->source, &repo->commit, err);
+	if (r == 0 && checksum)
+		r = check_commit(repo->commit, checksum, err);
+	if (r < 0) {
+		repository_free(repo);
+		return r;
+	}
+	repo->keep = i->keep_git && !repo->source.directory;
+	out->items = alloc_resize(out->items, out->n + 1, sizeof *out->items);
+	out->items[out->n++] = (struct copy_source){.repository = repo, .name = str_copy("")};
+	return 0;
+}
+
+int copy_sources_fetch(struct stage *s, struct copy_sources *c, struct error *err) {
+	const struct fetching f = fetching_for(s);
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < c->n; i++) {
+		struct repository *repo = c->items[i].repository;
+		if (!repo || c->items[i].node)
+			continue;
+		struct tree *t = own_tree(s, c, err);
+		if (!t)
+			return -ERROR_INTERNAL;
+		free(repo->source.ref);
+		repo->source.ref = str_copy(repo->commit);
+		r = repository_tree(&f, &repo->source, repo->keep, t, err);
+		c->items[i].tree = t;
+		c->items[i].node = tree_root(t);
+	}
+	return r;
+}
+
+/* ---- what is left out ---- */
+
 static bool is_left_out(const struct copy_sources *c, const struct copy_source *one) {
 	if (one->path)
 		return ignore_fits(&c->excludes, one->path);
-	return !S_ISDIR(one->node->mode) && ignore_fits(&c->excludes, one->name);
+	return one->node && !S_ISDIR(one->node->mode) && ignore_fits(&c->excludes, one->name);
 }
 
 /* Files that are named and excluded by name are none; what is below directories is left out when they are read. */
@@ -333,11 +389,10 @@ int copy_sources_find(struct stage *s, const struct instruction *i, char *const 
 			r = find_in_tree(s, i, tree, words[k], false, out, err);
 		else if (from)
 			r = find_in_image(s, i, image, words[k], out, err);
+		else if (add && git_source_is(words[k]))
+			r = find_repository(s, i, words[k], checksum, out, err);
 		else if (checksum && !is_url(words[k]))
 			r = error_set(err, ERROR_INVALID, "checksum can't be specified for %s: it is for sources that are downloaded", words[k]);
-		else if (add && is_git(words[k]))
-			r = error_set(err, ERROR_UNSUPPORTED, "ADD from a git repository (%s) is not supported by this engine: clone it, and copy the "
-				      "directory", words[k]);
 		else if (add && is_url(words[k]))
 			r = find_url(s, words[k], checksum, i->unpack > 0, out, err);
 		else

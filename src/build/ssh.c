@@ -24,14 +24,15 @@ struct ssh_agent {
 	pthread_t thread;
 };
 
-int ssh_agent_new(struct builder *b, const char *id, struct ssh_agent **out, struct error *err) {
-	const struct build_client *client = b->o->client;
+int ssh_agent_new(const struct build_client *client, pthread_mutex_t *asking, const char *id, struct ssh_agent **out, struct error *err) {
 	*out = NULL;
 	if (!client || !client->agent_check)
 		return error_set(err, ERROR_NOT_FOUND, "no SSH key \"%s\" forwarded from the client", id);
-	pthread_mutex_lock(&b->asking);
+	if (asking)
+		pthread_mutex_lock(asking);
 	int r = client->agent_check(client->arg, id, err);
-	pthread_mutex_unlock(&b->asking);
+	if (asking)
+		pthread_mutex_unlock(asking);
 	if (r < 0)
 		return r;
 	struct ssh_agent *a = NEW(struct ssh_agent);

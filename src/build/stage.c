@@ -253,9 +253,10 @@ static int do_healthcheck(struct stage *s, const struct instruction *i, struct e
 	*h = i->health;
 	h->command = strv_copy(i->health.command);
 	_cleanup_(free_ptr) char *list = quoted_list(h->command), *interval = go_duration(h->interval),
-				 *timeout = go_duration(h->timeout), *start = go_duration(h->start_period);
-	_cleanup_(free_ptr) char *text = str_format("HEALTHCHECK &{%s \"%s\" \"%s\" \"%s\" '\\x%02llx'}", list, interval, timeout,
-						    start, (unsigned long long)h->retries);
+				 *timeout = go_duration(h->timeout), *start = go_duration(h->start_period),
+				 *between = go_duration(h->start_interval), *more = str_format(" \"%s\"", between);
+	_cleanup_(free_ptr) char *text = str_format("HEALTHCHECK &{%s \"%s\" \"%s\" \"%s\"%s '\\x%02llx'}", list, interval, timeout,
+						    start, h->start_interval ? more : "", (unsigned long long)h->retries);
 	return step_config(s, text, err);
 }
 

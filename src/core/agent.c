@@ -56,6 +56,17 @@ int agent_call(struct core *c, const char *request, const void *body, void *repl
 	return agent_call_fd(c, request, body, -1, reply, NULL, err);
 }
 
+int agent_call_as(struct core *c, const char *request, struct wire_call *call, struct error *err) {
+	call->socket_path = c->agent_socket;
+	call->request = wire_request_find(request);
+	int r = wire_call(call, err);
+	if (r < 0 || call->reply_nfds == call->reply_fds_max)
+		return r;
+	for (size_t i = 0; i < call->reply_nfds; i++)
+		close(call->reply_fds[i]);
+	return error_set(err, ERROR_INTERNAL, "the agent has sent no stream");
+}
+
 struct watched {
 	struct core *core;
 	struct task_run *task;

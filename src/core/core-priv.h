@@ -182,6 +182,8 @@ int agent_call_fd(struct core *c, const char *request, const void *body, int sen
 int agent_call_fds(struct core *c, const char *request, const void *body, const int *fds, size_t nfds, void *reply, struct error *err);
 int agent_call_watched(struct core *c, const char *request, const void *body, int send_fd, void *reply,
 		       void (*progress)(const json_t *body, void *arg), void *arg, struct error *err);
+/* The same as the call says, in which connection and request are filled in; as many descriptors as there is room for must come. */
+int agent_call_as(struct core *c, const char *request, struct wire_call *call, struct error *err);
 /* The same for a task: shows progress, ends when the task is cancelled. *recv_fd: the stream of the answer, which must
  * have one then; NULL: none. */
 struct task_run;

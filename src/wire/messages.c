@@ -2,6 +2,7 @@
 #include "wire/messages.h"
 
 #include "base/str.h"
+#include "model/git.h"
 
 #define TABLE(var_, name_, struct_, fields_, doc_) \
 	const struct field_table var_ = {name_, doc_, sizeof(struct_), fields_, ARRAY_SIZE(fields_)}
@@ -336,6 +337,21 @@ static const struct field bootstrap_fields[] = {
 };
 TABLE(msg_bootstrap_table, "msg_bootstrap", struct msg_bootstrap, bootstrap_fields, "A root file system to build");
 
+static const struct field git_fields[] = {
+	FIELD(struct msg_git, url, FIELD_STRING, .flags = FIELD_REQUIRED, .check = git_url_check, .doc = "Where it is"),
+	FIELD(struct msg_git, authorization, FIELD_STRING, .flags = FIELD_SECRET, .max = 65536, .check = git_authorization_check,
+	      .doc = "Who asks, for HTTP"),
+	FIELD(struct msg_git, ref, FIELD_STRING, .check = git_ref_check, .doc = "A branch, a tag, a commit …; else HEAD"),
+	FIELD(struct msg_git, directory, FIELD_STRING, .check = git_directory_check, .doc = "Beneath its top"),
+	FIELD(struct msg_git, keep, FIELD_BOOL, .doc = "With .git"),
+};
+TABLE(msg_git_table, "msg_git", struct msg_git, git_fields, "A git repository");
+
+static const struct field git_commit_fields[] = {
+	FIELD(struct msg_git_commit, commit, FIELD_STRING, .flags = FIELD_REQUIRED, .check = git_commit_check, .doc = "Its id"),
+};
+TABLE(msg_git_commit_table, "msg_git_commit", struct msg_git_commit, git_commit_fields, "A commit");
+
 static const struct field progress_fields[] = {
 	FIELD(struct msg_progress, message, FIELD_STRING, .doc = "What happens, in a line"),
 	BYTES_FIELD(struct msg_progress, done, "Bytes done"),
@@ -417,6 +433,9 @@ const struct wire_request wire_requests[] = {
 	REQUEST("layer-delete", layer, empty, "Removes an unpacked layer that no instance uses"),
 	REQUEST("bootstrap", bootstrap, empty,
 		"Builds a root file system; reply: a pipe with a tar, of variant kernel wabe-init too; progress before"),
+	{"git-resolve", &msg_git_table, &msg_git_commit_table, 0, 1,
+	 "Which commit of a git repository is meant. Descriptor: a socket without a name, of an agent of ssh; progress once it listens"},
+	{"git-fetch", &msg_git_table, &msg_git_commit_table, 0, 1, "The same; reply: a pipe with a tar of its files"},
 	{"network-create", &network_table, &msg_network_state_table, 0, 0, "Makes a network, or brings it in line"},
 	REQUEST("network-delete", object, empty, "Removes it; no error if it is gone, CONFLICT while instances are on it"),
 	REQUEST("network-list", empty, network_states, "All that the agent has"),

@@ -237,6 +237,17 @@ struct msg_bootstrap {
 	char **include;
 };
 
+/* A git repository, which the agent's host fetches as nobody in particular (model/git.h). "git-resolve": which commit is meant.
+ * "git-fetch": the same, and a stream with a tar of its files, with those of submodules. Those lie in the archive as files named
+ * ".git", which say where the agent had the submodule's own. */
+struct msg_git {
+	char *url, *authorization, *ref, *directory; /* as in struct git_source */
+	bool keep; /* with the directory .git; only of a whole repository */
+};
+struct msg_git_commit {
+	char *commit;
+};
+
 struct msg_progress { /* body of every "progress" message */
 	char *message;
 	int64_t done, total;
@@ -259,5 +270,5 @@ extern const struct field_table msg_machine_input_table, msg_instance_media_tabl
 	msg_instance_delete_table, msg_instance_update_table, msg_attach_table, msg_exec_start_table,
 	msg_machine_migrate_table, msg_machine_receive_table, msg_machine_settle_table, msg_machine_password_table, msg_exec_started_table, msg_exec_table, msg_exec_state_table, msg_stats_table, msg_processes_table, msg_health_table,
 	msg_archive_table, msg_file_table, msg_export_table, msg_layer_table,
-	msg_layer_unpacked_table, msg_tree_table, msg_layers_table, msg_bootstrap_table, msg_progress_table, msg_shutdown_table,
+	msg_layer_unpacked_table, msg_tree_table, msg_layers_table, msg_bootstrap_table, msg_git_table, msg_git_commit_table, msg_progress_table, msg_shutdown_table,
 	msg_event_table;

@@ -131,6 +131,20 @@ ONBUILD RUN echo triggered
 
 
 @test
+def checks_in_the_start_period(_):
+    """HEALTHCHECK --start-interval, which counts for the cache, too"""
+    line = "HEALTHCHECK --interval=1h --start-period=1h --start-interval={} CMD true"
+    build("FROM busybox\n" + line.format("20ms"))
+    equal(config()["health"], {"command": ["CMD-SHELL", "true"], "interval": "1h", "start_period": "1h", "start_interval": "20ms"})
+    equal(json.loads(docker.out("image", "inspect", "t"))[0]["Config"]["Healthcheck"]["StartInterval"], 20_000_000)
+    docker.run("run", "-d", "--name", "checked", "--network", "none", "t", "sleep", "1000")
+    wait_until(lambda: docker.inspect("checked")["State"]["Health"]["Status"] == "healthy", 60, "the first check")
+    docker.run("rm", "-f", "checked")
+    equal(cached(build("FROM busybox\n" + line.format("20ms"))), 1)
+    equal(cached(build("FROM busybox\n" + line.format("30ms"))), 0)
+
+
+@test
 def triggers_run_in_the_next_build(_):
     build("FROM busybox\nONBUILD COPY x /x\nONBUILD RUN echo triggered > /y\n", name="trigger")
     r = build("FROM trigger\n", {"x": "the context's"})
@@ -697,7 +711,8 @@ def bad_requests(_):
                                ("?buildargs=[1]", 400, "an object of strings"), ("?labels=[]", 400, "an object of strings"),
                                ("?cachefrom={}", 400, "a list of strings"), ("?memory=x", 400, "memory"),
                                ("?t=UPPER%20case", 400, "invalid reference format"), ("?remote=client-session", 400, "BuildKit"),
-                               ("?remote=ftp://x/y", 400, "http or https"), ("?remote=https://x/y.git", 500, "git repositories"),
+                               ("?remote=ftp://x/y", 400, "http or https"),
+                               ("?remote=git://127.0.0.1:1/y", 500, "failed to fetch remote git://127.0.0.1:1/y"),
                                ("?outputs=[{\"Type\":\"local\"}]", 400, "BuildKit"), ("?platform=windows/amd64", 400, "windows"),
                                ("?target=x", 400, "failed to reach build target x")):
         got, lines = post(query, body)

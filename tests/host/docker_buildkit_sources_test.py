@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from building import Builder
+from building import Builder, SshAgent
 from docker import docker_daemon
-from tap import contains, equal, need, run, test
+from tap import contains, equal, run, test
 from wabe import wait_until
 
 daemon = docker = builder = build = inside = None
@@ -25,27 +25,6 @@ def program(path):
     return files
 
 
-class SshAgent:
-    """One with a key of its own. what: its public half."""
-
-    def __init__(self, name):
-        need("ssh-agent", shutil.which("ssh-agent") and shutil.which("ssh-keygen"))
-        self.path, key = f"{daemon.dir}/{name}.sock", f"{daemon.dir}/{name}-key"
-        self.process = subprocess.Popen(["ssh-agent", "-D", "-a", self.path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(lambda: os.path.exists(self.path), 30, "the agent's socket")
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"key of {name}", "-f", key], check=True)
-        subprocess.run(["ssh-add", "-q", key], env={**os.environ, "SSH_AUTH_SOCK": self.path}, check=True, capture_output=True)
-        with open(key + ".pub") as f:
-            self.what = f.read()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-
 SSH = """FROM busybox
 COPY --chmod=755 root /
 RUN mkdir -p /keys
@@ -55,7 +34,7 @@ RUN mkdir -p /keys
 @test
 def agents_of_ssh(_):
     """Under their names, at their places, with their owners; several connections; nothing of them stays"""
-    with SshAgent("one") as one, SshAgent("two") as two:
+    with SshAgent(daemon.dir, "one") as one, SshAgent(daemon.dir, "two") as two:
         files = program(shutil.which("ssh-add"))
         text = SSH + """RUN --mount=type=ssh ssh-add -L > /keys/default && echo $SSH_AUTH_SOCK > /keys/path && stat -c %a:%u:%F $SSH_AUTH_SOCK > /keys/kind
 RUN --mount=type=ssh,id=two,target=/tmp/agent,mode=0660,uid=7,gid=8 stat -c %a:%u:%g /tmp/agent >> /keys/kind && SSH_AUTH_SOCK=/tmp/agent ssh-add -L > /keys/two
@@ -82,7 +61,7 @@ def an_agent_that_is_not_let_go(_):
     """Neither a command that keeps its connection nor an agent that does not answer keeps the build"""
     hold = "socket(S, 1, 1, 0); connect(S, pack(\"Sa*\", 1, $ENV{SSH_AUTH_SOCK})) or die; syswrite S, \"\\0\\0\\0\\1\\13\"; %s open(F, \">\", \"/held.%s\"); sleep 1000"
     wait = "for i in $(seq 3000); do test -e /held.{0} && break; usleep 10000; done; test -e /held.{0}"
-    with SshAgent("gone") as agent:
+    with SshAgent(daemon.dir, "gone") as agent:
         agent.process.send_signal(signal.SIGSTOP)
         for how, more in (("open", ""), ("half", "shutdown(S, 1);")):
             text = SSH + f"RUN --mount=type=ssh (perl -e '{hold % (more, how)}' &) ; {wait.format(how)}\n"
@@ -149,7 +128,6 @@ COPY none* d/x?z /e/
     build(None, None, "--build-arg", "M=a+w", where=top)
     equal(modes("/c/f"), ["666"])
     contains(build("FROM busybox\nCOPY --chmod=u=q d /d\n", {"d": "d"}, check=False), "invalid chmod parameter: 'u=q'")
-    contains(build("FROM busybox\nADD https://localhost/x.git#main:dir /d\n", check=False), "ADD from a git repository (https://localhost/x.git#main:dir)")
     contains(build("FROM busybox\nRUN --mount=type=secret,id=s,env=TOKEN true\n", check=False), "env=TOKEN")
 
 

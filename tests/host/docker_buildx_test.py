@@ -8,6 +8,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from buildkit import Connection, GrpcError, Tunnel, decode, encode, session_handlers, texts, upgrade
 from docker import docker_daemon
+from gitserver import Repository, Server
 from tap import contains, equal, run, test
 
 CONTROL, BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
@@ -171,8 +172,72 @@ RUN --mount=type=bind,from=dir,target=/m cat /m/sub/b > /bound && ls /m > /liste
     equal(daemon.cli("run", "--rm", "--network", "none", "named", "sh", "-c", "cat /who /from/a /from/b /stage /elsewhere /bound; grep -c . /listed").stdout,
           "replaced\na\nb\nreplaced\nreplaced\nb\n2\n")
     with Session("FROM dir\nRUN true\n", directories={"dir": files}) as s:
-        refused(lambda: c.ask(CONTROL + "Solve", request(s, "r", attrs={"context:dir": "local:dir"})), 12, "FROM dir: a directory")
         refused(lambda: c.ask(CONTROL + "Solve", request(s, "r", attrs={"context:dir": "input:other"})), 12, "build context dir=input:other")
+    c.close()
+
+
+@test
+def directories_that_stand_for_images(_):
+    """FROM a directory: its files and nothing else, by their content in the cache"""
+    c = control()
+    with open("/bin/busybox", "rb") as f:
+        files = {"bin": None, "bin/busybox": f.read(), "bin/sh": ("link", "busybox"), "f": b"1\n", ".dockerignore": b"ignored\n", "ignored": b"x"}
+    text = """FROM base AS one
+COPY --from=base --chmod=755 bin/busybox /bin/busybox
+FROM one
+COPY f /copied
+RUN ["/bin/busybox", "cp", "/f", "/made"]
+"""
+
+    def built(**more):
+        with Session(text, {"f": b"context's\n"}, directories={"base": {**files, **more}}) as s:
+            c.ask(CONTROL + "Solve", request(s, secrets.token_hex(8), name="based", attrs={"context:base": "local:base"}))
+        return image("based")
+    first = built()
+    equal(daemon.cli("run", "--rm", "--network", "none", "based", "/bin/busybox", "cat", "/f", "/copied", "/made").stdout, "1\ncontext's\n1\n")
+    listed = daemon.cli("run", "--rm", "--network", "none", "based", "/bin/busybox", "ls", "/").stdout.split()
+    assert "ignored" not in listed and {"bin", "f", "made", "copied"} <= {*listed}, listed
+    equal(first["config"]["env"], ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"])
+    equal(built()["id"], first["id"])
+    assert built(f=b"2\n")["id"] != first["id"]
+    equal(daemon.cli("run", "--rm", "--network", "none", "based", "/bin/busybox", "cat", "/made").stdout, "2\n")
+    c.close()
+
+
+@test
+def contexts_from_elsewhere(_):
+    """Repositories and files behind URLs that a name stands for"""
+    c, top = control(), daemon.dir + "/served"
+    repo = Repository(top + "/named.git", {"f": "1\n", "d/g": "g\n"})
+    os.mkdir(top + "/files")
+    with open(top + "/files/plain", "w") as f:
+        f.write("plain\n")
+    text = """FROM busybox
+COPY --from=all . /all
+COPY --from=part g /part/
+COPY --from=file plain /plain
+RUN --mount=type=bind,from=all,target=/m cat /m/d/g > /bound
+FROM part AS files
+FROM busybox
+COPY --from=0 / /
+COPY --from=files g /g
+"""
+    with Server(daemon.space, top) as server:
+        attrs = {"context:all": server.git + "/named.git", "context:part": server.http + "/named.git#main:d", "context:file": server.http + "/files/plain"}
+        with Session(text) as s:
+            c.ask(CONTROL + "Solve", request(s, "elsewhere", name="elsewhere", attrs=attrs))
+        shown = names(follow(c, "elsewhere")[0])
+        for name in attrs:
+            name = name.split(":")[1]
+            contains(shown, f"[context {name}] {attrs['context:' + name]}")
+        equal(daemon.cli("run", "--rm", "--network", "none", "elsewhere", "sh", "-c", "find /all | sort; cat /all/f /part/g /plain /bound /g").stdout.split(),
+              ["/all", "/all/d", "/all/d/g", "/all/f", "1", "g", "plain", "g", "g"])
+        repo.commit({"f": "2\n"})
+        with Session(text) as s:
+            c.ask(CONTROL + "Solve", request(s, "elsewhere-2", name="elsewhere", attrs=attrs))
+            attrs["context:all"] = server.git + "/none.git"
+            refused(lambda: c.ask(CONTROL + "Solve", request(s, "elsewhere-3", attrs=attrs)), 14, f"failed to fetch remote {server.git}/none.git")
+        equal(daemon.cli("run", "--rm", "--network", "none", "elsewhere", "cat", "/all/f").stdout, "2\n")
     c.close()
 
 

@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 
 from tap import need
+from wabe import wait_until
 
 
 def client():
@@ -15,6 +16,27 @@ def client():
             if version.startswith("Docker version 20.10"):
                 return path
     return None
+
+
+class SshAgent:
+    """One with a key of its own. what: its public half."""
+
+    def __init__(self, directory, name):
+        need("ssh-agent", shutil.which("ssh-agent") and shutil.which("ssh-keygen"))
+        self.path, key = f"{directory}/{name}.sock", f"{directory}/{name}-key"
+        self.process = subprocess.Popen(["ssh-agent", "-D", "-a", self.path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: os.path.exists(self.path), 30, "the agent's socket")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"key of {name}", "-f", key], check=True)
+        subprocess.run(["ssh-add", "-q", key], env={**os.environ, "SSH_AUTH_SOCK": self.path}, check=True, capture_output=True)
+        with open(key + ".pub") as f:
+            self.what = f.read()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
 
 
 class Builder:

@@ -140,7 +140,7 @@ static void test_pairs(UNUSED void **state) {
 }
 
 static void test_healthcheck(UNUSED void **state) {
-	struct dockerfile d = parsed("FROM a\nHEALTHCHECK --interval=5m --timeout=3s --retries=4 --start-period=1m30s CMD curl -f x || exit 1\n"
+	struct dockerfile d = parsed("FROM a\nHEALTHCHECK --interval=5m --timeout=3s --retries=4 --start-period=1m30s --start-interval=2s CMD curl -f x || exit 1\n"
 				     "HEALTHCHECK CMD [\"a\", \"b\"]\nHEALTHCHECK none\n");
 	const struct health_check *h = &first(&d)->health;
 	_cleanup_(free_ptr) char *joined = strv_join(h->command, "|");
@@ -148,6 +148,7 @@ static void test_healthcheck(UNUSED void **state) {
 	assert_int_equal(h->interval, 300000000000);
 	assert_int_equal(h->timeout, 3000000000);
 	assert_int_equal(h->start_period, 90000000000);
+	assert_int_equal(h->start_interval, 2000000000);
 	assert_int_equal(h->retries, 4);
 	_cleanup_(free_ptr) char *second = strv_join(first(&d)[1].health.command, "|");
 	assert_string_equal(second, "CMD|a|b");

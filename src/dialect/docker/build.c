@@ -343,14 +343,14 @@ static int read_context(int fd, void *arg, struct error *err) {
 	return tree_read(c->context, fd, "", false, err);
 }
 
-static int take_context(struct build_call *c, struct error *err) {
+static int take_context(struct build_call *c, const struct build_sink *sink, struct error *err) {
 	const char *remote = http_query(c->req, "remote");
 	int spool = core_spool(core_of(c->req), err);
 	if (spool < 0)
 		return spool;
 	c->context = tree_new(spool);
 	if (remote && *remote)
-		return build_fetch_context(core_of(c->req), remote, c->context, &c->o.dockerfile, err);
+		return build_fetch_context(core_of(c->req), &c->o, sink, remote, c->context, &c->o.dockerfile, err);
 	return with_body(c->req, read_context, c, err);
 }
 
@@ -361,7 +361,7 @@ static void run_build(struct build_call *c) {
 	const struct build_sink sink = {
 		.text = on_text, .stage = on_stage, .pull = on_pull, .gone = on_gone, .gone_fd = on_gone_fd, .arg = c};
 	struct build_result result = {0};
-	int r = take_context(c, &err);
+	int r = take_context(c, &sink, &err);
 	if (r == 0)
 		r = build_run(core_of(c->req), &c->o, c->context, &sink, &result, &err);
 	if (r == 0 && c->o.quiet) {
@@ -432,7 +432,7 @@ static void prune(struct http_request *req) {
 const struct docker_route docker_build_routes[] = {
 	{"POST", "/build", build, HTTP_STREAM_BODY, DOCKER_DIFFERS,
 	 "both builders (version=2 is BuildKit's) are one, so that the classic one has here-documents, RUN --mount, COPY --link and "
-	 "ADD --checksum as well. Agents of ssh are BuildKit's alone; cgroupparent and git repositories are refused; outputs are images, archives of them (docker, oci), local and tar"},
+	 "ADD --checksum as well. Agents of ssh are BuildKit's alone; cgroupparent is refused; a git repository as context comes without .git, but with BUILDKIT_CONTEXT_KEEP_GIT_DIR; outputs are images, archives of them (docker, oci), local and tar"},
 	{"POST", "/build/prune", prune, 0, DOCKER_DIFFERS, "removes images without a name, the caches of RUN --mount and what clients have sent for builds; filters and sizes are refused"},
 	{"POST", "/build/cancel", cancel, 0, DOCKER_WORKS, NULL},
 	{"POST", "/session", buildkit_session, 0, DOCKER_WORKS, NULL},

@@ -5,12 +5,14 @@
 #include "build/ignore.h"
 #include "core/images.h"
 #include "core/instances.h"
+#include "model/git.h"
 
 #define IGNORE_MAX ((size_t)1 << 20)
 
 /* One that is under way. */
 struct solve {
 	const struct bk_solve *s;
+	const struct build_sink *sink;
 	struct grpc_connection *session; /* as in s */
 	struct bk_progress *progress; /* as in s */
 	struct build_request o;
@@ -20,7 +22,8 @@ struct solve {
 	char *filename;
 	struct build_named *named;
 	struct directory { /* of those that are directories */
-		const char *key; /* at the client's; NULL: an image */
+		const char *key; /* at the client's; NULL: an image, or */
+		const char *url;
 		struct tree *tree;
 	} *directories;
 	struct tree *dockerfiles, *context;
@@ -118,13 +121,13 @@ static bool is_known(const char *name) {
 
 /* "context:NAME": what the client means by a name in the Dockerfile. */
 static int take_context(struct solve *v, const char *name, const char *value, struct error *err) {
-	bool image = str_starts(value, "docker-image://");
-	if (strstr(name, "::") || (!image && !str_starts(value, "local:")))
-		return error_set(err, ERROR_UNSUPPORTED, "build context %.64s=%.64s is not supported by this engine: images (docker-image://) "
-				 "and directories are", name, value);
+	bool image = str_starts(value, "docker-image://"), local = str_starts(value, "local:"), url = build_is_url(value);
+	if (strstr(name, "::") || (!image && !local && !url))
+		return error_set(err, ERROR_UNSUPPORTED, "build context %.64s=%.64s is not supported by this engine: images (docker-image://), "
+				 "directories, git repositories and URLs are", name, value);
 	v->named = alloc_resize(v->named, v->o.n_named + 1, sizeof *v->named);
 	v->directories = alloc_resize(v->directories, v->o.n_named + 1, sizeof *v->directories);
-	v->directories[v->o.n_named] = (struct directory){.key = image ? NULL : value + strlen("local:")};
+	v->directories[v->o.n_named] = (struct directory){.key = local ? value + strlen("local:") : NULL, .url = url ? value : NULL};
 	v->named[v->o.n_named++] = (struct build_named){str_copy(name), image ? str_copy(value + strlen("docker-image://")) : NULL};
 	v->o.named = v->named;
 	return 0;
@@ -308,20 +311,48 @@ static int give_context(void *arg, char *const *paths, struct tree **out, struct
 	return end_step(v, r, err);
 }
 
+/* A URL without the password that it may have. Free it. */
+static char *shown_url(const char *url) {
+	_cleanup_(git_source_free) struct git_source s = {0};
+	return build_is_repository(url) && git_source_parse(url, &s, NULL) == 0 ? git_source_print(&s) : str_copy(url);
+}
+
+static int fetch_directory(struct solve *v, const char *name, const char *url, struct tree **out, struct error *err) {
+	_cleanup_(free_ptr) char *shown = shown_url(url), *step = str_format("[context %s] %s", name, shown);
+	int spool = core_spool(v->s->core, err);
+	if (spool < 0)
+		return spool;
+	struct tree *t = tree_new(spool);
+	v->step = bk_step_begin(v->progress, step);
+	int r = build_fetch_directory(v->s->core, &v->o, v->sink, url, t, err);
+	if (r == 0)
+		*out = t;
+	else
+		tree_free(t);
+	return end_step(v, r, err);
+}
+
+static int receive_directory(struct solve *v, const char *name, const char *key, struct tree **out, struct error *err) {
+	_cleanup_(strv_free_ptr) char **excludes = NULL;
+	_cleanup_(free_ptr) char *step = str_format("[context %s] load from client", name);
+	v->step = bk_step_begin(v->progress, step);
+	int r = receive_excludes(v, key, &excludes, err);
+	if (r == 0)
+		r = receive(v, key, NULL, excludes, "transferring context:", NULL, out, err);
+	return end_step(v, r, err);
+}
+
 static int give_directory(void *arg, const char *name, struct tree **out, struct error *err) {
 	struct solve *v = arg;
 	size_t i = 0;
 	while (!str_same(v->named[i].name, name))
 		i++;
 	struct directory *d = &v->directories[i];
-	_cleanup_(strv_free_ptr) char **excludes = NULL;
-	_cleanup_(free_ptr) char *step = str_format("[context %s] load from client", name);
-	v->step = d->tree ? 0 : bk_step_begin(v->progress, step);
-	int r = d->tree ? 0 : receive_excludes(v, d->key, &excludes, err);
-	if (r == 0 && !d->tree)
-		r = receive(v, d->key, NULL, excludes, "transferring context:", NULL, &d->tree, err);
+	int r = 0;
+	if (!d->tree)
+		r = d->url ? fetch_directory(v, name, d->url, &d->tree, err) : receive_directory(v, name, d->key, &d->tree, err);
 	*out = d->tree;
-	return end_step(v, r, err);
+	return r;
 }
 
 static int give_secret(void *arg, const char *id, struct buf *out, struct error *err) {
@@ -346,12 +377,15 @@ static void serve_agent(void *arg, const char *id, int connection) {
 
 /* A context from elsewhere has the Dockerfile in it. */
 static int fetch_context(struct solve *v, const char *url, struct error *err) {
+	_cleanup_(free_ptr) char *shown = shown_url(url);
+	_cleanup_(free_ptr) char *step = build_is_repository(url) ? str_format("[internal] load git source %s", shown)
+								   : str_copy("[internal] load remote build context");
 	int spool = core_spool(v->s->core, err);
 	if (spool < 0)
 		return spool;
 	v->context = tree_new(spool);
-	v->step = bk_step_begin(v->progress, "[internal] load remote build context");
-	return end_step(v, build_fetch_context(v->s->core, url, v->context, &v->o.dockerfile, err), err);
+	v->step = bk_step_begin(v->progress, step);
+	return end_step(v, build_fetch_context(v->s->core, &v->o, v->sink, url, v->context, &v->o.dockerfile, err), err);
 }
 
 /* ---- the whole ---- */
@@ -379,11 +413,12 @@ static int run(struct solve *v, char **image_id, struct error *err) {
 	int r = take_attrs(v, err);
 	if (r == 0 && !url && !v->s->context && !v->session)
 		r = error_set(err, ERROR_INVALID, "there is no build context: neither a session nor a URL");
+	v->sink = &sink;
+	v->o.client = v->session ? &client : NULL;
 	if (r == 0 && url)
 		r = fetch_context(v, url, err);
 	else if (r == 0 && !v->s->context)
 		r = receive_dockerfile(v, err);
-	v->o.client = v->session ? &client : NULL;
 	if (r == 0)
 		r = build_run(v->s->core, &v->o, v->context ? v->context : v->s->context, &sink, &result, err);
 	*image_id = result.image_id;
