@@ -219,7 +219,8 @@ static int64_t processors(const struct instance_spec *s) {
 
 void machine_size(const struct instance_spec *spec, int64_t *cpus, int64_t *memory) {
 	*cpus = processors(spec);
-	*memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : MEMORY_DEFAULT;
+	*memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : machine_numa_memory(&spec->machine);
+	*memory = *memory ? *memory : MEMORY_DEFAULT;
 }
 
 static int describe(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {

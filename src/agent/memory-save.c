@@ -172,6 +172,8 @@ int memory_save(const struct agent *a, const char *id, bool disk, struct memory_
 	s->agent = a;
 	s->id = id;
 	int r = memory_open(s, disk, err);
+	if (r == 0 && s->record.instance.spec.machine.numa.n)
+		r = error_set(err, ERROR_UNSUPPORTED, "machine %.12s has NUMA nodes: its memory can be moved, but not saved", id);
 	if (r == 0)
 		r = begin_saving(a, id, &s->dir, err);
 	if (r == 0)

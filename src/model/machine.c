@@ -6,6 +6,8 @@
 #include <ctype.h>
 
 #define TEXT_MAX (1 << 20) /* of user-data and the like */
+#define NODES_MAX 8
+#define MIB ((int64_t)1 << 20)
 
 static int cpu_model_check(const char *model, struct error *err) {
 	for (const char *p = model; *p; p++)
@@ -51,6 +53,37 @@ const struct field_table cloud_init_table = {
 	cloud_init_fields, ARRAY_SIZE(cloud_init_fields), cloud_init_validate,
 };
 
+int64_t machine_numa_memory(const struct machine_spec *m) {
+	int64_t sum = 0;
+	for (size_t i = 0; i < m->numa.n; i++) {
+		if (!m->numa.items[i].memory)
+			return 0;
+		sum += m->numa.items[i].memory;
+	}
+	return sum;
+}
+
+static int numa_validate(const void *object, struct error *err) {
+	const struct machine_numa *n = object;
+	if (n->memory % MIB)
+		return error_field(err, "memory", "of a node is in whole MiB");
+	if (n->policy && !n->host_nodes)
+		return error_field(err, "policy", "says how the memory lies on nodes of the host: give host_nodes too");
+	return 0;
+}
+
+static const struct field numa_fields[] = {
+	FIELD(struct machine_numa, cpus, FIELD_STRING, .max = 1024, .check = cpuset_check,
+	      .doc = "Its processors; where no node says any, all have the same number of them"),
+	FIELD(struct machine_numa, memory, FIELD_SIZE, .max = (int64_t)1 << 44, .doc = "Its memory; 0: as much as the others that say none"),
+	FIELD(struct machine_numa, host_nodes, FIELD_STRING, .max = 1024, .check = cpuset_check, .doc = "Nodes of the host on which its memory lies"),
+	FIELD(struct machine_numa, policy, FIELD_ENUM, .values = (const char *const[]){"bind", "preferred", "interleave", NULL},
+	      .doc = "How it lies there; bind if not given"),
+};
+static const struct field_table numa_table = {
+	"machine_numa", "A NUMA node of a machine", sizeof(struct machine_numa), numa_fields, ARRAY_SIZE(numa_fields), numa_validate,
+};
+
 /* Given, and not what it is anyway. */
 static bool is_other(const char *value, const char *usual) {
 	return value && strcmp(value, usual) != 0;
@@ -62,9 +95,9 @@ static int machine_validate(const void *object, struct error *err) {
 		return error_field(err, "secure_boot", "needs firmware uefi");
 	if (str_same(m->chipset, "microvm") &&
 	    (is_other(m->firmware, "bios") || m->tpm || is_other(m->video, "none") || is_other(m->disk_bus, "virtio") ||
-	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max))
-		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB nor other devices than virtio's, and nothing is "
-				   "plugged into it while it runs");
+	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max || m->numa.n))
+		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB, NUMA nor other devices than virtio's, and nothing "
+				   "is plugged into it while it runs");
 	if (is_other(m->hugepages, "none") && m->memory_max)
 		return error_field(err, "hugepages", "and memory_max do not go together: memory of huge pages stays as it is while it runs");
 	if (str_same(m->chipset, "pc") && str_same(m->disk_bus, "sata"))
@@ -98,6 +131,8 @@ static const struct field machine_fields[] = {
 	      .doc = "Memory that it may get while it runs; 0: no more than at its start"),
 	FIELD(struct machine_spec, hugepages, FIELD_ENUM, .values = (const char *const[]){"none", "2m", "1g", NULL}, .flag = "page-size",
 	      .placeholder = "SIZE", .doc = "Its memory is of huge pages that the host keeps ready (vm.nr_hugepages); none if not given"),
+	FIELD(struct machine_spec, numa, FIELD_LIST, .max = NODES_MAX, .sub = &numa_table, .flag = "numa", .placeholder = "SPEC",
+	      .parse = parse_numa, .doc = "A NUMA node of its own: cpus=0-1,memory=BYTES,host-nodes=LIST,policy=bind; once more: the next one"),
 	FIELD(struct machine_spec, pin, FIELD_STRINGS, .flags = FIELD_LIVE, .max = 255, .check = cpuset_check, .flag = "pin", .placeholder = "LIST",
 	      .doc = "CPUs of the host on which its first processor runs; once more: the next one"),
 	FIELD(struct machine_spec, drives, FIELD_INT, .max = 4, .flag = "drives", .placeholder = "N",

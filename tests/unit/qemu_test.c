@@ -115,10 +115,8 @@ static char *talk(const char *path, const char *const *commands) {
 	return buf_steal(&all);
 }
 
-/* Starts it stopped, asks for its status, ends it: gives what it said. */
-static char *start(struct world *w, char **said) {
-	static const char *const commands[] = {"{\"execute\":\"qmp_capabilities\"}", "{\"execute\":\"query-status\"}",
-					       "{\"execute\":\"quit\"}", NULL};
+/* Starts it stopped, asks it, until a command ends it: gives what it answered, and what it said. */
+static char *start_with(struct world *w, const char *const *commands, char **said) {
 	struct error err = ERROR_INIT;
 	_cleanup_(strv_free_ptr) char **args = NULL;
 	_cleanup_(free_ptr) int *pass = NULL;
@@ -145,8 +143,10 @@ static char *start(struct world *w, char **said) {
 }
 
 static void expect_taken(struct world *w) {
+	static const char *const commands[] = {"{\"execute\":\"qmp_capabilities\"}", "{\"execute\":\"query-status\"}",
+					       "{\"execute\":\"quit\"}", NULL};
 	_cleanup_(free_ptr) char *said = NULL;
-	_cleanup_(free_ptr) char *answers = start(w, &said);
+	_cleanup_(free_ptr) char *answers = start_with(w, commands, &said);
 	if (!answers || !strstr(answers, "\"prelaunch\"") || w->status != 0 || (said && *said))
 		fail_msg("QEMU ended with %d, said \"%s\", answered %s", w->status, said ? said : "", answers ? answers : "nothing");
 	world_end(w);
@@ -182,6 +182,39 @@ static void boards(void **state) {
 		w.config.tty = i == 4;
 		expect_taken(&w);
 	}
+}
+
+/* Processors and memory of each node as QEMU has them, by its monitor for people. */
+static void expect_nodes(struct world *w, const char *wanted) {
+	static const char *const commands[] = {"{\"execute\":\"qmp_capabilities\"}",
+					       "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"info numa\"}}",
+					       "{\"execute\":\"quit\"}", NULL};
+	_cleanup_(free_ptr) char *said = NULL;
+	_cleanup_(free_ptr) char *answers = start_with(w, commands, &said);
+	if (!answers || !strstr(answers, wanted) || w->status != 0 || (said && *said))
+		fail_msg("QEMU ended with %d, said \"%s\", answered %s", w->status, said ? said : "", answers ? answers : "nothing");
+	world_end(w);
+}
+
+static void numa(void **state) {
+	struct machine_numa two[] = {{.cpus = (char *)"1", .memory = INT64_C(16) << 20}, {.cpus = (char *)"0,2-3"}}, even[] = {{0}, {0}, {0}};
+	(void)state;
+	struct world w;
+	world_begin(&w);
+	w.config.cpus = 4;
+	w.spec.numa.items = two;
+	w.spec.numa.n = 2;
+	expect_nodes(&w, "2 nodes\\r\\nnode 0 cpus: 1\\r\\nnode 0 size: 16 MB\\r\\nnode 0 plugged: 0 MB\\r\\n"
+			 "node 1 cpus: 0 2 3\\r\\nnode 1 size: 48 MB");
+	world_begin(&w); /* with room for more of both, and its memory on a node of the host */
+	even[1] = (struct machine_numa){.host_nodes = (char *)"0", .policy = (char *)"preferred"};
+	w.config.cpus = 4;
+	w.spec.cpus_max = 7;
+	w.spec.memory_max = INT64_C(128) << 20;
+	w.spec.numa.items = even;
+	w.spec.numa.n = 3;
+	expect_nodes(&w, "3 nodes\\r\\nnode 0 cpus: 0 1\\r\\nnode 0 size: 21 MB\\r\\nnode 0 plugged: 0 MB\\r\\n"
+			 "node 1 cpus: 2 3\\r\\nnode 1 size: 21 MB\\r\\nnode 1 plugged: 0 MB\\r\\nnode 2 cpus:\\r\\nnode 2 size: 22 MB");
 }
 
 static void firmware(void **state) {
@@ -556,6 +589,28 @@ static void checks(void **state) {
 	refused(&w, ERROR_INVALID, "spec.disks");
 }
 
+static void bad_nodes(UNUSED void **state) {
+	static const struct {
+		struct machine_numa nodes[2];
+		enum error_kind kind;
+	} bad[] = {
+		{{{.cpus = (char *)"0"}, {.cpus = (char *)"0-1"}}, ERROR_INVALID},
+		{{{.cpus = (char *)"0"}, {0}}, ERROR_INVALID},
+		{{{.cpus = (char *)"0"}, {.cpus = (char *)"1-2"}}, ERROR_INVALID},
+		{{{.memory = INT64_C(64) << 20}, {0}}, ERROR_INVALID},
+		{{{.memory = INT64_C(32) << 20}, {.memory = INT64_C(16) << 20}}, ERROR_INVALID},
+		{{{.host_nodes = (char *)"0,999"}, {0}}, ERROR_UNSUPPORTED},
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct machine_numa nodes[] = {bad[i].nodes[0], bad[i].nodes[1]};
+		struct world w;
+		world_begin(&w);
+		w.spec.numa.items = nodes;
+		w.spec.numa.n = 2;
+		refused(&w, bad[i].kind, "spec.machine.numa");
+	}
+}
+
 /* --- acceleration --- */
 
 /* --- the state of a machine, taken apart --- */
@@ -681,7 +736,7 @@ static int teardown(void **state) {
 
 int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(buses), cmocka_unit_test(boards),
+		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(bad_nodes), cmocka_unit_test(numa), cmocka_unit_test(buses), cmocka_unit_test(boards),
 		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(companions), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
 	};
 	if (argc > 1)

@@ -165,7 +165,7 @@ static int check_chipset(const struct machine_config *m, struct error *err) {
 	if (m->kernel_fd >= 0 && !m->kvm)
 		return unsupported(err, "spec.machine.chipset", "microvm starts a kernel under KVM alone: the translator gives it no "
 				   "clock that Linux could measure its time by; take q35");
-	bool more = str_same(s->firmware, "uefi") || s->tpm || s->usb || s->audio || (s->video && strcmp(s->video, "none") != 0) ||
+	bool more = str_same(s->firmware, "uefi") || s->tpm || s->usb || s->audio || s->numa.n || (s->video && strcmp(s->video, "none") != 0) ||
 		    (s->watchdog && strcmp(s->watchdog, "none") != 0) || (s->nic_model && strcmp(s->nic_model, "virtio") != 0);
 	return more ? error_field(err, "spec.machine.chipset", "microvm has no other devices than virtio's") : 0;
 }
@@ -174,6 +174,8 @@ int machine_check(const struct machine_config *m, struct error *err) {
 	int r = check_chipset(m, err);
 	if (r == 0)
 		r = check_size(m, err);
+	if (r == 0)
+		r = numa_check(m, err);
 	if (r == 0)
 		r = check_hugepages(m, err);
 	if (r == 0)

@@ -7,6 +7,8 @@
 #include "driver/container/container.h"
 #include "model/machine.h"
 
+#include <sched.h>
+
 #define MACHINE_LAUNCHER "/wabe-machine" /* in the container of a machine that has companions */
 
 /* What runs guests. */
@@ -78,6 +80,8 @@ struct machine_config {
 const char *machine_firmware_vars(const struct machine_spec *spec);
 /* The processors that there is room for: whole sockets. */
 int64_t machine_cpus_max(const struct machine_config *m);
+/* The numbers of a list such as "0-3,6", below CPU_SETSIZE. */
+void machine_cpu_list(const char *list, cpu_set_t *out);
 /* What is wanted cannot be had: INVALID or UNSUPPORTED with the field (spec.machine.…). */
 int machine_check(const struct machine_config *m, struct error *err);
 /* The first process: *args, and *pass (malloc'd) are the descriptors of m in the order in which it has them, from 3 on. */

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Devices of machines, as a guest (Linux with busybox, or tests/lib/tiny-guest.s) and QEMU see them."""
+import os
+import shutil
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from machine import qemu_of, tiny_disk  # noqa: E402
+from machine_linux import guest, linux, until  # noqa: E402
+from tap import contains, equal, need, run, test  # noqa: E402
+from wabe import Daemon, wait_until  # noqa: E402
+
+MIB = 1 << 20
+
+
+def setup():
+    need("qemu-system-x86_64", shutil.which("qemu-system-x86_64"))
+    d = Daemon("devices")
+    try:
+        d.start()
+        d.cli("image", "import", "--kind", "disk", "--format", "raw", tiny_disk(d.dir + "/tiny.raw"), "tiny:1")
+        os.makedirs(d.dir + "/linux")
+        d.cli("image", "load", "-i", linux(d.dir + "/linux"))
+    except BaseException:
+        d.close()
+        raise
+    return d
+
+
+def clean(d):
+    """What a failed test has left"""
+    if d.process is None:
+        d.start()
+    for id in d.out("ls", "-a", "-q").split():
+        d.cli("rm", "-f", id)
+
+
+def remove(d, id):
+    d.cli("rm", "-f", id)
+    wait_until(lambda: not any(d.leftovers().values()), 20, f"removal of everything: {d.leftovers()}")
+
+
+def refused(d, text, *args):
+    r = d.cli(*args, check=False)
+    equal(r.returncode, 125, r.stderr)
+    contains(r.stderr, text)
+
+
+def tiny(d, *args, image="tiny:1"):
+    """A machine that has come up: its id."""
+    id = d.out("run", "--vm", "-d", "-m", "64m", *args, image).strip()
+    wait_until(lambda: "tiny guest is up" in d.out("logs", id), 30, "the guest's first words")
+    return id
+
+
+NODE = "/sys/devices/system/node/node"
+
+
+@test
+def numa_nodes(d):
+    """the guest's kernel finds the nodes, their processors and memory, and what comes later; on the host the memory lies where it is to"""
+    id, c = guest(d, "--cpus", "3", "--cpus-max", "4", "--memory-max", "384m", "--numa", "cpus=0,2,host-nodes=0,policy=bind",
+                  "--numa", "cpus=1,3,memory=96m")
+    with c:
+        until(c, "test $(cat /sys/devices/system/node/online) = 0-1")
+        until(c, f"test $(cat {NODE}0/cpulist) = 0,2 -a $(cat {NODE}1/cpulist) = 1")
+        c.send("pages() { awk '/^Node/{n=$2} /spanned/&&n==\"'$1',\"{s+=$2} END{print s}' /proc/zoneinfo; }\n")
+        until(c, "test $(pages 1) -le 24576 -a $(pages 1) -gt 24400 -a $(pages 0) -le 40960 -a $(pages 0) -gt 40800")
+        d.cli("update", "--cpus", "4", id)
+        until(c, "test -e /sys/devices/system/cpu/cpu3/online")
+        c.send("echo 1 >/sys/devices/system/cpu/cpu3/online; before=$(pages 0)\n")
+        until(c, f"test $(cat {NODE}1/cpulist) = 1,3")
+        d.cli("update", "-m", "384m", id)
+        until(c, "test $(pages 0) -ge $((before + 32768))")
+    with open(f"/proc/{qemu_of(d, id)}/numa_maps") as f:
+        assert any(line.split()[1].startswith("bind:0") for line in f), "no memory is bound"
+    remove(d, id)
+    id = tiny(d, "--numa", "memory=32m", "--numa", "memory=32m")
+    refused(d, "NUMA", "snapshot", "create", "--memory", id, "s")
+    refused(d, "NUMA", "suspend", id)
+    refused(d, "machine.numa", "update", "-m", "32m", id)
+    remove(d, id)
+
+
+@test
+def bad_nodes(d):
+    """errors that name the field, before anything is made where that can be known"""
+    for text, *args in (("unknown key", "--numa", "disks=1"), ("not a size", "--numa", "memory=x"), ("0-3,6", "--numa", "cpus=x"),
+                        ("host_nodes", "--numa", "policy=bind"), ("256 MiB of memory together", "--numa", "memory=256m"),
+                        ("microvm", "--chipset", "microvm", "--numa", "cpus=0")):
+        refused(d, text, "create", "--vm", "-m", "64m", *args, "tiny:1")
+    equal(d.json("ls", "-a"), [])
+    for text, *args in (("processor 1 is in 0 nodes", "--numa", "cpus=0"), ("no node 500", "--numa", "host-nodes=500")):
+        refused(d, text, "run", "--vm", "-d", "-m", "64m", "--cpus", "2", *args, "tiny:1")
+    clean(d)
+
+
+if __name__ == "__main__":
+    run(setup, lambda d: d.close(), clean)
