@@ -17,9 +17,9 @@ static int cpu_model_check(const char *model, struct error *err) {
 }
 
 static int boot_check(const char *device, struct error *err) {
-	if (!strcmp(device, "disk") || !strcmp(device, "cdrom") || !strcmp(device, "network"))
+	if (!strcmp(device, "disk") || !strcmp(device, "cdrom") || !strcmp(device, "network") || !strcmp(device, "floppy"))
 		return 0;
-	return error_set(err, ERROR_INVALID, "\"%.80s\" is none of disk, cdrom, network", device);
+	return error_set(err, ERROR_INVALID, "\"%.80s\" is none of disk, cdrom, network, floppy", device);
 }
 
 static int cloud_init_validate(const void *object, struct error *err) {
@@ -95,8 +95,9 @@ static int machine_validate(const void *object, struct error *err) {
 		return error_field(err, "secure_boot", "needs firmware uefi");
 	if (str_same(m->chipset, "microvm") &&
 	    (is_other(m->firmware, "bios") || m->tpm || is_other(m->video, "none") || is_other(m->disk_bus, "virtio") ||
-	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max || m->numa.n))
-		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB, NUMA nor other devices than virtio's, and nothing "
+	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max || m->numa.n ||
+	     m->floppy_drive || m->floppy))
+		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB, floppies, NUMA nor other devices than virtio's, and nothing "
 				   "is plugged into it while it runs");
 	if (is_other(m->hugepages, "none") && m->memory_max)
 		return error_field(err, "hugepages", "and memory_max do not go together: memory of huge pages stays as it is while it runs");
@@ -137,8 +138,11 @@ static const struct field machine_fields[] = {
 	      .doc = "CPUs of the host on which its first processor runs; once more: the next one"),
 	FIELD(struct machine_spec, drives, FIELD_INT, .max = 4, .flag = "drives", .placeholder = "N",
 	      .doc = "Drives for CDs, also without one in them; at least as many as CDs"),
-	FIELD(struct machine_spec, boot, FIELD_STRINGS, .max = 3, .check = boot_check, .flag = "boot", .placeholder = "DEVICE",
-	      .doc = "What it boots from, in order: disk, cdrom, network"),
+	FIELD(struct machine_spec, floppy_drive, FIELD_BOOL, .flag = "floppy-drive", .doc = "A drive for floppies, also without one in it"),
+	FIELD(struct machine_spec, floppy, FIELD_STRING, .flags = FIELD_LIVE, .max = 512, .check = text_check, .flag = "floppy",
+	      .placeholder = "IMAGE", .doc = "Image of kind floppy in its drive, write-protected"),
+	FIELD(struct machine_spec, boot, FIELD_STRINGS, .max = 4, .check = boot_check, .flag = "boot", .placeholder = "DEVICE",
+	      .doc = "What it boots from, in order: disk, cdrom, network, floppy; the first three if not given"),
 	FIELD(struct machine_spec, disk_bus, FIELD_ENUM, .values = disk_buses, .flag = "disk-bus", .placeholder = "BUS",
 	      .doc = "How its disks are connected; virtio if not given"),
 	FIELD(struct machine_spec, nic_model, FIELD_ENUM, .values = nic_models, .flag = "nic-model", .placeholder = "MODEL",

@@ -39,7 +39,9 @@ struct machine_spec {
 	FIELD_LIST_OF(struct machine_numa) numa; /* none: one node */
 	char **pin;      /* the host's CPUs on which each of its processors runs, in their order: "2", "0-3,6" */
 	int64_t drives;  /* for CDs, also without one; at least as many as cdroms */
-	char **boot;     /* disk, cdrom, network, in order; empty: disk, cdrom, network */
+	bool floppy_drive; /* also without a floppy in it; with one it is there anyway */
+	char *floppy;    /* name of an image of kind floppy; write-protected. NULL: none */
+	char **boot;     /* disk, cdrom, network, floppy, in order; empty: disk, cdrom, network */
 	char *disk_bus;  /* virtio | scsi | sata | ide | nvme */
 	char *nic_model; /* virtio | e1000e | e1000 | rtl8139 */
 	char *video;     /* none | vga | virtio | qxl */

@@ -43,7 +43,7 @@ static const struct field id_fields[] = {ID_FIELD(struct msg_id)};
 TABLE(msg_id_table, "msg_id", struct msg_id, id_fields, "An instance");
 
 static int medium_check(const char *name, struct error *err) {
-	static const char *const known[] = {"kernel", "initrd", "seed", "cdrom0", "cdrom1", "cdrom2", "cdrom3", NULL};
+	static const char *const known[] = {"kernel", "initrd", "seed", "cdrom0", "cdrom1", "cdrom2", "cdrom3", "floppy0", NULL};
 	return strv_has((char *const *)known, name) ? 0 : error_set(err, ERROR_INVALID, "is no medium of a machine");
 }
 

@@ -5,7 +5,7 @@ import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from machine import qemu_of, tiny_disk  # noqa: E402
+from machine import Console, Monitor, qemu_of, tiny_disk  # noqa: E402
 from machine_linux import guest, linux, until  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
 from wabe import Daemon, wait_until  # noqa: E402
@@ -79,6 +79,52 @@ def numa_nodes(d):
     refused(d, "NUMA", "snapshot", "create", "--memory", id, "s")
     refused(d, "NUMA", "suspend", id)
     refused(d, "machine.numa", "update", "-m", "32m", id)
+    remove(d, id)
+
+
+def tiny_floppy(d, name, kib):
+    """A floppy that starts as the tiny disk does, as an image."""
+    path = f"{d.dir}/{name}.img"
+    shutil.copy(d.dir + "/tiny.raw", path)
+    os.truncate(path, kib << 10)
+    d.cli("image", "import", "--kind", "floppy", path, f"{name}:1")
+    return kib << 10
+
+
+@test
+def floppies(d):
+    """a machine boots from a floppy on either board; it is write-protected, changed and taken out while the machine runs"""
+    sizes = [tiny_floppy(d, "floppy-a", 1440), tiny_floppy(d, "floppy-b", 720)]
+
+    def inside(id):
+        with Monitor(d, id) as q:
+            (drive,) = [b for b in q.call("query-block") if b["qdev"] == "floppy0"]
+        return drive.get("inserted", {}).get("image", {}).get("virtual-size")
+
+    for chipset in "q35", "pc":
+        id = tiny(d, "--root-size", "16m", "--chipset", chipset, "--floppy", "floppy-a:1", "--boot", "floppy", image="scratch")
+        with Console(d, id) as c:
+            c.send("r")
+            c.expect("\0")
+            c.send("wx")
+            c.expect("E")  # it cannot be written to
+        equal(inside(id), sizes[0])
+        d.cli("update", "--floppy", "floppy-b:1", id)
+        equal(inside(id), sizes[1])
+        d.api("PATCH", f"/v1/projects/default/instances/{id}", {"machine": {"floppy": None}})
+        equal(inside(id), None)
+        d.cli("update", "--floppy", "floppy-a:1", id)
+        equal(inside(id), sizes[0])
+        remove(d, id)
+    id = tiny(d, "--floppy-drive")
+    equal(inside(id), None)
+    d.cli("update", "--floppy", "floppy-b:1", id)
+    equal(inside(id), sizes[1])
+    remove(d, id)
+    id = tiny(d)
+    refused(d, "no drive", "update", "--floppy", "floppy-b:1", id)
+    refused(d, "of kind disk, not floppy", "create", "--vm", "--floppy", "tiny:1", "tiny:1")
+    refused(d, "1440", "image", "import", "--kind", "floppy", d.dir + "/tiny.raw", "none:1")
     remove(d, id)
 
 

@@ -170,6 +170,18 @@ static void buses(void **state) {
 	}
 }
 
+/* With a floppy and without, the first to be booted from. */
+static void floppies(UNUSED void **state) {
+	for (int i = 0; i < 4; i++) {
+		struct world w;
+		world_begin(&w);
+		w.spec.chipset = (char *)(i % 2 ? "pc" : "q35");
+		w.disks[w.config.n_disks++] = (struct machine_disk){.id = "floppy0", .fd = i < 2 ? file_of("floppy", 1440 << 10) : -1,
+			.format = "raw", .bus = "floppy", .boot_index = i < 2 ? 1 : 0};
+		expect_taken(&w);
+	}
+}
+
 static void boards(void **state) {
 	static const char *const videos[] = {"none", "vga", "virtio", "qxl"}, *const dogs[] = {"none", "reset", "poweroff", "pause"};
 	(void)state;
@@ -736,7 +748,7 @@ static int teardown(void **state) {
 
 int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(bad_nodes), cmocka_unit_test(numa), cmocka_unit_test(buses), cmocka_unit_test(boards),
+		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(bad_nodes), cmocka_unit_test(numa), cmocka_unit_test(buses), cmocka_unit_test(boards), cmocka_unit_test(floppies),
 		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(companions), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
 	};
 	if (argc > 1)

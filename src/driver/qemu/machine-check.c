@@ -123,13 +123,15 @@ static int check_bus(const struct machine_config *m, const char *bus, struct err
 		return error_field(err, "spec.machine.disk_bus", "ide is on chipset pc alone");
 	if (!strcmp(bus, "nvme") && machine_is(m, "microvm"))
 		return error_field(err, "spec.machine.disk_bus", "chipset microvm has no nvme");
+	if (!strcmp(bus, "floppy") && machine_is(m, "microvm"))
+		return error_field(err, "spec.machine.floppy", "chipset microvm has no drive for floppies");
 	return 0;
 }
 
 static int check_disk(const struct machine_config *m, const struct machine_disk *d, struct error *err) {
 	if (!is_id(d->id))
 		return error_set(err, ERROR_INTERNAL, "\"%s\" is no id of a disk", d->id ? d->id : "");
-	if (d->fd < 0 && !d->cdrom)
+	if (d->fd < 0 && !d->cdrom && !str_same(d->bus, "floppy"))
 		return error_set(err, ERROR_INTERNAL, "the disk %s is missing", d->id);
 	if (d->fd >= 0 && !str_same(d->format, "raw") && !str_same(d->format, "qcow2"))
 		return error_field(err, "spec.disks", "%s is no format of a disk: raw or qcow2", d->format ? d->format : "nothing");

@@ -67,6 +67,15 @@ static json_t *board_place(struct build *b, const char *bus, const char *driver)
 	return device;
 }
 
+/* The pc's board has the controller, whose name says what is booted from. */
+static json_t *floppy_device(struct build *b, const struct machine_disk *d) {
+	if (machine_is(b->m, "q35"))
+		build_device(b, json_pack("{s:s,s:s}", "driver", "isa-fdc", "id", "floppies"));
+	if (d->boot_index)
+		build_arg(b, "-global", "isa-fdc.bootindexA=%d", d->boot_index);
+	return json_pack("{s:s,s:i,s:s}", "driver", "floppy", "unit", 0, "drive-type", "288");
+}
+
 static json_t *disk_device(struct build *b, const struct machine_disk *d) {
 	const char *bus = disk_bus(b->m, d);
 	if (!strcmp(bus, "sata") || !strcmp(bus, "ide"))
@@ -75,6 +84,8 @@ static json_t *disk_device(struct build *b, const struct machine_disk *d) {
 		build_scsi(b);
 		return json_pack("{s:s,s:s}", "driver", d->cdrom ? "scsi-cd" : "scsi-hd", "bus", "scsi.0");
 	}
+	if (!strcmp(bus, "floppy"))
+		return floppy_device(b, d);
 	json_t *device = !strcmp(bus, "nvme") ? json_pack("{s:s,s:s}", "driver", "nvme", "serial", d->id)
 					      : build_virtio(b, "virtio-blk", d->id);
 	place(b, device);
@@ -90,7 +101,7 @@ static void build_disk(struct build *b, const struct machine_disk *d) {
 	if (d->fd >= 0)
 		json_set_str(device, "drive", node);
 	json_set_str(device, "serial", d->serial);
-	if (d->boot_index)
+	if (d->boot_index && !str_same(d->bus, "floppy"))
 		json_set_int(device, "bootindex", d->boot_index);
 	build_device(b, device);
 }

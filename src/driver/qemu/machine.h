@@ -28,7 +28,7 @@ struct machine_disk {
 	const char *id;     /* [a-z][a-z0-9]*: of the device; its node is id + "-data" */
 	int fd;             /* open as it is to be used; -1: an empty drive */
 	const char *format; /* raw | qcow2 (no backing file is ever opened) */
-	const char *bus;    /* virtio | scsi | sata | ide | nvme; NULL: virtio. A CD drive that is to be on virtio or nvme, which
+	const char *bus;    /* virtio | scsi | sata | ide | nvme | floppy (one, fd may be -1); NULL: virtio. A CD drive that is to be on virtio or nvme, which
 			     * have none, or says nothing, is on what the board has (sata on q35, ide on pc, scsi on microvm) */
 	const char *serial; /* at most 20 characters (virtio); NULL */
 	bool cdrom, read_only;
