@@ -33,6 +33,9 @@ void machine_start_free(struct machine_start *m) {
 		close_fd(&fds[i]);
 	for (size_t i = 0; i < m->config.n_disks; i++)
 		close_fd(&m->disks[i].fd);
+	for (size_t i = 0; i < m->config.n_usb_fds; i++)
+		close_fd(&m->usb_fds[i]);
+	free(m->usb_fds);
 	free(m->disks);
 	free(m->nics);
 	free(m->pass);
@@ -265,6 +268,8 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 		result = add_media(a, r, m, err);
 	if (result == 0)
 		result = machine_firmware(a, r, m, c, err);
+	if (result == 0)
+		result = machine_usb_open(m, err);
 	if (result == 0)
 		result = guest_is(r) ? guest_build(j, r, root, volumes, m, c, err) : add_disks(root, volumes, m, err);
 	if (result == 0)

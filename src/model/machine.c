@@ -22,6 +22,15 @@ static int boot_check(const char *device, struct error *err) {
 	return error_set(err, ERROR_INVALID, "\"%.80s\" is none of disk, cdrom, network, floppy", device);
 }
 
+/* "046d:c52b"; or of the kernel's names of devices, "1-4.2", the bus and the ports up to it. */
+static int usb_check(const char *device, struct error *err) {
+	size_t n = strspn(device, "0123456789abcdefABCDEF"), bus = strspn(device, "0123456789"), ports = strspn(device + bus + 1, "0123456789.");
+	bool model = n == 4 && device[4] == ':' && strspn(device + 5, "0123456789abcdefABCDEF") == 4 && !device[9];
+	bool place = bus > 0 && device[bus] == '-' && ports > 0 && !device[bus + 1 + ports] && device[bus + 1] != '.' && !str_ends(device, ".");
+	return model || place ? 0 : error_set(err, ERROR_INVALID, "\"%.80s\" is neither VENDOR:PRODUCT, such as 046d:c52b, nor BUS-PORT, such as "
+					      "1-4.2", device);
+}
+
 static int cloud_init_validate(const void *object, struct error *err) {
 	const struct cloud_init *c = object;
 	if (str_same(c->datasource, "none") && (c->user_data || c->vendor_data || c->network_config || c->user || c->password || c->ssh_keys || c->packages))
@@ -95,7 +104,7 @@ static int machine_validate(const void *object, struct error *err) {
 		return error_field(err, "secure_boot", "needs firmware uefi");
 	if (str_same(m->chipset, "microvm") &&
 	    (is_other(m->firmware, "bios") || m->tpm || is_other(m->video, "none") || is_other(m->disk_bus, "virtio") ||
-	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max || m->numa.n ||
+	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max || m->numa.n || m->usb_devices || m->usb_redirects ||
 	     m->floppy_drive || m->floppy))
 		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB, floppies, NUMA nor other devices than virtio's, and nothing "
 				   "is plugged into it while it runs");
@@ -153,6 +162,10 @@ static const struct field machine_fields[] = {
 	      .values = (const char *const[]){"none", "reset", "poweroff", "pause", NULL}, .flag = "watchdog", .placeholder = "ACTION",
 	      .doc = "A watchdog, and what happens when it is not fed; none if not given"),
 	FIELD(struct machine_spec, usb, FIELD_BOOL, .flag = "usb", .doc = "A USB controller with a tablet"),
+	FIELD(struct machine_spec, usb_devices, FIELD_STRINGS, .max = 8, .check = usb_check, .flag = "usb-device", .placeholder = "DEVICE",
+	      .doc = "USB devices of the host: VENDOR:PRODUCT, or BUS-PORT as its kernel names it"),
+	FIELD(struct machine_spec, usb_redirects, FIELD_INT, .max = 4, .flag = "usb-redirect", .placeholder = "N",
+	      .doc = "Places for USB devices of clients (wabe usb-redirect)"),
 	FIELD(struct machine_spec, audio, FIELD_BOOL, .flag = "audio", .doc = "A sound card, silent on the host"),
 	FIELD(struct machine_spec, cdroms, FIELD_STRINGS, .flags = FIELD_LIVE, .max = 4, .check = text_check, .flag = "cdrom", .placeholder = "IMAGE",
 	      .doc = "Images of kind iso in its drives"),

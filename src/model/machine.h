@@ -47,6 +47,8 @@ struct machine_spec {
 	char *video;     /* none | vga | virtio | qxl */
 	char *watchdog;  /* none | reset | poweroff | pause: what happens when it bites */
 	bool usb, audio;
+	char **usb_devices; /* of the host: "046d:c52b", a model, or "1-4.2", a place as its kernel calls it */
+	int64_t usb_redirects; /* places for devices that come as streams */
 	char **cdroms;   /* names of images of kind iso */
 	char *kernel;    /* name of an image of kind kernel, started without a boot loader; NULL: the disk's own boot loader,
 			  * or, where the root is that of an OCI image, the kernel image that is there */

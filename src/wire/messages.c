@@ -380,6 +380,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("attach", attach, empty, "Reply: a descriptor that speaks shim/protocol.h"),
 	REQUEST("machine-suspend", id, instance_state, "Saves a machine's memory and ends it; the next start goes on from there"),
 	REQUEST("machine-display", id, empty, "Reply: a descriptor that speaks RFB to a machine's screen"),
+	REQUEST("machine-usb", id, empty, "Reply: a descriptor that speaks usbredir to one of a machine's places for devices of clients"),
 	REQUEST("machine-disk", id, empty, "Reply: a stream with the disk of a machine that does not run, as qcow2"),
 	REQUEST("machine-tree", id, empty, "Reply: a stream with a tar of the Linux system on the disk of a machine that does not run"),
 	REQUEST("machine-screen", id, empty, "Reply: a pipe with a picture (PNG) of what its screen shows"),

@@ -2,6 +2,8 @@
 """Devices of machines, as a guest (Linux with busybox, or tests/lib/tiny-guest.s) and QEMU see them."""
 import os
 import shutil
+import struct
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -126,6 +128,83 @@ def floppies(d):
     refused(d, "of kind disk, not floppy", "create", "--vm", "--floppy", "tiny:1", "tiny:1")
     refused(d, "1440", "image", "import", "--kind", "floppy", d.dir + "/tiny.raw", "none:1")
     remove(d, id)
+
+
+class UsbClient:
+    """A device at `wabe usb-redirect`, in the words of usbredir 0.7 with what XHCI wants: sizes of packets, long
+    numbers and packets."""
+    HELLO, CONNECT, INTERFACES, ENDPOINTS, CONTROL = 0, 1, 4, 5, 100
+
+    def __init__(self, d, id):
+        self.process = subprocess.Popen(d.line("usb-redirect", id), env=d.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.head = "<III"
+        self.send(self.HELLO, struct.pack("<64sI", b"test", 1 << 4 | 1 << 5 | 1 << 6))
+        assert self.expect(self.HELLO).startswith(b"qemu")
+        self.head = "<IIQ"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+    def send(self, kind, body, number=0):
+        self.process.stdin.write(struct.pack(self.head, kind, len(body), number) + body)
+        self.process.stdin.flush()
+
+    def expect(self, kind):
+        """The next message of that kind; others are passed over."""
+        while True:
+            got, size, _ = struct.unpack(self.head, self.process.stdout.read(struct.calcsize(self.head)))
+            body = self.process.stdout.read(size)
+            if got == kind:
+                return body
+
+    def plug_in(self, vendor, product):
+        types = b"\0" + b"\xff" * 15  # of the ends of one direction: the first is for control, others are not there
+        self.send(self.INTERFACES, struct.pack("<I32s32s32s32s", 1, b"", b"\xff", b"", b""))
+        self.send(self.ENDPOINTS, types + types + b"\0" * 64 + b"\x40\0" * 32)
+        self.send(self.CONNECT, struct.pack("<BBBBHH", 2, 0xff, 0, 0, vendor, product))
+
+
+def attached(d, id, device):
+    with Monitor(d, id) as q:
+        return q.call("qom-get", path=f"/machine/peripheral/{device}", property="attached")
+
+
+@test
+def redirected_usb(d):
+    """a device of a client is plugged in, the guest asks it what it is, and it goes with the stream; one place takes one"""
+    id = tiny(d, "--usb-redirect", "1")
+    with UsbClient(d, id) as usb:
+        usb.plug_in(0x046d, 0xc52b)
+        wait_until(lambda: attached(d, id, "redirect0"), 20, "the device")
+        refused(d, "has one", "usb-redirect", id)
+        with Console(d, id) as c:
+            c.send("b")  # its BIOS looks at all devices once more
+            endpoint, request, kind, _, value, _, _ = struct.unpack_from("<BBBBHHH", usb.expect(UsbClient.CONTROL))
+            equal((endpoint, request, kind, value), (0x80, 6, 0x80, 0x100))  # GET_DESCRIPTOR of the device
+    wait_until(lambda: not attached(d, id, "redirect0"), 20, "its end")
+    with UsbClient(d, id):
+        pass
+    refused(d, "neither saved nor moved", "suspend", id)
+    remove(d, id)
+    id = tiny(d)
+    refused(d, "--usb-redirect 1", "usb-redirect", id)
+    remove(d, id)
+
+
+@test
+def usb_of_the_host(d):
+    """what the host has not is named, and what is no device refused"""
+    for text, device in (("046d:c52b", "046d:c52b"), ("9-9", "9-9")):
+        refused(d, text, "run", "--vm", "-d", "-m", "64m", "--usb-device", device, "tiny:1")
+    clean(d)
+    for device in "046d", "1-", "1-.4", "1-4.", "../1-4", "1-4:1.0", "046d:c52b5":
+        refused(d, "BUS-PORT", "create", "--vm", "--usb-device", device, "tiny:1")
+    refused(d, "microvm", "create", "--vm", "--chipset", "microvm", "--usb-device", "1-4", "tiny:1")
+    equal(d.json("ls", "-a"), [])
 
 
 @test

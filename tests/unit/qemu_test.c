@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "driver/container/container-priv.h"
+#include "driver/qemu/host-devices.h"
 #include "driver/qemu/machine-priv.h"
 #include "driver/qemu/memory.h"
 #include "driver/qemu/qmp.h"
@@ -623,6 +624,68 @@ static void bad_nodes(UNUSED void **state) {
 	}
 }
 
+/* --- the host's devices --- */
+
+/* A file of a device in a tree like /sys's. */
+static void put(const char *tree, const char *device, const char *name, const char *value) {
+	_cleanup_(free_ptr) char *dir = str_format("%s/%s/%s", top, tree, device), *path = str_format("%s/%s", dir, name);
+	assert_int_equal(fs_mkdir_p(dir, 0755), 0);
+	assert_int_equal(fs_replace(path, value, strlen(value), 0644), 0);
+}
+
+static void put_usb(const char *device, const char *vendor, const char *product, const char *class, const char *bus, const char *number) {
+	put("usb", device, "idVendor", vendor);
+	put("usb", device, "idProduct", product);
+	put("usb", device, "bDeviceClass", class);
+	put("usb", device, "busnum", bus);
+	put("usb", device, "devnum", number);
+}
+
+static void expect_usb(int tree, const char *wanted, const char *nodes) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(strv_free_ptr) char **found = NULL;
+	if (host_usb_find(tree, wanted, &found, &err) < 0)
+		fail_msg("%s", error_text(&err));
+	_cleanup_(free_ptr) char *joined = strv_join(found, " ");
+	assert_string_equal(joined, nodes);
+}
+
+static void usb_of_the_host(UNUSED void **state) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(free_ptr) char *dir = str_format("%s/usb", top);
+	char **found;
+	put_usb("usb1", "1d6b", "0002", "09\n", "1\n", "1\n");
+	put_usb("1-4", "05e3\n", "0610\n", "09\n", "1\n", "3\n");
+	put_usb("1-4.2", "046d\n", "c52b\n", "00\n", "1\n", "12\n");
+	put("usb", "1-4.2:1.0", "bInterfaceNumber", "00\n");
+	put_usb("1-4.1", "0951\n", "1666\n", "00\n", "1\n", "x\n"); /* it is just going */
+	_cleanup_(close_fd) int tree = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	expect_usb(tree, "046D:c52b", "001/012");
+	expect_usb(tree, "1-4.2", "001/012");
+	static const struct {
+		const char *wanted;
+		enum error_kind kind;
+	} bad[] = {{"1-4", ERROR_UNSUPPORTED}, {"05e3:0610", ERROR_UNSUPPORTED}, {"usb1", ERROR_NOT_FOUND}, {"1-4.2:1.0", ERROR_NOT_FOUND},
+		   {"1-4.1", ERROR_NOT_FOUND}, {"1-3", ERROR_NOT_FOUND}, {"dead:beef", ERROR_NOT_FOUND}};
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_int_equal(host_usb_find(tree, bad[i].wanted, &found, &err), -(int)bad[i].kind);
+		assert_null(found);
+		error_free(&err);
+	}
+	assert_int_equal(host_usb_find(-1, "1-4", &found, &err), -ERROR_NOT_FOUND);
+}
+
+static void redirected_usb(UNUSED void **state) {
+	struct world w;
+	world_begin(&w);
+	w.spec.usb_redirects = 4;
+	expect_taken(&w);
+	for (int64_t i = 0; i < 4; i++) { /* outside of a container they lie with all others */
+		_cleanup_(free_ptr) char *name = machine_redirect_name(i), *path = str_format("/tmp/%s", name);
+		unlink(path);
+	}
+}
+
 /* --- acceleration --- */
 
 /* --- the state of a machine, taken apart --- */
@@ -748,7 +811,7 @@ static int teardown(void **state) {
 
 int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(bad_nodes), cmocka_unit_test(numa), cmocka_unit_test(buses), cmocka_unit_test(boards), cmocka_unit_test(floppies),
+		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(bad_nodes), cmocka_unit_test(numa), cmocka_unit_test(usb_of_the_host), cmocka_unit_test(redirected_usb), cmocka_unit_test(buses), cmocka_unit_test(boards), cmocka_unit_test(floppies),
 		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(companions), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
 	};
 	if (argc > 1)

@@ -65,6 +65,8 @@ struct machine_config {
 	int kernel_fd, initrd_fd; /* started directly; -1: none. Files that anybody may read: QEMU opens them once more */
 	const char *append;       /* the kernel's command line */
 	int vars_fd;              /* UEFI: this machine's variables, a raw file of the size of OVMF_VARS; -1 */
+	const int *usb_fds;       /* nodes of the host's devices, for spec->usb_devices */
+	size_t n_usb_fds;
 	const char *tpm_dir;      /* directory of the container in which swtpm keeps its state, for spec->tpm */
 	const char *launcher;     /* path of wabe-machine on the host, for what needs companions: shares and tpm */
 	const char *status_file;  /* of the container: with shares, a file in which the guest writes a status that is to be QEMU's, or NULL */
@@ -104,5 +106,7 @@ bool machine_ram_is_told(const struct machine_spec *s, bool kvm);
 /* What must be the same when a machine goes on with the state of another one or of its own: QEMU's arguments, but for names and
  * addresses; strv_free them. */
 int machine_shape(const struct machine_config *m, char ***shape, struct error *err);
+/* What QEMU calls one of its spec->usb_redirects: free it. */
+char *machine_redirect_name(int64_t i);
 /* What QEMU needs of memory besides the guest's, bytes: for the control group. */
 int64_t machine_overhead(const struct machine_config *m);
