@@ -238,7 +238,7 @@ static bool same_file(int a, int b) {
 }
 
 struct drive {
-	const char *id;
+	const char *id, *field; /* of the spec */
 	int has, comes;
 	bool changes, changed;
 };
@@ -262,7 +262,7 @@ static int change_drives(struct qmp *q, struct drive *d, size_t n, int64_t deadl
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		int there = d[i].changes ? live_has(q, d[i].id, deadline, err) : 1;
 		if (there == 0)
-			r = error_field(err, "machine.cdroms", "the machine has no drive %s until its next start", d[i].id);
+			r = error_field(err, d[i].field, "the machine has no drive %s until its next start", d[i].id);
 		else
 			r = MIN(there, 0);
 	}
@@ -278,11 +278,14 @@ static int change_drives(struct qmp *q, struct drive *d, size_t n, int64_t deadl
 }
 
 int machine_media_change(const struct job *j, const struct msg_instance_create *r, const media *list, struct error *err) {
-	struct drive drives[] = {{"cdrom0", -1, -1, false, false}, {"cdrom1", -1, -1, false, false},
-				 {"cdrom2", -1, -1, false, false}, {"cdrom3", -1, -1, false, false}};
+	struct drive drives[] = {{.id = "cdrom0", .field = "machine.cdroms"}, {.id = "cdrom1", .field = "machine.cdroms"},
+				 {.id = "cdrom2", .field = "machine.cdroms"}, {.id = "cdrom3", .field = "machine.cdroms"},
+				 {.id = "floppy0", .field = "machine.floppy"}};
 	_cleanup_(qmp_free_ptr) struct qmp *q = NULL;
 	bool any = false;
 	int64_t deadline;
+	for (size_t i = 0; i < ARRAY_SIZE(drives); i++)
+		drives[i].has = drives[i].comes = -1;
 	int result = look_at_drives(j, r, list, drives, ARRAY_SIZE(drives), err);
 	for (size_t i = 0; i < ARRAY_SIZE(drives); i++)
 		any |= drives[i].changes;

@@ -57,26 +57,11 @@ static int find_threads(const struct run_state *run, struct threads *out, struct
 	return r;
 }
 
-/* A list as the spec has it, checked; NULL: all. */
-static void parse(const char *list, cpu_set_t *out) {
-	struct str rest = str_view(list ? list : "0-1023");
-	CPU_ZERO(out);
-	while (rest.len) {
-		struct str part = str_cut(&rest, ',');
-		unsigned long from = strtoul(part.p, NULL, 10), to = from;
-		const char *dash = memchr(part.p, '-', part.len);
-		if (dash)
-			to = strtoul(dash + 1, NULL, 10);
-		for (unsigned long cpu = from; cpu <= to && cpu < CPU_SETSIZE; cpu++)
-			CPU_SET(cpu, out);
-	}
-}
-
 static int pin(const struct threads *all, const json_t *cpu, char *const *lists, struct error *err) {
 	int64_t index = json_get_int(cpu, "cpu-index"), inside = json_get_int(cpu, "thread-id");
 	const char *list = index >= 0 && index < (int64_t)strv_len(lists) ? lists[index] : NULL;
 	cpu_set_t set;
-	parse(list, &set);
+	machine_cpu_list(list ? list : "0-1023", &set);
 	for (size_t i = 0; i < all->n; i++) {
 		if (all->items[i].inside != inside)
 			continue;

@@ -10,6 +10,7 @@ struct machine_start {
 	struct machine_config config;
 	struct machine_disk *disks;
 	struct machine_nic *nics;
+	int *usb_fds;
 	char **names; /* text that those point to */
 	int *pass;
 	size_t n_pass;
@@ -47,6 +48,10 @@ int board_keep(const struct agent *a, const char *id, const char *snapshot, stru
 int board_drop(const struct agent *a, const char *id, const char *snapshot, struct error *err);
 int board_restore(const struct agent *a, const char *id, const char *snapshot, struct error *err);
 int board_clone(const struct agent *a, const char *id, const char *snapshot, const char *dir, struct error *err);
+
+/* machine-usb.c: opens the host's devices that are wanted. NOT_FOUND; CONFLICT: another machine has it. */
+int machine_usb_open(struct machine_start *m, struct error *err);
+int work_machine_usb(struct job *j, struct error *err);
 
 int work_machine_tree(struct job *j, struct error *err); /* machine-tree.c */
 

@@ -33,6 +33,9 @@ void machine_start_free(struct machine_start *m) {
 		close_fd(&fds[i]);
 	for (size_t i = 0; i < m->config.n_disks; i++)
 		close_fd(&m->disks[i].fd);
+	for (size_t i = 0; i < m->config.n_usb_fds; i++)
+		close_fd(&m->usb_fds[i]);
+	free(m->usb_fds);
 	free(m->disks);
 	free(m->nics);
 	free(m->pass);
@@ -69,7 +72,7 @@ static const char *disk_bus(const struct machine_spec *s) {
 	return s->disk_bus ? s->disk_bus : "virtio";
 }
 
-/* "disk" (the usual first), "cdrom" or "network": from 1 on; 0: it is not booted from. */
+/* "disk" (the usual first), "cdrom", "network" or "floppy": from 1 on; 0: it is not booted from. */
 static int boot_place(const struct machine_spec *s, const char *kind) {
 	static const char *const usual[] = {"disk", "cdrom", "network"};
 	bool given = s->boot && *s->boot;
@@ -119,14 +122,15 @@ static int open_medium(const struct agent *a, const struct msg_instance_create *
 	return opened < 0 && opened != MEDIUM_NONE ? opened : 0;
 }
 
-static int add_cdrom(const struct agent *a, const struct msg_instance_create *r, const char *name, bool empty, int place,
+/* A drive that needs nothing in it to be there is `empty`. bus: of CDs NULL. */
+static int add_drive(const struct agent *a, const struct msg_instance_create *r, const char *name, const char *bus, bool empty, int place,
 		     struct machine_start *m, struct error *err) {
 	int fd, result = open_medium(a, r, name, &fd, err);
 	if (result < 0 || (fd < 0 && !empty))
 		return result;
 	m->disks = alloc_resize(m->disks, m->config.n_disks + 1, sizeof *m->disks);
 	m->disks[m->config.n_disks++] = (struct machine_disk){
-		.id = name, .fd = fd, .format = "raw", .cdrom = true, .read_only = true, .boot_index = place};
+		.id = name, .fd = fd, .format = "raw", .bus = bus, .cdrom = !bus, .read_only = true, .boot_index = place};
 	m->config.disks = m->disks;
 	return 0;
 }
@@ -138,7 +142,9 @@ static int add_media(const struct agent *a, const struct msg_instance_create *r,
 	if (result == 0)
 		result = open_medium(a, r, "initrd", &m->config.initrd_fd, err);
 	for (int i = 0; result == 0 && i < (int)ARRAY_SIZE(drives); i++)
-		result = add_cdrom(a, r, drives[i], i < m->config.spec->drives, place ? place + i : 0, m, err);
+		result = add_drive(a, r, drives[i], NULL, i < m->config.spec->drives, place ? place + i : 0, m, err);
+	if (result == 0)
+		result = add_drive(a, r, "floppy0", "floppy", m->config.spec->floppy_drive, boot_place(m->config.spec, "floppy"), m, err);
 	m->config.append = m->config.spec->kernel_args;
 	return result;
 }
@@ -148,7 +154,7 @@ static int add_media(const struct agent *a, const struct msg_instance_create *r,
 static int add_seed(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
 	const char *bus = disk_bus(m->config.spec);
 	size_t before = m->config.n_disks;
-	int result = add_cdrom(a, r, "seed", false, 0, m, err);
+	int result = add_drive(a, r, "seed", NULL, false, 0, m, err);
 	if (result < 0 || m->config.n_disks == before)
 		return result;
 	m->disks[before].bus = bus;
@@ -219,7 +225,8 @@ static int64_t processors(const struct instance_spec *s) {
 
 void machine_size(const struct instance_spec *spec, int64_t *cpus, int64_t *memory) {
 	*cpus = processors(spec);
-	*memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : MEMORY_DEFAULT;
+	*memory = spec->limits.memory ? spec->limits.memory / MIB * MIB : machine_numa_memory(&spec->machine);
+	*memory = *memory ? *memory : MEMORY_DEFAULT;
 }
 
 static int describe(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err) {
@@ -261,6 +268,8 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 		result = add_media(a, r, m, err);
 	if (result == 0)
 		result = machine_firmware(a, r, m, c, err);
+	if (result == 0)
+		result = machine_usb_open(m, err);
 	if (result == 0)
 		result = guest_is(r) ? guest_build(j, r, root, volumes, m, c, err) : add_disks(root, volumes, m, err);
 	if (result == 0)

@@ -1,4 +1,4 @@
-/* What a machine gets besides its disk: kernel, initramfs, a medium for cloud-init, CDs. They lie in the directory of the instance,
+/* What a machine gets besides its disk: kernel, initramfs, a medium for cloud-init, CDs, a floppy. They lie in the directory of the instance,
  * as further names of control's files where that is possible, so that a hundred machines share one kernel. */
 #include "agent/machine-priv.h"
 
@@ -75,7 +75,7 @@ static bool runs(const struct job *j) {
 	return up;
 }
 
-/* CDs change at once in the drives of one that runs, the rest at its next start. The record names what is there before anything else goes. */
+/* CDs and floppies change at once in the drives of one that runs, the rest at its next start. The record names what is there before anything else goes. */
 int work_media(struct job *j, struct error *err) {
 	const struct msg_instance_media *m = j->body;
 	_cleanup_(instance_unlock) int lock = -1;

@@ -62,6 +62,9 @@ int memory_open(struct memory_saver *s, bool disk, struct error *err) {
 				 "one", s->id);
 	if (machine_hugepage(&i->spec.machine))
 		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s has memory of huge pages, which can be neither saved nor moved", s->id);
+	if (i->spec.machine.usb_devices || i->spec.machine.usb_redirects)
+		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s has USB devices of this host or of clients, whose state is not QEMU's: it can be "
+				 "neither saved nor moved", s->id);
 	if (guest_is(&s->record))
 		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s is of a container's image: virtiofsd, which gives it its files, cannot "
 				 "be saved", s->id);
@@ -172,6 +175,8 @@ int memory_save(const struct agent *a, const char *id, bool disk, struct memory_
 	s->agent = a;
 	s->id = id;
 	int r = memory_open(s, disk, err);
+	if (r == 0 && s->record.instance.spec.machine.numa.n)
+		r = error_set(err, ERROR_UNSUPPORTED, "machine %.12s has NUMA nodes: its memory can be moved, but not saved", id);
 	if (r == 0)
 		r = begin_saving(a, id, &s->dir, err);
 	if (r == 0)

@@ -315,6 +315,7 @@ static struct handler handlers[] = {
 	 .cancel = true},
 	{"machine-settle", .work = work_machine_settle, .states = S_ANY, .id = ID(msg_machine_settle)},
 	{"machine-display", .work = work_machine_display, .states = S_UP, .id = ID(msg_id)},
+	{"machine-usb", .work = work_machine_usb, .states = S_UP, .id = ID(msg_id)},
 	{"machine-screen", .work = work_machine_screen, .states = S_UP, .id = ID(msg_id)},
 	{"machine-input", .work = work_machine_input, .states = S_RUNNING, .id = ID(msg_machine_input)},
 	{"machine-export", .work = work_machine_export, .states = S_ANY, .id = ID(msg_machine_export), .cancel = true},

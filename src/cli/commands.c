@@ -25,14 +25,14 @@ extern const struct command command_run, command_create, command_start, command_
 	command_workload_update, command_workload_scale, command_workload_rollback, command_workload_rm,
 	command_secret_create, command_secret_ls, command_secret_show, command_secret_rm,
 	command_config_create, command_config_ls, command_config_show, command_config_cat,
-	command_config_rm, command_set_password,
+	command_config_rm, command_set_password, command_usb_redirect,
 	command_backup_export, command_backup_checkpoints, command_backup_forget;
 
 const struct command *const commands[] = {
 	&command_run, &command_create, &command_start, &command_stop, &command_restart, &command_kill,
 	&command_pause, &command_unpause, &command_suspend, &command_migrate, &command_rm, &command_rename, &command_update, &command_exec,
-	&command_attach, &command_console, &command_screenshot, &command_send_key, &command_mouse, &command_logs,
-	&command_top, &command_stats, &command_cp, &command_diff, &command_set_password,
+	&command_attach, &command_console, &command_screenshot, &command_send_key, &command_mouse, &command_usb_redirect,
+	&command_logs, &command_top, &command_stats, &command_cp, &command_diff, &command_set_password,
 	&command_commit, &command_convert, &command_export, &command_clone, &command_move, &command_wait, &command_ls, &command_show,
 	&command_events,
 	&command_image_ls, &command_image_pull, &command_image_push, &command_image_bootstrap,

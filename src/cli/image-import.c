@@ -7,7 +7,7 @@ struct options {
 
 static const struct option_row options[] = {
 	OPTION(struct options, kind, STRING, "kind", .placeholder = "KIND",
-	       .doc = "oci (a root file system), disk, iso, kernel; seen by its first bytes if not given"),
+	       .doc = "oci (a root file system), disk, iso, floppy, kernel; seen by its first bytes if not given, but a floppy"),
 	OPTION(struct options, format, STRING, "format", .placeholder = "FORMAT",
 	       .doc = "Of a disk: qcow2, raw, vmdk, vdi, vpc, vhdx; seen by its first bytes if not given"),
 	OPTION(struct options, message, STRING, "message,m", .placeholder = "TEXT", .doc = "Where it is from"),
@@ -38,8 +38,8 @@ const struct command command_image_import = {
 	.group = "Images",
 	.usage = "[OPTION…] FILE|- IMAGE",
 	.doc = "Make an image from an archive of a root file system, or from a machine's disk",
-	.details = "A tar, which may be compressed; a disk image that stands alone, a medium (ISO 9660) or a kernel; or an OVA, whose\n"
-		   "image then says what machine it is of. - is standard input.",
+	.details = "A tar, which may be compressed; a disk image that stands alone, a CD (ISO 9660), a floppy or a kernel; or an OVA,\n"
+		   "whose image then says what machine it is of. - is standard input.",
 	.examples = "wabe image import rootfs.tar.gz my/root:1\nwabe image import debian-12.qcow2 debian-vm:12\nwabe image import appliance.ova appliance\n"
 		    "wabe image import --format raw disk.img my/disk\nwabe image import --kind iso installer.iso installer",
 	.options = options,

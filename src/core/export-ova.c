@@ -132,9 +132,10 @@ static void describe(const struct instance *i, struct machine_hardware *out) {
 	const struct machine_spec *m = &i->spec.machine;
 	bool topology = m->sockets || m->cores || m->threads;
 	int64_t cpus = MAX(m->sockets, 1) * MAX(m->cores, 1) * MAX(m->threads, 1);
+	int64_t memory = i->spec.limits.memory ? i->spec.limits.memory : machine_numa_memory(m);
 	*out = (struct machine_hardware){
 		.cpus = topology ? cpus : MAX((i->spec.limits.cpus + NANO - 1) / NANO, 1),
-		.memory = i->spec.limits.memory ? i->spec.limits.memory : MEMORY_USUAL,
+		.memory = memory ? memory : MEMORY_USUAL,
 		.firmware = copy_if(m->firmware),
 		.chipset = copy_if(m->chipset),
 		.disk_bus = copy_if(m->disk_bus),

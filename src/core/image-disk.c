@@ -92,7 +92,7 @@ static int store_blob(struct core *c, const void *head, size_t n, int fd, struct
 /* What it is, told or recognised. */
 static int choose_type(const struct blob_import *b, const struct blob_type **type, struct error *err) {
 	const char *format = b->format;
-	if (str_same(b->kind, "iso") || str_same(b->kind, "kernel"))
+	if (str_same(b->kind, "iso") || str_same(b->kind, "floppy") || str_same(b->kind, "kernel"))
 		format = b->kind;
 	if (str_same(b->kind, "disk") && format && !disk_format_known(format))
 		return error_field(err, "format", "a disk is qcow2, raw, vmdk, vdi, vpc or vhdx, not %s", format);
@@ -102,7 +102,7 @@ static int choose_type(const struct blob_import *b, const struct blob_type **typ
 	if (!*type)
 		return error_field(err, "format", "%.32s is no format of a disk, medium or kernel", format);
 	if (b->kind && !str_same((*type)->kind, b->kind))
-		return error_field(err, "kind", "must be disk, iso, kernel or oci, not %.32s", b->kind);
+		return error_field(err, "kind", "must be disk, iso, floppy, kernel or oci, not %.32s", b->kind);
 	return 0;
 }
 

@@ -20,7 +20,7 @@ static void fill_hardware(const struct machine_hardware *h, struct instance_spec
 	bool firmware = m->firmware, numbered = s->limits.cpus || m->sockets || m->cores || m->threads;
 	if (!numbered && h->cpus)
 		s->limits.cpus = h->cpus * 1000000000;
-	if (!s->limits.memory)
+	if (!s->limits.memory && !machine_numa_memory(m))
 		s->limits.memory = h->memory;
 	fill(&m->firmware, h->firmware);
 	fill(&m->chipset, h->chipset);

@@ -19,6 +19,10 @@ int machine_display(struct core *c, const char *project, const char *name, int *
 	return call_stream(c, project, name, "machine-display", fd, err);
 }
 
+int machine_usb(struct core *c, const char *project, const char *name, int *fd, struct error *err) {
+	return call_stream(c, project, name, "machine-usb", fd, err);
+}
+
 int machine_screen(struct core *c, const char *project, const char *name, int *fd, struct error *err) {
 	return call_stream(c, project, name, "machine-screen", fd, err);
 }

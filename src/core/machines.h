@@ -7,6 +7,9 @@
 /* A stream that speaks RFB (RFC 6143) to a machine's screen, without a password: whoever may call this may use it. CONFLICT: it is
  * a container, does not run, or has no graphics card. */
 int machine_display(struct core *c, const char *project, const char *name, int *fd, struct error *err);
+/* A stream that speaks usbredir (its version 0.7) to one of the places that a machine has for USB devices of clients: what the caller says there
+ * is plugged in, until the stream ends. CONFLICT: it has none, or none that is free. */
+int machine_usb(struct core *c, const char *project, const char *name, int *fd, struct error *err);
 /* A picture of it: a stream with a PNG. */
 int machine_screen(struct core *c, const char *project, const char *name, int *fd, struct error *err);
 /* Keys and pointer; back when all is done. CONFLICT: it is a container, or does not run. */

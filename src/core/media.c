@@ -1,4 +1,4 @@
-/* What a machine gets besides its disk, as files for the agent: kernel and initramfs, CDs, and the medium that tells cloud-init
+/* What a machine gets besides its disk, as files for the agent: kernel and initramfs, CDs, a floppy, and the medium that tells cloud-init
  * about it. */
 #include "core/core-priv.h"
 #include "core/networks-priv.h"
@@ -94,21 +94,25 @@ static int add_kernel(struct core *c, const struct instance *i, const struct ima
 	return r < 0 ? r : add_blob(c, &s->image, "initrd", "initrd", m, err);
 }
 
-static int add_cdroms(struct core *c, const struct instance *i, struct media_files *m, struct error *err) {
-	static const char *const drives[CDROMS_MAX] = {"cdrom0", "cdrom1", "cdrom2", "cdrom3"};
-	char *const *names = i->spec.machine.cdroms;
-	int r = 0;
-	for (size_t n = 0; r == 0 && names && names[n] && n < CDROMS_MAX; n++) {
-		_cleanup_(image_snap_unref_ptr) struct image_snap *s = find_named(c, names[n], err);
-		if (!s) {
-			error_in_field(err, "machine.cdroms");
-			return failed(err);
-		}
-		r = check_kind(s, "iso", "machine.cdroms", names[n], err);
-		if (r == 0)
-			r = add_blob(c, &s->image, "iso", drives[n], m, err);
+/* For a drive: the image of that name. */
+static int add_medium(struct core *c, const char *name, const char *kind, const char *field, const char *drive, struct media_files *m,
+		      struct error *err) {
+	_cleanup_(image_snap_unref_ptr) struct image_snap *s = find_named(c, name, err);
+	if (!s) {
+		error_in_field(err, field);
+		return failed(err);
 	}
-	return r;
+	int r = check_kind(s, kind, field, name, err);
+	return r < 0 ? r : add_blob(c, &s->image, kind, drive, m, err);
+}
+
+static int add_media(struct core *c, const struct instance *i, struct media_files *m, struct error *err) {
+	static const char *const drives[CDROMS_MAX] = {"cdrom0", "cdrom1", "cdrom2", "cdrom3"};
+	const struct machine_spec *s = &i->spec.machine;
+	int r = 0;
+	for (size_t n = 0; r == 0 && s->cdroms && s->cdroms[n] && n < CDROMS_MAX; n++)
+		r = add_medium(c, s->cdroms[n], "iso", "machine.cdroms", drives[n], m, err);
+	return r == 0 && s->floppy ? add_medium(c, s->floppy, "floppy", "machine.floppy", "floppy0", m, err) : r;
 }
 
 /* --- the medium for cloud-init --- */
@@ -199,11 +203,13 @@ int media_collect(struct core *c, const struct instance *i, const struct image *
 		m->fds[m->nfds++] = m->files;
 	if (!instance_is_machine(&i->spec))
 		return 0;
-	if (image && image_is_oci(image) && (seed_wanted(&i->spec.machine.cloud_init) || strv_len(i->spec.machine.cdroms)))
-		return error_field(err, "machine", "a machine of a container's image starts its command alone: it has neither cloud-init nor CDs");
+	const struct machine_spec *s = &i->spec.machine;
+	if (image && image_is_oci(image) && (seed_wanted(&s->cloud_init) || strv_len(s->cdroms) || s->floppy))
+		return error_field(err, "machine", "a machine of a container's image starts its command alone: it has neither cloud-init, CDs nor "
+				   "floppies");
 	int r = add_kernel(c, i, image, m, err);
 	if (r == 0)
-		r = add_cdroms(c, i, m, err);
+		r = add_media(c, i, m, err);
 	return r < 0 ? r : add_seed(c, i, m, err);
 }
 

@@ -16,6 +16,7 @@ static const struct blob_type types[] = {
 	{"application/vnd.wabe.disk.v1+vpc", "disk", "vpc"},
 	{"application/vnd.wabe.disk.v1+vhdx", "disk", "vhdx"},
 	{"application/vnd.wabe.iso.v1", "iso", "iso"},
+	{"application/vnd.wabe.floppy.v1", "floppy", "floppy"},
 	{"application/vnd.wabe.kernel.v1", "kernel", "kernel"},
 	{"application/vnd.wabe.initrd.v1", "kernel", "initrd"},
 };

@@ -1,4 +1,4 @@
-/* Images of machines: disks, media (iso) and kernels. In the content store, in archives and in registries each is an OCI
+/* Images of machines: disks, media (iso, floppy) and kernels. In the content store, in archives and in registries each is an OCI
  * artifact: a manifest over a config, which is an image's with the members virtual_size and machine more, and over blobs as
  * they came, not compressed. Everything else is as of any image. */
 #pragma once
@@ -8,12 +8,12 @@
 
 #define TYPE_ARTIFACT_CONFIG "application/vnd.wabe.image.config.v1+json"
 
-/* A kind of blob. A disk image has its disks in order, the one that is booted from first; an iso one blob; a kernel image a
+/* A kind of blob. A disk image has its disks in order, the one that is booted from first; an iso and a floppy one blob; a kernel image a
  * kernel, and perhaps an initrd. */
 struct blob_type {
 	const char *media_type;
 	const char *kind;   /* of the image */
-	const char *format; /* of the blob: qcow2 … of disks, iso, kernel, initrd */
+	const char *format; /* of the blob: qcow2 … of disks, iso, floppy, kernel, initrd */
 };
 const struct blob_type *blob_type_find(const char *media_type); /* NULL: a layer of files, or not known */
 const struct blob_type *blob_type_of(const char *format);	/* NULL: not known */

@@ -168,7 +168,7 @@ static int vdi_inspect(const struct disk_file *f, int64_t *size, struct error *e
 	return r < 0 ? r : disk_holds(f, "last block", LE32(h + 0x158), LE32(h + 0x184), LE32(h + 0x178), err);
 }
 
-/* ---- raw, ISO ---- */
+/* ---- raw, ISO, floppies ---- */
 
 static int raw_inspect(const struct disk_file *f, int64_t *size, struct error *err) {
 	if (f->size == 0 || f->size % SECTOR)
@@ -190,6 +190,17 @@ static int iso_inspect(const struct disk_file *f, int64_t *size, struct error *e
 	return d[0] == 1 ? disk_holds(f, "file system", 0, LE32(d + 80), LE16(d + 128), err) : 0;
 }
 
+/* The sizes that floppies for PCs have, by which the drive knows how they are formatted. */
+static int floppy_inspect(const struct disk_file *f, int64_t *size, struct error *err) {
+	static const uint64_t kib[] = {160, 180, 320, 360, 720, 1200, 1440, 2880};
+	*size = (int64_t)f->size;
+	for (size_t i = 0; i < ARRAY_SIZE(kib); i++)
+		if (f->size == kib[i] << 10)
+			return 0;
+	return error_set(err, ERROR_INVALID, "a floppy has 160, 180, 320, 360, 720, 1200, 1440 or 2880 KiB, not %llu bytes",
+			 (unsigned long long)f->size);
+}
+
 int disk_inspect(int fd, const char *format, struct disk_info *out, struct error *err) {
 	static const struct {
 		const char *format;
@@ -197,6 +208,7 @@ int disk_inspect(int fd, const char *format, struct disk_info *out, struct error
 	} readers[] = {
 		{"qcow2", qcow2_inspect}, {"raw", raw_inspect}, {"vmdk", vmdk_inspect}, {"vdi", vdi_inspect},
 		{"vpc", vpc_inspect}, {"vhdx", vhdx_inspect}, {"iso", iso_inspect},
+		{"floppy", floppy_inspect},
 	};
 	uint8_t head[1024] = {0};
 	struct stat st;
@@ -211,7 +223,8 @@ int disk_inspect(int fd, const char *format, struct disk_info *out, struct error
 	int r = disk_read(&f, 0, head, MIN(f.size, sizeof head), err);
 	/* what has its mark at the beginning */
 	const char *is = r == 0 ? disk_recognise(head, sizeof head) : NULL;
-	bool marked = !str_same(format, "raw") && !str_same(format, "vpc") && !str_same(format, "iso");
+	bool marked = !str_same(format, "raw") && !str_same(format, "vpc") && !str_same(format, "iso") &&
+		      !str_same(format, "floppy");
 	if (r == 0 && marked && !str_same(is, format))
 		r = error_set(err, ERROR_INVALID, "it is no %s image%s%s", format, is ? " but looks like " : "", is ? is : "");
 	out->format = readers[i].format;

@@ -459,6 +459,17 @@ bool instance_is_blank(const struct instance_spec *s) {
 	return instance_is_machine(s) && is(s->image, "scratch");
 }
 
+/* Nodes that all say their memory are the machine's. */
+static int numa_validate(const struct instance_spec *s, struct error *err) {
+	int64_t sum = 0, all = machine_numa_memory(&s->machine), memory = s->limits.memory;
+	for (size_t i = 0; i < s->machine.numa.n; i++)
+		sum += s->machine.numa.items[i].memory;
+	if (!memory || (all ? sum == memory >> 20 << 20 : sum < memory))
+		return 0;
+	return error_field(err, "machine.numa", "the nodes have %lld MiB of memory together, and the machine %lld: leave one of the two out, or give "
+			   "the nodes none", (long long)(sum >> 20), (long long)(memory >> 20));
+}
+
 /* What only one of the kinds has. */
 static int kind_validate(const struct instance_spec *s, struct error *err) {
 	static const struct machine_spec none;
@@ -479,7 +490,7 @@ static int kind_validate(const struct instance_spec *s, struct error *err) {
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
 		if (refused[i].given)
 			return error_field(err, refused[i].field, "has no meaning for a machine, which has a kernel of its own");
-	return 0;
+	return numa_validate(s, err);
 }
 
 int instance_spec_validate(const void *object, struct error *err) {

@@ -307,6 +307,37 @@ int parse_tmpfs(const char *text, void *to, struct error *err) {
 	return set_volume_options(m, rest, err);
 }
 
+static int set_numa_key(struct machine_numa *n, const char *key, const char *value, struct error *err) {
+	if (key_is(key, "cpus", NULL, NULL))
+		replace(&n->cpus, str_copy(value));
+	else if (key_is(key, "memory", NULL, NULL))
+		return set_size(&n->memory, key, value, err);
+	else if (key_is(key, "host-nodes", NULL, NULL))
+		replace(&n->host_nodes, str_copy(value));
+	else if (key_is(key, "policy", NULL, NULL))
+		replace(&n->policy, str_copy(value));
+	else
+		return error_set(err, ERROR_INVALID, "unknown key \"%s\": there are cpus, memory, host-nodes, policy", key);
+	return 0;
+}
+
+/* "cpus=0-1,4,memory=256m": what has no key belongs to the list before it. */
+int parse_numa(const char *text, void *to, struct error *err) {
+	_cleanup_(free_ptr) char *key = NULL, *value = NULL;
+	int r = 0;
+	for (const char *s = text; r == 0 && *s;) {
+		_cleanup_(free_ptr) char *entry = take_csv(&s);
+		size_t n = strcspn(entry, "=");
+		bool more = !entry[n] && (str_same(key, "cpus") || str_same(key, "host-nodes"));
+		char *whole = more ? str_format("%s,%s", value, entry) : str_copy(entry[n] ? entry + n + 1 : "");
+		if (!more)
+			replace(&key, str_copyn(entry, n));
+		replace(&value, whole);
+		r = set_numa_key(to, key, value, err);
+	}
+	return r;
+}
+
 int parse_log_driver(const char *text, void *to, UNUSED struct error *err) {
 	bool file = strcmp(text, "json-file") == 0 || strcmp(text, "local") == 0;
 	replace(&((struct log_config *)to)->driver, str_copy(file ? "file" : text));

@@ -58,5 +58,6 @@ int parse_volume(const char *text, void *to, struct error *err);
 int parse_tmpfs(const char *text, void *to, struct error *err);
 int parse_secret(const char *text, void *to, struct error *err);
 int parse_config(const char *text, void *to, struct error *err);
+int parse_numa(const char *text, void *to, struct error *err);
 int parse_log_driver(const char *text, void *to, struct error *err);
 int parse_log_option(const char *text, void *to, struct error *err);

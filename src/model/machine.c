@@ -6,6 +6,8 @@
 #include <ctype.h>
 
 #define TEXT_MAX (1 << 20) /* of user-data and the like */
+#define NODES_MAX 8
+#define MIB ((int64_t)1 << 20)
 
 static int cpu_model_check(const char *model, struct error *err) {
 	for (const char *p = model; *p; p++)
@@ -15,9 +17,18 @@ static int cpu_model_check(const char *model, struct error *err) {
 }
 
 static int boot_check(const char *device, struct error *err) {
-	if (!strcmp(device, "disk") || !strcmp(device, "cdrom") || !strcmp(device, "network"))
+	if (!strcmp(device, "disk") || !strcmp(device, "cdrom") || !strcmp(device, "network") || !strcmp(device, "floppy"))
 		return 0;
-	return error_set(err, ERROR_INVALID, "\"%.80s\" is none of disk, cdrom, network", device);
+	return error_set(err, ERROR_INVALID, "\"%.80s\" is none of disk, cdrom, network, floppy", device);
+}
+
+/* "046d:c52b"; or of the kernel's names of devices, "1-4.2", the bus and the ports up to it. */
+static int usb_check(const char *device, struct error *err) {
+	size_t n = strspn(device, "0123456789abcdefABCDEF"), bus = strspn(device, "0123456789"), ports = strspn(device + bus + 1, "0123456789.");
+	bool model = n == 4 && device[4] == ':' && strspn(device + 5, "0123456789abcdefABCDEF") == 4 && !device[9];
+	bool place = bus > 0 && device[bus] == '-' && ports > 0 && !device[bus + 1 + ports] && device[bus + 1] != '.' && !str_ends(device, ".");
+	return model || place ? 0 : error_set(err, ERROR_INVALID, "\"%.80s\" is neither VENDOR:PRODUCT, such as 046d:c52b, nor BUS-PORT, such as "
+					      "1-4.2", device);
 }
 
 static int cloud_init_validate(const void *object, struct error *err) {
@@ -51,6 +62,37 @@ const struct field_table cloud_init_table = {
 	cloud_init_fields, ARRAY_SIZE(cloud_init_fields), cloud_init_validate,
 };
 
+int64_t machine_numa_memory(const struct machine_spec *m) {
+	int64_t sum = 0;
+	for (size_t i = 0; i < m->numa.n; i++) {
+		if (!m->numa.items[i].memory)
+			return 0;
+		sum += m->numa.items[i].memory;
+	}
+	return sum;
+}
+
+static int numa_validate(const void *object, struct error *err) {
+	const struct machine_numa *n = object;
+	if (n->memory % MIB)
+		return error_field(err, "memory", "of a node is in whole MiB");
+	if (n->policy && !n->host_nodes)
+		return error_field(err, "policy", "says how the memory lies on nodes of the host: give host_nodes too");
+	return 0;
+}
+
+static const struct field numa_fields[] = {
+	FIELD(struct machine_numa, cpus, FIELD_STRING, .max = 1024, .check = cpuset_check,
+	      .doc = "Its processors; where no node says any, all have the same number of them"),
+	FIELD(struct machine_numa, memory, FIELD_SIZE, .max = (int64_t)1 << 44, .doc = "Its memory; 0: as much as the others that say none"),
+	FIELD(struct machine_numa, host_nodes, FIELD_STRING, .max = 1024, .check = cpuset_check, .doc = "Nodes of the host on which its memory lies"),
+	FIELD(struct machine_numa, policy, FIELD_ENUM, .values = (const char *const[]){"bind", "preferred", "interleave", NULL},
+	      .doc = "How it lies there; bind if not given"),
+};
+static const struct field_table numa_table = {
+	"machine_numa", "A NUMA node of a machine", sizeof(struct machine_numa), numa_fields, ARRAY_SIZE(numa_fields), numa_validate,
+};
+
 /* Given, and not what it is anyway. */
 static bool is_other(const char *value, const char *usual) {
 	return value && strcmp(value, usual) != 0;
@@ -62,9 +104,10 @@ static int machine_validate(const void *object, struct error *err) {
 		return error_field(err, "secure_boot", "needs firmware uefi");
 	if (str_same(m->chipset, "microvm") &&
 	    (is_other(m->firmware, "bios") || m->tpm || is_other(m->video, "none") || is_other(m->disk_bus, "virtio") ||
-	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max))
-		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB nor other devices than virtio's, and nothing is "
-				   "plugged into it while it runs");
+	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max || m->numa.n || m->usb_devices || m->usb_redirects ||
+	     m->floppy_drive || m->floppy))
+		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB, floppies, NUMA nor other devices than virtio's, and nothing "
+				   "is plugged into it while it runs");
 	if (is_other(m->hugepages, "none") && m->memory_max)
 		return error_field(err, "hugepages", "and memory_max do not go together: memory of huge pages stays as it is while it runs");
 	if (str_same(m->chipset, "pc") && str_same(m->disk_bus, "sata"))
@@ -98,12 +141,17 @@ static const struct field machine_fields[] = {
 	      .doc = "Memory that it may get while it runs; 0: no more than at its start"),
 	FIELD(struct machine_spec, hugepages, FIELD_ENUM, .values = (const char *const[]){"none", "2m", "1g", NULL}, .flag = "page-size",
 	      .placeholder = "SIZE", .doc = "Its memory is of huge pages that the host keeps ready (vm.nr_hugepages); none if not given"),
+	FIELD(struct machine_spec, numa, FIELD_LIST, .max = NODES_MAX, .sub = &numa_table, .flag = "numa", .placeholder = "SPEC",
+	      .parse = parse_numa, .doc = "A NUMA node of its own: cpus=0-1,memory=BYTES,host-nodes=LIST,policy=bind; once more: the next one"),
 	FIELD(struct machine_spec, pin, FIELD_STRINGS, .flags = FIELD_LIVE, .max = 255, .check = cpuset_check, .flag = "pin", .placeholder = "LIST",
 	      .doc = "CPUs of the host on which its first processor runs; once more: the next one"),
 	FIELD(struct machine_spec, drives, FIELD_INT, .max = 4, .flag = "drives", .placeholder = "N",
 	      .doc = "Drives for CDs, also without one in them; at least as many as CDs"),
-	FIELD(struct machine_spec, boot, FIELD_STRINGS, .max = 3, .check = boot_check, .flag = "boot", .placeholder = "DEVICE",
-	      .doc = "What it boots from, in order: disk, cdrom, network"),
+	FIELD(struct machine_spec, floppy_drive, FIELD_BOOL, .flag = "floppy-drive", .doc = "A drive for floppies, also without one in it"),
+	FIELD(struct machine_spec, floppy, FIELD_STRING, .flags = FIELD_LIVE, .max = 512, .check = text_check, .flag = "floppy",
+	      .placeholder = "IMAGE", .doc = "Image of kind floppy in its drive, write-protected"),
+	FIELD(struct machine_spec, boot, FIELD_STRINGS, .max = 4, .check = boot_check, .flag = "boot", .placeholder = "DEVICE",
+	      .doc = "What it boots from, in order: disk, cdrom, network, floppy; the first three if not given"),
 	FIELD(struct machine_spec, disk_bus, FIELD_ENUM, .values = disk_buses, .flag = "disk-bus", .placeholder = "BUS",
 	      .doc = "How its disks are connected; virtio if not given"),
 	FIELD(struct machine_spec, nic_model, FIELD_ENUM, .values = nic_models, .flag = "nic-model", .placeholder = "MODEL",
@@ -114,6 +162,10 @@ static const struct field machine_fields[] = {
 	      .values = (const char *const[]){"none", "reset", "poweroff", "pause", NULL}, .flag = "watchdog", .placeholder = "ACTION",
 	      .doc = "A watchdog, and what happens when it is not fed; none if not given"),
 	FIELD(struct machine_spec, usb, FIELD_BOOL, .flag = "usb", .doc = "A USB controller with a tablet"),
+	FIELD(struct machine_spec, usb_devices, FIELD_STRINGS, .max = 8, .check = usb_check, .flag = "usb-device", .placeholder = "DEVICE",
+	      .doc = "USB devices of the host: VENDOR:PRODUCT, or BUS-PORT as its kernel names it"),
+	FIELD(struct machine_spec, usb_redirects, FIELD_INT, .max = 4, .flag = "usb-redirect", .placeholder = "N",
+	      .doc = "Places for USB devices of clients (wabe usb-redirect)"),
 	FIELD(struct machine_spec, audio, FIELD_BOOL, .flag = "audio", .doc = "A sound card, silent on the host"),
 	FIELD(struct machine_spec, cdroms, FIELD_STRINGS, .flags = FIELD_LIVE, .max = 4, .check = text_check, .flag = "cdrom", .placeholder = "IMAGE",
 	      .doc = "Images of kind iso in its drives"),

@@ -17,6 +17,14 @@ struct cloud_init {
 	bool upgrade;      /* packages are upgraded at the first start */
 };
 
+/* A NUMA node of the guest's. */
+struct machine_numa {
+	char *cpus;       /* its processors, "0-3,6"; where no node says any, all have the same number of them */
+	int64_t memory;   /* bytes; 0: as much as the others that say none */
+	char *host_nodes; /* of the host, on which its memory lies: "0", "0-1"; NULL: on any */
+	char *policy;     /* bind | preferred | interleave: how it lies there; NULL: bind */
+};
+
 /* What is NULL is what the first word says. A channel for the guest agent, a balloon and a source of random numbers are
  * always there. */
 struct machine_spec {
@@ -28,14 +36,19 @@ struct machine_spec {
 	int64_t sockets, cores, threads; /* 0: one each; all 0: as many sockets as processors */
 	int64_t cpus_max, memory_max; /* how many and how much it may get while it runs; 0: no more than at its start */
 	char *hugepages; /* none | 2m | 1g: of what size the pages are that its memory is made of */
+	FIELD_LIST_OF(struct machine_numa) numa; /* none: one node */
 	char **pin;      /* the host's CPUs on which each of its processors runs, in their order: "2", "0-3,6" */
 	int64_t drives;  /* for CDs, also without one; at least as many as cdroms */
-	char **boot;     /* disk, cdrom, network, in order; empty: disk, cdrom, network */
+	bool floppy_drive; /* also without a floppy in it; with one it is there anyway */
+	char *floppy;    /* name of an image of kind floppy; write-protected. NULL: none */
+	char **boot;     /* disk, cdrom, network, floppy, in order; empty: disk, cdrom, network */
 	char *disk_bus;  /* virtio | scsi | sata | ide | nvme */
 	char *nic_model; /* virtio | e1000e | e1000 | rtl8139 */
 	char *video;     /* none | vga | virtio | qxl */
 	char *watchdog;  /* none | reset | poweroff | pause: what happens when it bites */
 	bool usb, audio;
+	char **usb_devices; /* of the host: "046d:c52b", a model, or "1-4.2", a place as its kernel calls it */
+	int64_t usb_redirects; /* places for devices that come as streams */
 	char **cdroms;   /* names of images of kind iso */
 	char *kernel;    /* name of an image of kind kernel, started without a boot loader; NULL: the disk's own boot loader,
 			  * or, where the root is that of an OCI image, the kernel image that is there */
@@ -61,5 +74,8 @@ struct machine_input {
 	char *click; /* a button; NULL: none */
 	int64_t times; /* of the click */
 };
+
+/* Of its nodes together, bytes; 0: one of them says none. */
+int64_t machine_numa_memory(const struct machine_spec *m);
 
 extern const struct field_table machine_spec_table, cloud_init_table, machine_hardware_table, machine_input_table;

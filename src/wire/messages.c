@@ -44,7 +44,7 @@ static const struct field id_fields[] = {ID_FIELD(struct msg_id)};
 TABLE(msg_id_table, "msg_id", struct msg_id, id_fields, "An instance");
 
 static int medium_check(const char *name, struct error *err) {
-	static const char *const known[] = {"kernel", "initrd", "seed", "cdrom0", "cdrom1", "cdrom2", "cdrom3", NULL};
+	static const char *const known[] = {"kernel", "initrd", "seed", "cdrom0", "cdrom1", "cdrom2", "cdrom3", "floppy0", NULL};
 	return strv_has((char *const *)known, name) ? 0 : error_set(err, ERROR_INVALID, "is no medium of a machine");
 }
 
@@ -396,6 +396,7 @@ const struct wire_request wire_requests[] = {
 	REQUEST("attach", attach, empty, "Reply: a descriptor that speaks shim/protocol.h"),
 	REQUEST("machine-suspend", id, instance_state, "Saves a machine's memory and ends it; the next start goes on from there"),
 	REQUEST("machine-display", id, empty, "Reply: a descriptor that speaks RFB to a machine's screen"),
+	REQUEST("machine-usb", id, empty, "Reply: a descriptor that speaks usbredir to one of a machine's places for devices of clients"),
 	REQUEST("machine-disk", id, empty, "Reply: a stream with the disk of a machine that does not run, as qcow2"),
 	REQUEST("machine-tree", id, empty, "Reply: a stream with a tar of the Linux system on the disk of a machine that does not run"),
 	REQUEST("machine-screen", id, empty, "Reply: a pipe with a picture (PNG) of what its screen shows"),

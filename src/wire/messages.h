@@ -30,7 +30,7 @@ struct msg_id {
 	char *id; /* of an instance */
 };
 
-/* What a machine gets besides its disk: "kernel", "initrd", "seed" (a medium for cloud-init), "cdrom0" …; a file each, that
+/* What a machine gets besides its disk: "kernel", "initrd", "seed" (a medium for cloud-init), "cdrom0" …, "floppy0"; a file each, that
  * comes along in the order of the list. The agent keeps them with the instance, so that it can be started again without control. */
 #define MEDIA_MAX 8
 struct msg_medium {

@@ -10,7 +10,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-	static const char *const formats[] = {"qcow2", "raw", "vmdk", "vdi", "vpc", "vhdx", "iso", "none"};
+	static const char *const formats[] = {"qcow2", "raw", "vmdk", "vdi", "vpc", "vhdx", "iso", "floppy", "none"};
 	_cleanup_(close_fd) int fd = memfd_create("disk", MFD_CLOEXEC);
 	if (fd < 0 || fs_write_all(fd, data, size) < 0)
 		return 0;

@@ -62,6 +62,17 @@ def remove(d, *names):
     wait_until(lambda: not any(d.leftovers().values()), 20, f"removal of everything: {d.leftovers()}")
 
 
+@test
+def numa(d):
+    """its memory, which virtiofsd sees as well, lies in nodes, and is theirs together where nothing else is said"""
+    kernel(d)
+    node = "/sys/devices/system/node/node"
+    out = d.out("run", "--vm", "--rm", "--cpus", "2", "--numa", "memory=128m", "--numa", "memory=160m", "busybox:1", "sh", "-c",
+                f"cat {node}0/cpulist {node}1/cpulist; ls /", timeout=BOOT)
+    equal(out.split()[:2], ["0", "1"])
+    contains(out.split(), "proc")
+
+
 def qemu_of(d, name):
     """QEMU's pid: wabe-machine is the first process."""
     with open(f"/proc/{status(d, name)['pid']}/task/{status(d, name)['pid']}/children") as f:

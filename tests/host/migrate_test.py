@@ -39,6 +39,18 @@ def there_and_back(p):
 
 
 @test
+def with_nodes(p):
+    """a machine whose memory lies in NUMA nodes moves as well"""
+    a, b = p
+    id = machine(a, IMAGE, "--cpus", "2", "--numa", "cpus=0,memory=16m", "--numa", "cpus=1,host-nodes=0")
+    put(a, id, "n", "N")
+    a.cli("migrate", "--to", p.url(b), "--with-disks", id)
+    gone(a)
+    equal((get(b, id), boots(b, id)), (("n", "N"), 0))
+    clean(p)
+
+
+@test
 def kept(p):
     """--keep leaves the machine where it was, stopped, and --name gives it another name there"""
     a, b = p

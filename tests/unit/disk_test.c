@@ -165,6 +165,7 @@ static void others(void **) {
 	refused(&f, "iso", ERROR_CORRUPT, "cut off");
 	refused(&f, "vhdx", ERROR_INVALID, "no vhdx image");
 	refused(&f, "luks", ERROR_INVALID, "no format");
+	refused(&f, "floppy", ERROR_INVALID, "1440");
 	f = (struct file){.n = 1024};
 	put_le(f.bytes + 0x40, 0xbeda107f, 4);
 	put_le(f.bytes + 0x44, 0x10001, 4);

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "driver/container/container-priv.h"
+#include "driver/qemu/host-devices.h"
 #include "driver/qemu/machine-priv.h"
 #include "driver/qemu/memory.h"
 #include "driver/qemu/qmp.h"
@@ -115,10 +116,8 @@ static char *talk(const char *path, const char *const *commands) {
 	return buf_steal(&all);
 }
 
-/* Starts it stopped, asks for its status, ends it: gives what it said. */
-static char *start(struct world *w, char **said) {
-	static const char *const commands[] = {"{\"execute\":\"qmp_capabilities\"}", "{\"execute\":\"query-status\"}",
-					       "{\"execute\":\"quit\"}", NULL};
+/* Starts it stopped, asks it, until a command ends it: gives what it answered, and what it said. */
+static char *start_with(struct world *w, const char *const *commands, char **said) {
 	struct error err = ERROR_INIT;
 	_cleanup_(strv_free_ptr) char **args = NULL;
 	_cleanup_(free_ptr) int *pass = NULL;
@@ -145,8 +144,10 @@ static char *start(struct world *w, char **said) {
 }
 
 static void expect_taken(struct world *w) {
+	static const char *const commands[] = {"{\"execute\":\"qmp_capabilities\"}", "{\"execute\":\"query-status\"}",
+					       "{\"execute\":\"quit\"}", NULL};
 	_cleanup_(free_ptr) char *said = NULL;
-	_cleanup_(free_ptr) char *answers = start(w, &said);
+	_cleanup_(free_ptr) char *answers = start_with(w, commands, &said);
 	if (!answers || !strstr(answers, "\"prelaunch\"") || w->status != 0 || (said && *said))
 		fail_msg("QEMU ended with %d, said \"%s\", answered %s", w->status, said ? said : "", answers ? answers : "nothing");
 	world_end(w);
@@ -170,6 +171,18 @@ static void buses(void **state) {
 	}
 }
 
+/* With a floppy and without, the first to be booted from. */
+static void floppies(UNUSED void **state) {
+	for (int i = 0; i < 4; i++) {
+		struct world w;
+		world_begin(&w);
+		w.spec.chipset = (char *)(i % 2 ? "pc" : "q35");
+		w.disks[w.config.n_disks++] = (struct machine_disk){.id = "floppy0", .fd = i < 2 ? file_of("floppy", 1440 << 10) : -1,
+			.format = "raw", .bus = "floppy", .boot_index = i < 2 ? 1 : 0};
+		expect_taken(&w);
+	}
+}
+
 static void boards(void **state) {
 	static const char *const videos[] = {"none", "vga", "virtio", "qxl"}, *const dogs[] = {"none", "reset", "poweroff", "pause"};
 	(void)state;
@@ -182,6 +195,39 @@ static void boards(void **state) {
 		w.config.tty = i == 4;
 		expect_taken(&w);
 	}
+}
+
+/* Processors and memory of each node as QEMU has them, by its monitor for people. */
+static void expect_nodes(struct world *w, const char *wanted) {
+	static const char *const commands[] = {"{\"execute\":\"qmp_capabilities\"}",
+					       "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"info numa\"}}",
+					       "{\"execute\":\"quit\"}", NULL};
+	_cleanup_(free_ptr) char *said = NULL;
+	_cleanup_(free_ptr) char *answers = start_with(w, commands, &said);
+	if (!answers || !strstr(answers, wanted) || w->status != 0 || (said && *said))
+		fail_msg("QEMU ended with %d, said \"%s\", answered %s", w->status, said ? said : "", answers ? answers : "nothing");
+	world_end(w);
+}
+
+static void numa(void **state) {
+	struct machine_numa two[] = {{.cpus = (char *)"1", .memory = INT64_C(16) << 20}, {.cpus = (char *)"0,2-3"}}, even[] = {{0}, {0}, {0}};
+	(void)state;
+	struct world w;
+	world_begin(&w);
+	w.config.cpus = 4;
+	w.spec.numa.items = two;
+	w.spec.numa.n = 2;
+	expect_nodes(&w, "2 nodes\\r\\nnode 0 cpus: 1\\r\\nnode 0 size: 16 MB\\r\\nnode 0 plugged: 0 MB\\r\\n"
+			 "node 1 cpus: 0 2 3\\r\\nnode 1 size: 48 MB");
+	world_begin(&w); /* with room for more of both, and its memory on a node of the host */
+	even[1] = (struct machine_numa){.host_nodes = (char *)"0", .policy = (char *)"preferred"};
+	w.config.cpus = 4;
+	w.spec.cpus_max = 7;
+	w.spec.memory_max = INT64_C(128) << 20;
+	w.spec.numa.items = even;
+	w.spec.numa.n = 3;
+	expect_nodes(&w, "3 nodes\\r\\nnode 0 cpus: 0 1\\r\\nnode 0 size: 21 MB\\r\\nnode 0 plugged: 0 MB\\r\\n"
+			 "node 1 cpus: 2 3\\r\\nnode 1 size: 21 MB\\r\\nnode 1 plugged: 0 MB\\r\\nnode 2 cpus:\\r\\nnode 2 size: 22 MB");
 }
 
 static void firmware(void **state) {
@@ -556,6 +602,90 @@ static void checks(void **state) {
 	refused(&w, ERROR_INVALID, "spec.disks");
 }
 
+static void bad_nodes(UNUSED void **state) {
+	static const struct {
+		struct machine_numa nodes[2];
+		enum error_kind kind;
+	} bad[] = {
+		{{{.cpus = (char *)"0"}, {.cpus = (char *)"0-1"}}, ERROR_INVALID},
+		{{{.cpus = (char *)"0"}, {0}}, ERROR_INVALID},
+		{{{.cpus = (char *)"0"}, {.cpus = (char *)"1-2"}}, ERROR_INVALID},
+		{{{.memory = INT64_C(64) << 20}, {0}}, ERROR_INVALID},
+		{{{.memory = INT64_C(32) << 20}, {.memory = INT64_C(16) << 20}}, ERROR_INVALID},
+		{{{.host_nodes = (char *)"0,999"}, {0}}, ERROR_UNSUPPORTED},
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct machine_numa nodes[] = {bad[i].nodes[0], bad[i].nodes[1]};
+		struct world w;
+		world_begin(&w);
+		w.spec.numa.items = nodes;
+		w.spec.numa.n = 2;
+		refused(&w, bad[i].kind, "spec.machine.numa");
+	}
+}
+
+/* --- the host's devices --- */
+
+/* A file of a device in a tree like /sys's. */
+static void put(const char *tree, const char *device, const char *name, const char *value) {
+	_cleanup_(free_ptr) char *dir = str_format("%s/%s/%s", top, tree, device), *path = str_format("%s/%s", dir, name);
+	assert_int_equal(fs_mkdir_p(dir, 0755), 0);
+	assert_int_equal(fs_replace(path, value, strlen(value), 0644), 0);
+}
+
+static void put_usb(const char *device, const char *vendor, const char *product, const char *class, const char *bus, const char *number) {
+	put("usb", device, "idVendor", vendor);
+	put("usb", device, "idProduct", product);
+	put("usb", device, "bDeviceClass", class);
+	put("usb", device, "busnum", bus);
+	put("usb", device, "devnum", number);
+}
+
+static void expect_usb(int tree, const char *wanted, const char *nodes) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(strv_free_ptr) char **found = NULL;
+	if (host_usb_find(tree, wanted, &found, &err) < 0)
+		fail_msg("%s", error_text(&err));
+	_cleanup_(free_ptr) char *joined = strv_join(found, " ");
+	assert_string_equal(joined, nodes);
+}
+
+static void usb_of_the_host(UNUSED void **state) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(free_ptr) char *dir = str_format("%s/usb", top);
+	char **found;
+	put_usb("usb1", "1d6b", "0002", "09\n", "1\n", "1\n");
+	put_usb("1-4", "05e3\n", "0610\n", "09\n", "1\n", "3\n");
+	put_usb("1-4.2", "046d\n", "c52b\n", "00\n", "1\n", "12\n");
+	put("usb", "1-4.2:1.0", "bInterfaceNumber", "00\n");
+	put_usb("1-4.1", "0951\n", "1666\n", "00\n", "1\n", "x\n"); /* it is just going */
+	_cleanup_(close_fd) int tree = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	expect_usb(tree, "046D:c52b", "001/012");
+	expect_usb(tree, "1-4.2", "001/012");
+	static const struct {
+		const char *wanted;
+		enum error_kind kind;
+	} bad[] = {{"1-4", ERROR_UNSUPPORTED}, {"05e3:0610", ERROR_UNSUPPORTED}, {"usb1", ERROR_NOT_FOUND}, {"1-4.2:1.0", ERROR_NOT_FOUND},
+		   {"1-4.1", ERROR_NOT_FOUND}, {"1-3", ERROR_NOT_FOUND}, {"dead:beef", ERROR_NOT_FOUND}};
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_int_equal(host_usb_find(tree, bad[i].wanted, &found, &err), -(int)bad[i].kind);
+		assert_null(found);
+		error_free(&err);
+	}
+	assert_int_equal(host_usb_find(-1, "1-4", &found, &err), -ERROR_NOT_FOUND);
+}
+
+static void redirected_usb(UNUSED void **state) {
+	struct world w;
+	world_begin(&w);
+	w.spec.usb_redirects = 4;
+	expect_taken(&w);
+	for (int64_t i = 0; i < 4; i++) { /* outside of a container they lie with all others */
+		_cleanup_(free_ptr) char *name = machine_redirect_name(i), *path = str_format("/tmp/%s", name);
+		unlink(path);
+	}
+}
+
 /* --- acceleration --- */
 
 /* --- the state of a machine, taken apart --- */
@@ -681,7 +811,7 @@ static int teardown(void **state) {
 
 int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(buses), cmocka_unit_test(boards),
+		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(bad_nodes), cmocka_unit_test(numa), cmocka_unit_test(usb_of_the_host), cmocka_unit_test(redirected_usb), cmocka_unit_test(buses), cmocka_unit_test(boards), cmocka_unit_test(floppies),
 		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(companions), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
 	};
 	if (argc > 1)

@@ -17,6 +17,14 @@ static void display(struct http_request *req) {
 	http_upgrade_relay(req, "rfb", fd);
 }
 
+static void usb(struct http_request *req) {
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	int fd;
+	if (machine_usb(core_of(req), project_of(req), name_of(req), &fd, &err) < 0)
+		return fail(req, &err);
+	http_upgrade_relay(req, "usbredir", fd);
+}
+
 static void display_websocket(struct http_request *req) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	_cleanup_(buf_free) struct buf early = BUF_INIT;
@@ -100,6 +108,7 @@ const struct native_route machine_routes[] = {
 	{"POST", ONE "/display", display, .summary = "A machine's graphical console", .what = "upgrade to rfb (RFC 6143)", .status = 101},
 	{"GET", ONE "/display", display_websocket, .summary = "The same for browsers", .what = "upgrade to websocket with the stream in binary messages",
 	 .status = 101},
+	{"POST", ONE "/usb", usb, .summary = "A USB device of the caller's for a machine", .what = "upgrade to usbredir", .status = 101},
 	{"GET", ONE "/screen", screen, .summary = "A picture of it", .what = "PNG", .status = 200},
 	{"POST", ONE "/input", input, .summary = "Keys and pointer of a machine", .request = &machine_input_table, .status = 204},
 	{"POST", ONE "/backup", backup, .summary = "The disks of a machine, of one moment: all, or what has been written since a checkpoint",

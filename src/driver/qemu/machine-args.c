@@ -55,7 +55,7 @@ static void build_machine(struct build *b) {
 		buf_adds(&line, ",smm=on");
 	if (str_same(s->firmware, "uefi"))
 		buf_adds(&line, ",pflash0=firmware,pflash1=variables");
-	if (is_memfd(b->m) || b->m->memory_fd >= 0)
+	if (!s->numa.n && (is_memfd(b->m) || b->m->memory_fd >= 0))
 		buf_addf(&line, ",memory-backend=%s", is_memfd(b->m) ? "memory" : machine_memory_block(b->m));
 	build_arg(b, "-machine", "%s", buf_str(&line));
 	build_arg(b, "-accel", b->m->kvm ? "kvm" : "tcg,thread=multi,tb-size=%d", TRANSLATION_MIB);
@@ -78,7 +78,7 @@ const char *machine_memory_block(const struct machine_config *m) {
 /* QEMU before 9.0, when it looks which pages the translator has written to, forgets to have it report the next write to them, if the
  * memory is a multiple of 256 KiB: what is told of such a machine while it runs is not what it has. */
 int64_t machine_ram(const struct machine_config *m) {
-	bool odd = !m->kvm && !m->spec->memory_max && !is_memfd(m);
+	bool odd = !m->kvm && !m->spec->memory_max && !m->spec->numa.n && !is_memfd(m);
 	return m->memory + (odd ? RAM_MORE : 0);
 }
 
@@ -87,7 +87,7 @@ int64_t machine_hugepage(const struct machine_spec *s) {
 }
 
 bool machine_ram_is_told(const struct machine_spec *s, bool kvm) {
-	return kvm || !s->memory_max;
+	return kvm || (!s->memory_max && !s->numa.n);
 }
 
 /* A file that is there already: what the guest changes is its own. */
@@ -99,13 +99,13 @@ static void build_memory_file(struct build *b) {
 }
 
 /* What virtiofsd is to see of it can be mapped by others. Huge pages need no mount and no right so. */
-static void build_shared_memory(struct build *b) {
+json_t *build_backend(const struct build *b, const char *id, int64_t size) {
 	int64_t page = machine_hugepage(b->m->spec);
-	json_t *memory = json_pack("{s:s,s:s,s:I,s:b}", "qom-type", "memory-backend-memfd", "id", "memory", "size", (json_int_t)b->m->memory,
-				   "share", 1);
+	json_t *memory = json_pack("{s:s,s:s,s:I,s:b}", "qom-type", is_memfd(b->m) ? "memory-backend-memfd" : "memory-backend-ram", "id", id,
+				   "size", (json_int_t)size, "share", is_memfd(b->m));
 	if (page)
 		json_object_update_new(memory, json_pack("{s:b,s:I}", "hugetlb", 1, "hugetlbsize", (json_int_t)page));
-	build_json(b, "-object", memory);
+	return memory;
 }
 
 static void build_memory(struct build *b) {
@@ -117,8 +117,10 @@ static void build_memory(struct build *b) {
 	if (more > 0)
 		build_json(b, "-object", json_pack("{s:s,s:s,s:I,s:b}", "qom-type", b->m->n_shares ? "memory-backend-memfd" : "memory-backend-ram",
 						   "id", "more-memory", "size", (json_int_t)(more << 20), "share", b->m->n_shares > 0));
-	if (is_memfd(b->m))
-		build_shared_memory(b);
+	if (b->m->spec->numa.n)
+		build_numa(b);
+	else if (is_memfd(b->m))
+		build_json(b, "-object", build_backend(b, "memory", b->m->memory));
 }
 
 /* --- firmware and kernel --- */

@@ -123,13 +123,15 @@ static int check_bus(const struct machine_config *m, const char *bus, struct err
 		return error_field(err, "spec.machine.disk_bus", "ide is on chipset pc alone");
 	if (!strcmp(bus, "nvme") && machine_is(m, "microvm"))
 		return error_field(err, "spec.machine.disk_bus", "chipset microvm has no nvme");
+	if (!strcmp(bus, "floppy") && machine_is(m, "microvm"))
+		return error_field(err, "spec.machine.floppy", "chipset microvm has no drive for floppies");
 	return 0;
 }
 
 static int check_disk(const struct machine_config *m, const struct machine_disk *d, struct error *err) {
 	if (!is_id(d->id))
 		return error_set(err, ERROR_INTERNAL, "\"%s\" is no id of a disk", d->id ? d->id : "");
-	if (d->fd < 0 && !d->cdrom)
+	if (d->fd < 0 && !d->cdrom && !str_same(d->bus, "floppy"))
 		return error_set(err, ERROR_INTERNAL, "the disk %s is missing", d->id);
 	if (d->fd >= 0 && !str_same(d->format, "raw") && !str_same(d->format, "qcow2"))
 		return error_field(err, "spec.disks", "%s is no format of a disk: raw or qcow2", d->format ? d->format : "nothing");
@@ -165,7 +167,7 @@ static int check_chipset(const struct machine_config *m, struct error *err) {
 	if (m->kernel_fd >= 0 && !m->kvm)
 		return unsupported(err, "spec.machine.chipset", "microvm starts a kernel under KVM alone: the translator gives it no "
 				   "clock that Linux could measure its time by; take q35");
-	bool more = str_same(s->firmware, "uefi") || s->tpm || s->usb || s->audio || (s->video && strcmp(s->video, "none") != 0) ||
+	bool more = str_same(s->firmware, "uefi") || s->tpm || s->usb || s->audio || s->numa.n || s->usb_devices || s->usb_redirects || (s->video && strcmp(s->video, "none") != 0) ||
 		    (s->watchdog && strcmp(s->watchdog, "none") != 0) || (s->nic_model && strcmp(s->nic_model, "virtio") != 0);
 	return more ? error_field(err, "spec.machine.chipset", "microvm has no other devices than virtio's") : 0;
 }
@@ -174,6 +176,8 @@ int machine_check(const struct machine_config *m, struct error *err) {
 	int r = check_chipset(m, err);
 	if (r == 0)
 		r = check_size(m, err);
+	if (r == 0)
+		r = numa_check(m, err);
 	if (r == 0)
 		r = check_hugepages(m, err);
 	if (r == 0)

@@ -154,6 +154,12 @@ static void allow_threads(json_t *profile) {
 	json_array_append_new(json_object_get(profile, "syscalls"), rule);
 }
 
+/* Where its own memory lies is otherwise nothing that a container says. */
+static void allow_nodes(json_t *profile) {
+	json_t *rule = json_pack("{s:[s],s:s}", "names", "mbind", "action", "SCMP_ACT_ALLOW");
+	json_array_append_new(json_object_get(profile, "syscalls"), rule);
+}
+
 int machine_confine(const struct machine_config *m, const char *skeleton, struct container_config *c, struct error *err) {
 	if (access(QEMU, X_OK) < 0)
 		return error_set(err, ERROR_NO_COMMAND, "machines need QEMU, which is not installed on this host (package "
@@ -171,6 +177,8 @@ int machine_confine(const struct machine_config *m, const char *skeleton, struct
 	c->seccomp = seccomp_default_profile(c->process.cap_bounding);
 	if (!c->seccomp)
 		return error_set(err, ERROR_INTERNAL, "there is no seccomp profile");
+	if (numa_is_bound(m->spec))
+		allow_nodes(c->seccomp);
 	if (!m->n_shares)
 		return 0;
 	allow_threads(c->seccomp);

@@ -3,6 +3,8 @@
 
 #include <sys/stat.h>
 
+#define USB_PORTS 15
+
 /* On q35 whatever may be unplugged has a port of its own. */
 static void place(struct build *b, json_t *device) {
 	if (!machine_is(b->m, "q35"))
@@ -67,6 +69,15 @@ static json_t *board_place(struct build *b, const char *bus, const char *driver)
 	return device;
 }
 
+/* The pc's board has the controller, whose name says what is booted from. */
+static json_t *floppy_device(struct build *b, const struct machine_disk *d) {
+	if (machine_is(b->m, "q35"))
+		build_device(b, json_pack("{s:s,s:s}", "driver", "isa-fdc", "id", "floppies"));
+	if (d->boot_index)
+		build_arg(b, "-global", "isa-fdc.bootindexA=%d", d->boot_index);
+	return json_pack("{s:s,s:i,s:s}", "driver", "floppy", "unit", 0, "drive-type", "288");
+}
+
 static json_t *disk_device(struct build *b, const struct machine_disk *d) {
 	const char *bus = disk_bus(b->m, d);
 	if (!strcmp(bus, "sata") || !strcmp(bus, "ide"))
@@ -75,6 +86,8 @@ static json_t *disk_device(struct build *b, const struct machine_disk *d) {
 		build_scsi(b);
 		return json_pack("{s:s,s:s}", "driver", d->cdrom ? "scsi-cd" : "scsi-hd", "bus", "scsi.0");
 	}
+	if (!strcmp(bus, "floppy"))
+		return floppy_device(b, d);
 	json_t *device = !strcmp(bus, "nvme") ? json_pack("{s:s,s:s}", "driver", "nvme", "serial", d->id)
 					      : build_virtio(b, "virtio-blk", d->id);
 	place(b, device);
@@ -90,7 +103,7 @@ static void build_disk(struct build *b, const struct machine_disk *d) {
 	if (d->fd >= 0)
 		json_set_str(device, "drive", node);
 	json_set_str(device, "serial", d->serial);
-	if (d->boot_index)
+	if (d->boot_index && !str_same(d->bus, "floppy"))
 		json_set_int(device, "bootindex", d->boot_index);
 	build_device(b, device);
 }
@@ -132,6 +145,32 @@ void build_nics(struct build *b) {
 
 /* --- others --- */
 
+char *machine_redirect_name(int64_t i) {
+	return str_format("redirect%lld", (long long)i);
+}
+
+/* A controller with the ports that it has, or as many as it can have where they may be too few; and what is plugged in. */
+static void build_usb(struct build *b) {
+	const struct machine_spec *s = b->m->spec;
+	bool more = b->m->n_usb_fds || s->usb_redirects;
+	json_t *controller = json_pack("{s:s,s:s}", "driver", "qemu-xhci", "id", "usb");
+	if (more)
+		json_object_update_new(controller, json_pack("{s:i,s:i}", "p2", USB_PORTS, "p3", USB_PORTS));
+	build_device(b, controller);
+	build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "usb-tablet", "id", "tablet", "bus", "usb.0"));
+	for (size_t i = 0; i < b->m->n_usb_fds; i++) {
+		int fd = build_pass(b, b->m->usb_fds[i]);
+		_cleanup_(free_ptr) char *id = str_format("usb%zu", i), *node = str_format("/dev/fdset/%d", fd);
+		build_arg(b, "-add-fd", "fd=%d,set=%d", fd, fd);
+		build_device(b, json_pack("{s:s,s:s,s:s,s:s}", "driver", "usb-host", "id", id, "bus", "usb.0", "hostdevice", node));
+	}
+	for (int64_t i = 0; i < s->usb_redirects; i++) {
+		_cleanup_(free_ptr) char *id = machine_redirect_name(i); /* clients are handed over */
+		build_arg(b, "-chardev", "socket,id=%s,path=/tmp/%s,server=on,wait=off", id, id);
+		build_device(b, json_pack("{s:s,s:s,s:s,s:s}", "driver", "usb-redir", "id", id, "bus", "usb.0", "chardev", id));
+	}
+}
+
 static void build_video(struct build *b) {
 	static const char *const names[][2] = {{"vga", "VGA"}, {"virtio", "virtio-vga"}, {"qxl", "qxl-vga"}};
 	const struct machine_spec *s = b->m->spec;
@@ -141,10 +180,8 @@ static void build_video(struct build *b) {
 			build_device(b, json_pack("{s:s,s:s}", "driver", names[i][1], "id", "video"));
 			video = true;
 		}
-	if (!s->usb && !video)
-		return;
-	build_device(b, json_pack("{s:s,s:s}", "driver", "qemu-xhci", "id", "usb"));
-	build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "usb-tablet", "id", "tablet", "bus", "usb.0"));
+	if (s->usb || video || b->m->n_usb_fds || s->usb_redirects)
+		build_usb(b);
 }
 
 static void build_audio(struct build *b) {

@@ -38,6 +38,9 @@ struct build {
 };
 
 bool machine_is(const struct machine_config *m, const char *chipset);
+/* machine-numa.c: what is wanted of nodes can be had; and whether memory is to lie on certain ones of the host. */
+int numa_check(const struct machine_config *m, struct error *err);
+bool numa_is_bound(const struct machine_spec *s);
 /* The bus that the disk gets. */
 const char *disk_bus(const struct machine_config *m, const struct machine_disk *d);
 
@@ -55,6 +58,8 @@ json_t *disk_file_node(const struct machine_disk *d, const char *path);
 json_t *disk_data_node(const struct machine_disk *d);
 json_t *nic_device(const struct build *b, const struct machine_nic *n);
 
+json_t *build_backend(const struct build *b, const char *id, int64_t size); /* of the guest's memory, or a part of it */
+void build_numa(struct build *b);
 void build_disks(struct build *b);
 void build_nics(struct build *b);
 void build_others(struct build *b);

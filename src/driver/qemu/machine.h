@@ -7,6 +7,8 @@
 #include "driver/container/container.h"
 #include "model/machine.h"
 
+#include <sched.h>
+
 #define MACHINE_LAUNCHER "/wabe-machine" /* in the container of a machine that has companions */
 
 /* What runs guests. */
@@ -26,7 +28,7 @@ struct machine_disk {
 	const char *id;     /* [a-z][a-z0-9]*: of the device; its node is id + "-data" */
 	int fd;             /* open as it is to be used; -1: an empty drive */
 	const char *format; /* raw | qcow2 (no backing file is ever opened) */
-	const char *bus;    /* virtio | scsi | sata | ide | nvme; NULL: virtio. A CD drive that is to be on virtio or nvme, which
+	const char *bus;    /* virtio | scsi | sata | ide | nvme | floppy (one, fd may be -1); NULL: virtio. A CD drive that is to be on virtio or nvme, which
 			     * have none, or says nothing, is on what the board has (sata on q35, ide on pc, scsi on microvm) */
 	const char *serial; /* at most 20 characters (virtio); NULL */
 	bool cdrom, read_only;
@@ -63,6 +65,8 @@ struct machine_config {
 	int kernel_fd, initrd_fd; /* started directly; -1: none. Files that anybody may read: QEMU opens them once more */
 	const char *append;       /* the kernel's command line */
 	int vars_fd;              /* UEFI: this machine's variables, a raw file of the size of OVMF_VARS; -1 */
+	const int *usb_fds;       /* nodes of the host's devices, for spec->usb_devices */
+	size_t n_usb_fds;
 	const char *tpm_dir;      /* directory of the container in which swtpm keeps its state, for spec->tpm */
 	const char *launcher;     /* path of wabe-machine on the host, for what needs companions: shares and tpm */
 	const char *status_file;  /* of the container: with shares, a file in which the guest writes a status that is to be QEMU's, or NULL */
@@ -78,6 +82,8 @@ struct machine_config {
 const char *machine_firmware_vars(const struct machine_spec *spec);
 /* The processors that there is room for: whole sockets. */
 int64_t machine_cpus_max(const struct machine_config *m);
+/* The numbers of a list such as "0-3,6", below CPU_SETSIZE. */
+void machine_cpu_list(const char *list, cpu_set_t *out);
 /* What is wanted cannot be had: INVALID or UNSUPPORTED with the field (spec.machine.…). */
 int machine_check(const struct machine_config *m, struct error *err);
 /* The first process: *args, and *pass (malloc'd) are the descriptors of m in the order in which it has them, from 3 on. */
@@ -100,5 +106,7 @@ bool machine_ram_is_told(const struct machine_spec *s, bool kvm);
 /* What must be the same when a machine goes on with the state of another one or of its own: QEMU's arguments, but for names and
  * addresses; strv_free them. */
 int machine_shape(const struct machine_config *m, char ***shape, struct error *err);
+/* What QEMU calls one of its spec->usb_redirects: free it. */
+char *machine_redirect_name(int64_t i);
 /* What QEMU needs of memory besides the guest's, bytes: for the control group. */
 int64_t machine_overhead(const struct machine_config *m);
