@@ -11,6 +11,7 @@ struct machine_start {
 	struct machine_disk *disks;
 	struct machine_nic *nics;
 	int *usb_fds;
+	char **pci_groups;
 	char **names; /* text that those point to */
 	int *pass;
 	size_t n_pass;
@@ -52,6 +53,14 @@ int board_clone(const struct agent *a, const char *id, const char *snapshot, con
 /* machine-usb.c: opens the host's devices that are wanted. NOT_FOUND; CONFLICT: another machine has it. */
 int machine_usb_open(struct machine_start *m, struct error *err);
 int work_machine_usb(struct job *j, struct error *err);
+
+/* machine-vsock.c: its socket to the host, where it is to have one. UNSUPPORTED: the host has none; CONFLICT: the number is another's. */
+int machine_vsock_open(const struct agent *a, const struct msg_instance_create *r, struct machine_start *m, struct error *err);
+
+/* machine-pci.c: the host's devices that are wanted get vfio-pci as their driver. UNSUPPORTED: there is no IOMMU; CONFLICT: the host, or another
+ * machine, uses what belongs to their groups. What was begun is given back by whoever puts the run away, as all of it. */
+int machine_pci_take(const struct agent *a, const char *id, struct machine_start *m, struct error *err);
+void machine_pci_give_back(const struct agent *a, const char *id);
 
 int work_machine_tree(struct job *j, struct error *err); /* machine-tree.c */
 

@@ -22,13 +22,13 @@ void machine_start_init(struct machine_start *m) {
 	*m = (struct machine_start){0};
 	container_config_init(&m->inner);
 	m->config = (struct machine_config){.qmp_fd = -1, .events_fd = -1, .guest_fd = -1, .kernel_fd = -1,
-					    .initrd_fd = -1, .vars_fd = -1, .memory_fd = -1};
+					    .initrd_fd = -1, .vars_fd = -1, .vsock_fd = -1, .memory_fd = -1};
 	m->state_fd = -1;
 }
 
 void machine_start_free(struct machine_start *m) {
 	int fds[] = {m->config.qmp_fd, m->config.events_fd, m->config.guest_fd, m->config.kernel_fd,
-		     m->config.initrd_fd, m->config.vars_fd, m->config.memory_fd, m->state_fd};
+		     m->config.initrd_fd, m->config.vars_fd, m->config.vsock_fd, m->config.memory_fd, m->state_fd};
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		close_fd(&fds[i]);
 	for (size_t i = 0; i < m->config.n_disks; i++)
@@ -36,6 +36,7 @@ void machine_start_free(struct machine_start *m) {
 	for (size_t i = 0; i < m->config.n_usb_fds; i++)
 		close_fd(&m->usb_fds[i]);
 	free(m->usb_fds);
+	strv_free(m->pci_groups);
 	free(m->disks);
 	free(m->nics);
 	free(m->pass);
@@ -270,6 +271,10 @@ int machine_build(const struct job *j, const struct msg_instance_create *r, cons
 		result = machine_firmware(a, r, m, c, err);
 	if (result == 0)
 		result = machine_usb_open(m, err);
+	if (result == 0)
+		result = machine_vsock_open(a, r, m, err);
+	if (result == 0)
+		result = machine_pci_take(a, j->id, m, err);
 	if (result == 0)
 		result = guest_is(r) ? guest_build(j, r, root, volumes, m, c, err) : add_disks(root, volumes, m, err);
 	if (result == 0)

@@ -65,6 +65,12 @@ int memory_open(struct memory_saver *s, bool disk, struct error *err) {
 	if (i->spec.machine.usb_devices || i->spec.machine.usb_redirects)
 		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s has USB devices of this host or of clients, whose state is not QEMU's: it can be "
 				 "neither saved nor moved", s->id);
+	if (i->spec.machine.pci)
+		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s has PCI devices of this host, whose state is not QEMU's: it can be neither saved "
+				 "nor moved", s->id);
+	if (i->spec.machine.vsock)
+		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s has a virtio socket, whose connections are this host's: it can be neither saved "
+				 "nor moved", s->id);
 	if (guest_is(&s->record))
 		return error_set(err, ERROR_UNSUPPORTED, "machine %.12s is of a container's image: virtiofsd, which gives it its files, cannot "
 				 "be saved", s->id);

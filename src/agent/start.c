@@ -153,6 +153,7 @@ static int record_running(struct start *s, struct error *err) {
 	st->pid = s->run.container.pid;
 	st->started_at = s->run.started_at;
 	st->restart_count = restarts;
+	st->vsock_cid = s->machine.config.vsock_cid;
 	st->health = healthy ? str_copy("starting") : NULL;
 	return record_save(s->job->agent, &s->record, err);
 }
@@ -186,6 +187,7 @@ static void undo(struct start *s) {
 	}
 	volumes_release(s->job, &s->run);
 	root_close(s->job, &s->record);
+	machine_pci_give_back(s->job->agent, s->job->id);
 	unlink(state);
 }
 

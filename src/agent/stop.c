@@ -84,6 +84,7 @@ static void record_end(const struct job *j, struct msg_instance_create *r, bool 
 	}
 	st->oom_killed = oom;
 	st->pid = 0;
+	st->vsock_cid = 0;
 	free(st->health);
 	st->health = NULL;
 	bool suspended = instance_is_machine(&r->instance.spec) && memory_is_of(j->agent, j->id, st->started_at);
@@ -179,6 +180,7 @@ int instance_reap(const struct job *j, struct msg_instance_create *r, bool kill,
 	machine_move_recover(j, r, &run, false);
 	volumes_release(j, &run);
 	root_close(j, r);
+	machine_pci_give_back(j->agent, j->id);
 	fault_point("reap.closed");
 	remove_run(j->agent, j->id);
 	fault_point("reap.removed");

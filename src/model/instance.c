@@ -390,6 +390,7 @@ static const struct field status_fields[] = {
 	FIELD(struct instance_status, started_at, FIELD_TIME, .doc = "Last start"),
 	FIELD(struct instance_status, finished_at, FIELD_TIME, .doc = "Last end"),
 	FIELD(struct instance_status, restart_count, FIELD_INT, .def = "0", .doc = "Restarts by its policy"),
+	FIELD(struct instance_status, vsock_cid, FIELD_INT, .doc = "Number of its virtio socket"),
 	FIELD(struct instance_status, health, FIELD_ENUM,
 	      .values = (const char *const[]){"starting", "healthy", "unhealthy", NULL}, .doc = "By its health check"),
 	FIELD(struct instance_status, stopped_by_user, FIELD_BOOL, .doc = "Its restart policy leaves it alone"),

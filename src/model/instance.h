@@ -175,6 +175,7 @@ struct instance_status {
 	char *error; /* why the last start failed, or NULL */
 	int64_t started_at, finished_at; /* ns since the epoch */
 	int64_t restart_count;
+	int64_t vsock_cid; /* while it runs and has one; else 0 */
 	char *health; /* NULL (no check) | starting | healthy | unhealthy */
 	bool stopped_by_user; /* keeps restart policies from bringing it back */
 	char *moves_to;  /* the daemon that a machine is moving to, which alone knows how that ends once it was told to run it; NULL */

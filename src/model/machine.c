@@ -31,6 +31,17 @@ static int usb_check(const char *device, struct error *err) {
 					      "1-4.2", device);
 }
 
+/* "0000:01:00.0" */
+static int pci_check(const char *address, struct error *err) {
+	static const char form[] = "xxxx:xx:xx.7";
+	bool good = strlen(address) == strlen(form);
+	for (size_t i = 0; good && form[i]; i++)
+		good = form[i] == 'x'   ? strchr("0123456789abcdef", address[i]) != NULL
+		       : form[i] == '7' ? strchr("01234567", address[i]) != NULL
+					: address[i] == form[i];
+	return good ? 0 : error_set(err, ERROR_INVALID, "\"%.80s\" is no address of a PCI device such as 0000:01:00.0", address);
+}
+
 static int cloud_init_validate(const void *object, struct error *err) {
 	const struct cloud_init *c = object;
 	if (str_same(c->datasource, "none") && (c->user_data || c->vendor_data || c->network_config || c->user || c->password || c->ssh_keys || c->packages))
@@ -104,10 +115,12 @@ static int machine_validate(const void *object, struct error *err) {
 		return error_field(err, "secure_boot", "needs firmware uefi");
 	if (str_same(m->chipset, "microvm") &&
 	    (is_other(m->firmware, "bios") || m->tpm || is_other(m->video, "none") || is_other(m->disk_bus, "virtio") ||
-	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max || m->numa.n || m->usb_devices || m->usb_redirects ||
-	     m->floppy_drive || m->floppy))
+	     is_other(m->nic_model, "virtio") || is_other(m->watchdog, "none") || m->usb || m->audio || m->cpus_max || m->memory_max ||
+	     m->numa.n || m->usb_devices || m->usb_redirects || m->pci || m->floppy_drive || m->floppy))
 		return error_field(err, "chipset", "microvm has neither UEFI, TPM, video, USB, floppies, NUMA nor other devices than virtio's, and nothing "
 				   "is plugged into it while it runs");
+	if (m->vsock_cid && (!m->vsock || m->vsock_cid < 3))
+		return error_field(err, "vsock_cid", "is a number from 3 on, for a machine with vsock");
 	if (is_other(m->hugepages, "none") && m->memory_max)
 		return error_field(err, "hugepages", "and memory_max do not go together: memory of huge pages stays as it is while it runs");
 	if (str_same(m->chipset, "pc") && str_same(m->disk_bus, "sata"))
@@ -167,6 +180,11 @@ static const struct field machine_fields[] = {
 	FIELD(struct machine_spec, usb_redirects, FIELD_INT, .max = 4, .flag = "usb-redirect", .placeholder = "N",
 	      .doc = "Places for USB devices of clients (wabe usb-redirect)"),
 	FIELD(struct machine_spec, audio, FIELD_BOOL, .flag = "audio", .doc = "A sound card, silent on the host"),
+	FIELD(struct machine_spec, pci, FIELD_STRINGS, .max = 8, .check = pci_check, .flag = "pci", .placeholder = "ADDRESS",
+	      .doc = "PCI devices of the host, by the names that its kernel gives them: 0000:01:00.0"),
+	FIELD(struct machine_spec, vsock, FIELD_BOOL, .flag = "vsock", .doc = "A virtio socket to its host, at a number that the status has"),
+	FIELD(struct machine_spec, vsock_cid, FIELD_INT, .max = UINT32_MAX - 1, .flag = "vsock-cid", .placeholder = "N",
+	      .doc = "That number, from 3 on; 0: one that is free"),
 	FIELD(struct machine_spec, cdroms, FIELD_STRINGS, .flags = FIELD_LIVE, .max = 4, .check = text_check, .flag = "cdrom", .placeholder = "IMAGE",
 	      .doc = "Images of kind iso in its drives"),
 	FIELD(struct machine_spec, kernel, FIELD_STRING, .max = 512, .check = text_check, .flag = "kernel", .placeholder = "IMAGE",

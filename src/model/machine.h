@@ -49,6 +49,9 @@ struct machine_spec {
 	bool usb, audio;
 	char **usb_devices; /* of the host: "046d:c52b", a model, or "1-4.2", a place as its kernel calls it */
 	int64_t usb_redirects; /* places for devices that come as streams */
+	char **pci;      /* devices of the host, as its kernel calls them: "0000:01:00.0" */
+	bool vsock;      /* a socket to its host */
+	int64_t vsock_cid; /* its number there; 0: one that is free */
 	char **cdroms;   /* names of images of kind iso */
 	char *kernel;    /* name of an image of kind kernel, started without a boot loader; NULL: the disk's own boot loader,
 			  * or, where the root is that of an OCI image, the kernel image that is there */

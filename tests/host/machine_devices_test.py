@@ -208,6 +208,41 @@ def usb_of_the_host(d):
 
 
 @test
+def sockets_to_the_host(d):
+    """where the host has them: a number of its own, which no other machine gets; else that is said"""
+    refused(d, "vsock_cid", "create", "--vm", "--vsock-cid", "9", "tiny:1")
+    refused(d, "vsock_cid", "create", "--vm", "--vsock", "--vsock-cid", "2", "tiny:1")
+    if not os.path.exists("/dev/vhost-vsock"):
+        need("vsock", "vsock" not in os.environ.get("WABE_MUST_HAVE", ""))
+        refused(d, "vhost_vsock", "run", "--vm", "-d", "-m", "64m", "--vsock", "tiny:1")
+        equal(d.json("ls", "-a")[0]["status"].get("vsock_cid", 0), 0)
+        return clean(d)
+    one, two = (d.json("show", tiny(d, "--vsock")) for _ in range(2))
+    assert one["status"]["vsock_cid"] != two["status"]["vsock_cid"]
+    cid = one["status"]["vsock_cid"]
+    refused(d, one["id"][:12], "run", "--vm", "-d", "-m", "64m", "--vsock", "--vsock-cid", str(cid), "tiny:1")
+    refused(d, "neither saved nor moved", "suspend", one["id"])
+    d.cli("stop", one["id"])
+    equal(d.json("show", one["id"])["status"].get("vsock_cid", 0), 0)
+    tiny(d, "--vsock", "--vsock-cid", str(cid))
+    clean(d)
+
+
+@test
+def pci_of_the_host(d):
+    """what the host has not is named; without an IOMMU that is said; nothing stays"""
+    refused(d, "0000:ff:1f.7", "run", "--vm", "-d", "-m", "64m", "--pci", "0000:ff:1f.7", "tiny:1")
+    there = sorted(os.listdir("/sys/bus/pci/devices")) if os.path.exists("/sys/bus/pci/devices") else []
+    if there and not os.path.exists(f"/sys/bus/pci/devices/{there[0]}/iommu_group"):
+        refused(d, "IOMMU", "run", "--vm", "-d", "-m", "64m", "--pci", there[0], "tiny:1")
+    clean(d)
+    for address in "01:00.0", "0000:01:00.8", "0000:01:00.0/..", "0000:01:00,0":
+        refused(d, "no address", "create", "--vm", "--pci", address, "tiny:1")
+    refused(d, "microvm", "create", "--vm", "--chipset", "microvm", "--pci", "0000:01:00.0", "tiny:1")
+    equal(d.json("ls", "-a"), [])
+
+
+@test
 def bad_nodes(d):
     """errors that name the field, before anything is made where that can be known"""
     for text, *args in (("unknown key", "--numa", "disks=1"), ("not a size", "--numa", "memory=x"), ("0-3,6", "--numa", "cpus=x"),

@@ -58,7 +58,7 @@ static void world_begin(struct world *w) {
 	w->config = (struct machine_config){
 		.spec = &w->spec, .name = "test,one", .uuid = "9a1e5f0e-4c1b-4d54-8f3c-0b51a9d7c001", .memory = INT64_C(64) << 20, .cpus = 2,
 		.disks = w->disks, .nics = w->nics, .qmp_fd = sock_listen_unix(w->socket, 0600), .events_fd = -1, .guest_fd = -1,
-		.kernel_fd = -1, .initrd_fd = -1, .vars_fd = -1, .memory_fd = -1,
+		.kernel_fd = -1, .initrd_fd = -1, .vars_fd = -1, .vsock_fd = -1, .memory_fd = -1,
 	};
 	assert_true(w->config.qmp_fd >= 0);
 }
@@ -675,6 +675,64 @@ static void usb_of_the_host(UNUSED void **state) {
 	assert_int_equal(host_usb_find(-1, "1-4", &found, &err), -ERROR_NOT_FOUND);
 }
 
+static void put_pci(const char *address, const char *class, const char *driver, const char *group) {
+	_cleanup_(free_ptr) char *device = str_format("devices/%s", address), *driver_dir = str_format("drivers/%s", driver);
+	_cleanup_(free_ptr) char *driver_link = str_format("%s/pci/%s/driver", top, device), *driver_to = str_format("../../%s", driver_dir);
+	_cleanup_(free_ptr) char *group_dir = str_format("%s/pci/groups/%s/devices/%s", top, group, address);
+	_cleanup_(free_ptr) char *group_link = str_format("%s/pci/%s/iommu_group", top, device), *group_to = str_format("../../groups/%s", group);
+	put("pci", device, "class", class);
+	put("pci", device, "driver_override", "");
+	put("pci", driver_dir, "unbind", "");
+	if (*driver)
+		assert_int_equal(symlink(driver_to, driver_link), 0);
+	if (!*group)
+		return;
+	assert_int_equal(fs_mkdir_p(group_dir, 0755), 0);
+	assert_int_equal(symlink(group_to, group_link), 0);
+}
+
+static void expect_text(const char *file, const char *text) {
+	_cleanup_(free_ptr) char *path = str_format("%s/pci/%s", top, file);
+	_cleanup_(buf_free) struct buf b = BUF_INIT;
+	assert_int_equal(fs_read(path, 4096, &b), 0);
+	assert_string_equal(buf_str(&b), text);
+}
+
+static void pci_of_the_host(UNUSED void **state) {
+	static char first[] = "0000:01:00.0", second[] = "0000:01:00.1";
+	char *const alone[] = {first, NULL}, *const both[] = {first, second, NULL};
+	_cleanup_(error_free) struct error err = ERROR_INIT;
+	_cleanup_(free_ptr) char *dir = str_format("%s/pci", top), *group = NULL;
+	put_pci("0000:00:01.0", "0x060400\n", "pcieport", "7");
+	put_pci(first, "0x020000\n", "e1000e", "7");
+	put_pci(second, "0x040300\n", "snd_hda_intel", "7");
+	put_pci("0000:02:00.0", "0x010802\n", "nvme", "");
+	put_pci("0000:03:00.0", "0x010802\n", "vfio-pci", "8");
+	put("pci", ".", "drivers_probe", "");
+	_cleanup_(close_fd) int tree = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(host_pci_group(tree, first, &group, &err), 0);
+	assert_string_equal(group, "7");
+	char *none = NULL;
+	assert_int_equal(host_pci_group(tree, "0000:09:00.0", &none, &err), -ERROR_NOT_FOUND);
+	error_free(&err);
+	assert_int_equal(host_pci_group(tree, "0000:02:00.0", &none, &err), -ERROR_UNSUPPORTED);
+	assert_non_null(strstr(error_text(&err), "IOMMU"));
+	error_free(&err);
+	assert_int_equal(host_pci_check(tree, first, alone, &err), -ERROR_CONFLICT);
+	assert_non_null(strstr(error_text(&err), "0000:01:00.1, which the host uses (driver snd_hda_intel)"));
+	error_free(&err);
+	assert_int_equal(host_pci_check(tree, first, both, &err), 0);
+	assert_true(host_pci_is_free(tree, "0000:03:00.0"));
+	assert_false(host_pci_is_free(tree, first));
+	/* nothing acts on what is written there: it stays with its driver */
+	assert_int_equal(host_pci_take(tree, first, &err), -ERROR_UNSUPPORTED);
+	expect_text("devices/0000:01:00.0/driver_override", "vfio-pci");
+	expect_text("drivers/e1000e/unbind", first);
+	expect_text("drivers_probe", first);
+	assert_int_equal(host_pci_give_back(tree, first, NULL), 0);
+	assert_int_equal(host_pci_give_back(tree, "0000:09:00.0", NULL), 0);
+}
+
 static void redirected_usb(UNUSED void **state) {
 	struct world w;
 	world_begin(&w);
@@ -811,7 +869,9 @@ static int teardown(void **state) {
 
 int main(int argc, char **argv) {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(bad_nodes), cmocka_unit_test(numa), cmocka_unit_test(usb_of_the_host), cmocka_unit_test(redirected_usb), cmocka_unit_test(buses), cmocka_unit_test(boards), cmocka_unit_test(floppies),
+		cmocka_unit_test(accel), cmocka_unit_test(memory), cmocka_unit_test(checks), cmocka_unit_test(bad_nodes), cmocka_unit_test(numa),
+		cmocka_unit_test(usb_of_the_host), cmocka_unit_test(pci_of_the_host), cmocka_unit_test(redirected_usb),
+		cmocka_unit_test(buses), cmocka_unit_test(boards), cmocka_unit_test(floppies),
 		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(companions), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
 	};
 	if (argc > 1)

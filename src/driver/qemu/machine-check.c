@@ -167,7 +167,8 @@ static int check_chipset(const struct machine_config *m, struct error *err) {
 	if (m->kernel_fd >= 0 && !m->kvm)
 		return unsupported(err, "spec.machine.chipset", "microvm starts a kernel under KVM alone: the translator gives it no "
 				   "clock that Linux could measure its time by; take q35");
-	bool more = str_same(s->firmware, "uefi") || s->tpm || s->usb || s->audio || s->numa.n || s->usb_devices || s->usb_redirects || (s->video && strcmp(s->video, "none") != 0) ||
+	bool more = str_same(s->firmware, "uefi") || s->tpm || s->usb || s->audio || s->numa.n || s->usb_devices || s->usb_redirects || s->pci ||
+		    (s->video && strcmp(s->video, "none") != 0) ||
 		    (s->watchdog && strcmp(s->watchdog, "none") != 0) || (s->nic_model && strcmp(s->nic_model, "virtio") != 0);
 	return more ? error_field(err, "spec.machine.chipset", "microvm has no other devices than virtio's") : 0;
 }

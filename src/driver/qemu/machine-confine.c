@@ -56,7 +56,8 @@ static bool has_terminals(const struct machine_config *m) {
 /* Before what c has. */
 static void add_mounts(const struct machine_config *m, struct container_config *c) {
 	const unsigned long none = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-	struct container_mount *all = alloc_array(c->n_mounts + 6, sizeof *all), *next = all;
+	size_t n_pci = strv_len(m->spec->pci);
+	struct container_mount *all = alloc_array(c->n_mounts + n_pci + 6, sizeof *all), *next = all;
 	set_mount(next++, "bind", "/usr", "/usr", MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL);
 	set_mount(next++, "proc", "proc", "/proc", none, m->n_shares ? NULL : "subset=pid"); /* virtiofsd wants /proc/sys/fs */
 	set_mount(next++, "tmpfs", "tmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k");
@@ -65,6 +66,11 @@ static void add_mounts(const struct machine_config *m, struct container_config *
 		set_mount(next++, "devpts", "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620");
 	if (m->launcher)
 		set_mount(next++, "bind", m->launcher, LAUNCHER, MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL);
+	for (size_t i = 0; i < n_pci; i++) {
+		_cleanup_(free_ptr) char *from = str_format("/sys/bus/pci/devices/%s", m->spec->pci[i]);
+		_cleanup_(free_ptr) char *to = str_format(PCI_DIR "/%s", m->spec->pci[i]);
+		set_mount(next++, "bind", from, to, MS_BIND | MS_RDONLY | none, NULL);
+	}
 	for (size_t i = 0; i < c->n_mounts; i++)
 		*next++ = c->mounts[i];
 	free(c->mounts);
@@ -98,6 +104,16 @@ static int add_device(struct container_config *c, const char *path, struct error
 	return 0;
 }
 
+/* QEMU opens them by their numbers. */
+static int add_groups(const struct machine_config *m, struct container_config *c, struct error *err) {
+	int r = add_device(c, "/dev/vfio/vfio", err);
+	for (char *const *g = m->pci_groups; r == 0 && *g; g++) {
+		_cleanup_(free_ptr) char *path = str_format("/dev/vfio/%s", *g);
+		r = add_device(c, path, err);
+	}
+	return r;
+}
+
 /* A node for what is used alone. The caller's disks come open, but the rules hold for their use as well where the control group
  * is asked at an open: QEMU opens none. */
 static int add_devices(const struct machine_config *m, struct container_config *c, struct error *err) {
@@ -115,7 +131,9 @@ static int add_devices(const struct machine_config *m, struct container_config *
 	int r = m->kvm ? add_device(c, "/dev/kvm", err) : 0;
 	if (r == 0 && m->n_nics)
 		r = add_device(c, "/dev/net/tun", err);
-	return r == 0 && vhost ? add_device(c, "/dev/vhost-net", err) : r;
+	if (r == 0 && vhost)
+		r = add_device(c, "/dev/vhost-net", err);
+	return r == 0 && m->pci_groups ? add_groups(m, c, err) : r;
 }
 
 /* --- the rest --- */
@@ -145,6 +163,11 @@ static void set_process(const struct machine_config *m, struct container_process
 	p->cap_bounding = p->cap_permitted = p->cap_effective = powers(m);
 	p->rlimits = alloc_resize(p->rlimits, p->n_rlimits + 1, sizeof *p->rlimits);
 	p->rlimits[p->n_rlimits++] = (struct container_rlimit){str_copy("RLIMIT_CORE"), 0, 0};
+	if (!m->pci_groups)
+		return;
+	/* devices reach into the guest's memory, all of which stays where it is for them */
+	p->rlimits = alloc_resize(p->rlimits, p->n_rlimits + 1, sizeof *p->rlimits);
+	p->rlimits[p->n_rlimits++] = (struct container_rlimit){str_copy("RLIMIT_MEMLOCK"), UINT64_MAX, UINT64_MAX};
 }
 
 /* virtiofsd gives each of its threads a working directory of its own, which the usual profile does not let it. */

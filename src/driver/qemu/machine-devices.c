@@ -214,6 +214,24 @@ static void build_shares(struct build *b) {
 	}
 }
 
+static void build_vsock(struct build *b) {
+	if (!b->m->spec->vsock)
+		return;
+	json_t *device = build_virtio(b, "vhost-vsock", "vsock");
+	_cleanup_(free_ptr) char *fd = str_format("%d", build_pass(b, b->m->vsock_fd));
+	json_set_int(device, "guest-cid", b->m->vsock_cid);
+	json_set_str(device, "vhostfd", fd);
+	build_device(b, device);
+}
+
+static void build_pci(struct build *b) {
+	char *const *addresses = b->m->spec->pci;
+	for (size_t i = 0; addresses && addresses[i]; i++) {
+		_cleanup_(free_ptr) char *id = str_format("pci%zu", i), *dir = str_format(PCI_DIR "/%s", addresses[i]);
+		build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "vfio-pci", "id", id, "sysfsdev", dir));
+	}
+}
+
 void build_others(struct build *b) {
 	if (b->m->spec->memory_max > b->m->memory)
 		build_device(b, json_pack("{s:s,s:s,s:s}", "driver", "virtio-mem-pci", "id", MEMORY_MORE, "memdev", "more-memory"));
@@ -227,6 +245,8 @@ void build_others(struct build *b) {
 	build_video(b);
 	build_audio(b);
 	build_tpm(b);
+	build_vsock(b);
+	build_pci(b);
 	build_shares(b);
 	if (machine_is(b->m, "microvm"))
 		return;

@@ -18,6 +18,7 @@
 #define TPM_SOCKET "/tmp/tpm"
 #define SHARE_SOCKET "/tmp/share%zu"
 #define INPUT_SOCKET "/tmp/input"
+#define PCI_DIR "/tmp/pci" /* what of /sys QEMU looks at: each device's */
 
 /* Express ports: one for each disk and card, so that all can be unplugged, and free ones for what is plugged in later. */
 #define PORTS_FREE 8

@@ -65,6 +65,9 @@ struct machine_config {
 	int kernel_fd, initrd_fd; /* started directly; -1: none. Files that anybody may read: QEMU opens them once more */
 	const char *append;       /* the kernel's command line */
 	int vars_fd;              /* UEFI: this machine's variables, a raw file of the size of OVMF_VARS; -1 */
+	char *const *pci_groups;  /* numbers of the IOMMU's groups of spec->pci, in their order */
+	int vsock_fd;             /* /dev/vhost-vsock, which has the number vsock_cid already, for spec->vsock; else -1 */
+	int64_t vsock_cid;
 	const int *usb_fds;       /* nodes of the host's devices, for spec->usb_devices */
 	size_t n_usb_fds;
 	const char *tpm_dir;      /* directory of the container in which swtpm keeps its state, for spec->tpm */
