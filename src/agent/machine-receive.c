@@ -31,6 +31,7 @@ struct receiver {
 	struct msg_instance_create *record; /* of the start */
 	pid_t carriers[2];
 	bool loaded, go;
+	bool rest; /* comes while it runs */
 };
 
 static int64_t soon(void) {
@@ -64,6 +65,7 @@ int receive_prepare(const struct agent *a, struct receiver *f, char *const *shap
 	if (shapes_differ(f->what.shape, shape, &was, &is))
 		return error_set(err, ERROR_CONFLICT, "the machine would not be here what it is there: \"%s\" there, \"%s\" here", was, is);
 	m->config.incoming = true;
+	m->config.post_copy = f->wanted->post_copy;
 	m->config.board = f->what.board;
 	m->config.generation = f->what.generation;
 	return keep_generation(a, f->job->id, f->what.generation, err);
@@ -140,10 +142,19 @@ static int serve_disk(const struct agent *a, const char *id, struct receiver *f,
 
 /* --- its memory --- */
 
+/* QEMU tries whether it can serve the guest's page faults. */
+static int begin_settings(struct receiver *f, struct error *err) {
+	int r = migration_capabilities(f->q, false, f->wanted->post_copy, err);
+	if (r == 0 || !f->wanted->post_copy)
+		return r;
+	error_wrap(err, "no post-copy: QEMU before 8.0 needs vm.unprivileged_userfaultfd=1 of its host, later ones /dev/userfaultfd of Linux "
+		   "6.1. Nothing has moved; without post-copy it can");
+	err->kind = ERROR_UNSUPPORTED;
+	return -ERROR_UNSUPPORTED;
+}
+
 static int begin_memory(struct receiver *f, struct error *err) {
-	int r = memory_events(f->q, soon(), err);
-	if (r == 0)
-		r = migration_set(f->q, json_pack("{s:s}", "tls-creds", TLS_ID), err);
+	int r = migration_set(f->q, json_pack("{s:s}", "tls-creds", TLS_ID), err);
 	if (r == 0)
 		r = qmp_give(f->q, "memory", f->job->fds[1], soon(), err);
 	return r < 0 ? r : qmp_call(f->q, "migrate-incoming", json_pack("{s:s}", "uri", "fd:memory"), -1, soon(), NULL, err);
@@ -163,12 +174,17 @@ static int take_events(struct receiver *f, struct error *err) {
 	}
 }
 
+static void take_word(struct receiver *f, const json_t *message) {
+	f->go |= json_get_bool(message, "go");
+	f->rest |= json_get_bool(message, "rest") && f->wanted->post_copy;
+}
+
 static int take_words(struct receiver *f, struct error *err) {
 	for (;;) {
 		_cleanup_(json_free_ptr) json_t *message = NULL;
 		int r = lines_next(&f->peer, &message, err);
 		if (r > 0)
-			f->go |= json_get_bool(message, "go");
+			take_word(f, message);
 		else if (r == 0 && (r = lines_fill(&f->peer, err)) == 0)
 			return 0;
 		if (r < 0)
@@ -176,13 +192,17 @@ static int take_words(struct receiver *f, struct error *err) {
 	}
 }
 
+static bool is_ready(const struct receiver *f) {
+	return f->go && (f->loaded || f->rest);
+}
+
 /* As long as the other side takes: its death ends it. */
 static int await_machine(struct receiver *f, struct error *err) {
 	for (;;) {
 		int r = take_events(f, err);
-		if (r == 0 && !(f->loaded && f->go))
+		if (r == 0 && !is_ready(f))
 			r = take_words(f, err);
-		if (r < 0 || (f->loaded && f->go))
+		if (r < 0 || is_ready(f))
 			return r;
 		struct pollfd p[] = {{qmp_fd(f->q), POLLIN, 0}, {f->peer.fd, POLLIN, 0}};
 		if (RETRY_EINTR(poll(p, ARRAY_SIZE(p), -1)) < 0)
@@ -192,6 +212,8 @@ static int await_machine(struct receiver *f, struct error *err) {
 
 static int load(const struct agent *a, const char *id, struct receiver *f, const struct run_state *run, struct error *err) {
 	int r = machine_monitor(a, id, time_mono_ns() + MIGRATION_WAIT, &f->q, err);
+	if (r == 0)
+		r = begin_settings(f, err);
 	if (r == 0)
 		r = secure_begin(f->q, f->record, run, f->wanted->secret, true, err);
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* once more: being another user for a moment has taken it away */
@@ -222,12 +244,16 @@ int receive_load(const struct agent *a, const char *id, struct receiver *f, stru
 	return r;
 }
 
-/* The key and the settings are of no use any more. The client of the disk's server goes once it has been told. */
+bool receive_rest(const struct receiver *f) {
+	return f->rest;
+}
+
+/* The key and the settings are of no use any more, unless a part is still to come. The client of the disk's server goes once it has been told. */
 void receive_gone(const struct agent *a, const char *id, struct receiver *f, const struct run_state *run) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (machine_monitor(a, id, soon(), &f->q, &err) < 0)
 		log_warn("machine %.12s: %s", id, error_text(&err));
-	if (f->q)
+	if (f->q && !f->rest)
 		secure_end(f->q, f->record, run);
 	qmp_free(TAKE_PTR(f->q));
 	end_carriers(f);
@@ -253,4 +279,49 @@ int work_machine_receive(struct job *j, struct error *err) {
 	migration_say(&f.peer, json_pack("{s:s}", "error", error_text(err)), NULL);
 	receiver_free(&f);
 	return r;
+}
+
+/* --- what comes while it runs --- */
+
+int arrival_look(const struct agent *a, struct msg_instance_create *r, const struct run_state *run, struct qmp *q, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *now = NULL;
+	int result = qmp_call(q, "query-migrate", NULL, -1, soon(), &now, err);
+	const char *status = json_get_str(now, "status");
+	if (result == 0 && (str_same(status, "postcopy-paused") || str_same(status, "failed")))
+		return container_kill(&run->container, SIGKILL, true, err);
+	if (result < 0 || !str_same(status, "completed"))
+		return result;
+	secure_end(q, r, run);
+	fault_point("arrival.whole");
+	r->instance.status.arriving = false;
+	return record_save(a, r, err);
+}
+
+static int arrived(struct job *j, bool lost, struct error *err) {
+	_cleanup_(memory_saver_free) struct memory_saver s = MEMORY_SAVER_INIT;
+	s.agent = j->agent;
+	s.id = j->id;
+	int r = instance_lock(j->agent, j->id, LOCK_EX, LOCK_WAIT, &s.lock, err);
+	if (r == 0)
+		r = record_load(j->agent, j->id, &s.record, err);
+	struct instance_status *st = &s.record.instance.status;
+	if (r < 0 || !st->arriving || run_load(j->agent, j->id, &s.run, NULL) < 0)
+		return r;
+	if (lost) /* its monitor may wait for a page as well */
+		return container_kill(&s.run.container, SIGKILL, true, err);
+	r = machine_monitor(j->agent, j->id, soon(), &s.q, err);
+	if (r == 0)
+		r = arrival_look(j->agent, &s.record, &s.run, s.q, err);
+	if (r == 0)
+		job_report(j, st->arriving ? NULL : "arrived", st, NULL);
+	return r;
+}
+
+int work_machine_arrived(struct job *j, struct error *err) {
+	return arrived(j, false, err);
+}
+
+int work_machine_lost(struct job *j, struct error *err) {
+	log_error("machine %.12s: the rest of its memory does not come any more: its guest is lost", j->id);
+	return arrived(j, true, err);
 }

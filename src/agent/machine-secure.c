@@ -96,7 +96,7 @@ int secure_begin(struct qmp *q, const struct msg_instance_create *r, const struc
 void secure_end(struct qmp *q, const struct msg_instance_create *r, const struct run_state *run) {
 	_cleanup_(close_fd) int tmp = open_tmp(run, NULL);
 	migration_set(q, json_pack("{s:s}", "tls-creds", ""), NULL);
-	migration_capabilities(q, false, NULL);
+	migration_capabilities(q, false, false, NULL);
 	qmp_call(q, "object-del", json_pack("{s:s}", "id", TLS_ID), -1, soon(), NULL, NULL);
 	if (tmp >= 0)
 		with_dir(tmp, (uid_t)r->instance.uid_base, remove_key, NULL);
@@ -108,9 +108,10 @@ int migration_set(struct qmp *q, json_t *parameters, struct error *err) {
 	return qmp_call(q, "migrate-set-parameters", parameters, -1, soon(), NULL, err);
 }
 
-int migration_capabilities(struct qmp *q, bool on, struct error *err) {
-	json_t *list = json_pack("[{s:s,s:b},{s:s,s:b},{s:s,s:b}]", "capability", "events", "state", 1, "capability", "auto-converge", "state",
-				 on, "capability", "pause-before-switchover", "state", on);
+int migration_capabilities(struct qmp *q, bool on, bool post_copy, struct error *err) {
+	json_t *list = json_pack("[{s:s,s:b},{s:s,s:b},{s:s,s:b},{s:s,s:b}]", "capability", "events", "state", 1, "capability",
+				 "auto-converge", "state", on, "capability", "pause-before-switchover", "state", on, "capability",
+				 "postcopy-ram", "state", post_copy);
 	return qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), -1, soon(), NULL, err);
 }
 

@@ -53,6 +53,14 @@ static void disk_failed(struct machine_watch *w, const json_t *data) {
 		w->timer = loop_add_timer(w->inst->agent->loop, time_mono_ns() + TRY_AGAIN, resume, w);
 }
 
+/* Of one that runs here already. */
+static void memory_came(struct machine_watch *w, const char *status) {
+	if (str_same(status, "completed"))
+		run(w, &job_machine_arrived);
+	else if (str_same(status, "postcopy-paused") || str_same(status, "failed"))
+		run(w, &job_machine_lost);
+}
+
 static void handle(struct machine_watch *w, const char *event, const json_t *data) {
 	static const struct {
 		const char *event, *action;
@@ -62,6 +70,8 @@ static void handle(struct machine_watch *w, const char *event, const json_t *dat
 			event_emit(w->inst->agent, told[i].action, w->inst->id, NULL, 0, &w->inst->status);
 	if (str_same(event, "BLOCK_IO_ERROR"))
 		disk_failed(w, data);
+	if (str_same(event, "MIGRATION") && w->inst->status.arriving)
+		memory_came(w, json_get_str(data, "status"));
 	if (str_same(event, "SHUTDOWN") && !w->end_timer && checkpoints_wait(w->inst->agent, w->inst->id))
 		end(w);
 }
@@ -108,6 +118,8 @@ void machine_watch_start(struct inst *i) {
 	*w = (struct machine_watch){.inst = i, .qmp = qmp_adopt(fd)};
 	w->source = loop_add_fd(i->agent->loop, fd, EPOLLIN, on_events, w);
 	i->machine = w;
+	if (i->status.arriving) /* it may have come while nobody listened */
+		run(w, &job_machine_arrived);
 	if (checkpoints_wait(i->agent, i->id)) /* it may have powered down while nobody listened */
 		run(w, &job_machine_end);
 }

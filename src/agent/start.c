@@ -154,6 +154,7 @@ static int record_running(struct start *s, struct error *err) {
 	st->started_at = s->run.started_at;
 	st->restart_count = restarts;
 	st->health = healthy ? str_copy("starting") : NULL;
+	st->arriving = s->machine.receiver && receive_rest(s->machine.receiver);
 	return record_save(s->job->agent, &s->record, err);
 }
 

@@ -506,5 +506,6 @@ void task_step(struct core *c, struct task_run *t, const char *part, const char 
 void task_step_progress(struct core *c, struct task_run *t, const char *part, int64_t done, int64_t total);
 volatile bool *task_cancel_flag(struct task_run *t);
 int task_cancel_fd(struct task_run *t); /* readable once it is cancelled */
+void task_final(struct core *c, struct task_run *t); /* its message says why it cannot be cancelled from here on */
 void tasks_cancel_all(struct core *c);
 void task_run_drop(void *t);

@@ -94,7 +94,7 @@ static int describe(struct core *c, const struct migration *m, const struct inst
 	int r = look_at_disk(c, i, m->wanted.keep, &size, err);
 	if (r < 0)
 		return r;
-	struct migration_arrival a = {.secret = m->wanted.secret, .id = i->id};
+	struct migration_arrival a = {.secret = m->wanted.secret, .id = i->id, .post_copy = m->wanted.post_copy};
 	fields_copy(&instance_spec_table, &i->spec, &a.spec);
 	a.spec.root_size = size;
 	pin_networks(i, &a.spec);
@@ -198,7 +198,7 @@ static int move(struct core *c, struct task_run *t, const struct migration *m, s
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, e);
 	_cleanup_(client_free_ptr) struct client *there = reach(m->wanted.to, err);
 	struct msg_machine_migrate body = {.id = m->id, .to = m->wanted.to, .secret = m->wanted.secret, .keep = m->wanted.keep,
-					   .downtime = m->wanted.downtime, .bandwidth = m->wanted.bandwidth};
+					   .post_copy = m->wanted.post_copy, .downtime = m->wanted.downtime, .bandwidth = m->wanted.bandwidth};
 	struct msg_instance_state state = {0};
 	int fds[MIGRATION_CHANNELS] = {-1, -1, -1};
 	if (!there)

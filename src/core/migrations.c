@@ -22,6 +22,7 @@ struct ticket {
 	char *id, *secret, *project, *name;
 	int64_t given; /* mono ns */
 	bool used;     /* a machine has come with it */
+	bool post_copy;
 	struct entry *entry; /* which the task has a reference of */
 	int fds[MIGRATION_CHANNELS];
 };
@@ -135,7 +136,7 @@ static int await_connections(struct core *c, struct task_run *run, const struct 
 
 static int receive(struct core *c, struct task_run *run, struct ticket *t, struct error *err) {
 	struct msg_instance_state state = {0};
-	struct msg_machine_receive body = {.id = t->entry->snap->instance.id, .secret = t->secret};
+	struct msg_machine_receive body = {.id = t->entry->snap->instance.id, .secret = t->secret, .post_copy = t->post_copy};
 	int r = await_connections(c, run, t, err);
 	if (r == 0)
 		r = agent_task_give(c, run, "machine-receive", &body, t->fds, MIGRATION_CHANNELS, &state, err);
@@ -197,6 +198,7 @@ int migration_arrive(struct core *c, const char *project, const char *ticket, co
 		r = error_set(err, ERROR_CONFLICT, "a machine has come with this ticket already");
 	if (r == 0) {
 		t->used = true;
+		t->post_copy = a->post_copy;
 		t->refs++;
 	}
 	core_unlock(c);

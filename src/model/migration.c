@@ -39,6 +39,7 @@ TABLE(migration_ticket, ticket_fields, "Leave to bring one machine");
 static const struct field arrival_fields[] = {
 	SECRET(struct migration_arrival),
 	FIELD(struct migration_arrival, id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = instance_id_check, .doc = "Of the machine"),
+	FIELD(struct migration_arrival, post_copy, FIELD_BOOL, .doc = "Its guest goes on before all of its memory is there"),
 	FIELD(struct migration_arrival, spec, FIELD_OBJECT, .sub = &instance_spec_table,
 	      .doc = "What it is, with its addresses and its disk's size"),
 };
@@ -57,6 +58,8 @@ static const struct field request_fields[] = {
 	SECRET(struct migration_request),
 	FIELD(struct migration_request, with_disks, FIELD_BOOL, .doc = "Its disk is copied while the guest runs"),
 	FIELD(struct migration_request, keep, FIELD_BOOL, .doc = "It stays here as well, stopped"),
+	FIELD(struct migration_request, post_copy, FIELD_BOOL,
+	      .doc = "Its guest goes on there once its memory was sent once; what it has changed meanwhile follows"),
 	FIELD(struct migration_request, downtime, FIELD_DURATION, .def = "300ms",
 	      .doc = "How long the guest may be halted for the last of its memory"),
 	FIELD(struct migration_request, bandwidth, FIELD_SIZE, .def = "0", .doc = "Bytes a second for its memory; 0: all that there is"),

@@ -13,6 +13,7 @@ struct migration_ticket {
 struct migration_arrival { /* the machine that comes, its disk's size in spec.root_size */
 	char *secret;
 	char *id;
+	bool post_copy;
 	struct instance_spec spec;
 };
 /* Its connections: what the two agents say to each other, the memory, the disk. */
@@ -27,6 +28,7 @@ struct migration_request {
 	char *ticket, *secret;
 	bool with_disks;
 	bool keep;         /* the machine stays here, stopped */
+	bool post_copy;    /* its guest goes on there once its memory was sent once, whatever it has changed meanwhile follows */
 	int64_t downtime;  /* ns that the guest may be halted for the last of its memory */
 	int64_t bandwidth; /* bytes a second; 0: all that there is */
 };

@@ -8,8 +8,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from machine_state import boots, get, machine, put, state, status  # noqa: E402
-from migrate import Pair, clean, gone, listed  # noqa: E402
-from tap import contains, equal, run, test  # noqa: E402
+from migrate import Pair, between, clean, gone, listed, page_faults, tasks, under_way  # noqa: E402
+from tap import Skip, contains, equal, need, run, test  # noqa: E402
 from wabe import wait_until  # noqa: E402
 
 IMAGE = "tiny:1"
@@ -17,10 +17,6 @@ IMAGE = "tiny:1"
 
 def setup():
     return Pair(IMAGE)
-
-
-def tasks(d):
-    return d.api("GET", "/v1/projects/default/tasks")[1]["tasks"]
 
 
 @test
@@ -105,7 +101,6 @@ def refused(p):
                        (["--to", "tcp://x", "--with-disks"], "must be unix:///DIRECTORY/wabe.sock"),
                        (["--with-disks"], "--to is needed"),
                        (["--to", "unix:///nowhere/wabe.sock", "--with-disks"], "cannot reach the daemon"),
-                       (["--to", p.url(b), "--with-disks", "--post-copy"], "userfaultfd"),
                        (["--to", p.url(a), "--with-disks"], "taken"),
                        (["--to", p.url(a), "--with-disks", "--name", "again"], "here already")):
         r = a.cli("migrate", *args, "here", check=False)
@@ -124,6 +119,49 @@ def refused(p):
     contains(r.stderr, "is paused")
     equal(listed(b), [])
     equal(listed(a), [(id, "here", "paused")])
+    clean(p)
+
+
+@test
+def post_copy_refused(p):
+    """where QEMU may not serve page faults --post-copy says so before anything has moved"""
+    a, b = p
+    if page_faults():
+        raise Skip("QEMU may serve page faults here (vm.unprivileged_userfaultfd)")
+    id = machine(a, IMAGE)
+    put(a, id, "a", "A")
+    r = a.cli("migrate", "--to", p.url(b), "--with-disks", "--post-copy", id, check=False)
+    equal(r.returncode, 125)
+    contains(r.stderr, "vm.unprivileged_userfaultfd=1")
+    gone(b)
+    equal((state(a, id), get(a, id), boots(a, id), status(a, id).get("moves_to")), ("running", ("a", "A"), 1, None))
+    a.cli("migrate", "--to", p.url(b), "--with-disks", id)
+    equal(get(b, id), ("a", "A"))
+    clean(p)
+
+
+@test
+def post_copy(p):
+    """the guest runs there before all of its memory does; from then on a cancel is refused; afterwards it is a machine as any other"""
+    a, b = p
+    need("userfaultfd", page_faults())
+    id = machine(a, IMAGE, "--name", "traveller")
+    put(a, id, "a", "A")
+    mover = between(p, id)
+    wait_until(lambda: state(b, id) == "running", 120, "a start there")
+    equal(status(b, id).get("arriving"), True)
+    r = a.cli("task", "cancel", under_way(a, "follows")["id"], check=False)
+    contains(r.stderr, "cannot be called off any more: its guest runs there")
+    r = b.cli("suspend", id, check=False)
+    contains(r.stderr, "still comes from another daemon")
+    mover.send_signal(signal.SIGINT)
+    contains(mover.communicate(timeout=300)[1], "cannot be called off any more")
+    gone(a)
+    wait_until(lambda: not status(b, id).get("arriving"), 60, "its memory")
+    equal(listed(b), [(id, "traveller", "running")])
+    equal((get(b, id), boots(b, id)), (("a", "A"), 0))
+    b.cli("migrate", "--to", p.url(a), "--with-disks", id)  # QEMU has no settings of the first one any more
+    equal((get(a, id), boots(a, id)), (("a", "A"), 0))
     clean(p)
 
 

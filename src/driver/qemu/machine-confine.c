@@ -10,6 +10,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#define USERFAULTFD "/dev/userfaultfd"
 #define OVERHEAD (INT64_C(96) << 20)       /* QEMU itself, its threads, the graphics card's memory, the firmware */
 #define OVERHEAD_COMPANION (INT64_C(32) << 20)
 #define OVERHEAD_PER_CPU (INT64_C(2) << 20)
@@ -115,7 +116,11 @@ static int add_devices(const struct machine_config *m, struct container_config *
 	int r = m->kvm ? add_device(c, "/dev/kvm", err) : 0;
 	if (r == 0 && m->n_nics)
 		r = add_device(c, "/dev/net/tun", err);
-	return r == 0 && vhost ? add_device(c, "/dev/vhost-net", err) : r;
+	if (r == 0 && vhost)
+		r = add_device(c, "/dev/vhost-net", err);
+	if (r == 0 && m->post_copy && access(USERFAULTFD, F_OK) == 0)
+		r = add_device(c, USERFAULTFD, err);
+	return r;
 }
 
 /* --- the rest --- */
@@ -147,6 +152,12 @@ static void set_process(const struct machine_config *m, struct container_process
 	p->rlimits[p->n_rlimits++] = (struct container_rlimit){str_copy("RLIMIT_CORE"), 0, 0};
 }
 
+/* Before 8.0 QEMU does not know the device, only the system call, which vm.unprivileged_userfaultfd of the host has to let it make. */
+static void allow_page_faults(json_t *profile) {
+	json_t *rule = json_pack("{s:[s],s:s}", "names", "userfaultfd", "action", "SCMP_ACT_ALLOW");
+	json_array_append_new(json_object_get(profile, "syscalls"), rule);
+}
+
 /* virtiofsd gives each of its threads a working directory of its own, which the usual profile does not let it. */
 static void allow_threads(json_t *profile) {
 	json_t *rule = json_pack("{s:[s],s:s,s:[{s:i,s:i,s:s}]}", "names", "unshare", "action", "SCMP_ACT_ALLOW", "args", "index", 0,
@@ -171,6 +182,8 @@ int machine_confine(const struct machine_config *m, const char *skeleton, struct
 	c->seccomp = seccomp_default_profile(c->process.cap_bounding);
 	if (!c->seccomp)
 		return error_set(err, ERROR_INTERNAL, "there is no seccomp profile");
+	if (m->post_copy)
+		allow_page_faults(c->seccomp);
 	if (!m->n_shares)
 		return 0;
 	allow_threads(c->seccomp);
