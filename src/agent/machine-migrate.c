@@ -15,6 +15,7 @@
 #include "driver/qemu/qmp.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@
 #define REPORT_EVERY (250 * NS_PER_MS)
 #define BANDWIDTH ((json_int_t)1 << 40)
 #define FOLLOWS "its guest runs there, the rest of its memory follows"
-#define AWAY "away" /* the other side's disk, and the copy to it */
+#define AWAY "away" /* the other side's disks, and the copies to them: away0, away1 … */
 
 struct mover {
 	struct job *job;
@@ -104,28 +105,44 @@ static int stop_memory(struct qmp *q, struct error *err) {
 	return r;
 }
 
-static bool has_job(const json_t *jobs) {
-	for (size_t i = 0; i < json_array_size(jobs); i++)
-		if (str_same(json_get_str(json_array_get(jobs, i), "device"), AWAY))
-			return true;
-	return false;
+static bool is_away(const char *job) {
+	return job && str_starts(job, AWAY);
 }
 
-static int stop_disk(struct qmp *q, struct error *err) {
+/* What it has of copies is told to end. True: it has some. */
+static bool cancel_jobs(struct qmp *q, const json_t *jobs) {
+	bool any = false;
+	for (size_t i = 0; i < json_array_size(jobs); i++) {
+		const char *job = json_get_str(json_array_get(jobs, i), "device");
+		if (is_away(job))
+			qmp_call(q, "block-job-cancel", json_pack("{s:s,s:b}", "device", job, "force", 1), -1, soon(), NULL, NULL);
+		any |= is_away(job);
+	}
+	return any;
+}
+
+static void away_name(char name[32], size_t i) {
+	snprintf(name, 32, AWAY "%zu", i);
+}
+
+static int stop_disks(struct qmp *q, struct error *err) {
 	int64_t deadline = time_mono_ns() + ANSWER_WAIT;
 	int r = 0;
-	qmp_call(q, "block-job-cancel", json_pack("{s:s,s:b}", "device", AWAY, "force", 1), -1, soon(), NULL, NULL);
 	while (r == 0) {
 		_cleanup_(json_free_ptr) json_t *jobs = NULL;
 		_cleanup_(error_free) struct error why = ERROR_INIT;
 		r = ask(q, "query-block-jobs", &jobs, err);
-		if (r < 0 || !has_job(jobs))
+		if (r < 0 || !cancel_jobs(q, jobs))
 			break;
 		r = look_again(q, deadline, &why);
 		if (r < 0)
 			error_move(err, &why);
 	}
-	qmp_call(q, "blockdev-del", json_pack("{s:s}", "node-name", AWAY), -1, soon(), NULL, NULL);
+	for (size_t i = 0; i <= MIGRATION_DISKS_MAX; i++) {
+		char node[32];
+		away_name(node, i);
+		qmp_call(q, "blockdev-del", json_pack("{s:s}", "node-name", node), -1, soon(), NULL, NULL);
+	}
 	return r;
 }
 
@@ -141,7 +158,7 @@ static int go_on(struct qmp *q, struct error *err) {
 static int stay(const struct agent *a, struct msg_instance_create *r, const struct run_state *run, struct qmp *q, struct error *err) {
 	int result = stop_memory(q, err);
 	if (result == 0)
-		result = stop_disk(q, err);
+		result = stop_disks(q, err);
 	if (result == 0)
 		result = go_on(q, err);
 	secure_end(q, r, run);
@@ -174,22 +191,28 @@ static int greet(struct mover *m, struct error *err) {
 	return r < 0 ? r : migration_hear(&m->peer, "ready", err);
 }
 
-/* --- its disk --- */
+/* --- its disks --- */
 
-static int open_away(struct mover *m, struct error *err) {
+static int open_away(struct mover *m, size_t i, const char *disk, const char *name, struct error *err) {
 	struct qmp *q = m->machine.q;
-	int r = qmp_give(q, "disk", m->job->fds[2], soon(), err);
-	json_t *node = json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s}", "driver", "nbd", "node-name", AWAY, "server", "type", "fd", "str",
-				 "disk", "export", "root", "tls-creds", TLS_ID, "discard", "unmap");
+	int r = qmp_give(q, "disk", m->job->fds[2 + i], soon(), err);
+	json_t *node = json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s}", "driver", "nbd", "node-name", name, "server", "type", "fd", "str",
+				 "disk", "export", disk, "tls-creds", TLS_ID, "discard", "unmap");
 	return r < 0 ? json_decref(node), r : qmp_call(q, "blockdev-add", node, -1, soon(), NULL, err);
 }
 
 static void report_disk(const struct mover *m) {
 	_cleanup_(json_free_ptr) json_t *jobs = NULL;
 	ask(m->machine.q, "query-block-jobs", &jobs, NULL);
-	const json_t *one = json_array_get(jobs, 0);
-	if (one)
-		job_progress(m->job, "copying the disk", json_get_int(one, "offset"), json_get_int(one, "len"));
+	int64_t done = 0, total = 0;
+	for (size_t i = 0; i < json_array_size(jobs); i++) {
+		const json_t *one = json_array_get(jobs, i);
+		bool ours = is_away(json_get_str(one, "device"));
+		done += ours ? json_get_int(one, "offset") : 0;
+		total += ours ? json_get_int(one, "len") : 0;
+	}
+	if (total)
+		job_progress(m->job, "copying the disk", done, total);
 }
 
 static int disk_failed(const json_t *data, struct error *err) {
@@ -197,17 +220,17 @@ static int disk_failed(const json_t *data, struct error *err) {
 	return error_set(err, ERROR_UNAVAILABLE, "the copy of the disk was cut off: %s", words);
 }
 
-/* Of the copy: 1 for what is awaited, 0 for something else. Its end is a failure unless that is it. */
-static int judge_event(const char *event, const json_t *data, const char *wanted, struct error *err) {
-	if (!str_starts(event, "BLOCK_JOB_") || !str_same(json_get_str(data, "device"), AWAY))
+/* Of the copies: 1 for what is awaited of this one, 0 for something else. The end of any is a failure unless that is it. */
+static int judge_event(const char *event, const json_t *data, const char *job, const char *wanted, struct error *err) {
+	const char *of = json_get_str(data, "device");
+	if (!str_starts(event, "BLOCK_JOB_") || !is_away(of))
 		return 0;
 	bool ended = str_same(event, "BLOCK_JOB_COMPLETED") || str_same(event, "BLOCK_JOB_CANCELLED");
-	if (ended && (json_get_str(data, "error") || !str_same(event, wanted)))
-		return disk_failed(data, err);
-	return str_same(event, wanted);
+	bool is = str_same(of, job) && str_same(event, wanted);
+	return ended && (json_get_str(data, "error") || !is) ? disk_failed(data, err) : is;
 }
 
-static int await_disk(struct mover *m, const char *wanted, int64_t deadline, struct error *err) {
+static int await_disk(struct mover *m, const char *job, const char *wanted, int64_t deadline, struct error *err) {
 	int r = 0;
 	while (r == 0) {
 		_cleanup_(free_ptr) char *event = NULL;
@@ -215,7 +238,7 @@ static int await_disk(struct mover *m, const char *wanted, int64_t deadline, str
 		_cleanup_(error_free) struct error why = ERROR_INIT;
 		r = qmp_event(m->machine.q, NULL, time_mono_ns() + REPORT_EVERY, &event, &data, &why);
 		if (r == 0)
-			r = judge_event(event, data, wanted, err);
+			r = judge_event(event, data, job, wanted, err);
 		else if (r != -ERROR_TIMEOUT || (deadline && time_mono_ns() > deadline))
 			error_move(err, &why);
 		else
@@ -227,19 +250,45 @@ static int await_disk(struct mover *m, const char *wanted, int64_t deadline, str
 }
 
 /* Writes of the guest go to both sides from its beginning on, so that it comes to an end. */
-static int copy_disk(struct mover *m, struct error *err) {
-	_cleanup_(free_ptr) char *id = machine_disk_id(NULL), *node = str_format("%s-data", id);
-	int r = open_away(m, err);
+static int copy_disk(struct mover *m, size_t i, const char *disk, struct error *err) {
+	_cleanup_(free_ptr) char *node = str_format("%s-data", disk);
+	char name[32];
+	away_name(name, i);
+	int r = open_away(m, i, disk, name, err);
 	fault_point("migrate.disk");
-	json_t *args = json_pack("{s:s,s:s,s:s,s:s,s:s}", "job-id", AWAY, "device", node, "target", AWAY, "sync", "full", "copy-mode",
+	json_t *args = json_pack("{s:s,s:s,s:s,s:s,s:s}", "job-id", name, "device", node, "target", name, "sync", "full", "copy-mode",
 				 "write-blocking");
 	r = r < 0 ? json_decref(args), r : qmp_call(m->machine.q, "blockdev-mirror", args, -1, soon(), NULL, err);
-	return r < 0 ? r : await_disk(m, "BLOCK_JOB_READY", 0, err);
+	return r < 0 ? r : await_disk(m, name, "BLOCK_JOB_READY", 0, err);
 }
 
-static int finish_disk(struct mover *m, struct error *err) {
-	int r = qmp_call(m->machine.q, "block-job-cancel", json_pack("{s:s}", "device", AWAY), -1, soon(), NULL, err);
-	return r < 0 ? r : await_disk(m, "BLOCK_JOB_COMPLETED", time_mono_ns() + DRAIN_WAIT, err);
+static int finish_disk(struct mover *m, size_t i, struct error *err) {
+	char name[32];
+	away_name(name, i);
+	int r = qmp_call(m->machine.q, "block-job-cancel", json_pack("{s:s}", "device", name), -1, soon(), NULL, err);
+	return r < 0 ? r : await_disk(m, name, "BLOCK_JOB_COMPLETED", time_mono_ns() + DRAIN_WAIT, err);
+}
+
+/* One after the other; those that are there already stay the same meanwhile. */
+static int copy_disks(struct mover *m, struct error *err) {
+	_cleanup_(run_disks_free_ptr) struct run_disk *disks = run_disks(&m->machine.record, &m->machine.run);
+	size_t n = 0;
+	while (disks[n].id)
+		n++;
+	if (n + 2 != m->job->nfds)
+		return error_set(err, ERROR_CONFLICT, "machine %.12s has %zu disks, and connections have come for %zu", m->machine.id, n,
+				 m->job->nfds - 2);
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = copy_disk(m, i, disks[i].id, err);
+	return r;
+}
+
+static int finish_disks(struct mover *m, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i + 2 < m->job->nfds; i++)
+		r = finish_disk(m, i, err);
+	return r;
 }
 
 /* --- its memory --- */
@@ -293,6 +342,8 @@ static int await_memory(struct mover *m, const char *wanted, struct error *err) 
 		_cleanup_(json_free_ptr) json_t *data = NULL;
 		_cleanup_(error_free) struct error why = ERROR_INIT;
 		int r = qmp_event(m->machine.q, NULL, time_mono_ns() + REPORT_EVERY, &event, &data, &why);
+		if (r == 0 && judge_event(event, data, NULL, NULL, err) < 0)
+			return -(int)err->kind;
 		const char *status = r == 0 && str_same(event, "MIGRATION") ? json_get_str(data, "status") : NULL;
 		if (str_same(status, wanted))
 			return 0;
@@ -382,7 +433,7 @@ static int transfer(struct mover *m, struct error *err) {
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* once more: being another user for a moment has taken it away */
 	fault_point("migrate.secure");
 	if (r == 0)
-		r = copy_disk(m, err);
+		r = copy_disks(m, err);
 	fault_point("migrate.copied");
 	if (r == 0)
 		r = begin_memory(m, err);
@@ -390,7 +441,7 @@ static int transfer(struct mover *m, struct error *err) {
 		r = await_memory(m, "pre-switchover", err);
 	fault_point("migrate.halted");
 	if (r == 0)
-		r = finish_disk(m, err);
+		r = finish_disks(m, err);
 	fault_point("migrate.drained");
 	if (r == 0 && m->rest)
 		return give_away(m, err);
@@ -459,7 +510,7 @@ int work_machine_migrate(struct job *j, struct error *err) {
 	m.machine.agent = j->agent;
 	m.machine.id = j->id;
 	lines_init(&m.peer, j->fds[0], MIGRATION_LINE);
-	int r = memory_open(&m.machine, true, err);
+	int r = memory_open(&m.machine, false, err);
 	if (r == 0)
 		r = note_begin(&m, err);
 	fault_point("migrate.noted-begin");

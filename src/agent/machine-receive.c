@@ -29,7 +29,7 @@ struct receiver {
 	struct lines peer;
 	struct qmp *q;
 	struct msg_instance_create *record; /* of the start */
-	pid_t carriers[2];
+	pid_t carriers[2 * (1 + MIGRATION_DISKS_MAX)];
 	bool loaded, go;
 	bool rest; /* comes while it runs */
 };
@@ -71,7 +71,7 @@ int receive_prepare(const struct agent *a, struct receiver *f, char *const *shap
 	return keep_generation(a, f->job->id, f->what.generation, err);
 }
 
-/* --- its disk --- */
+/* --- its disks --- */
 
 __attribute__((noreturn)) static void carry(int from, int to) {
 	_cleanup_(free_ptr) char *piece = alloc_zero(PIECE);
@@ -90,21 +90,20 @@ __attribute__((noreturn)) static void carry(int from, int to) {
 	_exit(0);
 }
 
-static int start_carriers(struct receiver *f, int server, struct error *err) {
-	int disk = f->job->fds[2];
+static int start_carriers(pid_t *carriers, int disk, int server, struct error *err) {
 	fd_set_nonblock(disk, false);
 	for (int i = 0; i < 2; i++) {
-		f->carriers[i] = fork();
-		if (f->carriers[i] < 0)
+		carriers[i] = fork();
+		if (carriers[i] < 0)
 			return error_errno(err, errno, "cannot start a process for the disk");
-		if (f->carriers[i] == 0)
+		if (carriers[i] == 0)
 			carry(i ? server : disk, i ? disk : server);
 	}
 	return 0;
 }
 
 static void end_carriers(struct receiver *f) {
-	for (int i = 0; i < 2; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(f->carriers); i++) {
 		if (f->carriers[i] <= 0)
 			continue;
 		kill(f->carriers[i], SIGKILL);
@@ -113,31 +112,54 @@ static void end_carriers(struct receiver *f) {
 	}
 }
 
-/* A socket of nobody's but QEMU's and this process's. */
-static int connect_server(const struct agent *a, const char *id, int *listener, struct error *err) {
+/* A socket of nobody's but QEMU's and this process's, and n connections to it. */
+static int connect_server(const struct agent *a, const char *id, int *listener, int *servers, size_t n, struct error *err) {
 	_cleanup_(free_ptr) char *dir = run_path(a, id, NULL);
 	_cleanup_(close_fd) int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_(free_ptr) char *path = str_format("/proc/self/fd/%d/nbd", at);
 	*listener = at < 0 ? -errno : sock_listen_unix(path, 0600);
-	int fd = *listener < 0 ? *listener : sock_connect_unix(path);
+	int r = MIN(*listener, 0);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		servers[i] = sock_connect_unix(path);
+		r = MIN(servers[i], 0);
+	}
 	if (at >= 0)
 		unlink(path);
-	return fd < 0 ? error_errno(err, fd, "cannot listen in %s", dir) : fd;
+	return r < 0 ? error_errno(err, r, "cannot listen in %s", dir) : 0;
 }
 
-static int serve_disk(const struct agent *a, const char *id, struct receiver *f, struct error *err) {
-	_cleanup_(free_ptr) char *disk = machine_disk_id(NULL), *node = str_format("%s-data", disk);
+static int export_disks(struct qmp *q, const struct run_disk *disks, struct error *err) {
+	int r = 0;
+	for (const struct run_disk *d = disks; r == 0 && d->id; d++) {
+		_cleanup_(free_ptr) char *node = str_format("%s-data", d->id);
+		json_t *export = json_pack("{s:s,s:s,s:s,s:s,s:b}", "type", "nbd", "id", d->id, "node-name", node, "name", d->id, "writable", 1);
+		r = qmp_call(q, "block-export-add", export, -1, soon(), NULL, err);
+	}
+	return r;
+}
+
+/* The other side picks by name which of them a connection is for. */
+static int serve_disks(const struct agent *a, const char *id, struct receiver *f, const struct run_state *run, struct error *err) {
+	_cleanup_(run_disks_free_ptr) struct run_disk *disks = run_disks(f->record, run);
 	_cleanup_(close_fd) int listener = -1;
-	_cleanup_(close_fd) int server = connect_server(a, id, &listener, err);
-	if (server < 0)
-		return server;
+	size_t n = f->job->nfds - 2;
+	int servers[1 + MIGRATION_DISKS_MAX];
+	for (size_t i = 0; i < ARRAY_SIZE(servers); i++)
+		servers[i] = -1;
+	int r = connect_server(a, id, &listener, servers, n, err);
 	json_t *at = json_pack("{s:{s:s,s:{s:s}},s:s,s:i}", "addr", "type", "fd", "data", "str", "nbd", "tls-creds", TLS_ID,
-			       "max-connections", 1);
-	json_t *export = json_pack("{s:s,s:s,s:s,s:s,s:b}", "type", "nbd", "id", "root", "node-name", node, "name", "root", "writable", 1);
-	int r = qmp_give(f->q, "nbd", listener, soon(), err);
+			       "max-connections", (int)n);
+	if (r == 0)
+		r = qmp_give(f->q, "nbd", listener, soon(), err);
 	r = r < 0 ? json_decref(at), r : qmp_call(f->q, "nbd-server-start", at, -1, soon(), NULL, err);
-	r = r < 0 ? json_decref(export), r : qmp_call(f->q, "block-export-add", export, -1, soon(), NULL, err);
-	return r < 0 ? r : start_carriers(f, server, err);
+	if (r == 0)
+		r = export_disks(f->q, disks, err);
+	for (size_t i = 0; i < n; i++) {
+		if (r == 0)
+			r = start_carriers(&f->carriers[2 * i], f->job->fds[2 + i], servers[i], err);
+		close_fd(&servers[i]);
+	}
+	return r;
 }
 
 /* --- its memory --- */
@@ -218,7 +240,7 @@ static int load(const struct agent *a, const char *id, struct receiver *f, const
 		r = secure_begin(f->q, f->record, run, f->wanted->secret, true, err);
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* once more: being another user for a moment has taken it away */
 	if (r == 0)
-		r = serve_disk(a, id, f, err);
+		r = serve_disks(a, id, f, run, err);
 	if (r == 0)
 		r = begin_memory(f, err);
 	fault_point("receive.serving");

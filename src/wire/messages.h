@@ -140,7 +140,7 @@ struct msg_machine_password {
 	struct inside_password change;
 };
 
-/* A machine that moves to another daemon. Descriptors of both: what the agents say to each other, memory, disk (migration_channels).
+/* A machine that moves to another daemon. Descriptors of both: what the agents say to each other, memory, its disks (migration_channels).
  * "machine-migrate": reply when it runs there, with progress; any failure but UNAVAILABLE: it goes on here. UNAVAILABLE: as long as
  * its status has moves_to the other daemon is to be asked. "machine-receive": reply when it runs here. post_copy: a part of its memory
  * may come later (`arriving` in its status); the source's progress is final from then on. */

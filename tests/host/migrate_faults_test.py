@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from machine import qemu_of  # noqa: E402
 from machine_state import boots, get, machine, put, state, status  # noqa: E402
-from migrate import Pair, between, clean, gone, listed, page_faults, qemu_below  # noqa: E402
+from migrate import Pair, between, clean, gone, listed, page_faults, qemu_below, volumes  # noqa: E402
 from tap import LONG, contains, equal, need, run, test  # noqa: E402
 from wabe import wait_until  # noqa: E402
 
@@ -46,9 +46,12 @@ def killed(d):
         return f.read().count("was ended by signal 9")
 
 
-def life(p, side, fault, post_copy=False):
+def life(p, side, fault, post_copy=False, volume=False):
     a, b = p
-    id = machine(a, IMAGE)
+    if volume:
+        a.cli("volume", "create", "--kind", "block", "--size", "1m", "v")
+    had = volumes(a)
+    id = machine(a, IMAGE, *(["-v", "v:/v"] if volume else []))
     put(a, id, "a", "A")
     d = a if side == "source" else b
     d.stop()
@@ -64,6 +67,7 @@ def life(p, side, fault, post_copy=False):
     if post_copy:
         mover.communicate(timeout=300)
     where = settled(p)
+    wait_until(lambda: volumes(where) == had and not volumes(a if where is b else b), 30, f"its volumes alone: {list(map(volumes, p))}")
     if state(where, id) == "running":
         wait_until(lambda: boots(where, id) <= (where is a), 5, "no start from the beginning")
         equal(get(where, id), ("a", "A"))
@@ -73,6 +77,8 @@ def life(p, side, fault, post_copy=False):
         wait_until(lambda: boots(where, id) == 1, 30, "a start from the beginning")
         equal(get(where, id)[1], "A")
     clean(p)
+    if volume:
+        where.cli("volume", "rm", "v")
 
 
 def fault_test(side, points, who):
@@ -132,6 +138,17 @@ def deaths_of_machines(p):
     wait_until(lambda: boots(a, id) == 2, 30, "a start from the beginning")
     equal(get(a, id)[1], "A")
     clean(p)
+
+
+@test
+def with_a_volume(p):
+    """SIGKILL of agent and worker at some of the steps of one that has a volume: that is where the machine is, and nowhere else"""
+    steps = ("source", "migrate.copied"), ("target", "receive.serving"), ("target", "start.recorded"), ("source", "migrate.ended")
+    for side, point in steps:
+        try:
+            life(p, side, f"both:{point}", volume=True)
+        except BaseException as e:
+            raise AssertionError(f"{point}: {e}\n{[d.log()[-1500:] for d in p]}") from e
 
 
 def post_copy(p):

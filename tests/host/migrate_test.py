@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from machine_state import boots, get, machine, put, state, status  # noqa: E402
-from migrate import Pair, between, clean, gone, listed, page_faults, tasks, under_way  # noqa: E402
+from migrate import Pair, between, clean, gone, listed, page_faults, tasks, under_way, volumes  # noqa: E402
 from tap import Skip, contains, equal, need, run, test  # noqa: E402
 from wabe import wait_until  # noqa: E402
 
@@ -119,6 +119,86 @@ def refused(p):
     contains(r.stderr, "is paused")
     equal(listed(b), [])
     equal(listed(a), [(id, "here", "paused")])
+    clean(p)
+
+
+def content(d, volume):
+    """Of a volume that nobody writes to."""
+    with open(d.dir + "/volume", "w+b") as f:
+        d.cli("volume", "export", "--format", "raw", "-o", f.name, volume)
+        return f.read()
+
+
+@test
+def with_volumes(p):
+    """its block volumes move with it, under their names and ids, and are gone where they were; back again they are what they were"""
+    a, b = p
+    data = {"one": os.urandom(1 << 20), "two": os.urandom(2 << 20)}
+    for name, content_ in data.items():
+        with open(a.dir + "/" + name, "wb") as f:
+            f.write(content_)
+        a.cli("volume", "import", "--kind", "block", "--size", f"{len(content_)}", "--format", "raw", f.name, name)
+    had = volumes(a)
+    id = machine(a, IMAGE, "-v", "one:/one", "-v", "two:/two")
+    put(a, id, "a", "A")
+    a.cli("migrate", "--to", p.url(b), "--with-disks", id)
+    gone(a)
+    equal((volumes(a), volumes(b)), ([], had))
+    equal((get(b, id), boots(b, id)), (("a", "A"), 0))
+    for d in p:
+        d.stop()
+        d.start()
+    equal((volumes(a), volumes(b)), ([], had), "volumes after a restart of both daemons")
+    b.cli("migrate", "--to", p.url(a), "--with-disks", "--keep", id)
+    equal((volumes(a), volumes(b)), (had, had), "kept")
+    equal((get(a, id), boots(a, id)), (("a", "A"), 0))
+    r = a.cli("migrate", "--to", p.url(b), "--with-disks", "--name", "else", id, check=False)
+    equal(r.returncode, 125)
+    contains(r.stderr, "here already")
+    equal((volumes(b), state(a, id)), (had, "running"))
+    a.cli("rm", "-f", id)
+    b.cli("rm", id)
+    for d in p:
+        for name, content_ in data.items():
+            equal(content(d, name) == content_, True, f"what is on {name}")
+            d.cli("volume", "rm", name)
+    clean(p)
+
+
+@test
+def volumes_refused(p):
+    """a volume that others have, that has snapshots, that is only read, or whose name is taken there: nothing changes"""
+    a, b = p
+    a.cli("volume", "create", "--kind", "block", "--size", "1m", "v")
+    id = machine(a, IMAGE, "-v", "v:/v")
+    other = a.out("create", "--vm", "-v", "v:/v", IMAGE).strip()
+    put(a, id, "a", "A")
+
+    def refused_with(text):
+        r = a.cli("migrate", "--to", p.url(b), "--with-disks", id, check=False)
+        equal(r.returncode, 125)
+        contains(r.stderr, text)
+        wait_until(lambda: not listed(b), 30, "nothing there")
+
+    refused_with("as well: it cannot move along")
+    a.cli("rm", other)
+    a.cli("volume", "create", "--kind", "block", "--size", "1m", "w")
+    a.cli("snapshot", "create", "--volume", "v", "then")
+    refused_with("volume v has snapshots")
+    a.cli("snapshot", "rm", "--volume", "v", "then")
+    b.cli("volume", "create", "--kind", "block", "--size", "1m", "v")
+    refused_with("v")
+    equal([v[1] for v in volumes(b)], ["v"])
+    b.cli("volume", "rm", "v")
+    equal((get(a, id), boots(a, id)), (("a", "A"), 1))
+    a.cli("rm", "-f", id)
+    id = machine(a, IMAGE, "-v", "v:/v:ro")
+    refused_with("only block volumes that it writes to")
+    a.cli("rm", "-f", id)
+    equal(sorted(v[1] for v in volumes(a)), ["v", "w"])
+    equal(volumes(b), [])
+    for name in ("v", "w"):
+        a.cli("volume", "rm", name)
     clean(p)
 
 

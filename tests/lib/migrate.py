@@ -1,5 +1,6 @@
 """Two daemons, between which machines move."""
 import glob
+import json
 import subprocess
 
 from machine import Console, tiny_daemon
@@ -32,6 +33,10 @@ class Pair:
 def listed(d):
     """Its machines: id, name, state."""
     return sorted((i["id"], i["spec"]["name"], i["status"]["state"]) for i in d.json("ls", "-a"))
+
+
+def volumes(d):
+    return sorted((v["id"], v["spec"]["name"], v["spec"]["size"]) for v in json.loads(d.out("volume", "ls", "--json")))
 
 
 def qemu_below(d):
