@@ -270,7 +270,8 @@ bool receive_rest(const struct receiver *f) {
 	return f->rest;
 }
 
-/* The key and the settings are of no use any more, unless a part is still to come. The client of the disk's server goes once it has been told. */
+/* The key and the settings are of no use any more, unless a part is still to come. The client of the disk's server goes once it has
+ * been told. */
 void receive_gone(const struct agent *a, const char *id, struct receiver *f, const struct run_state *run) {
 	_cleanup_(error_free) struct error err = ERROR_INIT;
 	if (machine_monitor(a, id, soon(), &f->q, &err) < 0)

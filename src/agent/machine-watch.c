@@ -20,7 +20,7 @@
 struct machine_watch {
 	struct inst *inst;
 	struct qmp *qmp;
-	struct loop_source *source, *timer, *end_timer;
+	struct loop_source *source, *timer, *end_timer, *arrival_timer;
 };
 
 static void run(struct machine_watch *w, const struct handler *h) {
@@ -51,6 +51,16 @@ static void disk_failed(struct machine_watch *w, const json_t *data) {
 		 halted ? ": it halts until it can be written to" : "");
 	if (halted && !w->timer)
 		w->timer = loop_add_timer(w->inst->agent->loop, time_mono_ns() + TRY_AGAIN, resume, w);
+}
+
+/* Again, until that is on record. */
+static void look_for_memory(void *arg) {
+	struct machine_watch *w = arg;
+	w->arrival_timer = NULL;
+	if (!w->inst->status.arriving)
+		return;
+	run(w, &job_machine_arrived);
+	w->arrival_timer = loop_add_timer(w->inst->agent->loop, time_mono_ns() + END_AGAIN, look_for_memory, w);
 }
 
 /* Of one that runs here already. */
@@ -90,7 +100,8 @@ static void on_events(UNUSED struct loop_source *s, UNUSED uint32_t events, void
 	if (r < 0) { /* it has ended, which its shim will tell */
 		loop_remove(w->source);
 		loop_remove(w->end_timer);
-		w->source = w->end_timer = NULL;
+		loop_remove(w->arrival_timer);
+		w->source = w->end_timer = w->arrival_timer = NULL;
 	}
 }
 
@@ -102,6 +113,7 @@ void machine_watch_stop(struct inst *i) {
 	loop_remove(w->source);
 	loop_remove(w->timer);
 	loop_remove(w->end_timer);
+	loop_remove(w->arrival_timer);
 	qmp_free(w->qmp);
 	free(w);
 }
@@ -118,8 +130,7 @@ void machine_watch_start(struct inst *i) {
 	*w = (struct machine_watch){.inst = i, .qmp = qmp_adopt(fd)};
 	w->source = loop_add_fd(i->agent->loop, fd, EPOLLIN, on_events, w);
 	i->machine = w;
-	if (i->status.arriving) /* it may have come while nobody listened */
-		run(w, &job_machine_arrived);
+	look_for_memory(w); /* it may have come while nobody listened */
 	if (checkpoints_wait(i->agent, i->id)) /* it may have powered down while nobody listened */
 		run(w, &job_machine_end);
 }
