@@ -117,9 +117,11 @@ static int describe_disks(struct core *c, const struct migration *m, const struc
 			  struct error *err) {
 	_cleanup_(free_ptr) char *what = str_format("machine %s", i->spec.name);
 	int r = look_at_disk(c, i->pool_id ? i->pool_id : POOL_LOCAL_ID, i->id, what, m->wanted.keep, &a->spec.root_size, err);
-	a->disks.items = alloc_array(i->volumes.n + 1, sizeof *a->disks.items);
-	for (size_t k = 0; r == 0 && k < i->volumes.n; k++)
-		r = describe_disk(c, m, i, &i->volumes.items[k], &a->disks.items[a->disks.n++], err);
+	a->disks.items = alloc_array(i->spec.mounts.n + 1, sizeof *a->disks.items);
+	for (size_t k = 0; r == 0 && k < i->spec.mounts.n; k++) {
+		const struct volume_use *use = volume_use_named(i, i->spec.mounts.items[k].source);
+		r = describe_disk(c, m, i, use, &a->disks.items[a->disks.n++], err);
+	}
 	return r;
 }
 
@@ -232,13 +234,15 @@ static int move(struct core *c, struct task_run *t, const struct migration *m, s
 	struct msg_machine_migrate body = {.id = m->id, .to = m->wanted.to, .secret = m->wanted.secret, .keep = m->wanted.keep,
 					   .post_copy = m->wanted.post_copy, .downtime = m->wanted.downtime, .bandwidth = m->wanted.bandwidth};
 	struct msg_instance_state state = {0};
-	size_t n = MIGRATION_CHANNELS_MIN + snap->instance.volumes.n;
+	size_t n = MIGRATION_CHANNELS_MIN + snap->instance.spec.mounts.n;
 	int fds[MIGRATION_CHANNELS];
 	for (size_t i = 0; i < MIGRATION_CHANNELS; i++)
 		fds[i] = -1;
 	if (!there)
 		return -(int)err->kind;
-	int r = announce(c, t, m, there, &snap->instance, err);
+	int r = check(&snap->instance, &m->wanted, err); /* it may have changed since it was asked for */
+	if (r == 0)
+		r = announce(c, t, m, there, &snap->instance, err);
 	if (r == 0)
 		r = connect_channels(m, there, fds, n, err);
 	if (r == 0)
