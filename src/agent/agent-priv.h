@@ -166,6 +166,7 @@ void children_free(struct agent *a);
 void job_report(const struct job *j, const char *action, const struct instance_status *status, json_t *extra);
 int job_answer(const struct job *j, const void *reply, const int *fds, size_t nfds, struct error *err);
 void job_progress(const struct job *j, const char *message, int64_t done, int64_t total);
+void job_final(const struct job *j, const char *message); /* the same, and it cannot be called off any more */
 /* Answers with the state of the instance. */
 int job_answer_state(const struct job *j, const struct instance *i, struct error *err);
 

@@ -1,7 +1,11 @@
 /* A machine that moves to another daemon, on the side that has it: its disk is copied while the guest writes (each write goes to
  * both from then on), its memory is sent while the guest runs, which is halted for the last bit. Until that has been sent whole, any
  * death on either side leaves the guest where it was. Afterwards the other side decides, and only who has asked it may let the guest
- * go on here (machine-settle). */
+ * go on here (machine-settle).
+ *
+ * By post-copy the other side decides earlier: once the memory has been sent once, and the guest is halted and its disk is whole there.
+ * Then QEMU switches, after which it can never go on here: what is left to do is the same for who did that and for whoever comes after
+ * a crash (follow). */
 #include "agent/machine-priv.h"
 
 #include "base/log.h"
@@ -11,6 +15,7 @@
 #include "driver/qemu/qmp.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -19,7 +24,8 @@
 #define DRAIN_WAIT (120 * NS_PER_SEC) /* for the last of the disk, the guest being halted */
 #define REPORT_EVERY (250 * NS_PER_MS)
 #define BANDWIDTH ((json_int_t)1 << 40)
-#define AWAY "away" /* the other side's disk, and the copy to it */
+#define FOLLOWS "its guest runs there, the rest of its memory follows"
+#define AWAY "away" /* the other side's disks, and the copies to them: away0, away1 … */
 
 struct mover {
 	struct job *job;
@@ -27,6 +33,7 @@ struct mover {
 	struct memory_saver machine;
 	struct lines peer;
 	bool told; /* the other side may have decided by now */
+	bool rest; /* of the memory comes after that: post-copy has begun */
 };
 
 static int64_t soon(void) {
@@ -38,6 +45,11 @@ static int64_t soon(void) {
 static void set_moves_to(struct instance_status *st, const char *to) {
 	free(st->moves_to);
 	st->moves_to = to ? str_copy(to) : NULL;
+}
+
+static void forget(struct instance_status *st) {
+	set_moves_to(st, NULL);
+	st->moves_keep = st->moves_on = false;
 }
 
 static int note(const struct job *j, struct msg_instance_create *r, struct error *err) {
@@ -93,28 +105,44 @@ static int stop_memory(struct qmp *q, struct error *err) {
 	return r;
 }
 
-static bool has_job(const json_t *jobs) {
-	for (size_t i = 0; i < json_array_size(jobs); i++)
-		if (str_same(json_get_str(json_array_get(jobs, i), "device"), AWAY))
-			return true;
-	return false;
+static bool is_away(const char *job) {
+	return job && str_starts(job, AWAY);
 }
 
-static int stop_disk(struct qmp *q, struct error *err) {
+/* What it has of copies is told to end. True: it has some. */
+static bool cancel_jobs(struct qmp *q, const json_t *jobs) {
+	bool any = false;
+	for (size_t i = 0; i < json_array_size(jobs); i++) {
+		const char *job = json_get_str(json_array_get(jobs, i), "device");
+		if (is_away(job))
+			qmp_call(q, "block-job-cancel", json_pack("{s:s,s:b}", "device", job, "force", 1), -1, soon(), NULL, NULL);
+		any |= is_away(job);
+	}
+	return any;
+}
+
+static void away_name(char name[32], size_t i) {
+	snprintf(name, 32, AWAY "%zu", i);
+}
+
+static int stop_disks(struct qmp *q, struct error *err) {
 	int64_t deadline = time_mono_ns() + ANSWER_WAIT;
 	int r = 0;
-	qmp_call(q, "block-job-cancel", json_pack("{s:s,s:b}", "device", AWAY, "force", 1), -1, soon(), NULL, NULL);
 	while (r == 0) {
 		_cleanup_(json_free_ptr) json_t *jobs = NULL;
 		_cleanup_(error_free) struct error why = ERROR_INIT;
 		r = ask(q, "query-block-jobs", &jobs, err);
-		if (r < 0 || !has_job(jobs))
+		if (r < 0 || !cancel_jobs(q, jobs))
 			break;
 		r = look_again(q, deadline, &why);
 		if (r < 0)
 			error_move(err, &why);
 	}
-	qmp_call(q, "blockdev-del", json_pack("{s:s}", "node-name", AWAY), -1, soon(), NULL, NULL);
+	for (size_t i = 0; i <= MIGRATION_DISKS_MAX; i++) {
+		char node[32];
+		away_name(node, i);
+		qmp_call(q, "blockdev-del", json_pack("{s:s}", "node-name", node), -1, soon(), NULL, NULL);
+	}
 	return r;
 }
 
@@ -130,15 +158,14 @@ static int go_on(struct qmp *q, struct error *err) {
 static int stay(const struct agent *a, struct msg_instance_create *r, const struct run_state *run, struct qmp *q, struct error *err) {
 	int result = stop_memory(q, err);
 	if (result == 0)
-		result = stop_disk(q, err);
+		result = stop_disks(q, err);
 	if (result == 0)
 		result = go_on(q, err);
 	secure_end(q, r, run);
 	fault_point("migrate.undone");
 	if (result < 0)
 		return result;
-	set_moves_to(&r->instance.status, NULL);
-	r->instance.status.moves_keep = false;
+	forget(&r->instance.status);
 	return record_save(a, r, err);
 }
 
@@ -146,7 +173,8 @@ int migrate_recover(const struct agent *a, struct msg_instance_create *r, const 
 		    struct error *err) {
 	_cleanup_(json_free_ptr) json_t *now = NULL;
 	int result = ask(q, "query-migrate", &now, err);
-	if (result < 0 || !str_same(json_get_str(now, "status"), "completed"))
+	bool theirs = r->instance.status.moves_on || str_same(json_get_str(now, "status"), "completed");
+	if (result < 0 || !theirs)
 		return result < 0 ? result : stay(a, r, run, q, err);
 	log_warn("machine %.12s is halted: %s is to say whether it runs there", r->instance.id, r->instance.status.moves_to);
 	return 0;
@@ -163,22 +191,28 @@ static int greet(struct mover *m, struct error *err) {
 	return r < 0 ? r : migration_hear(&m->peer, "ready", err);
 }
 
-/* --- its disk --- */
+/* --- its disks --- */
 
-static int open_away(struct mover *m, struct error *err) {
+static int open_away(struct mover *m, size_t i, const char *disk, const char *name, struct error *err) {
 	struct qmp *q = m->machine.q;
-	int r = qmp_give(q, "disk", m->job->fds[2], soon(), err);
-	json_t *node = json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s}", "driver", "nbd", "node-name", AWAY, "server", "type", "fd", "str",
-				 "disk", "export", "root", "tls-creds", TLS_ID, "discard", "unmap");
+	int r = qmp_give(q, "disk", m->job->fds[2 + i], soon(), err);
+	json_t *node = json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s}", "driver", "nbd", "node-name", name, "server", "type", "fd", "str",
+				 "disk", "export", disk, "tls-creds", TLS_ID, "discard", "unmap");
 	return r < 0 ? json_decref(node), r : qmp_call(q, "blockdev-add", node, -1, soon(), NULL, err);
 }
 
 static void report_disk(const struct mover *m) {
 	_cleanup_(json_free_ptr) json_t *jobs = NULL;
 	ask(m->machine.q, "query-block-jobs", &jobs, NULL);
-	const json_t *one = json_array_get(jobs, 0);
-	if (one)
-		job_progress(m->job, "copying the disk", json_get_int(one, "offset"), json_get_int(one, "len"));
+	int64_t done = 0, total = 0;
+	for (size_t i = 0; i < json_array_size(jobs); i++) {
+		const json_t *one = json_array_get(jobs, i);
+		bool ours = is_away(json_get_str(one, "device"));
+		done += ours ? json_get_int(one, "offset") : 0;
+		total += ours ? json_get_int(one, "len") : 0;
+	}
+	if (total)
+		job_progress(m->job, "copying the disk", done, total);
 }
 
 static int disk_failed(const json_t *data, struct error *err) {
@@ -186,17 +220,17 @@ static int disk_failed(const json_t *data, struct error *err) {
 	return error_set(err, ERROR_UNAVAILABLE, "the copy of the disk was cut off: %s", words);
 }
 
-/* Of the copy: 1 for what is awaited, 0 for something else. Its end is a failure unless that is it. */
-static int judge_event(const char *event, const json_t *data, const char *wanted, struct error *err) {
-	if (!str_starts(event, "BLOCK_JOB_") || !str_same(json_get_str(data, "device"), AWAY))
+/* Of the copies: 1 for what is awaited of this one, 0 for something else. The end of any is a failure unless that is it. */
+static int judge_event(const char *event, const json_t *data, const char *job, const char *wanted, struct error *err) {
+	const char *of = json_get_str(data, "device");
+	if (!str_starts(event, "BLOCK_JOB_") || !is_away(of))
 		return 0;
 	bool ended = str_same(event, "BLOCK_JOB_COMPLETED") || str_same(event, "BLOCK_JOB_CANCELLED");
-	if (ended && (json_get_str(data, "error") || !str_same(event, wanted)))
-		return disk_failed(data, err);
-	return str_same(event, wanted);
+	bool is = str_same(of, job) && str_same(event, wanted);
+	return ended && (json_get_str(data, "error") || !is) ? disk_failed(data, err) : is;
 }
 
-static int await_disk(struct mover *m, const char *wanted, int64_t deadline, struct error *err) {
+static int await_disk(struct mover *m, const char *job, const char *wanted, int64_t deadline, struct error *err) {
 	int r = 0;
 	while (r == 0) {
 		_cleanup_(free_ptr) char *event = NULL;
@@ -204,7 +238,7 @@ static int await_disk(struct mover *m, const char *wanted, int64_t deadline, str
 		_cleanup_(error_free) struct error why = ERROR_INIT;
 		r = qmp_event(m->machine.q, NULL, time_mono_ns() + REPORT_EVERY, &event, &data, &why);
 		if (r == 0)
-			r = judge_event(event, data, wanted, err);
+			r = judge_event(event, data, job, wanted, err);
 		else if (r != -ERROR_TIMEOUT || (deadline && time_mono_ns() > deadline))
 			error_move(err, &why);
 		else
@@ -216,19 +250,45 @@ static int await_disk(struct mover *m, const char *wanted, int64_t deadline, str
 }
 
 /* Writes of the guest go to both sides from its beginning on, so that it comes to an end. */
-static int copy_disk(struct mover *m, struct error *err) {
-	_cleanup_(free_ptr) char *id = machine_disk_id(NULL), *node = str_format("%s-data", id);
-	int r = open_away(m, err);
+static int copy_disk(struct mover *m, size_t i, const char *disk, struct error *err) {
+	_cleanup_(free_ptr) char *node = str_format("%s-data", disk);
+	char name[32];
+	away_name(name, i);
+	int r = open_away(m, i, disk, name, err);
 	fault_point("migrate.disk");
-	json_t *args = json_pack("{s:s,s:s,s:s,s:s,s:s}", "job-id", AWAY, "device", node, "target", AWAY, "sync", "full", "copy-mode",
+	json_t *args = json_pack("{s:s,s:s,s:s,s:s,s:s}", "job-id", name, "device", node, "target", name, "sync", "full", "copy-mode",
 				 "write-blocking");
 	r = r < 0 ? json_decref(args), r : qmp_call(m->machine.q, "blockdev-mirror", args, -1, soon(), NULL, err);
-	return r < 0 ? r : await_disk(m, "BLOCK_JOB_READY", 0, err);
+	return r < 0 ? r : await_disk(m, name, "BLOCK_JOB_READY", 0, err);
 }
 
-static int finish_disk(struct mover *m, struct error *err) {
-	int r = qmp_call(m->machine.q, "block-job-cancel", json_pack("{s:s}", "device", AWAY), -1, soon(), NULL, err);
-	return r < 0 ? r : await_disk(m, "BLOCK_JOB_COMPLETED", time_mono_ns() + DRAIN_WAIT, err);
+static int finish_disk(struct mover *m, size_t i, struct error *err) {
+	char name[32];
+	away_name(name, i);
+	int r = qmp_call(m->machine.q, "block-job-cancel", json_pack("{s:s}", "device", name), -1, soon(), NULL, err);
+	return r < 0 ? r : await_disk(m, name, "BLOCK_JOB_COMPLETED", time_mono_ns() + DRAIN_WAIT, err);
+}
+
+/* One after the other; those that are there already stay the same meanwhile. */
+static int copy_disks(struct mover *m, struct error *err) {
+	_cleanup_(run_disks_free_ptr) struct run_disk *disks = run_disks(&m->machine.record, &m->machine.run);
+	size_t n = 0;
+	while (disks[n].id)
+		n++;
+	if (n + 2 != m->job->nfds)
+		return error_set(err, ERROR_CONFLICT, "machine %.12s has %zu disks, and connections have come for %zu", m->machine.id, n,
+				 m->job->nfds - 2);
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = copy_disk(m, i, disks[i].id, err);
+	return r;
+}
+
+static int finish_disks(struct mover *m, struct error *err) {
+	int r = 0;
+	for (size_t i = 0; r == 0 && i + 2 < m->job->nfds; i++)
+		r = finish_disk(m, i, err);
+	return r;
 }
 
 /* --- its memory --- */
@@ -239,9 +299,10 @@ static int begin_memory(struct mover *m, struct error *err) {
 	int r = memory_halt(&m->machine, err);
 	m->machine.halted = false; /* whether it goes on is decided by stay() alone */
 	if (r == 0)
-		r = migration_capabilities(q, true, err);
+		r = migration_capabilities(q, true, m->wanted->post_copy, err);
 	if (r == 0)
-		r = migration_set(q, json_pack("{s:I,s:I,s:s}", "max-bandwidth", bandwidth ? (json_int_t)bandwidth : BANDWIDTH, "downtime-limit",
+		r = migration_set(q, json_pack("{s:I,s:I,s:I,s:s}", "max-bandwidth", bandwidth ? (json_int_t)bandwidth : BANDWIDTH,
+					       "max-postcopy-bandwidth", (json_int_t)bandwidth, "downtime-limit",
 					       (json_int_t)(m->wanted->downtime / NS_PER_MS), "tls-creds", TLS_ID), err);
 	if (r == 0)
 		r = qmp_give(q, "memory", m->job->fds[1], soon(), err);
@@ -255,33 +316,49 @@ static int memory_failed(struct qmp *q, struct error *err) {
 	return error_set(err, ERROR_UNAVAILABLE, "the memory could not be sent: %s", words);
 }
 
-static void report_memory(const struct mover *m) {
+static void report_memory(const struct job *j, struct qmp *q, const char *message) {
 	_cleanup_(json_free_ptr) json_t *now = NULL;
-	ask(m->machine.q, "query-migrate", &now, NULL);
+	ask(q, "query-migrate", &now, NULL);
 	const json_t *ram = json_object_get(now, "ram");
 	int64_t total = json_get_int(ram, "total");
 	if (ram)
-		job_progress(m->job, "sending the memory", total - json_get_int(ram, "remaining"), total);
+		job_progress(j, message, total - json_get_int(ram, "remaining"), total);
+}
+
+/* All of the memory has been sent once: what the guest has changed meanwhile need not have been. */
+static int switch_over(struct mover *m, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *now = NULL;
+	int r = ask(m->machine.q, "query-migrate", &now, err);
+	if (r < 0 || m->rest || !m->wanted->post_copy || json_get_int(json_object_get(now, "ram"), "dirty-sync-count") < 2 ||
+	    !str_same(json_get_str(now, "status"), "active"))
+		return r;
+	m->rest = qmp_call(m->machine.q, "migrate-start-postcopy", NULL, -1, soon(), NULL, err) == 0;
+	return m->rest ? 0 : -(int)err->kind;
 }
 
 static int await_memory(struct mover *m, const char *wanted, struct error *err) {
 	for (;;) {
+		_cleanup_(free_ptr) char *event = NULL;
 		_cleanup_(json_free_ptr) json_t *data = NULL;
 		_cleanup_(error_free) struct error why = ERROR_INIT;
-		int r = qmp_event(m->machine.q, "MIGRATION", time_mono_ns() + REPORT_EVERY, NULL, &data, &why);
-		const char *status = r == 0 ? json_get_str(data, "status") : NULL;
+		int r = qmp_event(m->machine.q, NULL, time_mono_ns() + REPORT_EVERY, &event, &data, &why);
+		if (r == 0 && judge_event(event, data, NULL, NULL, err) < 0)
+			return -(int)err->kind;
+		const char *status = r == 0 && str_same(event, "MIGRATION") ? json_get_str(data, "status") : NULL;
 		if (str_same(status, wanted))
 			return 0;
 		if (str_same(status, "failed") || str_same(status, "cancelled"))
 			return memory_failed(m->machine.q, err);
 		if (r == -ERROR_TIMEOUT)
-			report_memory(m);
+			report_memory(m->job, m->machine.q, "sending the memory");
 		else if (r < 0)
 			return error_move(err, &why);
+		if (switch_over(m, err) < 0)
+			return -(int)err->kind;
 	}
 }
 
-static int send_rest(struct mover *m, struct error *err) {
+static int send_last(struct mover *m, struct error *err) {
 	json_t *from = json_pack("{s:s}", "state", "pre-switchover");
 	int r = qmp_call(m->machine.q, "migrate-continue", from, -1, soon(), NULL, err);
 	return r < 0 ? r : await_memory(m, "completed", err);
@@ -292,7 +369,7 @@ static int send_rest(struct mover *m, struct error *err) {
 static int hand_over(struct mover *m, struct error *err) {
 	_cleanup_(error_free) struct error why = ERROR_INIT;
 	m->told = true;
-	int r = migration_say(&m->peer, json_pack("{s:b}", "go", 1), &why);
+	int r = migration_say(&m->peer, json_pack("{s:b,s:b}", "go", 1, "rest", m->rest), &why);
 	fault_point("migrate.told");
 	if (r == 0)
 		r = migration_hear(&m->peer, "runs", &why);
@@ -300,6 +377,52 @@ static int hand_over(struct mover *m, struct error *err) {
 		return 0;
 	m->told = why.kind != ERROR_CONFLICT; /* else it has said that it gives up */
 	return error_move(err, &why);
+}
+
+/* --- post-copy --- */
+
+/* Its guest is the other side's. 1: its memory has all been sent; 0: not yet; UNAVAILABLE: it never will be. */
+static int push(struct qmp *q, struct error *err) {
+	_cleanup_(json_free_ptr) json_t *now = NULL;
+	int r = ask(q, "query-migrate", &now, err);
+	const char *status = json_get_str(now, "status");
+	if (r == 0 && str_same(status, "pre-switchover"))
+		return qmp_call(q, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"), -1, soon(), NULL, err);
+	if (r < 0 || str_same(status, "completed"))
+		return r < 0 ? r : 1;
+	if (is_under_way(status) || str_same(status, "postcopy-active") || str_same(status, "postcopy-recover"))
+		return 0;
+	return error_set(err, ERROR_UNAVAILABLE, "the connection between both QEMUs is cut");
+}
+
+/* To its end, whichever: the guest has been given away. UNAVAILABLE: it was lost; another error: it is to be seen later. */
+static int follow(const struct job *j, struct qmp *q, const char *id, struct error *err) {
+	int r = q ? 0 : error_set(err, ERROR_UNAVAILABLE, "QEMU has ended");
+	while (r == 0) {
+		_cleanup_(error_free) struct error why = ERROR_INIT;
+		r = push(q, err);
+		if (r == 0)
+			report_memory(j, q, FOLLOWS);
+		fault_point("migrate.follows");
+		if (r == 0 && look_again(q, time_mono_ns() + ANSWER_WAIT, &why) < 0)
+			r = error_move(err, &why);
+	}
+	if (r != -ERROR_UNAVAILABLE)
+		return MIN(r, 0);
+	error_wrap(err, "the guest of machine %.12s was lost while a part of its memory was here and a part there: it has ended on the other "
+		   "daemon, which has its disk", id);
+	return r;
+}
+
+static int give_away(struct mover *m, struct error *err) {
+	struct instance_status *st = &m->machine.record.instance.status;
+	st->moves_on = true;
+	int r = note(m->job, &m->machine.record, err);
+	fault_point("migrate.noted-rest");
+	if (r < 0)
+		return r;
+	job_final(m->job, FOLLOWS);
+	return hand_over(m, err);
 }
 
 static int transfer(struct mover *m, struct error *err) {
@@ -310,7 +433,7 @@ static int transfer(struct mover *m, struct error *err) {
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* once more: being another user for a moment has taken it away */
 	fault_point("migrate.secure");
 	if (r == 0)
-		r = copy_disk(m, err);
+		r = copy_disks(m, err);
 	fault_point("migrate.copied");
 	if (r == 0)
 		r = begin_memory(m, err);
@@ -318,10 +441,12 @@ static int transfer(struct mover *m, struct error *err) {
 		r = await_memory(m, "pre-switchover", err);
 	fault_point("migrate.halted");
 	if (r == 0)
-		r = finish_disk(m, err);
+		r = finish_disks(m, err);
 	fault_point("migrate.drained");
+	if (r == 0 && m->rest)
+		return give_away(m, err);
 	if (r == 0)
-		r = send_rest(m, err);
+		r = send_last(m, err);
 	fault_point("migrate.sent");
 	return r < 0 ? r : hand_over(m, err);
 }
@@ -336,16 +461,24 @@ static void tell_figures(const struct mover *m) {
 
 /* It is of another daemon's from here on. */
 static int leave(const struct job *j, struct memory_saver *s, struct error *err) {
+	_cleanup_(error_free) struct error lost = ERROR_INIT;
+	int followed = s->record.instance.status.moves_on ? follow(j, s->q, s->id, &lost) : 0;
+	if (followed < 0 && followed != -ERROR_UNAVAILABLE)
+		return error_move(err, &lost);
+	bool whole = followed == 0;
 	struct instance_status *st = &s->record.instance.status;
-	set_moves_to(st, NULL);
+	bool keep = st->moves_keep;
+	forget(st);
+	st->moves_keep = keep;
 	st->moved = st->stopped_by_user = true;
 	int r = note(j, &s->record, err);
 	fault_point("migrate.noted");
-	if (r < 0 || !s->q)
-		return r;
-	r = machine_quit(s, err);
+	if (r == 0 && s->q && whole)
+		r = machine_quit(s, err);
 	fault_point("migrate.ended");
-	return r < 0 ? r : instance_reap(j, &s->record, true, err);
+	if (r == 0)
+		r = instance_reap(j, &s->record, true, err);
+	return r < 0 || whole ? r : error_move(err, &lost);
 }
 
 /* Why it stays; or that nobody knows yet. */
@@ -377,13 +510,13 @@ int work_machine_migrate(struct job *j, struct error *err) {
 	m.machine.agent = j->agent;
 	m.machine.id = j->id;
 	lines_init(&m.peer, j->fds[0], MIGRATION_LINE);
-	int r = memory_open(&m.machine, true, err);
+	int r = memory_open(&m.machine, false, err);
 	if (r == 0)
 		r = note_begin(&m, err);
 	fault_point("migrate.noted-begin");
 	if (r == 0)
 		r = transfer(&m, err);
-	if (r == 0)
+	if (r == 0 && !m.rest)
 		tell_figures(&m);
 	r = r < 0 ? fail(&m, err) : leave(j, &m.machine, err);
 	if (r == 0)
@@ -395,6 +528,13 @@ int work_machine_migrate(struct job *j, struct error *err) {
 
 /* --- afterwards --- */
 
+/* By post-copy, from where it cannot come back. */
+static bool is_given(struct qmp *q) {
+	_cleanup_(json_free_ptr) json_t *now = NULL;
+	const char *status = ask(q, "query-migrate", &now, NULL) == 0 ? json_get_str(now, "status") : NULL;
+	return status && str_starts(status, "postcopy");
+}
+
 static int settle(const struct job *j, const struct msg_machine_settle *m, struct memory_saver *s, struct error *err) {
 	struct instance_status *st = &s->record.instance.status;
 	bool up = state_bit(st->state) & S_UP && run_load(j->agent, j->id, &s->run, NULL) == 0;
@@ -404,12 +544,13 @@ static int settle(const struct job *j, const struct msg_machine_settle *m, struc
 		return leave(j, s, err);
 	if (up && !m->asked)
 		return migrate_recover(j->agent, &s->record, &s->run, s->q, err);
-	if (up)
+	if (up && !is_given(s->q))
 		return stay(j->agent, &s->record, &s->run, s->q, err);
 	if (!m->asked)
 		return 0;
-	set_moves_to(st, NULL);
-	st->moves_keep = false;
+	forget(st);
+	if (up) /* it was removed there: the guest is nobody's any more */
+		return instance_reap(j, &s->record, true, err);
 	return record_save(j->agent, &s->record, err);
 }
 

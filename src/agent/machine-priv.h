@@ -336,11 +336,22 @@ int machine_quit(const struct memory_saver *s, struct error *err);
  * Both agents talk over a connection of their own, an object a line: the one that has the machine says what it is (saved_memory), the
  * other one {"ready":true} once its QEMU waits, and {"error":TEXT} whenever it gives up, which is its last word. When all of the
  * memory has been sent, {"go":true}: from then on the other one alone decides, by writing down that the machine runs there;
- * {"runs":true} follows. */
+ * {"runs":true} follows.
+ *
+ * By post-copy that is said earlier, {"go":true,"rest":true}, with the guest halted and its disk whole there, before the switch: from the
+ * answer on its QEMU sends what the guest needs first, and can never go on itself. The other side's record has `arriving` until all has
+ * come; when one of the QEMUs dies meanwhile, the guest has ended there as by a power cut. */
 
 int work_machine_migrate(struct job *j, struct error *err);
 int work_machine_settle(struct job *j, struct error *err);
 int work_machine_receive(struct job *j, struct error *err);
+/* Of one that is arriving: looks whether all has come, which is put on record then; or it never will: it is killed. */
+int work_machine_arrived(struct job *j, struct error *err);
+int work_machine_lost(struct job *j, struct error *err);
+extern const struct handler job_machine_arrived, job_machine_lost;
+/* The same, of one that is locked, with its monitor. */
+int arrival_look(const struct agent *a, struct msg_instance_create *r, const struct run_state *run, struct qmp *q, struct error *err);
+bool receive_rest(const struct receiver *f); /* it runs before all of its memory has come */
 /* Of machine_recover: with its monitor. */
 int migrate_recover(const struct agent *a, struct msg_instance_create *r, const struct run_state *run, struct qmp *q, struct error *err);
 
@@ -364,7 +375,7 @@ int secure_begin(struct qmp *q, const struct msg_instance_create *r, const struc
 /* QEMU has no key and no settings of a migration any more, as far as it answers. */
 void secure_end(struct qmp *q, const struct msg_instance_create *r, const struct run_state *run);
 int migration_set(struct qmp *q, json_t *parameters, struct error *err); /* consumed */
-int migration_capabilities(struct qmp *q, bool on, struct error *err);
+int migration_capabilities(struct qmp *q, bool on, bool post_copy, struct error *err);
 int migration_say(struct lines *to, json_t *message, struct error *err); /* consumed */
 /* The other one's {"error":…} is the error. */
 int migration_hear(struct lines *from, const char *word, struct error *err);

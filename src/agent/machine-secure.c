@@ -16,6 +16,17 @@
 #define SETTING_WAIT (30 * NS_PER_SEC)
 #define KEY_DIR "migration" /* of /tmp, in QEMU's container */
 #define KEY_FILE "keys.psk"
+#define GROUP_FILE "dh-params.pem"
+
+/* ffdhe2048 of RFC 7919: a server without a group looks for primes of its own first, for a good part of a second. */
+static const char group[] = "-----BEGIN DH PARAMETERS-----\n"
+			    "MIIBCAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz\n"
+			    "+8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a\n"
+			    "87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7\n"
+			    "YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi\n"
+			    "7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD\n"
+			    "ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==\n"
+			    "-----END DH PARAMETERS-----\n";
 
 static int64_t soon(void) {
 	return time_mono_ns() + SETTING_WAIT;
@@ -43,6 +54,12 @@ static int with_dir(int tmp, uid_t owner, int (*fn)(int tmp, const char *secret)
 	return r;
 }
 
+static int write_in(int dir, const char *name, const char *text) {
+	unlinkat(dir, name, 0);
+	_cleanup_(close_fd) int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return fd < 0 ? -errno : fs_write_all(fd, text, strlen(text));
+}
+
 static int write_key(int tmp, const char *secret) {
 	_cleanup_(free_ptr) char *text = str_format("qemu:%s\n", secret);
 	if (mkdirat(tmp, KEY_DIR, 0700) < 0 && errno != EEXIST)
@@ -50,15 +67,16 @@ static int write_key(int tmp, const char *secret) {
 	_cleanup_(close_fd) int dir = openat(tmp, KEY_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0)
 		return -errno;
-	unlinkat(dir, KEY_FILE, 0);
-	_cleanup_(close_fd) int fd = openat(dir, KEY_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	return fd < 0 ? -errno : fs_write_all(fd, text, strlen(text));
+	int r = write_in(dir, GROUP_FILE, group);
+	return r < 0 ? r : write_in(dir, KEY_FILE, text);
 }
 
 static int remove_key(int tmp, UNUSED const char *secret) {
 	_cleanup_(close_fd) int dir = openat(tmp, KEY_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir >= 0)
+	if (dir >= 0) {
 		unlinkat(dir, KEY_FILE, 0);
+		unlinkat(dir, GROUP_FILE, 0);
+	}
 	return unlinkat(tmp, KEY_DIR, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
@@ -78,7 +96,7 @@ int secure_begin(struct qmp *q, const struct msg_instance_create *r, const struc
 void secure_end(struct qmp *q, const struct msg_instance_create *r, const struct run_state *run) {
 	_cleanup_(close_fd) int tmp = open_tmp(run, NULL);
 	migration_set(q, json_pack("{s:s}", "tls-creds", ""), NULL);
-	migration_capabilities(q, false, NULL);
+	migration_capabilities(q, false, false, NULL);
 	qmp_call(q, "object-del", json_pack("{s:s}", "id", TLS_ID), -1, soon(), NULL, NULL);
 	if (tmp >= 0)
 		with_dir(tmp, (uid_t)r->instance.uid_base, remove_key, NULL);
@@ -90,9 +108,10 @@ int migration_set(struct qmp *q, json_t *parameters, struct error *err) {
 	return qmp_call(q, "migrate-set-parameters", parameters, -1, soon(), NULL, err);
 }
 
-int migration_capabilities(struct qmp *q, bool on, struct error *err) {
-	json_t *list = json_pack("[{s:s,s:b},{s:s,s:b},{s:s,s:b}]", "capability", "events", "state", 1, "capability", "auto-converge", "state",
-				 on, "capability", "pause-before-switchover", "state", on);
+int migration_capabilities(struct qmp *q, bool on, bool post_copy, struct error *err) {
+	json_t *list = json_pack("[{s:s,s:b},{s:s,s:b},{s:s,s:b},{s:s,s:b}]", "capability", "events", "state", 1, "capability",
+				 "auto-converge", "state", on, "capability", "pause-before-switchover", "state", on, "capability",
+				 "postcopy-ram", "state", post_copy);
 	return qmp_call(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", list), -1, soon(), NULL, err);
 }
 

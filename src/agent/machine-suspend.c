@@ -76,6 +76,8 @@ static int go_on(const struct agent *a, struct msg_instance_create *record, cons
 	}
 	if (st->moves_to)
 		return migrate_recover(a, record, run, q, err);
+	if (st->arriving)
+		return arrival_look(a, record, run, q, err);
 	qmp_call(q, "migrate_cancel", NULL, -1, soon(), NULL, NULL);
 	int r = qmp_call(q, "query-status", NULL, -1, soon(), &status, err);
 	const char *state = json_get_str(status, "status");

@@ -20,7 +20,7 @@
 struct machine_watch {
 	struct inst *inst;
 	struct qmp *qmp;
-	struct loop_source *source, *timer, *end_timer;
+	struct loop_source *source, *timer, *end_timer, *arrival_timer;
 };
 
 static void run(struct machine_watch *w, const struct handler *h) {
@@ -53,6 +53,24 @@ static void disk_failed(struct machine_watch *w, const json_t *data) {
 		w->timer = loop_add_timer(w->inst->agent->loop, time_mono_ns() + TRY_AGAIN, resume, w);
 }
 
+/* Again, until that is on record. */
+static void look_for_memory(void *arg) {
+	struct machine_watch *w = arg;
+	w->arrival_timer = NULL;
+	if (!w->inst->status.arriving)
+		return;
+	run(w, &job_machine_arrived);
+	w->arrival_timer = loop_add_timer(w->inst->agent->loop, time_mono_ns() + END_AGAIN, look_for_memory, w);
+}
+
+/* Of one that runs here already. */
+static void memory_came(struct machine_watch *w, const char *status) {
+	if (str_same(status, "completed"))
+		run(w, &job_machine_arrived);
+	else if (str_same(status, "postcopy-paused") || str_same(status, "failed"))
+		run(w, &job_machine_lost);
+}
+
 static void handle(struct machine_watch *w, const char *event, const json_t *data) {
 	static const struct {
 		const char *event, *action;
@@ -62,6 +80,8 @@ static void handle(struct machine_watch *w, const char *event, const json_t *dat
 			event_emit(w->inst->agent, told[i].action, w->inst->id, NULL, 0, &w->inst->status);
 	if (str_same(event, "BLOCK_IO_ERROR"))
 		disk_failed(w, data);
+	if (str_same(event, "MIGRATION") && w->inst->status.arriving)
+		memory_came(w, json_get_str(data, "status"));
 	if (str_same(event, "SHUTDOWN") && !w->end_timer && checkpoints_wait(w->inst->agent, w->inst->id))
 		end(w);
 }
@@ -80,7 +100,8 @@ static void on_events(UNUSED struct loop_source *s, UNUSED uint32_t events, void
 	if (r < 0) { /* it has ended, which its shim will tell */
 		loop_remove(w->source);
 		loop_remove(w->end_timer);
-		w->source = w->end_timer = NULL;
+		loop_remove(w->arrival_timer);
+		w->source = w->end_timer = w->arrival_timer = NULL;
 	}
 }
 
@@ -92,6 +113,7 @@ void machine_watch_stop(struct inst *i) {
 	loop_remove(w->source);
 	loop_remove(w->timer);
 	loop_remove(w->end_timer);
+	loop_remove(w->arrival_timer);
 	qmp_free(w->qmp);
 	free(w);
 }
@@ -108,6 +130,7 @@ void machine_watch_start(struct inst *i) {
 	*w = (struct machine_watch){.inst = i, .qmp = qmp_adopt(fd)};
 	w->source = loop_add_fd(i->agent->loop, fd, EPOLLIN, on_events, w);
 	i->machine = w;
+	look_for_memory(w); /* it may have come while nobody listened */
 	if (checkpoints_wait(i->agent, i->id)) /* it may have powered down while nobody listened */
 		run(w, &job_machine_end);
 }

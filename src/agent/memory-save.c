@@ -54,6 +54,9 @@ int memory_open(struct memory_saver *s, bool disk, struct error *err) {
 		return error_set(err, ERROR_CONFLICT, "instance %.12s is a container: only a machine's memory can be saved", s->id);
 	if (run_load(s->agent, s->id, &s->run, NULL) < 0 || !(state_bit(i->status.state) & S_UP))
 		return error_set(err, ERROR_CONFLICT, "machine %.12s does not run: it has no memory to be saved", s->id);
+	if (i->status.arriving)
+		return error_set(err, ERROR_CONFLICT, "machine %.12s runs here, but a part of its memory still comes from another daemon: wait for "
+				 "the event \"arrived\"", s->id);
 	int moves = machine_move_check(&s->run, NULL, err);
 	if (moves < 0)
 		return moves;

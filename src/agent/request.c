@@ -385,6 +385,8 @@ const struct handler job_start = {"-start", .work = work_start, .id = NO_ID};
 const struct handler job_health = {"-health", .work = health_work, .id = NO_ID};
 const struct handler job_machine_identity = {"-machine-identity", .work = work_machine_identity, .id = NO_ID};
 const struct handler job_machine_end = {"-machine-end", .work = work_machine_end, .id = NO_ID};
+const struct handler job_machine_arrived = {"-machine-arrived", .work = work_machine_arrived, .id = NO_ID};
+const struct handler job_machine_lost = {"-machine-lost", .work = work_machine_lost, .id = NO_ID};
 const struct handler job_machine_resume = {"-machine-resume", .work = work_machine_resume, .id = NO_ID};
 const struct handler job_cleanup = {"-cleanup", .work = work_cleanup, .id = NO_ID};
 const struct handler job_pool = {"-pool", .work = work_pool, .id = NO_ID};

@@ -155,6 +155,7 @@ static int record_running(struct start *s, struct error *err) {
 	st->restart_count = restarts;
 	st->vsock_cid = s->machine.config.vsock_cid;
 	st->health = healthy ? str_copy("starting") : NULL;
+	st->arriving = s->machine.receiver && receive_rest(s->machine.receiver);
 	return record_save(s->job->agent, &s->record, err);
 }
 

@@ -82,6 +82,9 @@ static void record_end(const struct job *j, struct msg_instance_create *r, bool 
 		st->finished_at = time_now_ns();
 		status_set_error(st, "its shim was lost");
 	}
+	if (st->arriving)
+		status_set_error(st, "it ended before the rest of its memory had come from the daemon that had it");
+	st->arriving = false;
 	st->oom_killed = oom;
 	st->pid = 0;
 	st->vsock_cid = 0;

@@ -111,6 +111,13 @@ void job_progress(const struct job *j, const char *message, int64_t done, int64_
 	wire_send(j->sock, "progress", body, NULL, 0, NULL);
 }
 
+void job_final(const struct job *j, const char *message) {
+	struct msg_progress p = {.message = (char *)message, .final = true};
+	_cleanup_(json_free_ptr) json_t *body = fields_print(&msg_progress_table, &p);
+	job_report(j, NULL, NULL, json_pack("{s:b}", "answered", 1));
+	wire_send(j->sock, "progress", body, NULL, 0, NULL);
+}
+
 int job_answer_state(const struct job *j, const struct instance *i, struct error *err) {
 	struct msg_instance_state reply = {.id = i->id, .uid_base = i->uid_base, .status = i->status};
 	return job_answer(j, &reply, NULL, 0, err);

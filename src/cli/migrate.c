@@ -17,16 +17,14 @@ static const struct option_row options[] = {
 	       .doc = "How long the guest may be halted for the last of its memory"),
 	OPTION(struct options, bandwidth, STRING, "bandwidth", .placeholder = "BYTES",
 	       .doc = "A second, for its memory; all that there is unless given"),
-	OPTION(struct options, post_copy, BOOL, "post-copy", .doc = "Not possible: see docs/machine-state.md"),
+	OPTION(struct options, post_copy, BOOL, "post-copy", 
+	       .doc = "Goes on there once its memory was sent once; what has changed meanwhile follows"),
 	{0},
 };
 
 static int check(const struct options *o, struct error *err) {
 	if (!o->to)
 		return error_set(err, ERROR_INVALID, "--to is needed: the daemon that is to have the machine, as unix:///DIRECTORY/wabe.sock");
-	if (o->post_copy)
-		return error_set(err, ERROR_UNSUPPORTED, "--post-copy is not possible: QEMU, which runs without powers, would have to serve the "
-				 "guest's page faults (userfaultfd). A guest that writes faster than its memory is sent is slowed down instead");
 	return 0;
 }
 
@@ -50,7 +48,8 @@ static int run(struct invocation *in, struct error *err) {
 		r = get_ticket(in, o, &ticket, err);
 	if (r < 0)
 		return r;
-	_cleanup_(json_free_ptr) json_t *body = json_pack("{s:s,s:b,s:b}", "to", o->to, "with_disks", o->with_disks, "keep", o->keep);
+	_cleanup_(json_free_ptr) json_t *body = json_pack("{s:s,s:b,s:b,s:b}", "to", o->to, "with_disks", o->with_disks, "keep", o->keep,
+							"post_copy", o->post_copy);
 	json_set_str(body, "ticket", json_get_str(ticket, "id"));
 	json_set_str(body, "secret", json_get_str(ticket, "secret"));
 	json_set_str(body, "downtime", o->downtime);
@@ -64,7 +63,8 @@ const struct command command_migrate = {
 	.usage = "[OPTION…] --to URL MACHINE",
 	.doc = "Move a machine to another daemon while it runs",
 	.details = "The guest goes on there, and the machine is removed here. Whatever fails before that, or a cancel (Ctrl-C, \"wabe task "
-		   "cancel\"), leaves the guest here, unharmed.",
+		   "cancel\"), leaves the guest here, unharmed. With --post-copy there is a moment from which on neither side alone has the "
+		   "guest: it cannot be cancelled any more then.",
 	.examples = "wabe migrate --to unix:///run/other/wabe.sock --with-disks desktop",
 	.options = options,
 	.options_size = sizeof(struct options),

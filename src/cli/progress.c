@@ -139,8 +139,11 @@ int task_wait(const struct invocation *in, const char *id, bool quiet, json_t **
 	int r = wait_and_judge(in, id, &w, &e);
 	client_cancel_on(in->client, -1);
 	struct signalfd_siginfo info;
-	if (r == -ERROR_CANCELLED && read(signals, &info, sizeof info) > 0)
-		api_call(in, "POST", api_path(in, "/tasks/%s/cancel", id), NULL, NULL, NULL);
+	struct error late = ERROR_INIT;
+	if (r == -ERROR_CANCELLED && read(signals, &info, sizeof info) > 0 &&
+	    api_call(in, "POST", api_path(in, "/tasks/%s/cancel", id), NULL, NULL, &late) == -ERROR_CONFLICT)
+		error_move(&e, &late); /* it goes on */
+	error_free(&late);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (w.progress)
 		progress_end(w.progress);

@@ -76,6 +76,8 @@ static void on_progress(const json_t *body, void *arg) {
 	struct watched *w = arg;
 	task_progress(w->core, w->task, json_get_str(body, "message"), json_get_int(body, "done"),
 		      json_get_int(body, "total"));
+	if (json_get_bool(body, "final"))
+		task_final(w->core, w->task);
 }
 
 int agent_task_fds(struct core *c, struct task_run *t, const char *request, const void *body, int *fds, size_t n, struct error *err) {

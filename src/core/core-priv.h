@@ -239,12 +239,13 @@ bool label_fits(const struct pairs *labels, const char *wanted);
 int links_resolve(struct core *c, const char *project, struct instance_spec *s, struct error *err);
 /* Another instance, as which one begins. */
 struct task_run;
+struct migration_arrival;
 struct instance_origin {
 	struct msg_volume_ref root;
 	bool linked; /* sharing what is common */
 	bool memory; /* of a machine: going on with its memory */
 	struct task_run *task; /* that it is part of */
-	const char *arrives; /* or nothing of the above: it comes from another daemon, where it has this id; its disk is empty so far */
+	const struct migration_arrival *arrives; /* or nothing of the above: it comes from another daemon; its disks are empty so far */
 };
 /* instance_create, with an origin. */
 int instance_create_from(struct core *c, const char *project, struct instance_spec *spec, const struct instance_origin *from,
@@ -326,6 +327,7 @@ void *snapshots_clock(void *core); /* a thread that does so in time */
 int mounted_images_ensure(struct core *c, const struct instance *i, struct error *err);
 int instance_resolve_storage(struct core *c, struct instance *i, char ***made, struct error *err);
 /* Of a machine that begins as another one: the block volumes that it writes to become copies, which are its own. *made gets their ids. */
+int arrival_disks_make(struct core *c, const char *project, const struct migration_arrival *a, char ***made, struct error *err);
 int clone_disks_make(struct core *c, struct instance *i, const struct instance_origin *from, char ***made, struct error *err);
 void volumes_drop(struct core *c, const char *project, char *const *ids);
 bool mount_is_volume(const struct mount *m);
@@ -511,5 +513,6 @@ void task_step(struct core *c, struct task_run *t, const char *part, const char 
 void task_step_progress(struct core *c, struct task_run *t, const char *part, int64_t done, int64_t total);
 volatile bool *task_cancel_flag(struct task_run *t);
 int task_cancel_fd(struct task_run *t); /* readable once it is cancelled */
+void task_final(struct core *c, struct task_run *t); /* its message says why it cannot be cancelled from here on */
 void tasks_cancel_all(struct core *c);
 void task_run_drop(void *t);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/time.h"
+#include "model/migration.h"
 
 #include <inttypes.h>
 
@@ -314,6 +315,8 @@ static int resolve_storage(struct core *c, struct entry *e, const struct instanc
 	int r = image ? image_disks_make(c, &i, &image->image, &disks, err) : 0;
 	if (from && !from->arrives && instance_is_machine(&i.spec))
 		r = clone_disks_make(c, &i, from, &disks, err);
+	else if (from && from->arrives)
+		r = arrival_disks_make(c, i.project, from->arrives, &disks, err);
 	if (r == 0)
 		r = instance_resolve_storage(c, &i, made, err);
 	for (char **id = disks; id && *id; id++)
@@ -354,7 +357,7 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 	if (r == 0)
 		r = default_network_ensure(c, project, spec, err);
 	if (r == 0)
-		r = reserve(c, project, spec, transient, from ? from->arrives : NULL, &ref.entry, err);
+		r = reserve(c, project, spec, transient, from && from->arrives ? from->arrives->id : NULL, &ref.entry, err);
 	fields_free(&instance_spec_table, spec);
 	if (r < 0)
 		return r;
@@ -368,7 +371,8 @@ static int create(struct core *c, const char *project, struct instance_spec *spe
 	}
 	selections_send(c); /* rules that mean it shall do so from its start on */
 	*out = entry_snap(c, ref.entry);
-	image_disks_keep(c, *out);
+	if (!transient)
+		image_disks_keep(c, *out);
 	return 0;
 }
 
@@ -396,6 +400,7 @@ int instance_keep(struct core *c, const char *project, const char *name, struct 
 		return r;
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, ref.entry), *kept = NULL;
 	struct instance i = snap->instance;
+	image_disks_keep(c, snap);
 	i.transient = false;
 	kept = instance_snap_new(&i);
 	_cleanup_(free_ptr) char *key = instance_key(project, i.id);
@@ -430,7 +435,10 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 	if (!force && state_is_up(i->status.state))
 		return error_set(err, ERROR_CONFLICT, "instance %s is %s: stop it first, or remove it by force", i->spec.name,
 				 i->status.state);
-	int r = store_gone(c, i, err);
+	bool moved = i->status.moved && !i->status.moves_keep; /* and so have its disks */
+	int r = moved ? volumes_pass(c, i, err) : 0;
+	if (r == 0)
+		r = store_gone(c, i, err);
 	if (r < 0)
 		return r;
 	struct msg_instance_delete body = {.id = i->id, .force = force};
@@ -458,6 +466,8 @@ static int remove_acquired(struct core *c, struct entry *e, bool force, struct e
 		volumes_drop_anonymous(c, i);
 	else
 		volumes_drop_disks(c, i);
+	if (moved)
+		volumes_drop_passing(c, i);
 	core_lock(c);
 	event_add(c, "instance", "destroy", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
 	entry_take_out(c, e);
@@ -494,10 +504,12 @@ static int undo_arrival(struct core *c, struct entry *e, struct error *err) {
 		r = store_gone(c, i, err);
 	if (r < 0)
 		return r;
-	WITH_LOCK(c);
+	core_lock(c);
 	event_add(c, "instance", "destroy", i->project, i->id, i->spec.name, "image", i->spec.image, NULL);
 	entry_take_out(c, e);
 	e->refs--; /* the maps'; the caller has its own */
+	core_unlock(c);
+	volumes_drop_passing(c, i);
 	return 0;
 }
 

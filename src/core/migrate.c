@@ -3,7 +3,7 @@
 #include "core/migrations.h"
 
 #include "core/tasks-priv.h"
-#include "core/volumes.h"
+#include "core/volumes-priv.h"
 
 #include "base/log.h"
 #include "base/str.h"
@@ -39,11 +39,18 @@ static int check(const struct instance *i, const struct migration_request *r, st
 		return error_set(err, ERROR_CONFLICT, "machine %s is %s: only one that runs can move", s->name, i->status.state);
 	if (!r->with_disks)
 		return error_field(err, "with_disks", "is needed: the other daemon does not see the disk of machine %s", s->name);
-	if (s->mounts.n)
-		return error_set(err, ERROR_UNSUPPORTED, "machine %s has the volume %s, which cannot move along: detach it first", s->name,
-				 s->mounts.items[0].source ? s->mounts.items[0].source : s->mounts.items[0].target);
 	if (s->owner.workload)
 		return error_set(err, ERROR_UNSUPPORTED, "machine %s is a workload's, which makes another one when it goes", s->name);
+	if (s->mounts.n > MIGRATION_DISKS_MAX)
+		return error_set(err, ERROR_UNSUPPORTED, "machine %s has %zu volumes: %d can move along", s->name, s->mounts.n,
+				 MIGRATION_DISKS_MAX);
+	for (size_t k = 0; k < s->mounts.n; k++) {
+		const struct mount *mount = &s->mounts.items[k];
+		const struct volume_use *use = mount_is_volume(mount) ? volume_use_named(i, mount->source) : NULL;
+		if (!use || !str_same(use->kind, "block") || mount->read_only)
+			return error_set(err, ERROR_UNSUPPORTED, "machine %s has %s, which cannot move along: only block volumes that it writes to can; "
+					 "detach it first", s->name, mount->source ? mount->source : mount->target);
+	}
 	return 0;
 }
 
@@ -72,36 +79,63 @@ static void pin_networks(const struct instance *i, struct instance_spec *s) {
 	s->networks.n = MAX(i->nics.n, had);
 }
 
-/* The size of its disk. CONFLICT: it has snapshots, which would be lost. */
-static int look_at_disk(struct core *c, const struct instance *i, bool keep, int64_t *size, struct error *err) {
-	struct msg_volume_ref root = {.pool_id = i->pool_id ? i->pool_id : (char *)POOL_LOCAL_ID, .id = i->id};
+/* Its size. CONFLICT: it has snapshots, which would be lost. */
+static int look_at_disk(struct core *c, const char *pool_id, const char *id, const char *what, bool keep, int64_t *size, struct error *err) {
+	struct msg_volume_ref ref = {.pool_id = (char *)pool_id, .id = (char *)id};
 	struct msg_volume_usage usage = {0};
-	int r = agent_call(c, "volume-usage", &root, &usage, err);
+	int r = agent_call(c, "volume-usage", &ref, &usage, err);
 	if (r < 0)
 		return r;
 	*size = usage.size;
 	if (usage.snapshots.n && !keep)
-		r = error_set(err, ERROR_CONFLICT, "machine %s has snapshots, which do not move along: remove them, or keep the machine here "
-			      "as well", i->spec.name);
+		r = error_set(err, ERROR_CONFLICT, "%s has snapshots, which do not move along: remove them, or keep the machine here as well", what);
 	else if (usage.size <= 0)
 		r = error_set(err, ERROR_INTERNAL, "the agent does not tell the size of the disk");
 	fields_free(&msg_volume_usage_table, &usage);
 	return r;
 }
 
-static int describe(struct core *c, const struct migration *m, const struct instance *i, json_t **out, struct error *err) {
-	int64_t size;
-	int r = look_at_disk(c, i, m->wanted.keep, &size, err);
+/* Nobody else has it: it goes away with the machine. */
+static int describe_disk(struct core *c, const struct migration *m, const struct instance *i, const struct volume_use *u,
+			 struct migration_disk *out, struct error *err) {
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	_cleanup_(free_ptr) char *what = str_format("volume %s", u->name);
+	int r = noun_get(c, c->volumes, i->project, u->volume_id, &o, err);
 	if (r < 0)
 		return r;
-	struct migration_arrival a = {.secret = m->wanted.secret, .id = i->id};
+	core_lock(c);
+	const char *other = volume_other_user(c, u->volume_id, i->id);
+	if (other)
+		r = error_set(err, ERROR_CONFLICT, "%s is mounted by instance %s as well: it cannot move along", what, other);
+	core_unlock(c);
+	out->id = str_copy(u->volume_id);
+	fields_copy(&volume_spec_table, &((const struct volume *)o->of)->spec, &out->spec);
+	return r < 0 ? r : look_at_disk(c, u->pool_id, u->volume_id, what, m->wanted.keep, &out->spec.size, err);
+}
+
+static int describe_disks(struct core *c, const struct migration *m, const struct instance *i, struct migration_arrival *a,
+			  struct error *err) {
+	_cleanup_(free_ptr) char *what = str_format("machine %s", i->spec.name);
+	int r = look_at_disk(c, i->pool_id ? i->pool_id : POOL_LOCAL_ID, i->id, what, m->wanted.keep, &a->spec.root_size, err);
+	a->disks.items = alloc_array(i->spec.mounts.n + 1, sizeof *a->disks.items);
+	for (size_t k = 0; r == 0 && k < i->spec.mounts.n; k++) {
+		const struct volume_use *use = volume_use_named(i, i->spec.mounts.items[k].source);
+		r = describe_disk(c, m, i, use, &a->disks.items[a->disks.n++], err);
+	}
+	return r;
+}
+
+static int describe(struct core *c, const struct migration *m, const struct instance *i, json_t **out, struct error *err) {
+	struct migration_arrival a = {.secret = str_copy(m->wanted.secret), .id = str_copy(i->id), .post_copy = m->wanted.post_copy};
 	fields_copy(&instance_spec_table, &i->spec, &a.spec);
-	a.spec.root_size = size;
 	pin_networks(i, &a.spec);
-	*out = fields_print_secrets(&migration_arrival_table, &a);
-	json_object_del(json_object_get(*out, "spec"), "owner"); /* nobody's, and not to be said */
-	fields_free(&instance_spec_table, &a.spec);
-	return 0;
+	int r = describe_disks(c, m, i, &a, err);
+	if (r == 0) {
+		*out = fields_print_secrets(&migration_arrival_table, &a);
+		json_object_del(json_object_get(*out, "spec"), "owner"); /* nobody's, and not to be said */
+	}
+	fields_free(&migration_arrival_table, &a);
+	return r;
 }
 
 /* --- the other daemon --- */
@@ -122,10 +156,10 @@ static int announce(struct core *c, struct task_run *t, const struct migration *
 	return r < 0 ? error_wrap(err, "machine %s cannot go to %s", i->spec.name, m->wanted.to) : 0;
 }
 
-static int connect_channels(const struct migration *m, struct client *there, int fds[MIGRATION_CHANNELS], struct error *err) {
+static int connect_channels(const struct migration *m, struct client *there, int *fds, size_t n, struct error *err) {
 	_cleanup_(free_ptr) char *path = client_path("/v1/projects/%s/migrations/%s/connect", m->project, m->wanted.ticket);
 	int r = 0;
-	for (size_t i = 0; r == 0 && i < MIGRATION_CHANNELS; i++) {
+	for (size_t i = 0; r == 0 && i < n; i++) {
 		_cleanup_(buf_free) struct buf early = BUF_INIT;
 		_cleanup_(json_free_ptr) json_t *body =
 			json_pack("{s:s,s:s}", "secret", m->wanted.secret, "channel", migration_channels[i]);
@@ -198,16 +232,21 @@ static int move(struct core *c, struct task_run *t, const struct migration *m, s
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *snap = entry_snap(c, e);
 	_cleanup_(client_free_ptr) struct client *there = reach(m->wanted.to, err);
 	struct msg_machine_migrate body = {.id = m->id, .to = m->wanted.to, .secret = m->wanted.secret, .keep = m->wanted.keep,
-					   .downtime = m->wanted.downtime, .bandwidth = m->wanted.bandwidth};
+					   .post_copy = m->wanted.post_copy, .downtime = m->wanted.downtime, .bandwidth = m->wanted.bandwidth};
 	struct msg_instance_state state = {0};
-	int fds[MIGRATION_CHANNELS] = {-1, -1, -1};
+	size_t n = MIGRATION_CHANNELS_MIN + snap->instance.spec.mounts.n;
+	int fds[MIGRATION_CHANNELS];
+	for (size_t i = 0; i < MIGRATION_CHANNELS; i++)
+		fds[i] = -1;
 	if (!there)
 		return -(int)err->kind;
-	int r = announce(c, t, m, there, &snap->instance, err);
+	int r = check(&snap->instance, &m->wanted, err); /* it may have changed since it was asked for */
 	if (r == 0)
-		r = connect_channels(m, there, fds, err);
+		r = announce(c, t, m, there, &snap->instance, err);
 	if (r == 0)
-		r = agent_task_give(c, t, "machine-migrate", &body, fds, MIGRATION_CHANNELS, &state, err);
+		r = connect_channels(m, there, fds, n, err);
+	if (r == 0)
+		r = agent_task_give(c, t, "machine-migrate", &body, fds, n, &state, err);
 	for (size_t i = 0; i < MIGRATION_CHANNELS; i++)
 		close_fd(&fds[i]);
 	if (r == 0)

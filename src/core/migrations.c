@@ -22,7 +22,9 @@ struct ticket {
 	char *id, *secret, *project, *name;
 	int64_t given; /* mono ns */
 	bool used;     /* a machine has come with it */
+	bool post_copy;
 	struct entry *entry; /* which the task has a reference of */
+	size_t channels; /* that it takes */
 	int fds[MIGRATION_CHANNELS];
 };
 
@@ -62,7 +64,9 @@ int migration_offer(struct core *c, const char *project, const struct migration_
 		return error_set(err, ERROR_BUSY, "%d machines are to come already; try again in a minute", TICKETS_MAX);
 	struct ticket *t = NEW(struct ticket);
 	*t = (struct ticket){.refs = 1, .core = c, .id = random_hex(32), .secret = random_hex(32), .project = str_copy(project),
-			     .name = copy_or_null(o->name), .given = time_mono_ns(), .fds = {-1, -1, -1}};
+			     .name = copy_or_null(o->name), .given = time_mono_ns()};
+	for (size_t i = 0; i < MIGRATION_CHANNELS; i++)
+		t->fds[i] = -1;
 	map_set(c->tickets, t->id, t);
 	*out = (struct migration_ticket){str_copy(t->id), str_copy(t->secret)};
 	return 0;
@@ -99,19 +103,35 @@ static int check_image(struct core *c, const struct migration_arrival *a, struct
 	return 0;
 }
 
+/* Each is one that comes: none is to be found here, or made as for any instance. */
+static int check_disks(const struct migration_arrival *a, struct error *err) {
+	const struct instance_spec *s = &a->spec;
+	if (s->mounts.n != a->disks.n)
+		return error_field(err, "disks", "are others than the machine mounts");
+	for (size_t k = 0; k < s->mounts.n; k++) {
+		const struct migration_disk *d = &a->disks.items[k];
+		if (!mount_is_volume(&s->mounts.items[k]) || !str_same(s->mounts.items[k].source, d->spec.name))
+			return error_field(err, "disks", "are others than the machine mounts, or in another order");
+		if (!str_same(d->spec.kind, "block"))
+			return error_field(err, "disks", "%s is not a block volume", d->spec.name);
+	}
+	return 0;
+}
+
 static int check(struct core *c, const struct migration_arrival *a, struct error *err) {
 	if (!instance_is_machine(&a->spec))
 		return error_field(err, "spec.kind", "is no machine's");
 	if (a->spec.root_size <= 0)
 		return error_field(err, "spec.root_size", "is the size of the disk that comes");
-	return check_image(c, a, err);
+	int r = check_disks(a, err);
+	return r < 0 ? r : check_image(c, a, err);
 }
 
 /* --- the task --- */
 
 /* Needs the lock. */
 static bool is_complete(const struct ticket *t) {
-	for (size_t i = 0; i < MIGRATION_CHANNELS; i++)
+	for (size_t i = 0; i < t->channels; i++)
 		if (t->fds[i] < 0)
 			return false;
 	return true;
@@ -135,10 +155,10 @@ static int await_connections(struct core *c, struct task_run *run, const struct 
 
 static int receive(struct core *c, struct task_run *run, struct ticket *t, struct error *err) {
 	struct msg_instance_state state = {0};
-	struct msg_machine_receive body = {.id = t->entry->snap->instance.id, .secret = t->secret};
+	struct msg_machine_receive body = {.id = t->entry->snap->instance.id, .secret = t->secret, .post_copy = t->post_copy};
 	int r = await_connections(c, run, t, err);
 	if (r == 0)
-		r = agent_task_give(c, run, "machine-receive", &body, t->fds, MIGRATION_CHANNELS, &state, err);
+		r = agent_task_give(c, run, "machine-receive", &body, t->fds, t->channels, &state, err);
 	core_lock(c);
 	for (size_t i = 0; i < MIGRATION_CHANNELS; i++) /* the other side is to see an end when the agent's are closed */
 		close_fd(&t->fds[i]);
@@ -176,7 +196,7 @@ static void receive_drop(void *arg) {
 
 static int make(struct core *c, struct ticket *t, const struct migration_arrival *a, struct error *err) {
 	_cleanup_(instance_snap_unref_ptr) struct instance_snap *made = NULL;
-	const struct instance_origin origin = {.arrives = a->id};
+	const struct instance_origin origin = {.arrives = a};
 	struct instance_spec spec;
 	fields_copy(&instance_spec_table, &a->spec, &spec);
 	if (t->name) {
@@ -197,6 +217,8 @@ int migration_arrive(struct core *c, const char *project, const char *ticket, co
 		r = error_set(err, ERROR_CONFLICT, "a machine has come with this ticket already");
 	if (r == 0) {
 		t->used = true;
+		t->post_copy = a->post_copy;
+		t->channels = MIGRATION_CHANNELS_MIN + a->disks.n;
 		t->refs++;
 	}
 	core_unlock(c);
@@ -228,7 +250,7 @@ int migration_expects(struct core *c, const char *ticket, const struct migration
 	size_t i = channel_index(ch->channel);
 	if (!t)
 		return -ERROR_DENIED;
-	return t->used && i < MIGRATION_CHANNELS && t->fds[i] < 0 ? 0 : error_set(err, ERROR_CONFLICT, "no such connection is expected");
+	return t->used && i < t->channels && t->fds[i] < 0 ? 0 : error_set(err, ERROR_CONFLICT, "no such connection is expected");
 }
 
 void migration_connect(struct core *c, const char *ticket, const char *channel, int fd) {

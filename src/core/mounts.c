@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "core/tasks.h"
 #include "core/volumes-priv.h"
+#include "model/migration.h"
 
 bool mount_is_volume(const struct mount *m) {
 	return str_same(m->type, "volume");
@@ -156,6 +157,53 @@ void volumes_drop_anonymous(struct core *c, const struct instance *i) {
 /* Only those are block volumes that are made for a mount. */
 void volumes_drop_disks(struct core *c, const struct instance *i) {
 	drop_made(c, i, true);
+}
+
+/* ---- machines that come and go ---- */
+
+int arrival_disks_make(struct core *c, const char *project, const struct migration_arrival *a, char ***made, struct error *err) {
+	int r = 0;
+	for (size_t k = 0; r == 0 && k < a->disks.n; k++) {
+		const struct migration_disk *d = &a->disks.items[k];
+		r = volume_create_arriving(c, project, d, err);
+		if (r < 0)
+			return error_wrap(err, "the disk %s", d->spec.name);
+		strv_add(made, d->id);
+	}
+	return r;
+}
+
+static int pass(struct core *c, const struct instance *i, const struct volume_use *u, struct error *err) {
+	_cleanup_(held_release) struct held h = {0};
+	_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+	_cleanup_(error_free) struct error why = ERROR_INIT;
+	int r = volume_take_hold(c, i->project, u->volume_id, &h, &o, &why);
+	if (r < 0)
+		return r == -ERROR_NOT_FOUND ? 0 : error_move(err, &why);
+	struct volume leaving = *(const struct volume *)o->of;
+	leaving.transient = true;
+	return noun_save(c, c->volumes, &leaving, "update", NULL, 0, NULL, err);
+}
+
+int volumes_pass(struct core *c, const struct instance *i, struct error *err) {
+	int r = 0;
+	for (size_t k = 0; r == 0 && k < i->volumes.n; k++) {
+		core_lock(c);
+		bool alone = !volume_other_user(c, i->volumes.items[k].volume_id, i->id); /* it was, when it began to leave */
+		core_unlock(c);
+		if (alone && str_same(i->volumes.items[k].kind, "block"))
+			r = pass(c, i, &i->volumes.items[k], err);
+	}
+	return r;
+}
+
+void volumes_drop_passing(struct core *c, const struct instance *i) {
+	for (size_t k = 0; k < i->volumes.n; k++) {
+		_cleanup_(noun_unref_ptr) struct noun *o = NULL;
+		char *const id[] = {i->volumes.items[k].volume_id, NULL};
+		if (noun_get(c, c->volumes, i->project, id[0], &o, NULL) == 0 && ((const struct volume *)o->of)->transient)
+			volumes_drop(c, i->project, id);
+	}
 }
 
 /* ---- clones ---- */

@@ -24,6 +24,7 @@ struct task_run {
 	bool kept;           /* goes on without them */
 	struct error failed;
 	volatile bool cancel;
+	bool final;          /* cannot be called off any more */
 	int cancel_fd;
 	struct core *core;
 	int (*fn)(struct core *c, struct task_run *t, void *arg, char **result, struct error *err);

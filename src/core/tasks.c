@@ -151,6 +151,11 @@ void task_progress(struct core *c, struct task_run *t, const char *message, int6
 	follow_wake(c->follow);
 }
 
+void task_final(struct core *c, struct task_run *t) {
+	WITH_LOCK(c);
+	t->final = true;
+}
+
 volatile bool *task_cancel_flag(struct task_run *t) {
 	return &t->cancel;
 }
@@ -235,6 +240,8 @@ int task_cancel(struct core *c, const char *project, const char *id, char **json
 	struct task_run *t = task_find(c, project, id, err);
 	if (!t)
 		return -ERROR_NOT_FOUND;
+	if (is_running(t) && t->final)
+		return error_set(err, ERROR_CONFLICT, "%s of %s cannot be called off any more: %s", t->task.kind, t->task.target, t->task.message);
 	if (is_running(t))
 		task_run_cancel(t);
 	*json = task_json(t);

@@ -29,6 +29,7 @@ struct task_step_sink {
 /* JSON texts, owned by the caller. Tasks that have ended are kept for a while (the last 128). */
 char *task_list(struct core *c, const char *project);
 int task_get(struct core *c, const char *project, const char *id, char **json, struct error *err);
+/* CONFLICT: it is past where it could be called off. */
 int task_cancel(struct core *c, const char *project, const char *id, char **json, struct error *err);
 /* Waits for its end; its error is the caller's. */
 int task_await(struct core *c, const char *project, const char *id, struct error *err);

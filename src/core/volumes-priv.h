@@ -13,6 +13,15 @@ int pool_id_of(struct core *c, const char *name, char **id, struct error *err);
 void volumes_drop_disks(struct core *c, const struct instance *i);
 /* The name of an instance that mounts it (running: that runs), or NULL. Needs the lock. */
 const char *volume_user(struct core *c, const char *id, bool running);
+struct migration_disk;
+/* The same, of another instance than that. */
+const char *volume_other_user(struct core *c, const char *id, const char *but);
+/* A disk of a machine that comes, empty so far, with the id that it has where it comes from; transient. EXISTS: it is here. */
+int volume_create_arriving(struct core *c, const char *project, const struct migration_disk *d, struct error *err);
+/* The block volumes of a machine that leaves become transient, and those that are go: whichever crash lets them lie, control's next start
+ * removes them, when nobody mounts them any more. */
+int volumes_pass(struct core *c, const struct instance *i, struct error *err);
+void volumes_drop_passing(struct core *c, const struct instance *i);
 /* Holds a volume against other verbs, and gives it as it is then. */
 int volume_take_hold(struct core *c, const char *project, const char *name, struct held *h, struct noun **out,
 		struct error *err);

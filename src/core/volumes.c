@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/time.h"
 #include "core/volumes-priv.h"
+#include "model/migration.h"
 
 const struct noun_kind volume_kind = {
 	.prefix = "volumes",
@@ -38,6 +39,17 @@ const char *volume_user(struct core *c, const char *id, bool running) {
 			continue;
 		for (size_t k = 0; k < one->volumes.n; k++)
 			if (str_same(one->volumes.items[k].volume_id, id))
+				return one->spec.name;
+	}
+	return NULL;
+}
+
+const char *volume_other_user(struct core *c, const char *id, const char *but) {
+	void *value;
+	for (size_t i = 0; map_next(c->by_id, &i, NULL, &value);) {
+		const struct instance *one = &((const struct entry *)value)->snap->instance;
+		for (size_t k = 0; k < one->volumes.n; k++)
+			if (!str_same(one->id, but) && str_same(one->volumes.items[k].volume_id, id))
 				return one->spec.name;
 	}
 	return NULL;
@@ -115,6 +127,29 @@ int volume_create(struct core *c, const char *project, struct volume_spec *spec,
 	}
 	fields_free(&volume_spec_table, spec);
 	return r;
+}
+
+int volume_create_arriving(struct core *c, const char *project, const struct migration_disk *d, struct error *err) {
+	_cleanup_(making_end) struct making m;
+	struct volume_spec spec = d->spec;
+	int r = making_begin(c, project, &spec, &m, err);
+	if (r < 0)
+		return r;
+	core_lock(c);
+	bool taken = noun_by_id(c->volumes, d->id) || map_get(c->making, d->id);
+	if (!taken) {
+		map_remove(c->making, m.volume.id);
+		free(m.volume.id);
+		m.volume.id = str_copy(d->id);
+		map_set(c->making, m.volume.id, c);
+	}
+	core_unlock(c);
+	if (taken)
+		return error_set(err, ERROR_EXISTS, "volume %.12s is here already", d->id);
+	m.volume.transient = true;
+	struct msg_volume_create body = {.pool_id = m.pool_id, .volume = m.volume};
+	r = agent_call(c, "volume-create", &body, NULL, err);
+	return making_finish(c, &m, r, NULL, err);
 }
 
 static int import(struct core *c, const char *project, struct volume_spec *spec, bool transient, const char *format, int fd,

@@ -396,7 +396,9 @@ static const struct field status_fields[] = {
 	FIELD(struct instance_status, stopped_by_user, FIELD_BOOL, .doc = "Its restart policy leaves it alone"),
 	FIELD(struct instance_status, moves_to, FIELD_STRING, .max = 4096, .doc = "The daemon that the machine is moving to"),
 	FIELD(struct instance_status, moves_keep, FIELD_BOOL, .doc = "It stays here when it has moved, stopped"),
+	FIELD(struct instance_status, moves_on, FIELD_BOOL, .doc = "The other daemon was told to run it, the rest of its memory follows"),
 	FIELD(struct instance_status, moved, FIELD_BOOL, .doc = "It has moved to another daemon"),
+	FIELD(struct instance_status, arriving, FIELD_BOOL, .doc = "The rest of its memory still comes from the daemon that had it"),
 };
 const struct field_table instance_status_table = {
 	"instance_status", "What an instance is", sizeof(struct instance_status), status_fields,

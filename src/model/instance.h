@@ -180,7 +180,9 @@ struct instance_status {
 	bool stopped_by_user; /* keeps restart policies from bringing it back */
 	char *moves_to;  /* the daemon that a machine is moving to, which alone knows how that ends once it was told to run it; NULL */
 	bool moves_keep; /* it is to stay here, stopped */
+	bool moves_on;   /* by post-copy: the other daemon was told to run it, and has the rest of its memory from here */
 	bool moved;      /* it runs there now */
+	bool arriving;   /* it runs here, while the rest of its memory comes from the daemon that had it */
 };
 
 struct instance {

@@ -7,7 +7,8 @@
 #define TABLE(name_, fields_, doc_) \
 	const struct field_table name_##_table = {#name_, doc_, sizeof(struct name_), fields_, ARRAY_SIZE(fields_), NULL}
 
-const char *const migration_channels[MIGRATION_CHANNELS + 1] = {"control", "memory", "disk", NULL};
+const char *const migration_channels[MIGRATION_CHANNELS + 1] = {"control", "memory", "disk", "disk1", "disk2", "disk3",
+								   "disk4", "disk5", "disk6", "disk7", "disk8", NULL};
 
 char *migration_directory(const char *to, struct error *err) {
 	static const char scheme[] = "unix://", socket[] = "/wabe.sock";
@@ -36,9 +37,18 @@ static const struct field ticket_fields[] = {
 };
 TABLE(migration_ticket, ticket_fields, "Leave to bring one machine");
 
+static const struct field disk_fields[] = {
+	FIELD(struct migration_disk, id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = instance_id_check, .doc = "Of the volume"),
+	FIELD(struct migration_disk, spec, FIELD_OBJECT, .sub = &volume_spec_table, .doc = "What it is, with the size that it has"),
+};
+TABLE(migration_disk, disk_fields, "A further disk of the machine that comes");
+
 static const struct field arrival_fields[] = {
 	SECRET(struct migration_arrival),
 	FIELD(struct migration_arrival, id, FIELD_STRING, .flags = FIELD_REQUIRED, .check = instance_id_check, .doc = "Of the machine"),
+	FIELD(struct migration_arrival, post_copy, FIELD_BOOL, .doc = "Its guest goes on before all of its memory is there"),
+	FIELD(struct migration_arrival, disks, FIELD_LIST, .sub = &migration_disk_table, .max = MIGRATION_DISKS_MAX,
+	      .doc = "Its further disks, by the names by which it mounts them"),
 	FIELD(struct migration_arrival, spec, FIELD_OBJECT, .sub = &instance_spec_table,
 	      .doc = "What it is, with its addresses and its disk's size"),
 };
@@ -57,6 +67,8 @@ static const struct field request_fields[] = {
 	SECRET(struct migration_request),
 	FIELD(struct migration_request, with_disks, FIELD_BOOL, .doc = "Its disk is copied while the guest runs"),
 	FIELD(struct migration_request, keep, FIELD_BOOL, .doc = "It stays here as well, stopped"),
+	FIELD(struct migration_request, post_copy, FIELD_BOOL,
+	      .doc = "Its guest goes on there once its memory was sent once; what it has changed meanwhile follows"),
 	FIELD(struct migration_request, downtime, FIELD_DURATION, .def = "300ms",
 	      .doc = "How long the guest may be halted for the last of its memory"),
 	FIELD(struct migration_request, bandwidth, FIELD_SIZE, .def = "0", .doc = "Bytes a second for its memory; 0: all that there is"),

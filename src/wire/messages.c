@@ -217,6 +217,7 @@ static const struct field migrate_fields[] = {
 	FIELD(struct msg_machine_migrate, to, FIELD_STRING, .flags = FIELD_REQUIRED, .max = 4096, .doc = "Where it goes"),
 	SECRET_FIELD(struct msg_machine_migrate),
 	FIELD(struct msg_machine_migrate, keep, FIELD_BOOL, .doc = "It stays here as well, stopped"),
+	FIELD(struct msg_machine_migrate, post_copy, FIELD_BOOL, .doc = "It goes on there before all of its memory is there"),
 	FIELD(struct msg_machine_migrate, downtime, FIELD_DURATION, .doc = "How long it may be halted"),
 	BYTES_FIELD(struct msg_machine_migrate, bandwidth, "Of its memory, a second; 0: all that there is"),
 };
@@ -225,6 +226,7 @@ TABLE(msg_machine_migrate_table, "msg_machine_migrate", struct msg_machine_migra
 static const struct field receive_fields[] = {
 	ID_FIELD(struct msg_machine_receive),
 	SECRET_FIELD(struct msg_machine_receive),
+	FIELD(struct msg_machine_receive, post_copy, FIELD_BOOL, .doc = "It goes on before all of its memory is there"),
 };
 TABLE(msg_machine_receive_table, "msg_machine_receive", struct msg_machine_receive, receive_fields, "A machine comes");
 
@@ -356,6 +358,7 @@ static const struct field progress_fields[] = {
 	FIELD(struct msg_progress, message, FIELD_STRING, .doc = "What happens, in a line"),
 	BYTES_FIELD(struct msg_progress, done, "Bytes done"),
 	BYTES_FIELD(struct msg_progress, total, "Bytes in all; 0: not known"),
+	FIELD(struct msg_progress, final, FIELD_BOOL, .doc = "It cannot be called off any more"),
 };
 TABLE(msg_progress_table, "msg_progress", struct msg_progress, progress_fields, "How far it is");
 
@@ -401,9 +404,9 @@ const struct wire_request wire_requests[] = {
 	REQUEST("machine-tree", id, empty, "Reply: a stream with a tar of the Linux system on the disk of a machine that does not run"),
 	REQUEST("machine-screen", id, empty, "Reply: a pipe with a picture (PNG) of what its screen shows"),
 	REQUEST("machine-input", machine_input, empty, "Keys and pointer"),
-	{"machine-migrate", &msg_machine_migrate_table, &msg_instance_state_table, MIGRATION_CHANNELS, MIGRATION_CHANNELS,
+	{"machine-migrate", &msg_machine_migrate_table, &msg_instance_state_table, MIGRATION_CHANNELS_MIN, MIGRATION_CHANNELS,
 	 "Moves a machine to another agent, over three connections"},
-	{"machine-receive", &msg_machine_receive_table, &msg_instance_state_table, MIGRATION_CHANNELS, MIGRATION_CHANNELS,
+	{"machine-receive", &msg_machine_receive_table, &msg_instance_state_table, MIGRATION_CHANNELS_MIN, MIGRATION_CHANNELS,
 	 "Starts a machine that comes from another agent"},
 	REQUEST("machine-settle", machine_settle, instance_state, "Ends a migration that was cut off"),
 	{"machine-inside", &msg_id_table, &inside_table, 0, 0, "What its guest tells of itself"},

@@ -140,16 +140,18 @@ struct msg_machine_password {
 	struct inside_password change;
 };
 
-/* A machine that moves to another daemon. Descriptors of both: what the agents say to each other, memory, disk (migration_channels).
+/* A machine that moves to another daemon. Descriptors of both: what the agents say to each other, memory, its disks (migration_channels).
  * "machine-migrate": reply when it runs there, with progress; any failure but UNAVAILABLE: it goes on here. UNAVAILABLE: as long as
- * its status has moves_to the other daemon is to be asked. "machine-receive": reply when it runs here. */
+ * its status has moves_to the other daemon is to be asked. "machine-receive": reply when it runs here. post_copy: a part of its memory
+ * may come later (`arriving` in its status); the source's progress is final from then on. */
 struct msg_machine_migrate {
 	char *id, *to, *secret;
-	bool keep;
+	bool keep, post_copy;
 	int64_t downtime, bandwidth; /* as struct migration_request */
 };
 struct msg_machine_receive {
 	char *id, *secret;
+	bool post_copy;
 };
 struct msg_machine_settle { /* "machine-settle": ends a migration that was cut off, where that can be told */
 	char *id;
@@ -251,6 +253,7 @@ struct msg_git_commit {
 struct msg_progress { /* body of every "progress" message */
 	char *message;
 	int64_t done, total;
+	bool final; /* it cannot be called off any more */
 };
 
 struct msg_shutdown { /* stops every instance, then the agent itself ends */

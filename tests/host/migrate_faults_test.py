@@ -10,8 +10,8 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from machine import qemu_of  # noqa: E402
 from machine_state import boots, get, machine, put, state, status  # noqa: E402
-from migrate import Pair, clean, listed, qemu_below  # noqa: E402
-from tap import LONG, equal, run, test  # noqa: E402
+from migrate import Pair, between, clean, gone, listed, page_faults, qemu_below, volumes  # noqa: E402
+from tap import LONG, contains, equal, need, run, test  # noqa: E402
 from wabe import wait_until  # noqa: E402
 
 IMAGE = "tiny:1"
@@ -19,6 +19,8 @@ SOURCE = ["migrate.noted-begin", "migrate.ready", "migrate.secure", "migrate.dis
           "migrate.sent", "migrate.told", "migrate.noted", "migrate.ended"]
 TARGET = ["start.marked", "start.created", "receive.serving", "receive.ready", "receive.loaded"]
 USED = ["start.recorded", "memory.gone", "receive.told"]
+REST = ["migrate.follows", "migrate.noted", "migrate.ended", "migrate.noted-rest", "migrate.told"]
+REST_TARGET = ["receive.loaded", "arrival.whole"]
 SHORT = ["migrate.sent", "migrate.told", "receive.loaded", "memory.gone"]
 
 
@@ -34,21 +36,38 @@ def settled(p):
             return None
         d = list(p)[0 if all[0] else 1]
         return d if state(d, all[0 if all[0] else 1][0][0]) in ("running", "exited") and \
-            not status(d, (all[0] or all[1])[0][0]).get("moves_to") else None
+            not {"moves_to", "arriving"} & {k for k, v in status(d, (all[0] or all[1])[0][0]).items() if v} else None
     return wait_until(look, 90, f"an end: {[listed(d) for d in p]}")
 
 
-def life(p, side, fault):
+def killed(d):
+    """How many of its workers so far."""
+    with open(d.log_path, errors="replace") as f:
+        return f.read().count("was ended by signal 9")
+
+
+def life(p, side, fault, post_copy=False, volume=False):
     a, b = p
-    id = machine(a, IMAGE)
+    if volume:
+        a.cli("volume", "create", "--kind", "block", "--size", "1m", "v")
+    had = volumes(a)
+    id = machine(a, IMAGE, *(["-v", "v:/v"] if volume else []))
     put(a, id, "a", "A")
     d = a if side == "source" else b
     d.stop()
     d.start(WABE_FAULT=fault)
-    a.cli("migrate", "--to", p.url(b), "--with-disks", id, check=False)
+    if post_copy:
+        before = killed(d)
+        mover = between(p, id, False)
+        wait_until(lambda: killed(d) > before, 300, "the fault")
+    else:
+        a.cli("migrate", "--to", p.url(b), "--with-disks", id, check=False)
     d.stop()
     d.start()
+    if post_copy:
+        mover.communicate(timeout=300)
     where = settled(p)
+    wait_until(lambda: volumes(where) == had and not volumes(a if where is b else b), 30, f"its volumes alone: {list(map(volumes, p))}")
     if state(where, id) == "running":
         wait_until(lambda: boots(where, id) <= (where is a), 5, "no start from the beginning")
         equal(get(where, id), ("a", "A"))
@@ -58,6 +77,8 @@ def life(p, side, fault):
         wait_until(lambda: boots(where, id) == 1, 30, "a start from the beginning")
         equal(get(where, id)[1], "A")
     clean(p)
+    if volume:
+        where.cli("volume", "rm", "v")
 
 
 def fault_test(side, points, who):
@@ -119,6 +140,72 @@ def deaths_of_machines(p):
     clean(p)
 
 
+@test
+def with_a_volume(p):
+    """SIGKILL of agent and worker at some of the steps of one that has a volume: that is where the machine is, and nowhere else"""
+    steps = ("source", "migrate.copied"), ("target", "receive.serving"), ("target", "start.recorded"), ("source", "migrate.ended")
+    for side, point in steps:
+        try:
+            life(p, side, f"both:{point}", volume=True)
+        except BaseException as e:
+            raise AssertionError(f"{point}: {e}\n{[d.log()[-1500:] for d in p]}") from e
+
+
+def post_copy(p):
+    """SIGKILL at each of its steps, of the one that takes it"""
+    need("userfaultfd", page_faults())
+    a, b = p
+    for side, points in (("source", REST), ("target", REST_TARGET)):
+        for point in points:
+            try:
+                life(p, side, f"worker:{point}", True)
+            except BaseException as e:
+                raise AssertionError(f"{point}: {e}\n{[d.log()[-1500:] for d in p]}") from e
+
+
+def post_copy_roles(p):
+    """SIGKILL of all roles of both while the rest of the memory follows"""
+    need("userfaultfd", page_faults())
+    a, b = p
+    id = machine(a, IMAGE)
+    put(a, id, "a", "A")
+    mover = between(p, id)
+    for d in p:
+        for role in ("agent", "control"):
+            os.kill(d.pids()[role], signal.SIGKILL)
+    mover.wait(90)
+    equal(settled(p), b)
+    equal((get(b, id), boots(b, id)), (("a", "A"), 0))
+    gone(a)
+    clean(p)
+
+
+def post_copy_deaths(p):
+    """of QEMU on either side while the rest of the memory follows: the guest has ended where the machine went, and says why"""
+    need("userfaultfd", page_faults())
+    a, b = p
+    for d in p:
+        id = machine(a, IMAGE)
+        put(a, id, "a", "A")
+        mover = between(p, id)
+        wait_until(lambda: state(b, id) == "running", 120, "a start there")
+        os.kill(qemu_of(d, id), signal.SIGKILL)
+        contains(mover.communicate(timeout=90)[1], "was lost")
+        equal(mover.returncode, 125)
+        gone(a)
+        wait_until(lambda: state(b, id) == "exited", 90, "its end")
+        contains(status(b, id)["error"], "before the rest of its memory had come")
+        equal(status(b, id).get("arriving", False), False)
+        b.cli("start", id)
+        wait_until(lambda: boots(b, id) == 1, 90, "a start from the beginning")
+        equal(get(b, id)[1], "A")
+        clean(p)
+
+
+if page_faults() or LONG:
+    test(post_copy)
+    test(post_copy_roles)
+    test(post_copy_deaths)
 if LONG:
     test(deaths_of_machines)
 for side, points in (("source", SOURCE), ("target", TARGET + USED)):

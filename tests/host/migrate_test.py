@@ -8,8 +8,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from machine_state import boots, get, machine, put, state, status  # noqa: E402
-from migrate import Pair, clean, gone, listed  # noqa: E402
-from tap import contains, equal, run, test  # noqa: E402
+from migrate import Pair, between, clean, gone, listed, page_faults, tasks, under_way, volumes  # noqa: E402
+from tap import Skip, contains, equal, need, run, test  # noqa: E402
 from wabe import wait_until  # noqa: E402
 
 IMAGE = "tiny:1"
@@ -17,10 +17,6 @@ IMAGE = "tiny:1"
 
 def setup():
     return Pair(IMAGE)
-
-
-def tasks(d):
-    return d.api("GET", "/v1/projects/default/tasks")[1]["tasks"]
 
 
 @test
@@ -117,7 +113,6 @@ def refused(p):
                        (["--to", "tcp://x", "--with-disks"], "must be unix:///DIRECTORY/wabe.sock"),
                        (["--with-disks"], "--to is needed"),
                        (["--to", "unix:///nowhere/wabe.sock", "--with-disks"], "cannot reach the daemon"),
-                       (["--to", p.url(b), "--with-disks", "--post-copy"], "userfaultfd"),
                        (["--to", p.url(a), "--with-disks"], "taken"),
                        (["--to", p.url(a), "--with-disks", "--name", "again"], "here already")):
         r = a.cli("migrate", *args, "here", check=False)
@@ -136,6 +131,129 @@ def refused(p):
     contains(r.stderr, "is paused")
     equal(listed(b), [])
     equal(listed(a), [(id, "here", "paused")])
+    clean(p)
+
+
+def content(d, volume):
+    """Of a volume that nobody writes to."""
+    with open(d.dir + "/volume", "w+b") as f:
+        d.cli("volume", "export", "--format", "raw", "-o", f.name, volume)
+        return f.read()
+
+
+@test
+def with_volumes(p):
+    """its block volumes move with it, under their names and ids, and are gone where they were; back again they are what they were"""
+    a, b = p
+    data = {"one": os.urandom(1 << 20), "two": os.urandom(2 << 20)}
+    for name, content_ in data.items():
+        with open(a.dir + "/" + name, "wb") as f:
+            f.write(content_)
+        a.cli("volume", "import", "--kind", "block", "--size", f"{len(content_)}", "--format", "raw", f.name, name)
+    had = volumes(a)
+    id = machine(a, IMAGE, "-v", "one:/one", "-v", "two:/two")
+    put(a, id, "a", "A")
+    a.cli("migrate", "--to", p.url(b), "--with-disks", id)
+    gone(a)
+    equal((volumes(a), volumes(b)), ([], had))
+    equal((get(b, id), boots(b, id)), (("a", "A"), 0))
+    for d in p:
+        d.stop()
+        d.start()
+    equal((volumes(a), volumes(b)), ([], had), "volumes after a restart of both daemons")
+    b.cli("migrate", "--to", p.url(a), "--with-disks", "--keep", id)
+    equal((volumes(a), volumes(b)), (had, had), "kept")
+    equal((get(a, id), boots(a, id)), (("a", "A"), 0))
+    r = a.cli("migrate", "--to", p.url(b), "--with-disks", "--name", "else", id, check=False)
+    equal(r.returncode, 125)
+    contains(r.stderr, "here already")
+    equal((volumes(b), state(a, id)), (had, "running"))
+    a.cli("rm", "-f", id)
+    b.cli("rm", id)
+    for d in p:
+        for name, content_ in data.items():
+            equal(content(d, name) == content_, True, f"what is on {name}")
+            d.cli("volume", "rm", name)
+    clean(p)
+
+
+@test
+def volumes_refused(p):
+    """a volume that others have, that has snapshots, that is only read, or whose name is taken there: nothing changes"""
+    a, b = p
+    a.cli("volume", "create", "--kind", "block", "--size", "1m", "v")
+    id = machine(a, IMAGE, "-v", "v:/v")
+    other = a.out("create", "--vm", "-v", "v:/v", IMAGE).strip()
+    put(a, id, "a", "A")
+
+    def refused_with(text):
+        r = a.cli("migrate", "--to", p.url(b), "--with-disks", id, check=False)
+        equal(r.returncode, 125)
+        contains(r.stderr, text)
+        wait_until(lambda: not listed(b), 30, "nothing there")
+
+    refused_with("as well: it cannot move along")
+    a.cli("rm", other)
+    a.cli("volume", "create", "--kind", "block", "--size", "1m", "w")
+    a.cli("snapshot", "create", "--volume", "v", "then")
+    refused_with("volume v has snapshots")
+    a.cli("snapshot", "rm", "--volume", "v", "then")
+    b.cli("volume", "create", "--kind", "block", "--size", "1m", "v")
+    refused_with("v")
+    equal([v[1] for v in volumes(b)], ["v"])
+    b.cli("volume", "rm", "v")
+    equal((get(a, id), boots(a, id)), (("a", "A"), 1))
+    a.cli("rm", "-f", id)
+    id = machine(a, IMAGE, "-v", "v:/v:ro")
+    refused_with("only block volumes that it writes to")
+    a.cli("rm", "-f", id)
+    equal(sorted(v[1] for v in volumes(a)), ["v", "w"])
+    equal(volumes(b), [])
+    for name in ("v", "w"):
+        a.cli("volume", "rm", name)
+    clean(p)
+
+
+@test
+def post_copy_refused(p):
+    """where QEMU may not serve page faults --post-copy says so before anything has moved"""
+    a, b = p
+    if page_faults():
+        raise Skip("QEMU may serve page faults here (vm.unprivileged_userfaultfd)")
+    id = machine(a, IMAGE)
+    put(a, id, "a", "A")
+    r = a.cli("migrate", "--to", p.url(b), "--with-disks", "--post-copy", id, check=False)
+    equal(r.returncode, 125)
+    contains(r.stderr, "vm.unprivileged_userfaultfd=1")
+    gone(b)
+    equal((state(a, id), get(a, id), boots(a, id), status(a, id).get("moves_to")), ("running", ("a", "A"), 1, None))
+    a.cli("migrate", "--to", p.url(b), "--with-disks", id)
+    equal(get(b, id), ("a", "A"))
+    clean(p)
+
+
+@test
+def post_copy(p):
+    """the guest runs there before all of its memory does; from then on a cancel is refused; afterwards it is a machine as any other"""
+    a, b = p
+    need("userfaultfd", page_faults())
+    id = machine(a, IMAGE, "--name", "traveller")
+    put(a, id, "a", "A")
+    mover = between(p, id)
+    wait_until(lambda: state(b, id) == "running", 120, "a start there")
+    equal(status(b, id).get("arriving"), True)
+    r = a.cli("task", "cancel", under_way(a, "follows")["id"], check=False)
+    contains(r.stderr, "cannot be called off any more: its guest runs there")
+    r = b.cli("suspend", id, check=False)
+    contains(r.stderr, "still comes from another daemon")
+    mover.send_signal(signal.SIGINT)
+    contains(mover.communicate(timeout=300)[1], "cannot be called off any more")
+    gone(a)
+    wait_until(lambda: not status(b, id).get("arriving"), 60, "its memory")
+    equal(listed(b), [(id, "traveller", "running")])
+    equal((get(b, id), boots(b, id)), (("a", "A"), 0))
+    b.cli("migrate", "--to", p.url(a), "--with-disks", id)  # QEMU has no settings of the first one any more
+    equal((get(a, id), boots(a, id)), (("a", "A"), 0))
     clean(p)
 
 

@@ -15,7 +15,7 @@ from wabe import wait_until
 def machine(d, image, *args):
     """A machine that has come up: its id."""
     id = d.out("run", "--vm", "-d", "-m", "64m", *args, image).strip()
-    wait_until(lambda: "tiny guest is up" in d.out("logs", id), 30, "the guest's first words")
+    wait_until(lambda: "tiny guest is up" in d.out("logs", id), 120, "the guest's first words")
     return id
 
 

@@ -3,6 +3,7 @@
 #   w   writes sector 1 of its disk: the character that follows, 512 times; answers W
 #   r   reads sector 1, answers with its first byte
 #   s   keeps the character that follows in memory      g   gives it back, at first "-"
+#   f   fills 512 KiB of memory, answers F
 #   p   powers off      b   resets
 #   v   fills the screen with red (320 by 200 points); answers V
 # A key of its keyboard comes as k and its character.
@@ -41,6 +42,8 @@ again:
 	je set
 	cmp $'g', %al
 	je get
+	cmp $'f', %al
+	je fill
 	cmp $'p', %al
 	je off
 	cmp $'b', %al
@@ -95,6 +98,21 @@ set:
 	jmp again
 get:
 	mov kept, %al
+	call putc
+	jmp again
+fill:
+	push %es
+	mov $0x1000, %bx
+1:	mov %bx, %es
+	xor %di, %di
+	mov $0x8000, %cx
+	mov $0x5a5a, %ax
+	rep stosw
+	add $0x1000, %bx
+	cmp $0x9000, %bx
+	jne 1b
+	pop %es
+	mov $'F', %al
 	call putc
 	jmp again
 reset:

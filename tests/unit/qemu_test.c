@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -856,6 +857,30 @@ static void accel(void **state) {
 	assert_non_null(strstr(error_text(&err), "because"));
 }
 
+/* The container of a machine that comes by post-copy alone may serve page faults: by the call, and by the device where there is one. */
+static void page_faults(void **state) {
+	(void)state;
+	struct stat st;
+	bool there = stat("/dev/userfaultfd", &st) == 0;
+	for (int on = 0; on < 2; on++) {
+		_cleanup_(error_free) struct error err = ERROR_INIT;
+		struct container_config c;
+		struct world w;
+		container_config_init(&c);
+		world_begin(&w);
+		w.config.post_copy = on;
+		assert_int_equal(machine_confine(&w.config, top, &c, &err), 0);
+		_cleanup_(free_ptr) char *profile = json_print(c.seccomp);
+		assert_int_equal(strstr(profile, "\"userfaultfd\"") != NULL, on);
+		bool found = false;
+		for (size_t i = 0; i < c.n_devices; i++)
+			found |= str_same(c.devices[i].path, "/dev/userfaultfd") && c.devices[i].major == major(st.st_rdev);
+		assert_int_equal(found, on && there);
+		container_config_free(&c);
+		world_end(&w);
+	}
+}
+
 static int setup(void **state) {
 	(void)state;
 	snprintf(top, sizeof top, "/var/tmp/wabe-qemu-test.XXXXXX");
@@ -873,6 +898,7 @@ int main(int argc, char **argv) {
 		cmocka_unit_test(usb_of_the_host), cmocka_unit_test(pci_of_the_host), cmocka_unit_test(redirected_usb),
 		cmocka_unit_test(buses), cmocka_unit_test(boards), cmocka_unit_test(floppies),
 		cmocka_unit_test(firmware), cmocka_unit_test(channels), cmocka_unit_test(contained), cmocka_unit_test(companions), cmocka_unit_test(adopted), cmocka_unit_test(monitor),
+		cmocka_unit_test(page_faults),
 	};
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);

@@ -10,6 +10,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#define USERFAULTFD "/dev/userfaultfd"
 #define OVERHEAD (INT64_C(96) << 20)       /* QEMU itself, its threads, the graphics card's memory, the firmware */
 #define OVERHEAD_COMPANION (INT64_C(32) << 20)
 #define OVERHEAD_PER_CPU (INT64_C(2) << 20)
@@ -133,6 +134,8 @@ static int add_devices(const struct machine_config *m, struct container_config *
 		r = add_device(c, "/dev/net/tun", err);
 	if (r == 0 && vhost)
 		r = add_device(c, "/dev/vhost-net", err);
+	if (r == 0 && m->post_copy && access(USERFAULTFD, F_OK) == 0)
+		r = add_device(c, USERFAULTFD, err);
 	return r == 0 && m->pci_groups ? add_groups(m, c, err) : r;
 }
 
@@ -170,16 +173,15 @@ static void set_process(const struct machine_config *m, struct container_process
 	p->rlimits[p->n_rlimits++] = (struct container_rlimit){str_copy("RLIMIT_MEMLOCK"), UINT64_MAX, UINT64_MAX};
 }
 
+static void allow(json_t *profile, const char *call) {
+	json_t *rule = json_pack("{s:[s],s:s}", "names", call, "action", "SCMP_ACT_ALLOW");
+	json_array_append_new(json_object_get(profile, "syscalls"), rule);
+}
+
 /* virtiofsd gives each of its threads a working directory of its own, which the usual profile does not let it. */
 static void allow_threads(json_t *profile) {
 	json_t *rule = json_pack("{s:[s],s:s,s:[{s:i,s:i,s:s}]}", "names", "unshare", "action", "SCMP_ACT_ALLOW", "args", "index", 0,
 				 "value", CLONE_FS, "op", "SCMP_CMP_EQ");
-	json_array_append_new(json_object_get(profile, "syscalls"), rule);
-}
-
-/* Where its own memory lies is otherwise nothing that a container says. */
-static void allow_nodes(json_t *profile) {
-	json_t *rule = json_pack("{s:[s],s:s}", "names", "mbind", "action", "SCMP_ACT_ALLOW");
 	json_array_append_new(json_object_get(profile, "syscalls"), rule);
 }
 
@@ -200,8 +202,10 @@ int machine_confine(const struct machine_config *m, const char *skeleton, struct
 	c->seccomp = seccomp_default_profile(c->process.cap_bounding);
 	if (!c->seccomp)
 		return error_set(err, ERROR_INTERNAL, "there is no seccomp profile");
-	if (numa_is_bound(m->spec))
-		allow_nodes(c->seccomp);
+	if (numa_is_bound(m->spec)) /* where its own memory lies is otherwise nothing that a container says */
+		allow(c->seccomp, "mbind");
+	if (m->post_copy) /* before 8.0 QEMU knows the call alone, which vm.unprivileged_userfaultfd has to let it make */
+		allow(c->seccomp, "userfaultfd");
 	if (!m->n_shares)
 		return 0;
 	allow_threads(c->seccomp);

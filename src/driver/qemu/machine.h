@@ -75,6 +75,7 @@ struct machine_config {
 	const char *status_file;  /* of the container: with shares, a file in which the guest writes a status that is to be QEMU's, or NULL */
 	bool incoming;            /* waits for a state, and then for cont: migrate-incoming by QMP */
 	bool held;                /* waits for cont */
+	bool post_copy;           /* with incoming: serves the guest's page faults itself (userfaultfd), if the host lets it */
 	int memory_fd;            /* of the guest: a file of its size that is this machine's alone, which QEMU opens once more, to
 				   * write (QEMU 7.2 maps nothing else, and takes away what the balloon has); -1: none */
 	const char *board;        /* the very version of the chipset, as the state that comes in has it; NULL: the newest */
