@@ -7,26 +7,12 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from machine import Console, Monitor, qemu_of, tiny_disk  # noqa: E402
-from machine_linux import guest, linux, until  # noqa: E402
+from machine import Console, Monitor, qemu_of  # noqa: E402
+from machine_linux import daemon, guest, until  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
-from wabe import Daemon, wait_until  # noqa: E402
+from wabe import wait_until  # noqa: E402
 
 MIB = 1 << 20
-
-
-def setup():
-    need("qemu-system-x86_64", shutil.which("qemu-system-x86_64"))
-    d = Daemon("devices")
-    try:
-        d.start()
-        d.cli("image", "import", "--kind", "disk", "--format", "raw", tiny_disk(d.dir + "/tiny.raw"), "tiny:1")
-        os.makedirs(d.dir + "/linux")
-        d.cli("image", "load", "-i", linux(d.dir + "/linux"))
-    except BaseException:
-        d.close()
-        raise
-    return d
 
 
 def clean(d):
@@ -256,4 +242,4 @@ def bad_nodes(d):
 
 
 if __name__ == "__main__":
-    run(setup, lambda d: d.close(), clean)
+    run(lambda: daemon("devices"), lambda d: d.close(), clean)

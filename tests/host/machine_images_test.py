@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from docker import Docker  # noqa: E402
 from guest import kernel_archive, kernel_image  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
-from wabe import Daemon, busybox_rootfs, status_field, wait_until  # noqa: E402
+from wabe import Daemon, busybox_rootfs, wait_until  # noqa: E402
 
 BOOT = 240
 

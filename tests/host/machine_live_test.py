@@ -3,31 +3,17 @@
 busybox) and with one that is deaf to it (tests/lib/tiny-guest.s)."""
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from machine import Console, qemu_of, tiny_disk  # noqa: E402
-from machine_linux import guest, linux, until  # noqa: E402
+from machine import qemu_of  # noqa: E402
+from machine_linux import daemon, guest, until  # noqa: E402
 from tap import contains, equal, need, run, test  # noqa: E402
-from wabe import Daemon, wait_until  # noqa: E402
+from wabe import wait_until  # noqa: E402
 
 MIB = 1 << 20
-
-def setup():
-    need("qemu-system-x86_64", shutil.which("qemu-system-x86_64"))
-    d = Daemon("live")
-    try:
-        d.start()
-        d.cli("image", "import", "--kind", "disk", "--format", "raw", tiny_disk(d.dir + "/tiny.raw"), "tiny:1")
-        os.makedirs(d.dir + "/linux")
-        d.cli("image", "load", "-i", linux(d.dir + "/linux"))
-    except BaseException:
-        d.close()
-        raise
-    return d
 
 
 def remove(d, id):
@@ -130,7 +116,7 @@ def deaf(d):
 def affinities(d, id):
     """The CPUs on which each thread of QEMU's may run, that are not all."""
     every, found = sorted(os.sched_getaffinity(0)), []
-    for thread in os.listdir(f"/proc/{(pid := qemu_of(d, id))}/task"):
+    for thread in os.listdir(f"/proc/{qemu_of(d, id)}/task"):
         try:
             found.append(sorted(os.sched_getaffinity(int(thread))))
         except ProcessLookupError:
@@ -240,4 +226,4 @@ def discs(d):
 
 
 if __name__ == "__main__":
-    run(setup, lambda d: d.close())
+    run(lambda: daemon("live"), lambda d: d.close())

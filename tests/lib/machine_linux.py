@@ -4,7 +4,8 @@ import shutil
 import subprocess
 
 from guest import kernel_archive, kernel_image
-from machine import Console
+from machine import Console, tiny_daemon
+from tap import need
 from wabe import wait_until
 
 INIT = """#!/bin/busybox sh
@@ -38,6 +39,18 @@ def linux(folder, programs=None):
         f.write(b"\0" * (-f.tell() % 4) + more)
     kernel_archive(folder + "/kernel.tar", kernel, initrd, "linux:1")
     return folder + "/kernel.tar"
+
+
+def daemon(name):
+    """One that has this guest's kernel, and the disk of tiny-guest.s as tiny:1."""
+    d = tiny_daemon(name, "tiny:1", lambda _: need("qemu-system-x86_64", shutil.which("qemu-system-x86_64")))
+    try:
+        os.makedirs(d.dir + "/linux")
+        d.cli("image", "load", "-i", linux(d.dir + "/linux"))
+    except BaseException:
+        d.close()
+        raise
+    return d
 
 
 def guest(d, *args):
