@@ -33,6 +33,14 @@ def status_field(pid, name):
     return None
 
 
+def has_ended(pid):
+    """It is gone, or waits to be waited for."""
+    try:
+        return status_field(pid, "State").startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def kernel_since(*version):
     return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= version
 
@@ -142,8 +150,7 @@ class Daemon:
         self.process.stdout.close()
         self.process = None
         for pid in pids:
-            wait_until(lambda: not os.path.exists(f"/proc/{pid}") or status_field(pid, "State").startswith("Z"), 20,
-                       f"the end of {pid}")
+            wait_until(lambda: has_ended(pid), 20, f"the end of {pid}")
 
     def pids(self):
         """{"agent": pid, "control": pid} of the running daemon, by uid; without what is just being started again."""
