@@ -62,17 +62,6 @@ def remove(d, *names):
     wait_until(lambda: not any(d.leftovers().values()), 20, f"removal of everything: {d.leftovers()}")
 
 
-@test
-def numa(d):
-    """its memory, which virtiofsd sees as well, lies in nodes, and is theirs together where nothing else is said"""
-    kernel(d)
-    node = "/sys/devices/system/node/node"
-    out = d.out("run", "--vm", "--rm", "--cpus", "2", "--numa", "memory=128m", "--numa", "memory=160m", "busybox:1", "sh", "-c",
-                f"cat {node}0/cpulist {node}1/cpulist; ls /", timeout=BOOT)
-    equal(out.split()[:2], ["0", "1"])
-    contains(out.split(), "proc")
-
-
 def qemu_of(d, name):
     """QEMU's pid: wabe-machine is the first process."""
     with open(f"/proc/{status(d, name)['pid']}/task/{status(d, name)['pid']}/children") as f:
@@ -99,6 +88,7 @@ def stand_ins(d, name):
 @test
 def without_a_kernel(d):
     """Without a kernel's image nothing is made, and the error says how to get one"""
+    d.cli("image", "rm", "kernel:test", check=False)
     r = d.cli("run", "--vm", "busybox:1", "true", check=False)
     equal(r.returncode, 125)
     contains(r.stderr, "wabe image bootstrap --kernel")
@@ -333,6 +323,17 @@ def by_docker(d):
     r = docker.run("create", "--runtime", "nosuch", "busybox", check=False)
     contains(r.stderr, "unknown or invalid runtime name: nosuch")
     remove(d, "dm")
+
+
+@test
+def numa(d):
+    """Its memory, which virtiofsd sees as well, lies in nodes, and is theirs together where nothing else is said"""
+    kernel(d)
+    node = "/sys/devices/system/node/node"
+    out = d.out("run", "--vm", "--rm", "--cpus", "2", "--numa", "memory=128m", "--numa", "memory=160m", "busybox:1", "sh", "-c",
+                f"cat {node}0/cpulist {node}1/cpulist; ls /", timeout=BOOT)
+    equal(out.split()[:2], ["0", "1"])
+    contains(out.split(), "proc")
 
 
 @test
