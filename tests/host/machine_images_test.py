@@ -366,7 +366,7 @@ def media_of_cloud_init(d):
     equal(os.listdir(os.path.dirname(path)), [])
     remove(d, "other")
     r = d.cli("create", "--vm", "--cloud-user", "alice", "busybox:1", check=False)
-    contains(r.stderr, "neither cloud-init nor CDs")
+    contains(r.stderr, "neither cloud-init, CDs nor floppies")
 
 
 def after(d):
