@@ -65,8 +65,11 @@ bool volume_has_moved(const struct agent *a, const struct pool_entry *to, const 
 
 static int root_moved(const struct pool_entry *from, const struct pool_entry *to, const char *id, struct msg_instance_create *r,
 		      struct error *err) {
+	_cleanup_(volume_unlock) int lock = -1; /* else who tidies takes what is begun here for what came to nothing */
 	struct volume v;
-	int result = volume_unfinished(to, id, &v, err);
+	int result = volume_lock(from, id, LOCK_SH, &lock, err);
+	if (result == 0)
+		result = volume_unfinished(to, id, &v, err);
 	if (result < 0)
 		return result;
 	result = volume_begin(from, &v, err); /* by which it will be found when it is left over */
